@@ -1,0 +1,1 @@
+"""Generated protobuf and gRPC stubs of every TLS-Y service, and the event registry."""

@@ -1,0 +1,1 @@
+"""CloudEvents codec, outbox relay, inbox, consumer loop, dead letters, re-publication."""

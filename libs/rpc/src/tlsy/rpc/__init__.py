@@ -1,0 +1,1 @@
+"""gRPC server and channel builders, the interceptor, error model, paging, idempotency."""

@@ -1,0 +1,1 @@
+"""Service life cycle, Host, settings, logging, telemetry, clock and ids."""

@@ -1,0 +1,1 @@
+"""Tenant context, placement router, row-level security, migrations, provisioning core, catalogue linter."""

@@ -1,0 +1,1 @@
+"""Collector a tenant runs on its hosts: this host's telemetry, probes, certificates."""

@@ -1,0 +1,1 @@
+"""The tlsy command line."""

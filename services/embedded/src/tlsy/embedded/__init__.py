@@ -1,0 +1,1 @@
+"""A host that runs all services in one process on one machine."""

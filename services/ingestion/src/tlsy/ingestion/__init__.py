@@ -1,0 +1,1 @@
+"""Supervision events: limits, outcomes, storage, query and tail."""

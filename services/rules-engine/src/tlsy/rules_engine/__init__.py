@@ -1,0 +1,1 @@
+"""Rules, versions, rule state and incidents."""

@@ -1,0 +1,1 @@
+"""The catalogue: tenants, hierarchy, placements, clusters, modules, entitlements, provisioning."""
