@@ -1,0 +1,280 @@
+"""The limits of a supervision event, and the one pass that turns a batch into columns.
+
+The pass is the hot path of the product: it is written out by hand, column by column, with no call per field.
+It collects every problem of every event; an event with a problem is left out of the columns and the others
+go on. Rows leave it sorted by key, so that two batches that overlap lock rows in one order and cannot
+deadlock.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from enum import IntEnum
+from hashlib import sha256
+from math import isfinite
+from typing import TYPE_CHECKING, Final, Protocol
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+MAX_EVENTS: Final = 10_000
+MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
+MAX_SOURCE_BYTES: Final = 200
+MAX_ID_BYTES: Final = 200
+MAX_TYPE_BYTES: Final = 100
+MAX_SUBJECT_BYTES: Final = 200
+MAX_SITE_BYTES: Final = 100
+MAX_LABELS: Final = 32
+MAX_LABEL_KEY_BYTES: Final = 64
+MAX_LABEL_VALUE_BYTES: Final = 256
+MAX_DATA_BYTES: Final = 16 * 1024
+#: How far a producer's clock may run ahead, in µs.
+MAX_AHEAD_US: Final = 5 * 60 * 1_000_000
+MAX_SEVERITY: Final = 5
+
+_TYPE: Final = re.compile(r"[a-z][a-z0-9_]*(?:[.-][a-z0-9_]+)*").fullmatch
+_encode_json: Final = msgspec.json.Encoder().encode
+_decode_json: Final = msgspec.json.Decoder().decode
+
+
+class Outcome(IntEnum):
+    """What became of one event; the numbers are those of the proto."""
+
+    ACCEPTED = 1
+    DUPLICATE = 2
+    REJECTED = 3
+    DEFERRED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with one event.
+
+    `index` is the event's place in the batch, `reason` stable and UPPER_SNAKE, `field` a path such as
+    "labels.host".
+    """
+
+    index: int
+    reason: str
+    field: str
+    message: str
+
+
+class IncomingEvent(Protocol):
+    """The members of the proto message that the pass reads."""
+
+    source: str
+    id: str
+    time_us: int
+    type: str
+    subject: str
+    site: str
+    severity: int
+    value: float
+    data: bytes
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """The labels."""
+
+    def HasField(self, field_name: str, /) -> bool:  # noqa: N802  the proto's own name
+        """Whether an optional field was set."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimeWindow:
+    """Event times that are taken, in µs since 1970: both ends inclusive."""
+
+    oldest_us: int
+    newest_us: int
+
+
+#: A row of the events table, led by its sort key: (time_us, event_key, index in the batch, source, id, type,
+#: subject, site, severity, value, labels as JSON, data as JSON or None).
+Row = tuple[int, bytes, int, str, str, str, str, str, int, "float | None", str, "str | None"]
+
+
+@dataclass(slots=True)
+class Batch:
+    """A validated batch.
+
+    Attributes:
+        rows: what may be stored, sorted by (time_us, event_key), no two with the same.
+        duplicates: indexes of events that stand in the batch before.
+        problems: of the events left out, all of them.
+    """
+
+    rows: list[Row] = field(default_factory=list)
+    duplicates: list[int] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def event_key(source: str, event_id: str) -> bytes:
+    """The 16 bytes that know an event within its tenant: of SHA-256 over length-prefixed (source, id)."""
+    head = source.encode()
+    return sha256(b"%d:%b%b" % (len(head), head, event_id.encode())).digest()[:16]
+
+
+def read_batch(events: Iterable[IncomingEvent], window: TimeWindow) -> Batch:
+    """Checks and sorts a batch.
+
+    Args:
+        events: at most MAX_EVENTS; the caller has checked the count and the bytes.
+        window: the times that are taken.
+
+    Returns:
+        The batch; never raises for what is in an event.
+    """
+    batch = Batch()
+    rows = batch.rows
+    append = rows.append
+    oldest_us, newest_us = window.oldest_us, window.newest_us
+    for index, event in enumerate(events):
+        source, event_id, time_us, type_ = event.source, event.id, event.time_us, event.type
+        subject, site, severity, raw = event.subject, event.site, event.severity, event.data
+        labels = dict(event.labels.items())
+        value = event.value if event.HasField("value") else None
+        labels_json = _encode_json(labels).decode()
+        text = f"{source}{event_id}{type_}{subject}{site}"
+        if (
+            # Every limit is in bytes; ASCII of at most 100 characters cannot pass any of them.
+            not text.isascii()
+            or not 0 < len(source) <= MAX_SOURCE_BYTES
+            or not 0 < len(event_id) <= MAX_ID_BYTES
+            or len(type_) > MAX_TYPE_BYTES
+            or len(subject) > MAX_SUBJECT_BYTES
+            or len(site) > MAX_SITE_BYTES
+            or "\0" in text
+            or not oldest_us <= time_us <= newest_us
+            or _TYPE(type_) is None
+            or not 0 <= severity <= MAX_SEVERITY
+            or (value is not None and not isfinite(value))
+            # A key and a value take at least 5 bytes of JSON beside their text, escapes only make it longer.
+            or len(labels) > MAX_LABELS
+            or (len(labels_json) > MAX_LABEL_KEY_BYTES and _labels_suspect(labels))
+            or "\\u0000" in labels_json
+            or "" in labels
+            or raw
+        ):
+            problems = _problems(index, event, window)
+            if problems:
+                batch.problems += problems
+                continue
+        head = source.encode()
+        key = sha256(b"%d:%b%b" % (len(head), head, event_id.encode())).digest()[:16]
+        data = raw.decode() if raw else None
+        append(
+            (
+                time_us,
+                key,
+                index,
+                source,
+                event_id,
+                type_,
+                subject,
+                site,
+                severity or 2,
+                value,
+                labels_json,
+                data,
+            )
+        )
+    rows.sort()
+    _drop_repeats(batch)
+    return batch
+
+
+def _labels_suspect(labels: Mapping[str, str]) -> bool:
+    return any(
+        len(k) > MAX_LABEL_KEY_BYTES // 4 or len(v) > MAX_LABEL_VALUE_BYTES // 4 for k, v in labels.items()
+    )
+
+
+def _drop_repeats(batch: Batch) -> None:
+    """The sort put equal keys side by side, earliest index first; later ones are duplicates."""
+    kept: list[Row] = []
+    last: tuple[int, bytes] | None = None
+    for row in batch.rows:
+        here = (row[0], row[1])
+        if here == last:
+            batch.duplicates.append(row[2])
+        else:
+            kept.append(row)
+            last = here
+    batch.rows = kept
+
+
+def _problems(index: int, event: IncomingEvent, window: TimeWindow) -> list[Problem]:
+    """Every problem of one event that the fast check could not clear."""
+    found: list[Problem] = []
+
+    def add(reason: str, path: str, message: str) -> None:
+        found.append(Problem(index, reason, path, message))
+
+    texts: Sequence[tuple[str, str, int, bool]] = (
+        ("source", event.source, MAX_SOURCE_BYTES, True),
+        ("id", event.id, MAX_ID_BYTES, True),
+        ("subject", event.subject, MAX_SUBJECT_BYTES, False),
+        ("site", event.site, MAX_SITE_BYTES, False),
+    )
+    for name, text, limit, required in texts:
+        size = len(text.encode())
+        if (required and not size) or size > limit or "\0" in text:
+            least = 1 if required else 0
+            add(
+                f"{name.upper()}_INVALID",
+                name,
+                f"must be {least} to {limit} bytes without NUL, is {size} bytes",
+            )
+    if len(event.type) > MAX_TYPE_BYTES or _TYPE(event.type) is None:
+        add(
+            "TYPE_INVALID",
+            "type",
+            f"must be dotted lower-case such as host.cpu, up to {MAX_TYPE_BYTES} bytes",
+        )
+    if event.time_us == 0:
+        add("TIME_MISSING", "time_us", "must be set once by the producer, in µs since 1970 UTC")
+    elif event.time_us < window.oldest_us:
+        add("TIME_TOO_OLD", "time_us", f"must be {window.oldest_us} or later, is {event.time_us}")
+    elif event.time_us > window.newest_us:
+        add("TIME_IN_FUTURE", "time_us", f"must be {window.newest_us} or earlier, is {event.time_us}")
+    if not 0 <= event.severity <= MAX_SEVERITY:
+        add("SEVERITY_UNKNOWN", "severity", f"must be 0 to {MAX_SEVERITY}, is {event.severity}")
+    if event.HasField("value") and not isfinite(event.value):
+        add("VALUE_NOT_FINITE", "value", "must be a finite number")
+    found += _label_problems(index, event.labels)
+    found += _data_problems(index, event.data)
+    return found
+
+
+def _label_problems(index: int, labels: Mapping[str, str]) -> list[Problem]:
+    found = []
+    if len(labels) > MAX_LABELS:
+        found.append(Problem(index, "LABELS_TOO_MANY", "labels", f"at most {MAX_LABELS}, are {len(labels)}"))
+    for key, text in labels.items():
+        if not 0 < len(key.encode()) <= MAX_LABEL_KEY_BYTES or "\0" in key:
+            limit = f"a key must be 1 to {MAX_LABEL_KEY_BYTES} bytes without NUL"
+            found.append(Problem(index, "LABEL_INVALID", f"labels.{key[:MAX_LABEL_KEY_BYTES]}", limit))
+        if len(text.encode()) > MAX_LABEL_VALUE_BYTES or "\0" in text:
+            limit = f"a value must be up to {MAX_LABEL_VALUE_BYTES} bytes without NUL"
+            found.append(Problem(index, "LABEL_INVALID", f"labels.{key[:MAX_LABEL_KEY_BYTES]}", limit))
+    return found
+
+
+def _data_problems(index: int, data: bytes) -> list[Problem]:
+    if not data:
+        return []
+    if len(data) > MAX_DATA_BYTES:
+        return [Problem(index, "DATA_TOO_LARGE", "data", f"at most {MAX_DATA_BYTES} bytes, are {len(data)}")]
+    try:
+        parsed = _decode_json(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return [Problem(index, "DATA_INVALID", "data", f"must be a JSON object in UTF-8: {error}")]
+    if not isinstance(parsed, dict):
+        return [Problem(index, "DATA_INVALID", "data", "must be a JSON object")]
+    if b"\\u0000" in data:
+        return [Problem(index, "DATA_INVALID", "data", "must not hold NUL")]
+    return []

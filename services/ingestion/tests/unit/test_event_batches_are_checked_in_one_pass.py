@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tlsy.contracts.ingestion.v1 import ingestion_pb2 as pb
+from tlsy.ingestion.domain.events import TimeWindow, event_key, read_batch
+
+NOW_US = 1_750_000_000_000_000
+WINDOW = TimeWindow(NOW_US - 1_000_000, NOW_US + 1_000_000)
+
+
+def event(**changes: object) -> pb.Event:
+    fields = {"source": "agent/a", "id": "1", "time_us": NOW_US, "type": "host.cpu", "value": 0.5} | changes
+    return pb.Event(**fields)
+
+
+def reasons(*events: pb.Event) -> list[tuple[int, str, str]]:
+    return [(p.index, p.reason, p.field) for p in read_batch(events, WINDOW).problems]
+
+
+def test_a_good_event_becomes_a_row_with_its_defaults():
+    batch = read_batch([event(labels={"host": "é"}, data=b'{"a": 1}')], WINDOW)
+    assert batch.rows == [
+        (
+            NOW_US,
+            event_key("agent/a", "1"),
+            0,
+            "agent/a",
+            "1",
+            "host.cpu",
+            "",
+            "",
+            2,
+            0.5,
+            '{"host":"é"}',
+            '{"a": 1}',
+        )
+    ]
+    assert not batch.problems
+
+
+def test_an_absent_value_is_null_and_zero_is_zero():
+    missing, zero = event(id="1"), event(id="2", value=0.0)
+    missing.ClearField("value")
+    values = {row[2]: row[9] for row in read_batch([missing, zero], WINDOW).rows}
+    assert values == {0: None, 1: 0.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "field"),
+    [
+        ({"source": ""}, "SOURCE_INVALID", "source"),
+        ({"source": "é" * 101}, "SOURCE_INVALID", "source"),
+        ({"source": "a\0b"}, "SOURCE_INVALID", "source"),
+        ({"id": ""}, "ID_INVALID", "id"),
+        ({"id": "x" * 201}, "ID_INVALID", "id"),
+        ({"type": ""}, "TYPE_INVALID", "type"),
+        ({"type": "Host CPU"}, "TYPE_INVALID", "type"),
+        ({"type": "a" * 101}, "TYPE_INVALID", "type"),
+        ({"subject": "s" * 201}, "SUBJECT_INVALID", "subject"),
+        ({"site": "s" * 101}, "SITE_INVALID", "site"),
+        ({"time_us": 0}, "TIME_MISSING", "time_us"),
+        ({"time_us": NOW_US - 1_000_001}, "TIME_TOO_OLD", "time_us"),
+        ({"time_us": NOW_US + 1_000_001}, "TIME_IN_FUTURE", "time_us"),
+        ({"time_us": -(2**63)}, "TIME_TOO_OLD", "time_us"),
+        ({"severity": 17}, "SEVERITY_UNKNOWN", "severity"),
+        ({"value": math.nan}, "VALUE_NOT_FINITE", "value"),
+        ({"value": math.inf}, "VALUE_NOT_FINITE", "value"),
+        ({"value": -math.inf}, "VALUE_NOT_FINITE", "value"),
+        ({"labels": {str(n): "" for n in range(33)}}, "LABELS_TOO_MANY", "labels"),
+        ({"labels": {"": "x"}}, "LABEL_INVALID", "labels."),
+        ({"labels": {"k" * 65: ""}}, "LABEL_INVALID", "labels." + "k" * 64),
+        ({"labels": {"k": "é" * 129}}, "LABEL_INVALID", "labels.k"),
+        ({"labels": {"k": "\0"}}, "LABEL_INVALID", "labels.k"),
+        ({"data": b"[1]"}, "DATA_INVALID", "data"),
+        ({"data": b"{"}, "DATA_INVALID", "data"),
+        ({"data": b'{"a": NaN}'}, "DATA_INVALID", "data"),
+        ({"data": b'{"a": "\xff"}'}, "DATA_INVALID", "data"),
+        ({"data": b'{"a": "\\u0000"}'}, "DATA_INVALID", "data"),
+        ({"data": b'{"a":"' + b"x" * 17_000 + b'"}'}, "DATA_TOO_LARGE", "data"),
+        ({"data": b"[" * 16_000}, "DATA_INVALID", "data"),
+    ],
+)
+def test_a_bad_field_is_refused_by_its_reason(changes, reason, field):
+    assert reasons(event(**changes)) == [(0, reason, field)]
+
+
+def test_every_problem_of_every_event_is_told_and_the_good_ones_go_on():
+    batch = read_batch([event(source="", time_us=0), event(), event(value=math.nan, id="")], WINDOW)
+    assert [(p.index, p.reason) for p in batch.problems] == [
+        (0, "SOURCE_INVALID"),
+        (0, "TIME_MISSING"),
+        (2, "ID_INVALID"),
+        (2, "VALUE_NOT_FINITE"),
+    ]
+    assert [row[2] for row in batch.rows] == [1]
+
+
+def test_the_second_of_two_equal_events_is_a_duplicate_and_another_time_is_another_event():
+    batch = read_batch([event(), event(time_us=NOW_US + 1), event(value=9.0)], WINDOW)
+    assert batch.duplicates == [2]
+    assert [row[2] for row in batch.rows] == [0, 1]
+
+
+def test_the_ends_of_the_window_are_inside_it():
+    assert not reasons(event(time_us=WINDOW.oldest_us), event(time_us=WINDOW.newest_us))
+
+
+@given(st.tuples(st.text(), st.text()), st.tuples(st.text(), st.text()))
+def test_no_two_pairs_of_source_and_id_share_a_key(one, other):
+    assert (event_key(*one) == event_key(*other)) == (one == other)
+
+
+_texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
+
+
+@given(
+    st.lists(
+        st.builds(
+            pb.Event,
+            source=_texts,
+            id=_texts,
+            time_us=st.integers(NOW_US - 2_000_000, NOW_US + 2_000_000),
+            type=st.sampled_from(["host.cpu", "", "A", "a.b-c"]),
+            subject=_texts,
+            value=st.floats(),
+            severity=st.integers(0, 6),
+            labels=st.dictionaries(_texts, _texts, max_size=4),
+            data=st.sampled_from([b"", b"{}", b"{", b"[]"]),
+        ),
+        max_size=6,
+    )
+)
+def test_each_event_is_a_row_a_duplicate_or_has_a_problem(events):
+    batch = read_batch(events, WINDOW)
+    places = [row[2] for row in batch.rows] + batch.duplicates + sorted({p.index for p in batch.problems})
+    assert sorted(places) == list(range(len(events)))
+    assert batch.rows == sorted(batch.rows)
+    for row in batch.rows:
+        assert all("\0" not in text for text in row[3:8])
