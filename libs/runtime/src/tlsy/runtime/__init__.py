@@ -1,1 +1,1 @@
-"""Service life cycle, Host, settings, logging, telemetry, clock and ids."""
+"""What a process is made of: life cycle, host, settings, logging, telemetry, clock and ids."""

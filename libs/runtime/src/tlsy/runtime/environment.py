@@ -1,0 +1,92 @@
+"""The settings that every stand-alone process has, and the files that they name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic_settings import SettingsConfigDict
+
+from tlsy.runtime.settings import ServiceSettings, setting
+
+
+class HostSettings(ServiceSettings):
+    """Where a process finds what it does not own. Files, never values, for what is secret."""
+
+    model_config = SettingsConfigDict(env_prefix="TLSY_")
+
+    listen: str = setting(
+        "127.0.0.1:7000", unit="", why="loopback unless someone decides otherwise", min_length=1
+    )
+    peers: dict[str, str] = setting(
+        {}, unit="JSON", why="service name to gRPC target; a missing peer is never ready"
+    )
+    clusters: dict[str, str] = setting(
+        {}, unit="JSON", why="cluster name to DSN without user; for one machine"
+    )
+    clusters_dir: Path | None = setting(
+        None, unit="", why="a file per cluster, holding its DSN; a mounted secret that may grow while we run"
+    )
+    control_cluster: str = setting("control", unit="", why="the cluster that holds the control database")
+    brokers: tuple[str, ...] = setting(
+        ("127.0.0.1:9092",), unit="JSON", why="bootstrap servers of Kafka", min_length=1
+    )
+    service_key_file: Path = setting(unit="", why="private JWK, ES256, of this service alone")
+    trust_dir: Path = setting(
+        unit="", why="a file <service>.json per service: the JWKS its tokens verify with"
+    )
+    tls_cert_file: Path | None = setting(None, unit="", why="without it the server listens in clear")
+    tls_key_file: Path | None = setting(None, unit="", why="of the certificate")
+    tls_ca_file: Path | None = setting(
+        None, unit="", why="with it callers must show a certificate signed by it"
+    )
+    stop_grace_s: float = setting(
+        20.0, unit="s", why="shorter than Kubernetes' 30 s before SIGKILL", ge=0, le=600
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = setting(
+        "info", unit="", why="debug logs every call"
+    )
+    trace_ratio: float = setting(0.01, unit="", why="at 1 tracing halves throughput", ge=0, le=1)
+    otlp_endpoint: str | None = setting(
+        None, unit="", why="where spans go; none leave the process without it"
+    )
+    metrics_port: int | None = setting(
+        None, unit="", why="port of GET /metrics; not served without it", ge=1, le=65535
+    )
+    sentry_dsn: str | None = setting(None, unit="", why="where crash reports go; off without it", secret=True)
+
+
+def read_clusters(settings: HostSettings) -> Mapping[str, str]:
+    """Cluster name to DSN: the environment's, then the files of `clusters_dir`, read at each look-up."""
+    if settings.clusters_dir is None:
+        return settings.clusters
+    return _ClusterFiles(settings.clusters, settings.clusters_dir)
+
+
+def read_trust(directory: Path) -> Mapping[str, str]:
+    """Service name to JWKS, from every `<service>.json` in `directory`."""
+    return {path.stem: path.read_text(encoding="utf-8") for path in sorted(directory.glob("*.json"))}
+
+
+class _ClusterFiles(Mapping[str, str]):
+    def __init__(self, fixed: Mapping[str, str], directory: Path) -> None:
+        self._fixed = fixed
+        self._directory = directory
+
+    def __getitem__(self, name: str) -> str:
+        if name in self._fixed:
+            return self._fixed[name]
+        if "/" in name or name.startswith("."):
+            raise KeyError(name)
+        try:
+            return (self._directory / name).read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            raise KeyError(name) from None
+
+    def __iter__(self) -> Iterator[str]:
+        names = {path.name for path in self._directory.iterdir() if path.is_file() and path.name[0] != "."}
+        return iter(sorted(names | self._fixed.keys()))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)

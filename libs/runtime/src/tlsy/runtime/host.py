@@ -1,0 +1,214 @@
+"""What a process lends to the services that run in it, and how a process begins and ends.
+
+A service cannot tell whether it has a process of its own or shares one: both get a `Host`. Stand-alone, one
+is made from the environment (`main`); a host of many services makes one for each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar, get_args
+
+from tlsy.runtime.clock import Clock, SystemClock
+from tlsy.runtime.environment import HostSettings, read_clusters, read_trust
+from tlsy.runtime.ids import Uuid7
+from tlsy.runtime.logging import configure_logging, get_logger
+from tlsy.runtime.service import ComponentFailed, Service
+from tlsy.runtime.settings import ServiceSettings, SettingsInvalid, describe, load
+from tlsy.runtime.telemetry import Telemetry, open_telemetry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+Role = Literal["api", "worker", "all"]
+
+EXIT_FAILED: Final = 1
+EXIT_SETTINGS: Final = 78  # sysexits.h: configuration error
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """PEM files. With `ca_file` the other side must show a certificate signed by it (mTLS)."""
+
+    cert_file: Path
+    key_file: Path
+    ca_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """What a process lends to one service.
+
+    Attributes:
+        service: its name, e.g. "tenant-registry".
+        role: "api" answers calls, "worker" consumes, relays and computes, "all" does both.
+        clock: what the time is.
+        random: `random(n)` gives n unpredictable bytes.
+        ids: UUIDv7, growing.
+        telemetry: tracers and the metrics registry.
+        listen: where its server listens: "unix:/path" or "host:port".
+        peers: service name to gRPC target, for all services that it may call.
+        tls: for its server and its calls; None on unix sockets, whose directory's mode stands in for it.
+        clusters: PostgreSQL cluster name to DSN without user and database; asked anew on every look-up, so
+            that a cluster added while the process runs is found.
+        control_cluster: the cluster that holds the control database.
+        brokers: bootstrap servers of Kafka, "host:port".
+        service_key: the private JWK (JSON, ES256) that this service signs its own tokens with.
+        trust: service name to the public JWKS (JSON) that its tokens verify with.
+    """
+
+    service: str
+    role: Role
+    clock: Clock
+    random: Callable[[int], bytes]
+    ids: Uuid7
+    telemetry: Telemetry
+    listen: str
+    peers: Mapping[str, str]
+    tls: TlsFiles | None = None
+    clusters: Mapping[str, str]
+    control_cluster: str
+    brokers: tuple[str, ...]
+    service_key: str
+    trust: Mapping[str, str]
+
+    @property
+    def answers_calls(self) -> bool:
+        """Whether RPCs are served."""
+        return self.role in {"api", "all"}
+
+    @property
+    def works(self) -> bool:
+        """Whether consumers, relays and computations run."""
+        return self.role in {"worker", "all"}
+
+
+S = TypeVar("S", bound=ServiceSettings)
+
+
+class Build(Protocol):
+    """`build` of a service's app.py."""
+
+    def __call__(self, settings: Any, host: Host) -> Service:
+        """Wire the service; no I/O."""
+        ...
+
+
+def host_from(settings: HostSettings, service: str, role: Role) -> Host:
+    """The host of a process that runs one service, from its settings.
+
+    Raises:
+        OSError: a file that the settings name cannot be read.
+    """
+    clock = SystemClock()
+    tls = None
+    if settings.tls_cert_file is not None and settings.tls_key_file is not None:
+        tls = TlsFiles(settings.tls_cert_file, settings.tls_key_file, settings.tls_ca_file)
+    return Host(
+        service=service,
+        role=role,
+        clock=clock,
+        random=os.urandom,
+        ids=Uuid7(clock, os.urandom),
+        telemetry=open_telemetry(
+            service,
+            trace_ratio=settings.trace_ratio,
+            otlp_endpoint=settings.otlp_endpoint,
+            metrics_port=settings.metrics_port,
+            sentry_dsn=settings.sentry_dsn,
+        ),
+        listen=settings.listen,
+        peers=settings.peers,
+        tls=tls,
+        clusters=read_clusters(settings),
+        control_cluster=settings.control_cluster,
+        brokers=settings.brokers,
+        service_key=settings.service_key_file.read_text(encoding="utf-8"),
+        trust=read_trust(settings.trust_dir),
+    )
+
+
+def main(service: str, settings_cls: type[S], build: Build, argv: Sequence[str] | None = None) -> int:
+    """Run one service until SIGTERM or SIGINT; what a service's __main__.py calls.
+
+    Returns:
+        The exit code: 0 stopped, 1 a component failed, 78 the settings are wrong (all problems on stderr).
+    """
+    arguments = _parser(service).parse_args(argv)
+    if arguments.settings:
+        for doc in (*describe(HostSettings), *describe(settings_cls)):
+            sys.stdout.write(f"{doc.variable}\t{doc.unit}\t{doc.default}\t{doc.why}\n")
+        return 0
+    problems: list[str] = []
+    host_settings = _load(HostSettings, problems)
+    settings = _load(settings_cls, problems)
+    if host_settings is None or settings is None:
+        sys.stderr.write("\n".join([f"{service}: the settings are wrong:", *problems, ""]))
+        return EXIT_SETTINGS
+    configure_logging(level=host_settings.log_level)
+    try:
+        host = host_from(host_settings, service, arguments.role)
+    except OSError as error:
+        sys.stderr.write(f"{service}: a file that the settings name cannot be read: {error}\n")
+        return EXIT_SETTINGS
+    try:
+        return asyncio.run(run(build(settings, host), grace_s=host_settings.stop_grace_s))
+    finally:
+        host.telemetry.close()
+
+
+async def run(service: Service, *, grace_s: float) -> int:
+    """Start `service`, wait for a signal or a failure, stop it within `grace_s`; returns the exit code."""
+    logger = get_logger("runtime.host")
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    asked = asyncio.create_task(stopping.wait())
+    starting = asyncio.create_task(service.start())
+    await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        await asyncio.wait({starting})
+        return 0
+    if (error := starting.exception()) is not None:
+        asked.cancel()
+        logger.error("service failed to start", service=service.name, exc_info=error)
+        return EXIT_FAILED
+    logger.info("service started", service=service.name)
+    running = asyncio.create_task(service.wait())
+    await asyncio.wait({running, asked}, return_when=asyncio.FIRST_COMPLETED)
+    failed = running.exception() if running.done() else None
+    if failed is not None:
+        reason = failed.__cause__ if isinstance(failed, ComponentFailed) else failed
+        logger.error(
+            "component failed, the process ends", service=service.name, error=str(failed), exc_info=reason
+        )
+    await service.stop(grace_s)
+    for task in (running, asked):
+        task.cancel()
+    logger.info("service stopped", service=service.name)
+    return EXIT_FAILED if failed is not None else 0
+
+
+def _parser(service: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"tlsy-{service}")
+    parser.add_argument("--role", choices=get_args(Role), default="all", help="what this process does")
+    parser.add_argument(
+        "--settings", action="store_true", help="print every setting and its meaning, then exit"
+    )
+    return parser
+
+
+def _load(settings_cls: type[S], problems: list[str]) -> S | None:
+    try:
+        return load(settings_cls)
+    except SettingsInvalid as error:
+        problems.extend(error.problems)
+        return None

@@ -1,0 +1,112 @@
+"""Structured logs: one JSON object a line on stdout, with the call's identity, secrets taken out.
+
+Whatever runs inside a call logs its tenant, principal, trace_id and request_id without naming them: the RPC
+interceptor and the consumer loop set them with `log_context`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+from contextvars import ContextVar, Token
+from typing import TYPE_CHECKING, Any, Final, TextIO, cast
+
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, MutableMapping
+
+Logger = structlog.stdlib.BoundLogger
+
+#: Fields added to every line of the running task; replaced as a whole, never changed in place.
+_FIELDS: Final[ContextVar[Mapping[str, str]]] = ContextVar("tlsy_log_fields")
+
+_REDACTED: Final = "[redacted]"
+_SECRET_PARTS: Final = (
+    "authorization",
+    "password",
+    "secret",
+    "api_key",
+    "access_token",
+    "private_key",
+    "cookie",
+)
+_MAX_TEXT: Final = 8192
+#: JSON web tokens, and API keys as identity shows them once.
+_CREDENTIAL: Final = re.compile(r"eyJ[\w-]+\.[\w.-]+|tlsy_[0-9a-f]{32}_[0-9a-f]+_[\w-]+")
+
+
+def set_log_fields(fields: Mapping[str, str]) -> Token[Mapping[str, str]]:
+    """Give every line of this task, and of tasks it starts, these fields; returns what undoes it."""
+    return _FIELDS.set(fields)
+
+
+def reset_log_fields(token: Token[Mapping[str, str]]) -> None:
+    """Back to what was set before."""
+    _FIELDS.reset(token)
+
+
+def configure_logging(*, level: str = "info", stream: TextIO | None = None) -> None:
+    """Send all logs of the process, those of libraries too, to `stream` (stdout) as JSON; for the host."""
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(
+        processors=[_add_fields, structlog.stdlib.add_log_level, *_shared(), _render],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=structlog.PrintLoggerFactory(stream or sys.stdout),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(stream or sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[_add_fields, structlog.stdlib.add_log_level, structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_shared(), _render],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(max(threshold, logging.INFO))
+
+
+def get_logger(component: str) -> Logger:
+    """A logger whose lines say which part of the program wrote them."""
+    return cast("Logger", structlog.get_logger(component=component))
+
+
+def _shared() -> list[structlog.typing.Processor]:
+    return [
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        structlog.processors.format_exc_info,
+        redact,
+    ]
+
+
+def _add_fields(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    fields = _FIELDS.get(None)
+    if fields:
+        for key, value in fields.items():
+            event.setdefault(key, value)
+    return event
+
+
+def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Take out the values of keys that name secrets, at any depth, and tokens and API keys inside texts."""
+    return {key: _clean(key, value) for key, value in event.items()}
+
+
+def _clean(key: str, value: Any) -> Any:
+    name = key.lower().replace("-", "_")
+    if any(part in name for part in _SECRET_PARTS):
+        return _REDACTED
+    if isinstance(value, str):
+        return _CREDENTIAL.sub(_REDACTED, value[:_MAX_TEXT])
+    if isinstance(value, dict):
+        return {str(k): _clean(str(k), v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean(key, item) for item in value]
+    return value
+
+
+def _render(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
+    return json.dumps(event, default=str, ensure_ascii=False)

@@ -1,0 +1,113 @@
+"""Settings of a process: read once from the environment, frozen, every problem reported at once.
+
+A setting says its unit, its default and why that default is right:
+
+    class IngestionSettings(ServiceSettings):
+        model_config = SettingsConfigDict(env_prefix="TLSY_INGESTION_")
+        batch_max: int = setting(10_000, unit="events", why="what a client may send in one call", ge=1)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from pydantic import Field, ValidationError
+from pydantic_core import PydanticUndefined
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic.config import JsonDict
+
+
+class ServiceSettings(BaseSettings):
+    """What every settings class shares: frozen, whole. Subclasses set `env_prefix`."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+S = TypeVar("S", bound=ServiceSettings)
+
+_REQUIRED = cast("Any", PydanticUndefined)
+
+
+def setting(default: Any = _REQUIRED, *, unit: str, why: str, secret: bool = False, **limits: Any) -> Any:
+    """A field with its documentation; without `default` it must be set.
+
+    Args:
+        default: the value where the environment says nothing.
+        unit: e.g. "s", "events", "bytes"; "" where there is none.
+        why: one sentence that justifies the default or says what depends on the value.
+        secret: never shown in problems or documentation.
+        limits: pydantic's constraints (`ge`, `le`, `min_length`, …).
+    """
+    extra: JsonDict = {"unit": unit, "why": why, "secret": secret}
+    return Field(default, description=why, json_schema_extra=extra, repr=not secret, **limits)
+
+
+class SettingsInvalid(Exception):  # noqa: N818 - read as a fact in logs and exit messages
+    """The environment does not make valid settings; `problems` has one line for each thing to put right."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingDoc:
+    """One setting as people see it."""
+
+    variable: str
+    unit: str
+    default: str
+    why: str
+
+
+def load(settings_cls: type[S], **overrides: Any) -> S:
+    """Read the settings from the environment, `overrides` first.
+
+    Raises:
+        SettingsInvalid: with every problem at once, each naming its variable and what is expected there.
+    """
+    try:
+        return settings_cls(**overrides)
+    except ValidationError as error:
+        docs = {doc.variable: doc for doc in describe(settings_cls)}
+        prefix = settings_cls.model_config.get("env_prefix", "")
+        raise SettingsInvalid(
+            tuple(_problem(cast("Mapping[str, Any]", e), prefix, docs) for e in error.errors())
+        ) from None
+    except SettingsError as error:
+        raise SettingsInvalid((f"{error}; this variable takes JSON.",)) from None
+
+
+def describe(settings_cls: type[ServiceSettings]) -> tuple[SettingDoc, ...]:
+    """What may be set, in the order of the class."""
+    prefix = settings_cls.model_config.get("env_prefix", "")
+    docs = []
+    for name, field in settings_cls.model_fields.items():
+        extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+        shown = "(required)" if field.is_required() else repr(field.get_default(call_default_factory=True))
+        docs.append(
+            SettingDoc(
+                variable=f"{prefix}{name}".upper(),
+                unit=str(extra.get("unit", "")),
+                default="(secret)" if extra.get("secret") and not field.is_required() else shown,
+                why=str(extra.get("why", "")),
+            )
+        )
+    return tuple(docs)
+
+
+def _problem(error: Mapping[str, Any], prefix: str, docs: Mapping[str, SettingDoc]) -> str:
+    """One line of advice; never repeats the value given, which may be a secret."""
+    path = [str(part) for part in error["loc"]]
+    variable = f"{prefix}{path[0]}".upper() if path else prefix
+    where = variable + "".join(f"[{part}]" for part in path[1:])
+    doc = docs.get(variable)
+    if doc is None:
+        return f"{where}: {error['msg']}."
+    unit = f" in {doc.unit}" if doc.unit else ""
+    return f"{where}: {error['msg']}. Set {variable}{unit} (default {doc.default}): {doc.why}."
