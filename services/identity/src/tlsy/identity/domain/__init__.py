@@ -1,0 +1,1 @@
+"""What identity knows: values and decisions. No await, no clock, no randomness, no I/O."""

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import pytest
+
+from tlsy.identity.domain.emails import normalise
+
+
+@pytest.mark.parametrize("spelling", ["Ada@Example.ORG", " ada@example.org ", "ADA@EXAMPLE.ORG"])
+def test_spellings_of_one_address_have_one_form(spelling: str) -> None:
+    assert normalise(spelling) == "ada@example.org"
+
+
+def test_an_international_domain_has_its_ascii_form() -> None:
+    assert normalise("ada@bücher.example") == "ada@xn--bcher-kva.example"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "ada",
+        "@example.org",
+        "ada@",
+        "ada@localhost",
+        "a b@example.org",
+        "ada@-x.org",
+        ".a@example.org",
+        "a..b@example.org",
+        "a\0b@example.org",
+        "ada@exa mple.org",
+        f"{'a' * 250}@example.org",
+        "a@b@c",
+        "ada@x..org",
+    ],
+)
+def test_what_is_not_an_address_has_no_form(text: str) -> None:
+    assert normalise(text) is None
