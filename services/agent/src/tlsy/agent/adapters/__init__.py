@@ -1,0 +1,1 @@
+"""The host, the network and the disk, as the agent sees them."""

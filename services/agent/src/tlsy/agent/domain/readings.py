@@ -1,0 +1,68 @@
+"""What is read from a host, and how a reading becomes an event."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from tlsy.contracts.ingestion.v1 import ingestion_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Severity(IntEnum):
+    """The numbers are those of the proto."""
+
+    INFO = 2
+    WARNING = 3
+    ERROR = 4
+    CRITICAL = 5
+
+
+_NO_LABELS: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """One figure of one thing at one moment.
+
+    Attributes:
+        type: the event's type, e.g. "host.cpu"; its unit is in docs of the agent.
+        subject: what it is about, e.g. a mount point or a probe's name.
+        value: the figure; for a probe 1 is up and 0 is down; None where there is none to tell.
+        severity: what the agent itself thinks of it; rules decide what is an incident.
+        labels: beside the ones that every event of the agent carries.
+    """
+
+    type: str
+    subject: str
+    value: float | None
+    severity: Severity = Severity.INFO
+    labels: Mapping[str, str] = field(default=_NO_LABELS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What every event of this agent carries."""
+
+    source: str
+    site: str
+    labels: Mapping[str, str]
+
+
+def to_event(reading: Reading, origin: Origin, event_id: str, time_us: int) -> ingestion_pb2.Event:
+    """The event that is kept on disk and sent; its id and time never change after this."""
+    return ingestion_pb2.Event(
+        source=origin.source,
+        id=event_id,
+        time_us=time_us,
+        type=reading.type,
+        subject=reading.subject[:200],
+        site=origin.site,
+        severity=ingestion_pb2.Severity.ValueType(reading.severity),
+        value=reading.value,
+        labels={**origin.labels, **reading.labels},
+    )

@@ -1,0 +1,1 @@
+"""What the agent does: collect, and deliver."""

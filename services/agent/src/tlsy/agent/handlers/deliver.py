@@ -1,0 +1,85 @@
+"""Sends what is on disk, oldest first, and forgets it only when the server has it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from tlsy.agent.domain.schedule import wait_s
+from tlsy.agent.ports import DeliveryError
+from tlsy.contracts.ingestion.v1 import ingestion_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tlsy.agent.ports import Buffer, Delivered, Server
+    from tlsy.runtime.clock import Clock
+
+_log = structlog.get_logger(__name__)
+
+MAX_BATCH_EVENTS: Final = 500
+MAX_BATCH_BYTES: Final = 1024 * 1024
+
+
+class Deliverer:
+    """Delivers until cancelled.
+
+    The order on disk is the order of delivery, and one batch is under way at a time. Deferred events of a
+    batch are sent again before anything behind them; events that the server refuses for good are logged with
+    their reason and left behind, since sending them again could never help.
+    """
+
+    def __init__(
+        self,
+        buffer: Buffer,
+        server: Server,
+        clock: Clock,
+        jitter: Callable[[], float],
+        collected: asyncio.Event,
+    ) -> None:
+        self._buffer = buffer
+        self._server = server
+        self._clock = clock
+        self._jitter = jitter
+        self._collected = collected
+        self.delivered = 0
+        self.rejected = 0
+
+    async def run(self) -> None:
+        """Delivers whenever something is on disk."""
+        while True:
+            self._collected.clear()
+            if not await self.deliver_batch():
+                await self._collected.wait()
+
+    async def deliver_batch(self) -> bool:
+        """Delivers one batch, however long it takes; False if there was none."""
+        records, behind = await asyncio.to_thread(self._buffer.peek, MAX_BATCH_EVENTS, MAX_BATCH_BYTES)
+        if not records:
+            return False
+        events = [ingestion_pb2.Event.FromString(record) for record in records]
+        failures = 0
+        while events:
+            try:
+                delivered = await self._server.deliver(events)
+            except DeliveryError as error:
+                failures += 1
+                pause_s = wait_s(failures, error.retry_after_s, self._jitter())
+                _log.warning("not delivered, trying again", error=str(error), pause_s=round(pause_s, 1))
+                await self._clock.sleep(pause_s)
+                continue
+            failures = failures + 1 if delivered.deferred else 0
+            self._count(delivered, len(events))
+            events = [events[index] for index in delivered.deferred]
+            if events:
+                await self._clock.sleep(wait_s(failures, delivered.retry_after_s, self._jitter()))
+        await asyncio.to_thread(self._buffer.acknowledge, behind)
+        return True
+
+    def _count(self, delivered: Delivered, sent: int) -> None:
+        self.rejected += len({index for index, _, _ in delivered.rejected})
+        self.delivered += sent - len(delivered.deferred) - len({index for index, _, _ in delivered.rejected})
+        for _, reason, message in delivered.rejected[:10]:
+            _log.error("the server refuses an event for good", reason=reason, problem=message)

@@ -1,0 +1,121 @@
+"""The agent's configuration: one small YAML file.
+
+Every problem of a file is reported at once, with the path of the member and what to write instead.
+"""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Name = Annotated[str, Field(min_length=1, max_length=100)]
+Port = Annotated[int, Field(ge=1, le=65_535)]
+
+
+class SettingsError(Exception):
+    """A configuration that cannot be used; the message lists everything that is wrong with it."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Endpoints(_Model):
+    """Where the services listen; "host:port" or "unix:/path". One edge address may stand for both."""
+
+    identity: str
+    ingestion: str
+
+
+class HostSettings(_Model):
+    """What is read from this host."""
+
+    cpu: bool = True
+    memory: bool = True
+    load: bool = True
+    disks: bool = True
+    network: bool = True
+    #: Names of programs that should run; each is counted, 0 means that it does not.
+    processes: tuple[Name, ...] = Field(default=(), max_length=50)
+
+
+class TcpProbe(_Model):
+    """Whether a TCP port accepts a connection."""
+
+    name: Name
+    host: str
+    port: Port
+    timeout_s: Seconds = 3.0
+
+
+class HttpProbe(_Model):
+    """Whether an HTTP(S) address answers with a status that is expected."""
+
+    name: Name
+    url: Annotated[str, Field(pattern=r"^https?://")]
+    expect_status: tuple[int, ...] = (200,)
+    timeout_s: Seconds = 5.0
+    #: PEM file of the authorities to trust instead of the system's.
+    ca_file: Path | None = None
+
+
+class TlsProbe(_Model):
+    """How many days a server's certificate is still valid, whoever signed it."""
+
+    name: Name
+    host: str
+    port: Port = 443
+    timeout_s: Seconds = 5.0
+
+
+class BufferSettings(_Model):
+    """Where events wait until the server has them."""
+
+    directory: Path
+    #: When it is full the agent stops collecting and says so; what is kept is never thrown away.
+    max_bytes: Annotated[int, Field(ge=1_048_576)] = 268_435_456
+
+
+class Settings(_Model):
+    """The whole file."""
+
+    endpoints: Endpoints
+    #: Holds the API key alone; readable by the agent's user only.
+    api_key_file: Path
+    buffer: BufferSettings
+    source: Annotated[str, Field(min_length=1, max_length=200)] = Field(
+        default_factory=lambda: f"agent/{socket.gethostname()}"
+    )
+    site: Annotated[str, Field(max_length=100)] = ""
+    labels: dict[Name, Annotated[str, Field(max_length=256)]] = Field(default_factory=dict, max_length=20)
+    #: Between two readings of everything.
+    interval_s: Annotated[float, Field(ge=0.1, le=3_600)] = 10.0
+    host: HostSettings = HostSettings()
+    tcp: tuple[TcpProbe, ...] = Field(default=(), max_length=200)
+    http: tuple[HttpProbe, ...] = Field(default=(), max_length=200)
+    tls: tuple[TlsProbe, ...] = Field(default=(), max_length=200)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+def load(path: Path) -> Settings:
+    """Reads a configuration file.
+
+    Raises:
+        SettingsError: the file is missing, not YAML, or has members that are wrong; all of them are named.
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not YAML: {error}") from error
+    try:
+        return Settings.model_validate(document if document is not None else {})
+    except ValidationError as error:
+        lines = [f"  {'.'.join(map(str, p['loc'])) or '(file)'}: {p['msg']}" for p in error.errors()]
+        raise SettingsError("\n".join([f"{path} has {len(lines)} problem(s):", *lines])) from error

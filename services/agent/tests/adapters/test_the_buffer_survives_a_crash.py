@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import ExitStack, closing
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tlsy.agent.adapters.buffer import BufferInUseError, DiskBuffer
+from tlsy.agent.ports import BufferFullError
+
+
+@pytest.fixture
+def opened(tmp_path):
+    """Opens the buffer of the test's folder; all are closed in the end."""
+    with ExitStack() as stack:
+        yield lambda max_bytes=10**9: stack.enter_context(closing(DiskBuffer(tmp_path, max_bytes)))
+
+
+def drained(buffer: DiskBuffer) -> list[bytes]:
+    return buffer.peek(10**6, 10**9)[0]
+
+
+def test_records_come_back_in_order_until_they_are_acknowledged(opened, tmp_path):
+    buffer = opened()
+    buffer.append([b"a", b"b", b"c"])
+    records, place = buffer.peek(2, 10**9)
+    assert records == [b"a", b"b"]
+    assert drained(buffer) == [b"a", b"b", b"c"]
+    buffer.acknowledge(place)
+    assert drained(buffer) == [b"c"]
+
+
+def test_the_place_and_the_records_outlive_the_process(opened, tmp_path):
+    first = opened()
+    first.append([b"a", b"b"])
+    first.acknowledge(first.peek(1, 10**9)[1])
+    first.close()
+    assert drained(opened()) == [b"b"]
+
+
+def test_a_torn_record_is_cut_off_and_the_next_one_follows_the_whole_ones(opened, tmp_path):
+    buffer = opened()
+    buffer.append([b"whole", b"torn"])
+    buffer.close()
+    (segment,) = tmp_path.glob("*.events")
+    os.truncate(segment, segment.stat().st_size - 1)
+    reopened = opened()
+    reopened.append([b"next"])
+    assert drained(reopened) == [b"whole", b"next"]
+
+
+def test_a_damaged_record_is_not_returned(opened, tmp_path):
+    buffer = opened()
+    buffer.append([b"good", b"flipped"])
+    buffer.close()
+    (segment,) = tmp_path.glob("*.events")
+    blob = bytearray(segment.read_bytes())
+    blob[-1] ^= 1
+    segment.write_bytes(blob)
+    assert drained(opened()) == [b"good"]
+
+
+def test_a_full_buffer_takes_nothing_and_keeps_what_it_has(opened, tmp_path):
+    buffer = opened(20)
+    buffer.append([b"12345678"])
+    with pytest.raises(BufferFullError):
+        buffer.append([b"x"] * 2)
+    assert drained(buffer) == [b"12345678"]
+
+
+def test_acknowledged_segments_are_deleted(opened, tmp_path):
+    buffer = opened()
+    for _ in range(5):
+        buffer.append([bytes(3_000_000)])
+    buffer.acknowledge(buffer.peek(4, 10**9)[1])
+    assert len(list(tmp_path.glob("*.events"))) == 1
+    assert buffer.size_bytes() < 7_000_000
+
+
+def test_a_second_agent_on_the_same_folder_is_refused(opened, tmp_path):
+    buffer = opened()
+    with pytest.raises(BufferInUseError):
+        opened()
+    buffer.close()
+    opened()
+
+
+WRITER = """
+import sys, pathlib
+from tlsy.agent.adapters.buffer import DiskBuffer
+buffer = DiskBuffer(pathlib.Path(sys.argv[1]), 10**9)
+for number in range(10**6):
+    buffer.append([b"%d" % (10 * number + i) for i in range(10)])
+    print(10 * number + 9, flush=True)
+"""
+
+
+def test_what_was_counted_as_written_survives_sigkill(opened, tmp_path):
+    with subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE) as writer:
+        counted = [int(writer.stdout.readline()) for _ in range(50)][-1]
+        writer.send_signal(signal.SIGKILL)
+    numbers = [int(record) for record in drained(opened())]
+    assert numbers == list(range(len(numbers)))
+    assert len(numbers) > counted
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.one_of(
+            st.lists(st.binary(min_size=1, max_size=2_000_000 // 50), min_size=1, max_size=5),
+            st.integers(1, 7),
+            st.just("reopen"),
+        ),
+        max_size=25,
+    )
+)
+def test_it_is_a_queue_whatever_the_order_of_calls(tmp_path_factory, steps):
+    folder = tmp_path_factory.mktemp("queue")
+    buffer, model = DiskBuffer(folder, 10**9), []
+    for step in steps:
+        if step == "reopen":
+            buffer.close()
+            buffer = DiskBuffer(folder, 10**9)
+        elif isinstance(step, int):
+            records, place = buffer.peek(step, 10**9)
+            assert records == model[:step]
+            buffer.acknowledge(place)
+            del model[: len(records)]
+        else:
+            buffer.append(step)
+            model += step
+    assert drained(buffer) == model
+    buffer.close()
