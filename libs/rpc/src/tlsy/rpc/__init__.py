@@ -1,1 +1,1 @@
-"""gRPC server and channel builders, the interceptor, error model, paging, idempotency."""
+"""Calls between services: errors, the interceptor, servers and channels, tokens, paging, catalogues."""
