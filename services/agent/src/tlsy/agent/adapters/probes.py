@@ -6,6 +6,7 @@ A probe never raises for what it probes: down is a reading, with the reason as a
 from __future__ import annotations
 
 import asyncio
+import http.client
 import ssl
 import urllib.error
 import urllib.request
@@ -77,7 +78,7 @@ async def probe_http(probe: HttpProbe) -> Reading:
     try:
         async with asyncio.timeout(probe.timeout_s + 1):
             status = await asyncio.to_thread(_http_status, probe)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         return _down("http", probe.name, error, labels)
     labels["status"] = str(status)
     if status not in probe.expect_status:

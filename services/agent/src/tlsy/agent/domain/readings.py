@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from tlsy.contracts.ingestion.v1 import ingestion_pb2
@@ -20,9 +19,6 @@ class Severity(IntEnum):
     WARNING = 3
     ERROR = 4
     CRITICAL = 5
-
-
-_NO_LABELS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +37,7 @@ class Reading:
     subject: str
     value: float | None
     severity: Severity = Severity.INFO
-    labels: Mapping[str, str] = field(default=_NO_LABELS)
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

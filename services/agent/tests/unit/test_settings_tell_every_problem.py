@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+
+from tlsy.agent.settings import SettingsError, load
+
+GOOD = """
+endpoints: {identity: "localhost:7000", ingestion: "localhost:7000"}
+api_key_file: /etc/tlsy/agent.key
+buffer: {directory: /var/lib/tlsy-agent}
+"""
+
+
+def problems(path, text: str) -> str:
+    path.write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        load(path)
+    return str(caught.value)
+
+
+def test_three_members_are_enough(tmp_path):
+    path = tmp_path / "agent.yaml"
+    path.write_text(GOOD)
+    settings = load(path)
+    assert settings.interval_s == 10
+    assert settings.source.startswith("agent/")
+
+
+def test_every_problem_is_named_at_once(tmp_path):
+    text = GOOD + "interval_s: 0\ntcp: [{name: x, host: h, port: 99999}]\nunknown: 1\n"
+    told = problems(tmp_path / "agent.yaml", text)
+    assert "3 problem(s)" in told
+    assert all(member in told for member in ("interval_s", "tcp.0.port", "unknown"))
+
+
+@pytest.mark.parametrize("text", ["", "[", "- a", "a: &x [*x]"])
+def test_what_is_no_configuration_is_refused(tmp_path, text):
+    assert problems(tmp_path / "agent.yaml", text)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(SettingsError, match="no-such"):
+        load(tmp_path / "no-such.yaml")
