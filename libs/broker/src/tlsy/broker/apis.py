@@ -20,7 +20,7 @@ from kio.schema.list_offsets.v5 import ListOffsetsRequest
 from kio.schema.metadata.v8 import MetadataRequest
 from kio.schema.offset_commit.v7 import OffsetCommitRequest
 from kio.schema.offset_fetch.v5 import OffsetFetchRequest
-from kio.schema.produce.v8 import ProduceRequest
+from kio.schema.produce.v7 import ProduceRequest
 from kio.schema.sync_group.v3 import SyncGroupRequest
 
 from tlsy.broker.api import Api

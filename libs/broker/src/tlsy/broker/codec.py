@@ -21,6 +21,8 @@ from tlsy.broker.api import NO_THROTTLE, Api, MalformedRequestError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from kio.serial.readers import Reader
+
 E = TypeVar("E", bound=Entity)
 
 API_VERSIONS_KEY: Final = 18
@@ -49,6 +51,8 @@ class Codec:
     def __init__(self, apis: Mapping[int, Api]) -> None:
         self._apis = apis
         self._plans: dict[type[Entity], tuple[_Field, ...]] = {}
+        self._readers: dict[tuple[int, int], tuple[Reader[Entity], Reader[Entity]]] = {}
+        self._schemas: dict[tuple[int, int], type[ResponsePayload]] = {}
 
     def decode(self, frame: bytes) -> Request:
         """Read one frame without its length.
@@ -68,9 +72,9 @@ class Codec:
                 return Request(api=None, version=0, correlation_id=correlation_id, client_id="", body=None)
             raise MalformedRequestError(f"version {version} of API {key} is not offered")
         try:
-            schema = load_request_schema(key, version)
-            header, size = entity_reader(schema.__header_schema__)(frame, 0)
-            body, _ = entity_reader(schema)(frame, size)
+            read_header, read_body = self._readers_of(key, version)
+            header, size = read_header(frame, 0)
+            body, _ = read_body(frame, size)
             lifted = self.convert(body, api.newest)
         except KioIndexError as error:
             raise MalformedRequestError(f"version {version} of API {key} has no codec") from error
@@ -83,7 +87,10 @@ class Codec:
 
     def encode(self, response: ResponsePayload, version: int, correlation_id: int) -> bytes:
         """Write a response as a whole frame, in the version of its request."""
-        schema = load_response_schema(response.__api_key__, version)
+        asked = response.__api_key__, version
+        schema = self._schemas.get(asked)
+        if schema is None:
+            schema = self._schemas[asked] = load_response_schema(*asked)
         return self._frame(self.convert(response, schema), correlation_id)
 
     def convert(self, entity: Entity, target: type[E]) -> E:
@@ -91,6 +98,14 @@ class Codec:
         if type(entity) is target:
             return entity
         return target(**{planned.name: self._value(entity, planned) for planned in self._plan(target)})
+
+    def _readers_of(self, key: int, version: int) -> tuple[Reader[Entity], Reader[Entity]]:
+        readers = self._readers.get((key, version))
+        if readers is None:
+            schema = load_request_schema(key, version)
+            readers = entity_reader(schema.__header_schema__), entity_reader(schema)
+            self._readers[key, version] = readers
+        return readers
 
     @staticmethod
     def _frame(response: ResponsePayload, correlation_id: int) -> bytes:

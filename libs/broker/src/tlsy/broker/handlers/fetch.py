@@ -11,6 +11,8 @@ from kio.static.primitive import Records, i64
 from tlsy.broker.api import NO_THROTTLE, Caller
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kio.schema.fetch.v11.request import FetchPartition
 
     from tlsy.broker.settings import BrokerSettings
@@ -22,7 +24,9 @@ async def fetch(
 ) -> FetchResponse:
     """Answer with stored batches, waiting up to the client's `max_wait` for `min_bytes` of them.
 
-    Anything that is an error for one partition ends the wait. Fetch sessions are not offered: every
+    An offset out of range and the deletion of a topic end the wait; a partition that was never there does
+    not, unless there is no other (as in Apache Kafka: a client that asks for one again and again is slowed
+    down). Fetch sessions are not offered: every
     request names all its partitions.
     """
     if request.session_id != 0:
@@ -34,39 +38,40 @@ async def fetch(
 
 
 async def _wait_until_ready(topics: TopicStore, settings: BrokerSettings, request: FetchRequest) -> None:
-    if _is_ready(topics, request):
-        return
     wanted = [
-        partition
+        (topic.topic, asked, partition)
         for topic in request.topics
         for asked in topic.partitions
         if (partition := topics.partition(topic.topic, asked.partition)) is not None
     ]
+    if _is_ready(topics, wanted, request.min_bytes):
+        return
     grown = asyncio.Event()
-    for partition in wanted:
+    for _, _, partition in wanted:
         partition.listeners.add(grown.set)
     try:
         async with asyncio.timeout(min(request.max_wait.total_seconds(), settings.max_fetch_wait_s)):
-            while not _is_ready(topics, request):
+            while not _is_ready(topics, wanted, request.min_bytes):
                 grown.clear()
                 await grown.wait()
     except TimeoutError:
         pass
     finally:
-        for partition in wanted:
+        for _, _, partition in wanted:
             partition.listeners.discard(grown.set)
 
 
-def _is_ready(topics: TopicStore, request: FetchRequest) -> bool:
+def _is_ready(
+    topics: TopicStore, wanted: Sequence[tuple[str, FetchPartition, Partition]], min_bytes: int
+) -> bool:
     found = 0
-    for topic in request.topics:
-        for asked in topic.partitions:
-            partition = topics.partition(topic.topic, asked.partition)
-            if partition is None or _is_out_of_range(partition, asked):
-                return True
-            if found < request.min_bytes:
-                found += partition.log.bytes_from(asked.fetch_offset, request.min_bytes - found)
-    return found >= request.min_bytes
+    for topic, asked, partition in wanted:
+        is_gone = topics.partition(topic, asked.partition) is not partition
+        if is_gone or _is_out_of_range(partition, asked):
+            return True
+        if found < min_bytes:
+            found += partition.log.bytes_from(asked.fetch_offset, min_bytes - found)
+    return found >= min_bytes or not wanted
 
 
 def _read(topics: TopicStore, settings: BrokerSettings, request: FetchRequest) -> FetchResponse:

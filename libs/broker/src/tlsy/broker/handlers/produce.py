@@ -3,15 +3,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from kio.schema.errors import ErrorCode
-from kio.schema.produce.v8 import ProduceRequest, ProduceResponse
-from kio.schema.produce.v8.response import PartitionProduceResponse, TopicProduceResponse
+from kio.schema.produce.v7 import ProduceRequest, ProduceResponse
+from kio.schema.produce.v7.response import PartitionProduceResponse, TopicProduceResponse
 from kio.static.primitive import i64
 
 from tlsy.broker.api import NO_THROTTLE, Caller, DisconnectError
 from tlsy.broker.batch import InvalidBatchError, parse_batch
 
 if TYPE_CHECKING:
-    from kio.schema.produce.v8.request import PartitionProduceData
+    from kio.schema.produce.v7.request import PartitionProduceData
     from kio.schema.types import TopicName
 
     from tlsy.broker.settings import BrokerSettings
@@ -74,9 +74,8 @@ def _append(
         error_code=ErrorCode.none,
         base_offset=i64(appended.base_offset),
         log_start_offset=i64(partition.log.start_offset),
-        record_errors=(),
     )
 
 
 def _refused(data: PartitionProduceData, error: ErrorCode) -> PartitionProduceResponse:
-    return PartitionProduceResponse(index=data.index, error_code=error, base_offset=i64(-1), record_errors=())
+    return PartitionProduceResponse(index=data.index, error_code=error, base_offset=i64(-1))
