@@ -10,7 +10,6 @@ from tlsy.runtime.ids import PLATFORM_TENANT_ID, TenantId
 
 if TYPE_CHECKING:
     from tlsy.rpc.tokens import TokenClaims
-
     from tlsy.runtime.ids import PrincipalName
     from tlsy.tenancy.catalog import TenantEntry
 

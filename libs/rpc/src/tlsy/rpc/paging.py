@@ -2,8 +2,9 @@
 
 A token is version, digest and cursor, in URL-safe base64. The digest covers the cursor, the tenant, the
 method and every field of the request but page_token and page_size, so a token of another query, tenant or
-method is refused. It is not a secret and has no key: the cursor only names a position among rows that the same
-caller may list anyway (the tenant comes from the call's token, not from here), so forging one shows nothing new.
+method is refused. It is not a secret and has no key: the cursor only names a position among rows that the
+same caller may list anyway (the tenant comes from the call's token, not from here), so forging one shows
+nothing new.
 """
 
 from __future__ import annotations

@@ -70,6 +70,19 @@ DESCRIPTIONS: Final[Mapping[str, str]] = MappingProxyType(
 
 PERMISSIONS: Final = frozenset().union(*ROLES.values())
 
+#: The parts of the product that a tenant can have switched on.
+MODULES: Final = frozenset(
+    {
+        "supervision",
+        "expert-rules",
+        "reporting",
+        "status-page",
+        "billing",
+        "audit-export",
+        "enterprise-sso",
+    }
+)
+
 
 @dataclass(frozen=True, slots=True)
 class RoleBinding:
