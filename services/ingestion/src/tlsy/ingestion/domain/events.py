@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from hashlib import sha256
 from math import isfinite
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    from tlsy.contracts.ingestion.v1 import ingestion_pb2
 
 MAX_EVENTS: Final = 10_000
 MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
@@ -63,27 +65,6 @@ class Problem:
     message: str
 
 
-class IncomingEvent(Protocol):
-    """The members of the proto message that the pass reads."""
-
-    source: str
-    id: str
-    time_us: int
-    type: str
-    subject: str
-    site: str
-    severity: int
-    value: float
-    data: bytes
-
-    @property
-    def labels(self) -> Mapping[str, str]:
-        """The labels."""
-
-    def HasField(self, field_name: str, /) -> bool:  # noqa: N802  the proto's own name
-        """Whether an optional field was set."""
-
-
 @dataclass(frozen=True, slots=True)
 class TimeWindow:
     """Event times that are taken, in µs since 1970: both ends inclusive."""
@@ -118,7 +99,7 @@ def event_key(source: str, event_id: str) -> bytes:
     return sha256(b"%d:%b%b" % (len(head), head, event_id.encode())).digest()[:16]
 
 
-def read_batch(events: Iterable[IncomingEvent], window: TimeWindow) -> Batch:
+def read_batch(events: Iterable[ingestion_pb2.Event], window: TimeWindow) -> Batch:
     """Checks and sorts a batch.
 
     Args:
@@ -207,7 +188,7 @@ def _drop_repeats(batch: Batch) -> None:
     batch.rows = kept
 
 
-def _problems(index: int, event: IncomingEvent, window: TimeWindow) -> list[Problem]:
+def _problems(index: int, event: ingestion_pb2.Event, window: TimeWindow) -> list[Problem]:
     """Every problem of one event that the fast check could not clear."""
     found: list[Problem] = []
 

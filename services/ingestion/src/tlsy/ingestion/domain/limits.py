@@ -104,8 +104,3 @@ def allow(quota: Quota, used: int, wanted: int, passed_at: datetime | None, now:
     end = max(quota.events, quota.hard_events) if in_grace else quota.events
     allowed = max(0, min(wanted, end - used))
     return Allowance(allowed, "grace" if allowed == wanted else "exhausted")
-
-
-def month_of(time: datetime) -> str:
-    """The UTC month that an event stored at `time` is counted in, "YYYY-MM"."""
-    return f"{time.year:04d}-{time.month:02d}"

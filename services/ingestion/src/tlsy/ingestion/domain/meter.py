@@ -1,0 +1,65 @@
+"""What one replica keeps in memory of one tenant's sending, so that no event asks anybody."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Final
+
+from tlsy.ingestion.domain.limits import Quota, TokenBucket, allow
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from tlsy.ingestion.domain.limits import Allowance
+
+#: How old the month's count may be before it is read again with the next batch.
+REREAD_AFTER_S: Final = 5.0
+
+
+def quota_of(entitlements: Mapping[str, int]) -> Quota:
+    """A tenant's quota; a missing entitlement limits nothing."""
+    events = entitlements.get("events_per_month", 0)
+    return Quota(
+        events=events,
+        hard_events=events * max(100, entitlements.get("events_hard_percent", 100)) // 100,
+        grace=timedelta(hours=entitlements.get("events_grace_hours", 0)),
+    )
+
+
+def month_start(time: datetime) -> date:
+    """The UTC month that an event stored at `time` is counted in, as its first day."""
+    return date(time.year, time.month, 1)
+
+
+class TenantMeter:
+    """Rate and quota of one tenant as this replica knows them.
+
+    `month` is None until the month's count was read once, and again after midnight of the last day: then and
+    whenever `is_stale`, the caller reads it in the transaction at hand and calls `reread`.
+    """
+
+    __slots__ = ("bucket", "month", "passed_at", "read_s", "used")
+
+    def __init__(self, rate_per_s: int, now_s: float) -> None:
+        self.bucket = TokenBucket(rate_per_s, now_s)
+        self.month: date | None = None
+        self.used = 0
+        self.passed_at: datetime | None = None
+        self.read_s = 0.0
+
+    def is_stale(self, now: datetime, now_s: float) -> bool:
+        """Whether the count must be read before it decides."""
+        return self.month != month_start(now) or now_s - self.read_s >= REREAD_AFTER_S
+
+    def reread(self, used: int, passed_at: datetime | None, now: datetime, now_s: float) -> None:
+        """Takes over what the database has of this month."""
+        self.month, self.used, self.passed_at, self.read_s = month_start(now), used, passed_at, now_s
+
+    def allow(self, entitlements: Mapping[str, int], wanted: int, now: datetime) -> Allowance:
+        """How many of `wanted` events the quota allows."""
+        return allow(quota_of(entitlements), self.used, wanted, self.passed_at, now)
+
+    def stored(self, events: int) -> None:
+        """Counts what was committed."""
+        self.used += events

@@ -1,0 +1,64 @@
+"""Events by time, source, type and labels; a page at a time, newest first."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from tlsy.ingestion.ports import EventPlace
+from tlsy.rpc.errors import InvalidArgument, Violation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tlsy.ingestion.ports import EventFilter, EventStore, StoredEvent
+    from tlsy.runtime.ids import TenantId
+    from tlsy.tenancy.unit_of_work import Tenancy, UnitOfWork
+
+#: A query may span so much time: it reads every partition in between.
+MAX_SPAN: Final = timedelta(days=400)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def place_to_cursor(event: StoredEvent) -> tuple[int, str]:
+    """A place as a page token carries it: µs since 1970 and the key in hex."""
+    return (event.ts - _EPOCH) // timedelta(microseconds=1), event.event_key.hex()
+
+
+def cursor_to_place(cursor: tuple[int, str]) -> EventPlace:
+    """The reverse of `place_to_cursor`.
+
+    Raises:
+        ValueError: the key is no hex.
+    """
+    return EventPlace(_EPOCH + timedelta(microseconds=cursor[0]), bytes.fromhex(cursor[1]))
+
+
+class QueryEvents:
+    """Reads pages; sees what the tenant's own transactions see."""
+
+    def __init__(self, *, tenancy: Tenancy, store: EventStore) -> None:
+        self._tenancy = tenancy
+        self._store = store
+
+    async def run(
+        self, tenant_id: TenantId, wanted: EventFilter, after: EventPlace | None, limit: int
+    ) -> tuple[Sequence[StoredEvent], bool]:
+        """A page of at most `limit` events, and whether more follow.
+
+        Raises:
+            InvalidArgument: the time range is empty or longer than MAX_SPAN.
+        """
+        if not wanted.start < wanted.end:
+            raise InvalidArgument(
+                violations=[Violation("end_time", "RANGE_EMPTY", "must be after start_time")]
+            )
+        if wanted.end - wanted.start > MAX_SPAN:
+            text = f"must be at most {MAX_SPAN.days} days after start_time"
+            raise InvalidArgument(violations=[Violation("end_time", "RANGE_TOO_LONG", text)])
+
+        async def read(tx: UnitOfWork) -> Sequence[StoredEvent]:
+            return await self._store.query(tx, wanted, after, limit + 1)
+
+        found = await self._tenancy.run(tenant_id, read, write=False)
+        return found[:limit], len(found) > limit

@@ -1,0 +1,106 @@
+"""Events, their counts, and outcomes of producers' records."""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+_EVENTS = """
+create table events (
+    tenant_id uuid not null,
+    ts timestamptz not null,
+    -- The first 16 bytes of SHA-256 over length-prefixed (source, id).
+    event_key bytea not null,
+    source text not null,
+    event_id text not null,
+    type text not null,
+    subject text not null,
+    site text not null,
+    severity smallint not null,
+    value double precision,
+    labels jsonb not null,
+    data jsonb,
+    primary key (tenant_id, ts, event_key)
+) partition by range (ts);
+create index events_by_type on events (tenant_id, type, ts);
+create index events_by_source on events (tenant_id, source, ts);
+select tlsy.protect('events');
+select tlsy.partition_by_time('events', keep_days => 400, behind_days => 8, ahead_days => 7);
+grant select, insert on events to tlsy_ingestion;
+"""
+
+_COUNTS = """
+-- Events stored in a month. A row per shard, so that batches of one tenant on several connections do not
+-- wait for each other.
+create table ingest_counts (
+    tenant_id uuid not null,
+    month date not null,
+    shard smallint not null,
+    accepted bigint not null,
+    primary key (tenant_id, month, shard)
+);
+select tlsy.protect('ingest_counts');
+grant select, insert, update on ingest_counts to tlsy_ingestion;
+
+-- What became of every event that a principal sent in a minute: the ledger, and what the audit log is told.
+create table ingest_minutes (
+    tenant_id uuid not null,
+    minute timestamptz not null,
+    principal text not null,
+    shard smallint not null,
+    batches integer not null,
+    accepted bigint not null,
+    duplicates bigint not null,
+    rejected bigint not null,
+    deferred bigint not null,
+    -- Set in the transaction that tells the audit log.
+    audited_at timestamptz,
+    primary key (tenant_id, minute, principal, shard)
+) partition by range (minute);
+create index ingest_minutes_open on ingest_minutes (tenant_id, minute) where audited_at is null;
+select tlsy.protect('ingest_minutes');
+select tlsy.partition_by_time(
+    'ingest_minutes', keep_days => 400, ahead_days => 7, needed_while => 'audited_at is null'
+);
+grant select, insert, update on ingest_minutes to tlsy_ingestion;
+
+-- When the month's quota was first passed: the grace begins here.
+create table ingest_quota_passed (
+    tenant_id uuid not null,
+    month date not null,
+    passed_at timestamptz not null,
+    primary key (tenant_id, month)
+);
+select tlsy.protect('ingest_quota_passed');
+grant select, insert on ingest_quota_passed to tlsy_ingestion;
+"""
+
+_OUTCOMES = """
+-- Records of producers that were refused in whole or in part.
+create table ingest_outcomes (
+    tenant_id uuid not null,
+    record_time timestamptz not null,
+    outcome_id uuid not null,
+    partition integer not null,
+    record_offset bigint not null,
+    accepted integer not null,
+    duplicates integer not null,
+    rejected integer not null,
+    rejections jsonb not null,
+    primary key (tenant_id, record_time, outcome_id)
+) partition by range (record_time);
+select tlsy.protect('ingest_outcomes');
+select tlsy.partition_by_time('ingest_outcomes', keep_days => 30, behind_days => 8, ahead_days => 7);
+grant select, insert on ingest_outcomes to tlsy_ingestion;
+"""
+
+
+def upgrade() -> None:
+    """Creates the tables of a tenant's placement."""
+    op.execute(_EVENTS)
+    op.execute(_COUNTS)
+    op.execute(_OUTCOMES)

@@ -1,0 +1,91 @@
+"""The RPCs of ingestion."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tlsy.contracts.ingestion.v1 import ingestion_pb2 as pb
+from tlsy.contracts.ingestion.v1 import ingestion_pb2_grpc
+from tlsy.ingestion.rpc import mapping
+from tlsy.rpc.call import current_call
+from tlsy.rpc.paging import Pages, page_size
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import grpc.aio
+
+    from tlsy.ingestion.handlers.get_ingest_usage import GetIngestUsage
+    from tlsy.ingestion.handlers.ingest_events import IngestEvents
+    from tlsy.ingestion.handlers.list_ingest_outcomes import ListIngestOutcomes
+    from tlsy.ingestion.handlers.query_events import QueryEvents
+    from tlsy.ingestion.handlers.tail_events import TailEvents
+
+    Context = grpc.aio.ServicerContext[object, object]
+
+
+class IngestionServicer(ingestion_pb2_grpc.IngestionServiceServicer):
+    """Translates calls; the interceptor has bound the tenant and checked everything declared in the proto."""
+
+    def __init__(
+        self,
+        *,
+        ingest: IngestEvents,
+        query: QueryEvents,
+        tail: TailEvents,
+        outcomes: ListIngestOutcomes,
+        usage: GetIngestUsage,
+    ) -> None:
+        self._ingest = ingest
+        self._query = query
+        self._tail = tail
+        self._outcomes = outcomes
+        self._usage = usage
+
+    async def IngestEvents(
+        self, request: pb.IngestEventsRequest, context: Context
+    ) -> pb.IngestEventsResponse:
+        """See the proto."""
+        call = current_call()
+        ingested = await self._ingest.run(
+            call.required_tenant(), str(call.principal), request.events, request.ByteSize()
+        )
+        return mapping.to_response(ingested)
+
+    async def QueryEvents(self, request: pb.QueryEventsRequest, context: Context) -> pb.QueryEventsResponse:
+        """See the proto."""
+        call, pages = current_call(), Pages(current_call(), request)
+        after = mapping.event_place(pages.cursor(request.page_token, (int, str)))
+        tenant_id = call.required_tenant().tenant_id
+        wanted, limit = mapping.to_filter(request), page_size(request.page_size)
+        rows, more = await self._query.run(tenant_id, wanted, after, limit)
+        token = pages.token(mapping.event_cursor(rows[-1]) if more else None)
+        return pb.QueryEventsResponse(events=map(mapping.to_event, rows), next_page_token=token)
+
+    async def TailEvents(
+        self, request: pb.TailEventsRequest, context: Context
+    ) -> AsyncIterator[pb.TailEventsResponse]:
+        """See the proto."""
+        tenant_id = current_call().required_tenant().tenant_id
+        with self._tail.open(tenant_id, mapping.tail_filter(request)) as tail:
+            # The first message, without events, tells the reader that everything from now on will come.
+            yield pb.TailEventsResponse()
+            while True:
+                events, missed = await tail.next()
+                yield pb.TailEventsResponse(events=events, missed=missed)
+
+    async def ListIngestOutcomes(
+        self, request: pb.ListIngestOutcomesRequest, context: Context
+    ) -> pb.ListIngestOutcomesResponse:
+        """See the proto."""
+        call, pages = current_call(), Pages(current_call(), request)
+        after = mapping.outcome_place(pages.cursor(request.page_token, (int, str)))
+        tenant_id, limit = call.required_tenant().tenant_id, page_size(request.page_size)
+        found, more = await self._outcomes.run(tenant_id, after, limit)
+        token = pages.token(mapping.outcome_cursor(found[-1]) if more else None)
+        outcomes = map(mapping.to_outcome, found)
+        return pb.ListIngestOutcomesResponse(outcomes=outcomes, next_page_token=token)
+
+    async def GetIngestUsage(self, request: pb.GetIngestUsageRequest, context: Context) -> pb.IngestUsage:
+        """See the proto."""
+        return mapping.to_usage(*await self._usage.run(current_call().required_tenant()))
