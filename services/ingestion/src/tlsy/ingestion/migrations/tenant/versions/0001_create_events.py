@@ -30,7 +30,6 @@ create index events_by_type on events (tenant_id, type, ts);
 create index events_by_source on events (tenant_id, source, ts);
 select tlsy.protect('events');
 select tlsy.partition_by_time('events', keep_days => 400, behind_days => 8, ahead_days => 7);
-grant select, insert on events to tlsy_ingestion;
 """
 
 _COUNTS = """
@@ -44,7 +43,6 @@ create table ingest_counts (
     primary key (tenant_id, month, shard)
 );
 select tlsy.protect('ingest_counts');
-grant select, insert, update on ingest_counts to tlsy_ingestion;
 
 -- What became of every event that a principal sent in a minute: the ledger, and what the audit log is told.
 create table ingest_minutes (
@@ -66,7 +64,6 @@ select tlsy.protect('ingest_minutes');
 select tlsy.partition_by_time(
     'ingest_minutes', keep_days => 400, ahead_days => 7, needed_while => 'audited_at is null'
 );
-grant select, insert, update on ingest_minutes to tlsy_ingestion;
 
 -- When the month's quota was first passed: the grace begins here.
 create table ingest_quota_passed (
@@ -76,7 +73,6 @@ create table ingest_quota_passed (
     primary key (tenant_id, month)
 );
 select tlsy.protect('ingest_quota_passed');
-grant select, insert on ingest_quota_passed to tlsy_ingestion;
 """
 
 _OUTCOMES = """
@@ -95,7 +91,6 @@ create table ingest_outcomes (
 ) partition by range (record_time);
 select tlsy.protect('ingest_outcomes');
 select tlsy.partition_by_time('ingest_outcomes', keep_days => 30, behind_days => 8, ahead_days => 7);
-grant select, insert on ingest_outcomes to tlsy_ingestion;
 """
 
 
