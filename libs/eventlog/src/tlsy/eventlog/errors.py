@@ -1,0 +1,82 @@
+"""What can go wrong between an outbox and an effect: retryable, final, and reasons to stop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class EventLogError(Exception):
+    """Any failure of this library; `reason` is stable and UPPER_SNAKE.
+
+    Attributes:
+        reason: for machines.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(f"{reason}: {message}")
+        self.reason = reason
+
+
+class RetryableError(EventLogError):
+    """The same delivery may succeed a little later; a handler raises it to ask for that."""
+
+
+class LogUnavailable(RetryableError):  # noqa: N818 - read as a fact
+    """The broker did not answer, or refused for now. Nothing is known to be written."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("LOG_UNAVAILABLE", message)
+
+
+class LogChanged(RetryableError):  # noqa: N818 - read as a fact
+    """The broker is not the one that acknowledged: what was sent meanwhile must be sent again."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("LOG_CHANGED", message)
+
+
+class FinalError(EventLogError):
+    """No retry can help; the record goes to the dead letters. A handler may raise it."""
+
+
+class Poison(FinalError):  # noqa: N818 - read as a fact
+    """A record that no consumer can read.
+
+    Attributes:
+        problems: everything that is wrong with it.
+    """
+
+    def __init__(self, reason: str, problems: Sequence[str]) -> None:
+        super().__init__(reason, "; ".join(problems))
+        self.problems = tuple(problems)
+
+
+class TooOld(FinalError):  # noqa: N818 - read as a fact
+    """Older than the inbox remembers: it cannot be told whether it was applied."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("TOO_OLD", message)
+
+
+class Fenced(EventLogError):  # noqa: N818 - read as a fact
+    """Another process owns the partition by now; this one's transaction must not commit."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("FENCED", message)
+
+
+class DeadLetterLimitReached(EventLogError):  # noqa: N818 - read as a fact
+    """Too many records in a row, or in a window, are refused: the code is wrong, not the records."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("DEAD_LETTER_LIMIT", message)
+
+
+class ParkingFull(EventLogError):  # noqa: N818 - read as a fact
+    """The parking of records for unreachable databases is at its limit."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("PARKING_FULL", message)

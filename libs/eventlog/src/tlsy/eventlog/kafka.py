@@ -1,0 +1,423 @@
+"""The ports over aiokafka. A client that failed is dropped and made anew: nothing heals by itself.
+
+aiokafka gives a record up when it could not be sent for `request_timeout_ms`, and goes on with the next one
+of the same partition. That would turn the order round, so the producer's own deadline is always shorter, and
+at its end the whole client is thrown away with all that it still held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import aiokafka
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from tlsy.eventlog.errors import LogUnavailable
+from tlsy.eventlog.ports import Position, Received, TopicPartition
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from tlsy.eventlog.ports import Record
+
+_T = TypeVar("_T")
+
+_REQUEST_TIMEOUT_MS: Final = 30_000
+_ASK_TIMEOUT_S: Final = 5.0
+_CLOSE_TIMEOUT_S: Final = 2.0
+_METADATA_MAX_AGE_MS: Final = 5_000
+#: Kafka's own limit per batch is 1 MiB and some bytes; one record is at most 512 KiB and its headers.
+_MAX_BATCH_BYTES: Final = 900_000
+_MAX_FETCH_BYTES: Final = 4_194_304
+_FAILURES: Final = (KafkaError, OSError, TimeoutError, AssertionError, AttributeError, IndexError)
+
+
+class KafkaProducer:
+    """See `Producer`. Idempotent, acknowledged by all in-sync replicas; many may publish at the same time."""
+
+    __slots__ = ("_client", "_client_id", "_connecting", "_servers")
+
+    def __init__(self, servers: str, client_id: str) -> None:
+        self._servers = servers
+        self._client_id = client_id
+        self._client: Any = None
+        self._connecting = asyncio.Lock()
+
+    async def publish(self, records: Sequence[Record], *, timeout_s: float) -> list[Position | None]:
+        """See `Producer.publish`; `timeout_s` must be below 30 s."""
+        futures: list[asyncio.Future[Any]] = []
+        client: Any = None
+        failed = False
+        try:
+            async with asyncio.timeout(timeout_s):
+                client = await self._connected()
+                for record in records:
+                    future = await client.send(
+                        record.topic,
+                        value=record.value,
+                        key=record.key,
+                        timestamp_ms=int(record.time.timestamp() * 1000),
+                        headers=list(record.headers),
+                    )
+                    futures.append(future)
+                await asyncio.wait(futures)
+        except _FAILURES as error:
+            failed = True
+            if not futures:
+                await self._discard(client)
+                raise LogUnavailable(f"nothing was sent: {error!r}") from error
+        if failed or any(not future.done() or future.exception() for future in futures):
+            await self._discard(client)
+        return _positions(records, futures)
+
+    async def stop(self) -> None:
+        """Close the connection; whoever publishes has returned before."""
+        client, self._client = self._client, None
+        if client is not None:
+            with contextlib.suppress(*_FAILURES):
+                await asyncio.wait_for(client.stop(), _CLOSE_TIMEOUT_S)
+
+    async def _connected(self) -> Any:
+        async with self._connecting:
+            if self._client is None:
+                client = aiokafka.AIOKafkaProducer(
+                    bootstrap_servers=self._servers,
+                    client_id=self._client_id,
+                    enable_idempotence=True,
+                    acks="all",
+                    max_batch_size=_MAX_BATCH_BYTES,
+                    max_request_size=_MAX_FETCH_BYTES,
+                    request_timeout_ms=_REQUEST_TIMEOUT_MS,
+                    metadata_max_age_ms=_METADATA_MAX_AGE_MS,
+                )
+                try:
+                    await client.start()
+                except BaseException:
+                    await _throw_away(client)
+                    raise
+                self._client = client
+            return self._client
+
+    async def _discard(self, client: Any) -> None:
+        if client is None:
+            return
+        if self._client is client:
+            self._client = None
+        await _throw_away(client)
+
+
+async def _throw_away(client: Any) -> None:
+    """End a producer without flushing it, which aiokafka has no public way for."""
+    error = KafkaError("the producer was thrown away")
+    client._message_accumulator.fail_all(error)  # noqa: SLF001 - see above
+    task = client._sender.sender_task  # noqa: SLF001 - see above
+    if task is not None:
+        task.cancel()
+    with contextlib.suppress(*_FAILURES):
+        await asyncio.wait_for(client.client.close(), _CLOSE_TIMEOUT_S)
+    with contextlib.suppress(*_FAILURES, asyncio.CancelledError):
+        await asyncio.wait_for(client.stop(), _CLOSE_TIMEOUT_S)
+
+
+def _positions(records: Sequence[Record], futures: Sequence[asyncio.Future[Any]]) -> list[Position | None]:
+    broken: set[bytes] = set()
+    positions: list[Position | None] = []
+    for index, record in enumerate(records):
+        future = futures[index] if index < len(futures) else None
+        sent = future is not None and future.done() and not future.cancelled() and future.exception() is None
+        if future is None or not sent or record.key in broken:
+            broken.add(record.key)
+            positions.append(None)
+        else:
+            metadata = future.result()
+            positions.append(Position(metadata.partition, metadata.offset))
+    return positions
+
+
+class KafkaInspector:
+    """See `LogInspector`; also makes topics."""
+
+    __slots__ = ("_admin", "_client_id", "_consumer", "_lock", "_replication", "_servers")
+
+    def __init__(self, servers: str, client_id: str, *, replication: int = 1) -> None:
+        self._servers = servers
+        self._client_id = client_id
+        self._replication = replication
+        self._admin: Any = None
+        self._consumer: Any = None
+        self._lock = asyncio.Lock()
+
+    async def cluster_id(self) -> str:
+        """See `LogInspector.cluster_id`."""
+
+        async def ask() -> Any:
+            return await self._admin.describe_cluster()
+
+        described = await self._ask(ask)
+        return str(described["cluster_id"])
+
+    async def end_offsets(self, topic: str) -> Mapping[int, int]:
+        """See `LogInspector.end_offsets`; empty when there is no such topic."""
+
+        async def ask() -> dict[int, int]:
+            (described,) = await self._admin.describe_topics([topic])
+            partitions = [
+                aiokafka.TopicPartition(topic, found["partition"]) for found in described["partitions"]
+            ]
+            if not partitions:
+                return {}
+            ends = await self._consumer.end_offsets(partitions)
+            return {partition.partition: offset for partition, offset in ends.items()}
+
+        return await self._ask(ask)
+
+    async def ensure_topics(self, partitions: Mapping[str, int]) -> None:
+        """See `LogInspector.ensure_topics`."""
+
+        async def make() -> None:
+            wanted = [
+                NewTopic(name=name, num_partitions=count, replication_factor=self._replication)
+                for name, count in partitions.items()
+            ]
+            answer = await self._admin.create_topics(wanted)
+            for error in answer.topic_errors:
+                kind = for_code(error[1])
+                if error[1] and kind is not TopicAlreadyExistsError:
+                    raise kind(f"topic {error[0]}")
+
+        await self._ask(make)
+
+    async def stop(self) -> None:
+        """Close the connections."""
+        async with self._lock:
+            await self._drop()
+
+    async def _ask(self, question: Callable[[], Awaitable[_T]]) -> _T:
+        async with self._lock:
+            try:
+                async with asyncio.timeout(_ASK_TIMEOUT_S):
+                    await self._connect()
+                    return await question()
+            except _FAILURES as error:
+                await self._drop()
+                raise LogUnavailable(f"the broker did not answer: {error!r}") from error
+            except BaseException:
+                await self._drop()
+                raise
+
+    async def _connect(self) -> None:
+        if self._admin is None:
+            self._admin = AIOKafkaAdminClient(bootstrap_servers=self._servers, client_id=self._client_id)
+            await self._admin.start()
+        if self._consumer is None:
+            self._consumer = aiokafka.AIOKafkaConsumer(
+                bootstrap_servers=self._servers, client_id=self._client_id, group_id=None
+            )
+            await self._consumer.start()
+
+    async def _drop(self) -> None:
+        admin, self._admin = self._admin, None
+        consumer, self._consumer = self._consumer, None
+        with contextlib.suppress(*_FAILURES):
+            if admin is not None:
+                await asyncio.wait_for(admin.close(), _CLOSE_TIMEOUT_S)
+        if consumer is not None:
+            await _stop_consumer(consumer)
+
+
+class _Listener(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+    def __init__(
+        self,
+        on_assigned: Callable[[Sequence[TopicPartition]], Awaitable[None]],
+        on_revoked: Callable[[Sequence[TopicPartition]], Awaitable[None]],
+    ) -> None:
+        self._on_assigned = on_assigned
+        self._on_revoked = on_revoked
+
+    async def on_partitions_revoked(self, revoked: Any) -> None:
+        await self._on_revoked([_ours(partition) for partition in revoked])
+
+    async def on_partitions_assigned(self, assigned: Any) -> None:
+        await self._on_assigned([_ours(partition) for partition in assigned])
+
+
+class KafkaGroupReader:
+    """See `GroupReader`. Reads from the start where the group has committed nothing."""
+
+    __slots__ = ("_client", "_client_id", "_group", "_servers", "_session_timeout_s", "_topics")
+
+    def __init__(
+        self,
+        servers: str,
+        group: str,
+        topics: Sequence[str],
+        client_id: str,
+        *,
+        session_timeout_s: float = 10.0,
+    ) -> None:
+        self._servers = servers
+        self._group = group
+        self._topics = tuple(topics)
+        self._client_id = client_id
+        self._session_timeout_s = session_timeout_s
+        self._client: Any = None
+
+    async def start(
+        self,
+        on_assigned: Callable[[Sequence[TopicPartition]], Awaitable[None]],
+        on_revoked: Callable[[Sequence[TopicPartition]], Awaitable[None]],
+    ) -> None:
+        """See `GroupReader.start`."""
+        self._client = aiokafka.AIOKafkaConsumer(
+            bootstrap_servers=self._servers,
+            client_id=self._client_id,
+            group_id=self._group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            session_timeout_ms=int(self._session_timeout_s * 1000),
+            heartbeat_interval_ms=int(self._session_timeout_s * 1000 / 10),
+            metadata_max_age_ms=_METADATA_MAX_AGE_MS,
+            max_partition_fetch_bytes=_MAX_FETCH_BYTES,
+        )
+        self._client.subscribe(topics=list(self._topics), listener=_Listener(on_assigned, on_revoked))
+        try:
+            await self._client.start()
+        except _FAILURES as error:
+            raise LogUnavailable(f"the group cannot be joined: {error!r}") from error
+
+    async def fetch(self, partition: TopicPartition, *, max_records: int, timeout_s: float) -> list[Received]:
+        """See `GroupReader.fetch`."""
+        theirs = aiokafka.TopicPartition(partition.topic, partition.partition)
+        try:
+            found = await self._client.getmany(
+                theirs, timeout_ms=int(timeout_s * 1000), max_records=max_records
+            )
+        except _FAILURES as error:
+            raise LogUnavailable(f"fetching failed: {error!r}") from error
+        return [_received(record) for record in found.get(theirs, ())]
+
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """See `GroupReader.commit`."""
+        theirs = {
+            aiokafka.TopicPartition(partition.topic, partition.partition): offset
+            for partition, offset in offsets.items()
+        }
+        try:
+            await asyncio.wait_for(self._client.commit(theirs), _ASK_TIMEOUT_S)
+        except _FAILURES as error:
+            raise LogUnavailable(f"committing failed: {error!r}") from error
+
+    async def rewind(self, partition: TopicPartition, offset: int) -> None:
+        """See `GroupReader.rewind`."""
+        try:
+            self._client.seek(aiokafka.TopicPartition(partition.topic, partition.partition), offset)
+        except _FAILURES as error:
+            raise LogUnavailable(f"the partition is not ours: {error!r}") from error
+
+    async def lag(self) -> Mapping[TopicPartition, int]:
+        """See `GroupReader.lag`."""
+        lags: dict[TopicPartition, int] = {}
+        for partition in self._client.assignment():
+            with contextlib.suppress(*_FAILURES):
+                end = self._client.highwater(partition)
+                if end is not None:
+                    position = await asyncio.wait_for(self._client.position(partition), 1)
+                    lags[_ours(partition)] = max(0, end - position)
+        return lags
+
+    async def stop(self) -> None:
+        """See `GroupReader.stop`."""
+        if self._client is not None:
+            await _stop_consumer(self._client)
+
+
+class KafkaTail:
+    """See `Tail`."""
+
+    __slots__ = ("_client", "_client_id", "_cluster_id", "_inspector", "_positions", "_servers", "_topics")
+
+    def __init__(self, servers: str, topics: Sequence[str], client_id: str) -> None:
+        self._servers = servers
+        self._topics = tuple(topics)
+        self._client_id = client_id
+        self._inspector = KafkaInspector(servers, client_id)
+        self._client: Any = None
+        self._cluster_id = ""
+        self._positions: dict[tuple[str, int], int] = {}
+
+    async def open(self) -> None:
+        """See `Tail.open`."""
+        self._cluster_id = await self._inspector.cluster_id()
+        for topic in self._topics:
+            ends = await self._inspector.end_offsets(topic)
+            if not ends:
+                raise LogUnavailable(f"there is no topic {topic} yet")
+            self._positions.update({(topic, partition): offset for partition, offset in ends.items()})
+        self._client = aiokafka.AIOKafkaConsumer(
+            bootstrap_servers=self._servers,
+            client_id=self._client_id,
+            group_id=None,
+            auto_offset_reset="earliest",
+            metadata_max_age_ms=_METADATA_MAX_AGE_MS,
+        )
+        try:
+            async with asyncio.timeout(_ASK_TIMEOUT_S):
+                await self._client.start()
+            self._client.assign([aiokafka.TopicPartition(*partition) for partition in self._positions])
+            for partition, offset in self._positions.items():
+                self._client.seek(aiokafka.TopicPartition(*partition), offset)
+        except _FAILURES as error:
+            raise LogUnavailable(f"the tail cannot be opened: {error!r}") from error
+
+    async def fetch(self, *, max_records: int, timeout_s: float) -> list[Received]:
+        """See `Tail.fetch`."""
+        try:
+            found = await self._client.getmany(timeout_ms=int(timeout_s * 1000), max_records=max_records)
+        except _FAILURES as error:
+            raise LogUnavailable(f"fetching failed: {error!r}") from error
+        received = [_received(record) for records in found.values() for record in records]
+        for record in received:
+            self._positions[record.topic, record.partition] = record.offset + 1
+        return received
+
+    async def lost(self) -> bool:
+        """See `Tail.lost`; also when a topic got more partitions."""
+        if await self._inspector.cluster_id() != self._cluster_id:
+            return True
+        for topic in self._topics:
+            ends = await self._inspector.end_offsets(topic)
+            known = {partition: at for (name, partition), at in self._positions.items() if name == topic}
+            if ends.keys() != known.keys() or any(ends[partition] < at for partition, at in known.items()):
+                return True
+        return False
+
+    async def close(self) -> None:
+        """See `Tail.close`."""
+        await self._inspector.stop()
+        if self._client is not None:
+            await _stop_consumer(self._client)
+
+
+async def _stop_consumer(client: Any) -> None:
+    with contextlib.suppress(*_FAILURES):
+        await asyncio.wait_for(client.stop(), _CLOSE_TIMEOUT_S)
+
+
+def _ours(partition: Any) -> TopicPartition:
+    return TopicPartition(topic=partition.topic, partition=partition.partition)
+
+
+def _received(record: Any) -> Received:
+    return Received(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        time=datetime.fromtimestamp(record.timestamp / 1000, UTC),
+        key=record.key,
+        value=record.value or b"",
+        headers=tuple(record.headers),
+    )

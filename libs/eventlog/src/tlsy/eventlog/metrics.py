@@ -1,0 +1,71 @@
+"""What relays and consumers export. Labels are services, groups and topics; never a tenant or a database."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client import Counter, Gauge
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+
+class EventLogMetrics:
+    """Made once per process and registry, shared by its relays and consumers."""
+
+    __slots__ = (
+        "applied",
+        "backlog_age_s",
+        "backlog_items",
+        "broadcast_stale_s",
+        "dead_letters",
+        "duplicates",
+        "lag",
+        "parked",
+        "published",
+        "relay_failures",
+        "retries",
+        "skipped",
+        "stopped_partitions",
+    )
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        group = ("group",)
+        self.backlog_items = Gauge(
+            "tlsy_outbox_backlog_items", "Rows that wait to be published.", ("service",), registry=registry
+        )
+        self.backlog_age_s = Gauge(
+            "tlsy_outbox_backlog_seconds", "Age of the oldest of them.", ("service",), registry=registry
+        )
+        self.published = Counter(
+            "tlsy_outbox_published", "Rows published, by path.", ("service", "path"), registry=registry
+        )
+        self.relay_failures = Counter(
+            "tlsy_relay_failures", "Sweeps that failed, by reason.", ("service", "reason"), registry=registry
+        )
+        self.lag = Gauge(
+            "tlsy_consumer_lag_items", "Records not yet fetched.", ("group", "topic"), registry=registry
+        )
+        self.applied = Counter("tlsy_consumer_applied", "Deliveries committed.", group, registry=registry)
+        self.duplicates = Counter(
+            "tlsy_consumer_duplicates", "Deliveries dropped by the inbox.", group, registry=registry
+        )
+        self.skipped = Counter(
+            "tlsy_consumer_skipped", "Records of types without a handler.", group, registry=registry
+        )
+        self.retries = Counter("tlsy_consumer_retries", "Deliveries tried again.", group, registry=registry)
+        self.dead_letters = Counter(
+            "tlsy_consumer_dead_letters", "Records refused for good.", group, registry=registry
+        )
+        self.parked = Gauge(
+            "tlsy_consumer_parked_items", "Records that wait for a database.", group, registry=registry
+        )
+        self.stopped_partitions = Gauge(
+            "tlsy_consumer_stopped_partitions", "Partitions stopped by a limit.", group, registry=registry
+        )
+        self.broadcast_stale_s = Gauge(
+            "tlsy_broadcast_stale_seconds",
+            "Since the tail was last known live.",
+            ("name",),
+            registry=registry,
+        )

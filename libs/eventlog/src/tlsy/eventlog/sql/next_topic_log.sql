@@ -1,0 +1,2 @@
+update tlsy.topic_log set incarnation = incarnation + 1, cluster_id = $3, changed_at = now()
+where topic = $1 and incarnation = $2

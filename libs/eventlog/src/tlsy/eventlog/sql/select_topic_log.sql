@@ -1,0 +1,1 @@
+select incarnation, cluster_id from tlsy.topic_log where topic = $1
