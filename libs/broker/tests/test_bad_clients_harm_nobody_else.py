@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import asyncio
+import random
+import struct
+
+import pytest
+from kio.schema.api_versions.v3.request import ApiVersionsRequest
+from kio.schema.errors import ErrorCode
+from kio.schema.metadata.v8.request import MetadataRequest, MetadataRequestTopic
+
+from tlsy.broker import BrokerSettings
+from tlsy.testkit.kafka import embedded_broker
+
+PRODUCE, METADATA, API_VERSIONS = 0, 3, 18
+
+
+def frame(key, version, body=b"", *, size=None):
+    content = struct.pack(">hhih", key, version, 7, -1) + body
+    return struct.pack(">i", len(content) if size is None else size) + content
+
+
+def metadata_request(*names):
+    return MetadataRequest(
+        topics=tuple(MetadataRequestTopic(name=name) for name in names),
+        allow_auto_topic_creation=False,
+        include_cluster_authorized_operations=False,
+        include_topic_authorized_operations=False,
+    )
+
+
+@pytest.fixture
+async def address():
+    settings = BrokerSettings(
+        max_connections=5,
+        max_message_bytes=50_000,
+        max_request_bytes=100_000,
+        max_control_request_bytes=10_000,
+        frame_timeout_s=0.3,
+        write_timeout_s=0.3,
+        idle_timeout_s=0.6,
+    )
+    async with embedded_broker(settings) as address:
+        yield address
+
+
+MALFORMED = {
+    "a negative length": struct.pack(">ihh", -1, METADATA, 8),
+    "an endless length": struct.pack(">ihh", 2**31 - 1, PRODUCE, 7),
+    "beyond the limit of produce": frame(PRODUCE, 7, size=100_001),
+    "beyond the limit of the others": frame(METADATA, 8, size=10_001),
+    "shorter than a header": struct.pack(">ihh", 4, METADATA, 8),
+    "an unknown API": frame(9999, 0),
+    "a version too new": frame(METADATA, 99),
+    "a version too old": frame(PRODUCE, 0),
+    "a torn body": frame(METADATA, 8, b"\x00\x00\x00\x05\x00"),
+    "an endless array": frame(METADATA, 8, struct.pack(">i", 2**31 - 1)),
+    "a negative array": frame(METADATA, 8, struct.pack(">i", -9)),
+    "text that is not UTF-8": frame(METADATA, 8, struct.pack(">ih", 1, 2) + b"\xff\xfe" + b"\x00\x00\x00"),
+    "no topics to produce to": frame(PRODUCE, 7, struct.pack(">hhii", -1, -1, 0, -1)),
+    "another protocol": b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("sent", MALFORMED.values(), ids=MALFORMED.keys())
+async def test_a_malformed_request_ends_its_connection_and_no_other(address, connect, sent):
+    other, bad = await connect(address), await connect(address)
+    bad.writer.write(sent)
+    assert await bad.is_closed_by_broker()
+    assert (await other.ask(metadata_request())).topics == ()
+
+
+async def test_any_mutation_of_a_request_leaves_the_broker_alive(address, connect, encoded):
+    generator = random.Random(20)
+    original = encoded(metadata_request("one", "two"))
+    for _ in range(300):
+        mutated = bytearray(original)
+        for _ in range(generator.randint(1, 4)):
+            mutated[generator.randrange(4, len(mutated))] = generator.randrange(256)
+        client = await connect(address)
+        client.writer.write(bytes(mutated))
+        await client.close()
+    survivor = await connect(address)
+    assert (await survivor.ask(metadata_request())).topics == ()
+
+
+async def test_a_connection_beyond_the_limit_is_closed_and_a_freed_place_is_given_again(address, connect):
+    admitted = [await connect(address) for _ in range(5)]
+    for client in admitted:
+        await client.ask(metadata_request())
+    refused = await connect(address)
+    assert await refused.is_closed_by_broker()
+    await admitted[0].close()
+    async with asyncio.timeout(5):
+        while True:
+            client = await connect(address)
+            try:
+                await client.ask(metadata_request())
+            except (ConnectionError, asyncio.IncompleteReadError):
+                continue
+            break
+
+
+async def test_a_request_that_never_becomes_whole_ends_its_connection(address, connect):
+    client = await connect(address)
+    client.writer.write(frame(METADATA, 8)[:-2])
+    assert await client.is_closed_by_broker()
+
+
+async def test_a_silent_connection_is_closed_after_the_idle_time(address, connect):
+    client = await connect(address)
+    await client.ask(metadata_request())
+    assert await client.is_closed_by_broker()
+
+
+async def test_a_client_that_does_not_read_is_disconnected(address, connect, encoded):
+    client = await connect(address)
+    client.writer.transport.pause_reading()
+    asked = encoded(metadata_request(*(f"{number:0>200}" for number in range(40))))
+
+    async def ask_on_and_on():
+        while True:
+            client.writer.write(asked)
+            await client.writer.drain()
+
+    with pytest.raises(ConnectionError):
+        await asyncio.wait_for(ask_on_and_on(), 10)
+
+
+async def test_an_unknown_version_of_api_versions_is_answered_in_the_oldest(address, connect, encoded):
+    client = await connect(address)
+    client.writer.write(frame(API_VERSIONS, 99))
+    (size,) = struct.unpack(">i", await client.reader.readexactly(4))
+    correlation_id, error = struct.unpack_from(">ih", await client.reader.readexactly(size))
+    assert (correlation_id, error) == (7, ErrorCode.unsupported_version)
+    response = await client.ask(ApiVersionsRequest(client_software_name="raw", client_software_version="1"))
+    assert response.error_code is ErrorCode.none
+
+
+async def test_a_failed_produce_without_acknowledgement_ends_the_connection(
+    address, connect, encoded, batch, produce_request
+):
+    client = await connect(address)
+    client.writer.write(encoded(produce_request("never-created", batch(b"x"), acks=0)))
+    assert await client.is_closed_by_broker()
