@@ -88,6 +88,14 @@ test: setup ## Unit, adapter, service, isolation and end-to-end tests (at most 1
 test-real: setup ## What needs servers of other ecosystems: Apache Kafka 4.1 (Java, Maven), Docker; ARGS go to pytest
 	@$(RUN) -m pytest -m real $(ARGS)
 
+.PHONY: test-alone
+test-alone: setup ## Each service's own tests with only its own dependencies; SERVICE=<name> for one
+	@failed=0; for service in $(or $(SERVICE),$(notdir $(wildcard services/* operators/*))); do \
+	  echo "--- $$service"; alone=build/alone/$$service; \
+	  UV_PROJECT_ENVIRONMENT=$$alone $(BIN)/uv sync --package tlsy-$$service --frozen --quiet --python $(RUN) \
+	  && $$alone/bin/python -m pytest -m 'not real' services/$$service/tests $(ARGS) || failed=1; \
+	done; exit $$failed
+
 ##@ Demonstration
 
 .PHONY: demo
