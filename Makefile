@@ -90,10 +90,10 @@ test-real: setup ## What needs servers of other ecosystems: Apache Kafka 4.1 (Ja
 
 .PHONY: test-alone
 test-alone: setup ## Each service's own tests with only its own dependencies; SERVICE=<name> for one
-	@failed=0; for service in $(or $(SERVICE),$(notdir $(wildcard services/* operators/*))); do \
-	  echo "--- $$service"; alone=build/alone/$$service; \
+	@failed=0; for tests in $(wildcard services/$(or $(SERVICE),*)/tests); do \
+	  service=$$(basename $$(dirname $$tests)); alone=build/alone/$$service; echo "--- $$service"; \
 	  UV_PROJECT_ENVIRONMENT=$$alone $(BIN)/uv sync --package tlsy-$$service --frozen --quiet --python $(RUN) \
-	  && $$alone/bin/python -m pytest -m 'not real' services/$$service/tests $(ARGS) || failed=1; \
+	  && $$alone/bin/python -m pytest -m 'not real' $$tests $(ARGS) || failed=1; \
 	done; exit $$failed
 
 ##@ Demonstration
