@@ -19,6 +19,8 @@ create table __service__.parked_record (
 
 grant select, insert, delete on __service__.parked_record to tlsy___service__;
 
+-- A consumer that finds records missing begins the next incarnation, so that they are published again.
+grant select, update (incarnation, changed_at) on tlsy.topic_log to tlsy___service__;
 grant select, insert, update on tlsy.consumer_group to tlsy___service__;
 grant select, insert, update on tlsy.consumer_watermark to tlsy___service__;
 grant select, insert, update on tlsy.partition_assignment to tlsy___service__;
