@@ -1,0 +1,73 @@
+"""The port to the catalogue of tenants, and what it knows of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from tlsy.tenancy.context import TenantContext
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tlsy.runtime.ids import Slug, TenantId
+    from tlsy.tenancy.context import IsolationMode, Placement, TenantState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenantEntry:
+    """One tenant as every service knows it. Holds no secret.
+
+    Attributes:
+        parent_id: None at the top.
+        ancestors: parent first, root last.
+        country: ISO 3166-1 alpha-2, lower case.
+        state: the effective one: a tenant below a suspended one is suspended.
+        entitlements: effective limits and flags (0 or 1) by key.
+        version: of the catalogue's change that this entry stems from; a lower one never replaces a higher.
+    """
+
+    tenant_id: TenantId
+    slug: Slug
+    parent_id: TenantId | None
+    ancestors: tuple[TenantId, ...]
+    country: str
+    state: TenantState
+    epoch: int
+    mode: IsolationMode
+    placement: Placement
+    modules: frozenset[str]
+    entitlements: Mapping[str, int]
+    version: int
+    sector_profile: str
+    time_zone: str
+
+    @property
+    def context(self) -> TenantContext:
+        """What it takes to enter this tenant."""
+        return TenantContext(
+            tenant_id=self.tenant_id,
+            slug=self.slug,
+            epoch=self.epoch,
+            placement=self.placement,
+            mode=self.mode,
+        )
+
+
+class Catalog(Protocol):
+    """A local copy of the catalogue of tenants; it may be a moment behind its owner."""
+
+    def tenant(self, tenant_id: TenantId) -> TenantEntry:
+        """The tenant of this id, else UnknownTenant."""
+        ...
+
+    def by_slug(self, slug: Slug) -> TenantEntry:
+        """The tenant of this slug, else UnknownTenant."""
+        ...
+
+    async def refresh(self, tenant_id: TenantId, stale_epoch: int) -> TenantEntry:
+        """Ask the owner, because `stale_epoch` was refused; returns what is known now within a deadline.
+
+        Raises UnknownTenant if it is gone. An owner that cannot be reached is no error: the copy is returned.
+        """
+        ...

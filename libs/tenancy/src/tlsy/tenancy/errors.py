@@ -1,0 +1,93 @@
+"""What can go wrong between a service and its tenants' databases.
+
+`Retryable` and `Permanent` are the two things that a caller may branch on without knowing the reason. `reason` is
+stable and UPPER_SNAKE. SQL errors of the statements themselves are not wrapped: they stay asyncpg's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from tlsy.tenancy.context import Placement
+
+
+class TenancyError(Exception):
+    """Any error of this package."""
+
+    reason: ClassVar[str]
+
+
+class Retryable(TenancyError):  # noqa: N818 - an adjective that callers branch on
+    """The same call may succeed later, unchanged."""
+
+
+class Permanent(TenancyError):  # noqa: N818 - as above
+    """The same call will fail again."""
+
+
+class StaleEpoch(Retryable):
+    """The tenant's placement or writability changed: resolve it again."""
+
+    reason = "STALE_EPOCH"
+
+
+class PlacementUnavailable(Retryable):
+    """The database cannot be reached, was lost, or has no connection left within the deadline.
+
+    `outcome_unknown`: it was lost during COMMIT, so the transaction may have happened; repeat it only under
+    an idempotency key or an inbox row.
+    """
+
+    reason = "PLACEMENT_UNAVAILABLE"
+
+    def __init__(self, placement: Placement, why: str, *, outcome_unknown: bool = False) -> None:
+        super().__init__(f"database {placement.database} on cluster {placement.cluster}: {why}")
+        self.placement = placement
+        self.outcome_unknown = outcome_unknown
+
+
+class LeaseLost(Retryable):
+    """Another worker holds the lease under a higher fencing token."""
+
+    reason = "LEASE_LOST"
+
+
+class NotWritable(Permanent):
+    """The tenant is suspended, being deleted, or closed for a move."""
+
+    reason = "NOT_WRITABLE"
+
+
+class UnknownTenant(Permanent):
+    """The catalogue has no such tenant."""
+
+    reason = "UNKNOWN_TENANT"
+
+    def __init__(self, tenant: UUID | str) -> None:
+        super().__init__(f"no tenant {tenant}")
+        self.tenant = tenant
+
+
+class UnknownCluster(Permanent):
+    """No cluster of this name is configured."""
+
+    reason = "UNKNOWN_CLUSTER"
+
+
+class RequestIdReused(Permanent):
+    """The request_id was used before with another body."""
+
+    reason = "REQUEST_ID_REUSED"
+
+
+class PlacementFull(Permanent):
+    """The database has as many relations as it may."""
+
+    reason = "PLACEMENT_FULL"
+
+    def __init__(self, placement: Placement, why: str) -> None:
+        super().__init__(f"database {placement.database} on cluster {placement.cluster}: {why}")
+        self.placement = placement

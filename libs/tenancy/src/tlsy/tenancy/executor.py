@@ -1,0 +1,294 @@
+"""Observing placements and carrying out provisioning actions, as tlsy_migrator.
+
+Each action is done while the worker's lease is held under its fencing token; a worker that lost its lease is
+refused before it changes anything. Nothing here decides: see `provisioning`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Final, assert_never
+
+import asyncpg
+
+from tlsy.tenancy.cluster import MAINTENANCE_DATABASE, connect_grants, create_database
+from tlsy.tenancy.context import IsolationMode, Placement
+from tlsy.tenancy.errors import PlacementFull
+from tlsy.tenancy.lease import hold
+from tlsy.tenancy.migrations import batch, migrate, pending, versions
+from tlsy.tenancy.partitions import make_partitions
+from tlsy.tenancy.provisioning import (
+    Action,
+    CreateDatabase,
+    CreateSchema,
+    DesiredState,
+    DesiredTenant,
+    DropDatabase,
+    DropSchema,
+    EraseRows,
+    Fence,
+    FenceState,
+    LoadReference,
+    Migrate,
+    ObservedTenant,
+    OpenDatabase,
+    Plane,
+    RemoveFence,
+    SetFence,
+    plan,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from tlsy.runtime.clock import Clock
+    from tlsy.tenancy.database import Connection, Databases
+    from tlsy.tenancy.lease import Lease
+    from tlsy.tenancy.migrations import Component, Schemas
+
+_ERASE_BATCH: Final = 5_000
+_TEMPLATE_PREFIX: Final = "tlsy_template_"
+_MAX_ROUNDS: Final = 5
+
+
+class Executor:
+    """Makes placements what they should be.
+
+    Args:
+        databases: connects as tlsy_migrator; its statement timeout must suit DDL.
+        control: the control database.
+        schemas: what belongs into placements.
+        lease: the worker's, taken in the control database.
+        kept_in_control: schemas of the control database whose rows outlive an erased tenant: the catalogue.
+        max_relations: a database with more tables and indexes than this takes no further schema.
+    """
+
+    def __init__(
+        self,
+        *,
+        databases: Databases,
+        control: Placement,
+        schemas: Schemas,
+        lease: Lease,
+        clock: Clock,
+        kept_in_control: Sequence[str] = (),
+        max_relations: int = 200_000,
+    ) -> None:
+        self._databases = databases
+        self._control = control
+        self._schemas = schemas
+        self._lease = lease
+        self._clock = clock
+        self._kept_in_control = list(kept_in_control)
+        self._max_relations = max_relations
+        self._dedicated = schemas.dedicated()
+        digest = hashlib.sha256(batch(self._dedicated).encode()).hexdigest()
+        self._template = f"{_TEMPLATE_PREFIX}{digest[:16]}"
+
+    async def converge(
+        self, desired: DesiredTenant, progress: Callable[[Action], Awaitable[None]] | None = None
+    ) -> tuple[Action, ...]:
+        """Observe, plan and execute until nothing is left to do; answers what was done.
+
+        `progress` is told each action before it starts. Raises LeaseLost, PlacementUnavailable, PlacementFull,
+        MigrationFailed, asyncpg.PostgresError; whatever was done stays, and calling again goes on from there.
+        """
+        done: list[Action] = []
+        for _ in range(_MAX_ROUNDS):
+            actions = plan(desired, await self.observe(desired))
+            if not actions:
+                return tuple(done)
+            for action in actions:
+                if progress is not None:
+                    await progress(action)
+                await self.execute(desired, action)
+                done.append(action)
+        raise RuntimeError(f"{desired.tenant_id} does not converge: {actions}")
+
+    async def observe(self, desired: DesiredTenant) -> ObservedTenant:
+        """What there is of this tenant, in its placement and in the control database."""
+        erasing = desired.state is DesiredState.ERASED
+        async with self._databases.acquire(self._control) as control:
+            control_fence = await _fence(control, desired)
+            control_occupied = erasing and bool(
+                await control.fetch("select tlsy.occupied($1, $2)", desired.tenant_id, self._kept_in_control)
+            )
+        opened = await self._opened(desired.placement) if desired.mode is IsolationMode.DEDICATED else True
+        if opened is None:
+            return ObservedTenant(
+                database=False,
+                schema=False,
+                outdated=False,
+                opened=False,
+                fence=None,
+                control_fence=control_fence,
+                control_occupied=control_occupied,
+            )
+        async with self._databases.acquire(desired.placement) as connection:
+            occupied = erasing and bool(await connection.fetch("select tlsy.occupied($1)", desired.tenant_id))
+            current = await versions(connection)
+            schema = await connection.fetchval(
+                "select to_regnamespace($1) is not null", desired.placement.schema
+            )
+            return ObservedTenant(
+                database=True,
+                schema=schema,
+                outdated=any(pending(c, current.get((c.name, c.schema))) for c in self._components(desired)),
+                opened=opened,
+                fence=await _fence(connection, desired),
+                control_fence=control_fence,
+                occupied=occupied,
+                control_occupied=control_occupied,
+            )
+
+    async def execute(self, desired: DesiredTenant, action: Action) -> None:
+        """Carry out one action under the lease. Doing it again changes nothing."""
+        async with self._databases.acquire(self._control) as control, hold(control, self._lease):
+            match action:
+                case CreateDatabase() | OpenDatabase() | DropDatabase():
+                    await self._on_database(desired, action)
+                case CreateSchema() | Migrate() | LoadReference() | DropSchema():
+                    async with self._databases.acquire(desired.placement) as connection:
+                        await self._on_tables(desired, action, connection)
+                case SetFence() | EraseRows() | RemoveFence():
+                    placement = self._control if action.plane is Plane.CONTROL else desired.placement
+                    async with self._databases.acquire(placement) as connection:
+                        await self._on_rows(desired, action, connection)
+                case _:
+                    assert_never(action)
+
+    async def ensure_template(self, cluster: str) -> str:
+        """Make the template of DEDICATED databases on a cluster, unless it is there; answers its name.
+
+        Its name carries a digest of its text: another head is another template, and former ones are removed.
+        """
+        async with self._databases.acquire(Placement(cluster, MAINTENANCE_DATABASE, "")) as maintenance:
+            await maintenance.execute("select pg_advisory_lock(hashtext('tlsy.template'), 0)")
+            try:
+                rows = await maintenance.fetch(
+                    "select datname from pg_database where datname like $1", f"{_TEMPLATE_PREFIX}%"
+                )
+                names = {row["datname"] for row in rows}
+                if self._template not in names:
+                    await self._make_template(cluster, maintenance)
+                for name in names - {self._template}:
+                    await maintenance.execute(f"alter database {name} is_template false")
+                    await maintenance.execute(f"drop database {name} with (force)")
+            finally:
+                await maintenance.execute("select pg_advisory_unlock(hashtext('tlsy.template'), 0)")
+        return self._template
+
+    async def _make_template(self, cluster: str, maintenance: Connection) -> None:
+        building = Placement(cluster, f"{_TEMPLATE_PREFIX}building", "")
+        await maintenance.execute(f"drop database if exists {building.database} with (force)")
+        await create_database(maintenance, building.database)
+        async with self._databases.acquire(building) as connection:
+            await migrate(connection, self._dedicated)
+        await self._databases.drop_idle(building)
+        await maintenance.execute(f"alter database {building.database} rename to {self._template}")
+        await maintenance.execute(
+            f"alter database {self._template} with is_template true allow_connections false"
+        )
+
+    async def _opened(self, placement: Placement) -> bool | None:
+        """Whether services may connect to a dedicated database; None if there is none."""
+        async with self._databases.acquire(
+            Placement(placement.cluster, MAINTENANCE_DATABASE, "")
+        ) as connection:
+            opened: bool | None = await connection.fetchval(
+                "select not has_database_privilege('public', oid, 'connect') from pg_database where datname = $1",
+                placement.database,
+            )
+            return opened
+
+    def _components(self, desired: DesiredTenant) -> Sequence[Component]:
+        if desired.mode is IsolationMode.DEDICATED:
+            return self._dedicated
+        if desired.mode is IsolationMode.SCHEMA:
+            return self._schemas.tenant(desired.placement.schema)
+        return ()
+
+    async def _on_database(
+        self, desired: DesiredTenant, action: CreateDatabase | OpenDatabase | DropDatabase
+    ) -> None:
+        placement = desired.placement
+        maintenance = Placement(placement.cluster, MAINTENANCE_DATABASE, "")
+        match action:
+            case CreateDatabase():
+                async with self._databases.acquire(maintenance) as connection:
+                    try:
+                        await create_database(connection, placement.database, self._template)
+                    except asyncpg.InvalidCatalogNameError:
+                        await self.ensure_template(placement.cluster)
+                        await create_database(connection, placement.database, self._template)
+            case OpenDatabase():
+                async with self._databases.acquire(placement) as connection:
+                    await make_partitions(connection, self._clock.now().date())
+                    await connection.execute(connect_grants(placement.database, self._schemas.services))
+            case DropDatabase():
+                await self._databases.drop_idle(placement)
+                async with self._databases.acquire(maintenance) as connection:
+                    await connection.execute(f"drop database if exists {placement.database} with (force)")
+
+    async def _on_tables(
+        self,
+        desired: DesiredTenant,
+        action: CreateSchema | Migrate | LoadReference | DropSchema,
+        connection: Connection,
+    ) -> None:
+        schema = desired.placement.schema
+        match action:
+            case CreateSchema():
+                await self._refuse_when_full(desired.placement, connection)
+                await connection.execute(f"begin;\n{batch(self._schemas.tenant(schema))}commit;")
+            case Migrate():
+                await migrate(connection, self._components(desired))
+            case LoadReference():
+                for service in self._schemas.services:
+                    if service.reference:
+                        await connection.execute(
+                            f"begin; set local search_path = {schema};"
+                            f"select set_config('app.current_tenant', '{desired.tenant_id}', true);"
+                            f"{service.reference}\n;commit;"
+                        )
+            case DropSchema():
+                await connection.execute(
+                    f"begin; drop schema if exists {schema} cascade;"
+                    f"delete from tlsy.time_table where schema_name = '{schema}';"
+                    f"delete from tlsy.version where schema_name = '{schema}'; commit;"
+                )
+
+    async def _on_rows(
+        self, desired: DesiredTenant, action: SetFence | EraseRows | RemoveFence, connection: Connection
+    ) -> None:
+        in_control = action.plane is Plane.CONTROL
+        match action:
+            case SetFence(fence=fence):
+                await connection.execute(
+                    "select tlsy.set_fence($1, $2, $3, $4, $5)",
+                    desired.tenant_id,
+                    fence.epoch,
+                    fence.state is FenceState.ACTIVE,
+                    fence.state.value,
+                    None if in_control else desired.placement.schema,
+                )
+            case EraseRows():
+                keep = self._kept_in_control if in_control else []
+                while await connection.fetchval(
+                    "select tlsy.erase_batch($1, $2, $3)", desired.tenant_id, _ERASE_BATCH, keep
+                ):
+                    pass
+            case RemoveFence():
+                await connection.execute("select tlsy.remove_fence($1)", desired.tenant_id)
+
+    async def _refuse_when_full(self, placement: Placement, connection: Connection) -> None:
+        relations = await connection.fetchval("select count(*) from pg_class")
+        if relations > self._max_relations:
+            raise PlacementFull(placement, f"{relations} relations")
+
+
+async def _fence(connection: Connection, desired: DesiredTenant) -> Fence | None:
+    row = await connection.fetchrow(
+        "select epoch, state from tlsy.fence where tenant_id = $1", desired.tenant_id
+    )
+    return None if row is None else Fence(row["epoch"], FenceState(row["state"]))

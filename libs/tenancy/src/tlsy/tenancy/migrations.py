@@ -1,0 +1,329 @@
+"""From Alembic revisions to SQL text, and from that to databases.
+
+Services author Alembic revisions in two branches, `control/versions` (their schema of the control database)
+and `tenant/versions` (every tenant's schema). Nothing of Alembic runs against a database: revisions are
+rendered to text once, and the text is applied by simple query, because asyncpg prepares one statement at a
+time. Each revision and its version row commit together, so an interrupted migration goes on where it stopped.
+What the libraries need comes first, by the same mechanism.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Final, Literal
+
+import asyncpg
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from tlsy.tenancy import sql
+from tlsy.tenancy.context import DEDICATED_SCHEMA, SHARED_SCHEMA
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from tlsy.tenancy.database import Connection
+
+Privilege = Literal["select", "insert", "update", "delete"]
+BranchName = Literal["control", "tenant"]
+
+LIBRARY: Final = "library"
+_LIBRARY_SCHEMA: Final = "tlsy"
+_SCHEMA_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_ENTRY_POINTS: Final = "tlsy.migrations"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceMigrations:
+    """What one service has in databases; each service exposes one as `tlsy.<package>.migrations:MIGRATIONS`.
+
+    Attributes:
+        service: its name, e.g. "rules-engine".
+        package: its package, e.g. "rules_engine": the name of its schema and the tail of its role.
+        root: the folder with `control/versions` and `tenant/versions`; an absent branch has no tables.
+        tenant_grants: table of the tenant branch -> what the service's role may do with it. The runner grants
+            exactly this and the linter finds anything beyond it; revisions contain no GRANT.
+        control_grants: the same for the control branch.
+        reference: SQL text that fills a new tenant's tables, or "". It is run with the tenant entered and must
+            do nothing the second time.
+    """
+
+    service: str
+    package: str
+    root: Path
+    tenant_grants: Mapping[str, Sequence[Privilege]] = field(default_factory=dict)
+    control_grants: Mapping[str, Sequence[Privilege]] = field(default_factory=dict)
+    reference: str = ""
+
+    @property
+    def role(self) -> str:
+        """The service's login role."""
+        return f"tlsy_{self.package}"
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One step of one component, as SQL text that runs with search_path set to its schema."""
+
+    id: str
+    sql: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Component:
+    """Everything of one owner in one schema: its revisions, oldest first, then its grants.
+
+    `name` and `schema` are the key of its version row.
+    """
+
+    name: str
+    schema: str
+    revisions: tuple[Revision, ...]
+    grants: str
+
+
+class MigrationFailed(Exception):  # noqa: N818 - it names what happened, like the others
+    """A revision could not be applied; those before it are. `sqlstate` is PostgreSQL's."""
+
+    def __init__(self, component: Component, revision: Revision, error: asyncpg.PostgresError) -> None:
+        super().__init__(f"{component.name} {revision.id} in schema {component.schema}: {error}")
+        self.component = component.name
+        self.schema = component.schema
+        self.revision = revision.id
+        self.sqlstate = error.sqlstate
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """One revision that was applied, and the rows that its backfills touched, by table."""
+
+    component: str
+    schema: str
+    revision: str
+    backfilled: Mapping[str, int]
+
+
+def installed() -> tuple[ServiceMigrations, ...]:
+    """The migrations of every installed service, sorted by service."""
+    found: list[ServiceMigrations] = [point.load() for point in entry_points(group=_ENTRY_POINTS)]
+    return tuple(sorted(found, key=lambda migrations: migrations.service))
+
+
+def render(migrations: ServiceMigrations, branch: BranchName) -> tuple[Revision, ...]:
+    """The revisions of a branch as SQL, oldest first. ValueError if the branch has several heads."""
+    root = migrations.root / branch
+    versions = root / "versions"
+    if not versions.is_dir():
+        return ()
+    script = ScriptDirectory(str(root), version_locations=[str(versions)])
+    if len(script.get_heads()) > 1:
+        raise ValueError(f"{migrations.service} {branch}: several heads: {script.get_heads()}")
+    rendered = []
+    for revision in reversed(list(script.walk_revisions())):
+        output = io.StringIO()
+        context = MigrationContext.configure(
+            dialect_name="postgresql+asyncpg", opts={"as_sql": True, "output_buffer": output}
+        )
+        with Operations.context(context):
+            revision.module.upgrade()
+        rendered.append(Revision(revision.revision, output.getvalue()))
+    return tuple(rendered)
+
+
+class Schemas:
+    """What belongs into which database and schema, for a given set of services. Renders each branch once."""
+
+    def __init__(self, services: Sequence[ServiceMigrations]) -> None:
+        self.services = tuple(services)
+        self._tenant = {s.service: render(s, "tenant") for s in services}
+        self._control = {s.service: render(s, "control") for s in services}
+
+    def control(self) -> tuple[Component, ...]:
+        """The control database."""
+        return (
+            self._database(),
+            Component(
+                name="control",
+                schema=_LIBRARY_SCHEMA,
+                revisions=_texts("control/0001_platform.sql", "eventlog/control.sql"),
+                grants="".join(
+                    f"grant execute on function tlsy.enter_platform() to {s.role};\n" for s in self.services
+                ),
+            ),
+            *(
+                self._library(s, "eventlog/control_service.sql", "service/0003_protect_platform.sql")
+                for s in self.services
+            ),
+            *(_owned(s, s.package, self._control[s.service], s.control_grants) for s in self.services),
+        )
+
+    def common(self) -> tuple[Component, ...]:
+        """A database that SHARED and SCHEMA tenants have in common."""
+        return (*self._placement_database(), *self.tenant(SHARED_SCHEMA))
+
+    def dedicated(self) -> tuple[Component, ...]:
+        """The database of one DEDICATED tenant."""
+        return (*self._placement_database(), *self.tenant(DEDICATED_SCHEMA))
+
+    def tenant(self, schema: str) -> tuple[Component, ...]:
+        """One schema with tenants' tables, of all services."""
+        return tuple(_owned(s, schema, self._tenant[s.service], s.tenant_grants) for s in self.services)
+
+    def _placement_database(self) -> tuple[Component, ...]:
+        return (
+            self._database(),
+            *(self._library(s, "service/0003_protect_tenant.sql") for s in self.services),
+        )
+
+    def _database(self) -> Component:
+        return Component(
+            name=LIBRARY,
+            schema=_LIBRARY_SCHEMA,
+            revisions=_texts(
+                "database/0001_context.sql", "database/0002_partitions.sql", "database/0003_erasure.sql"
+            ),
+            grants="".join(
+                f"grant usage on schema tlsy to {s.role};\n"
+                f"grant execute on function tlsy.enter(uuid, bigint, boolean) to {s.role};\n"
+                f"grant select on tlsy.fence to {s.role};\n"
+                for s in self.services
+            ),
+        )
+
+    def _library(self, service: ServiceMigrations, *more: str) -> Component:
+        paths = ("service/0001_idempotency.sql", "eventlog/placement.sql", *more)
+        return Component(
+            name=LIBRARY,
+            schema=service.package,
+            revisions=_texts(*paths, package=service.package),
+            grants=f"grant usage on schema {service.package} to {service.role};\n",
+        )
+
+
+def _texts(*paths: str, package: str = "") -> tuple[Revision, ...]:
+    return tuple(
+        Revision(path.removesuffix(".sql").rpartition("/")[2], sql.text(path, package)) for path in paths
+    )
+
+
+def _owned(
+    service: ServiceMigrations,
+    schema: str,
+    revisions: tuple[Revision, ...],
+    grants: Mapping[str, Sequence[Privilege]],
+) -> Component:
+    lines = [f"grant usage on schema {schema} to {service.role};\n"]
+    lines += [
+        f"grant {', '.join(allowed)} on {table} to {service.role};\n" for table, allowed in grants.items()
+    ]
+    return Component(name=service.service, schema=schema, revisions=revisions, grants="".join(lines))
+
+
+def create_schemas(schemas: Iterable[str]) -> str:
+    """SQL that makes these schemas, if they are not there, as property of tlsy_owner."""
+    lines = []
+    for schema in schemas:
+        if not _SCHEMA_NAME.fullmatch(schema):
+            raise ValueError(f"not a schema name: {schema!r}")
+        lines.append(f"create schema if not exists {schema} authorization tlsy_owner;\n")
+    return "".join(lines)
+
+
+def batch(components: Sequence[Component]) -> str:
+    """Everything of these components as one text for schemas that are empty: the template of a placement.
+
+    To be run inside a transaction; it sets search_path and role of that transaction.
+    """
+    schemas = dict.fromkeys(component.schema for component in components)
+    parts = [create_schemas(schemas), "set local role tlsy_owner;\n"]
+    for component in components:
+        parts.append(f"set local search_path = {component.schema};\n")
+        parts += [f"{revision.sql}\n" for revision in component.revisions]
+        parts.append(component.grants)
+        if component.revisions:
+            parts.append(_version_row(component, component.revisions[-1]))
+    return "".join(parts)
+
+
+def _version_row(component: Component, revision: Revision) -> str:
+    return (
+        f"insert into tlsy.version (component, schema_name, revision) values "
+        f"('{component.name}', '{component.schema}', '{revision.id}') "
+        f"on conflict (component, schema_name) do update set revision = excluded.revision, applied_at = now();\n"
+    )
+
+
+async def versions(connection: Connection) -> dict[tuple[str, str], str]:
+    """The revision of each (component, schema) of a database; empty where nothing was migrated yet."""
+    if await connection.fetchval("select to_regclass('tlsy.version') is null"):
+        return {}
+    rows = await connection.fetch("select component, schema_name, revision from tlsy.version")
+    return {(row["component"], row["schema_name"]): row["revision"] for row in rows}
+
+
+def pending(component: Component, revision_id: str | None) -> tuple[Revision, ...]:
+    """What a component lacks that is at `revision_id`. ValueError for a revision that it does not know."""
+    if revision_id is None:
+        return component.revisions
+    ids = [revision.id for revision in component.revisions]
+    if revision_id not in ids:
+        raise ValueError(
+            f"{component.name} in {component.schema} is at {revision_id}, which is not known here"
+        )
+    return component.revisions[ids.index(revision_id) + 1 :]
+
+
+async def migrate(
+    connection: Connection, components: Sequence[Component], *, lock_timeout_s: float = 5.0
+) -> tuple[Applied, ...]:
+    """Bring a database's components to their heads, as tlsy_migrator; answers what it did.
+
+    One transaction per revision, with its version row. Two runners in one database take turns. Raises
+    MigrationFailed at the first revision that fails; run again to go on from there.
+    """
+    await connection.execute("select pg_advisory_lock(hashtext('tlsy.migrate'), 0)")
+    try:
+        await connection.execute(create_schemas(dict.fromkeys(c.schema for c in components)))
+        current = await versions(connection)
+        applied: list[Applied] = []
+        for component in components:
+            for revision in pending(component, current.get((component.name, component.schema))):
+                applied.append(await _apply(connection, component, revision, lock_timeout_s))
+            await connection.execute(_in_transaction(component, component.grants, lock_timeout_s))
+        return tuple(applied)
+    finally:
+        await connection.execute("select pg_advisory_unlock(hashtext('tlsy.migrate'), 0)")
+
+
+async def _apply(
+    connection: Connection, component: Component, revision: Revision, lock_timeout_s: float
+) -> Applied:
+    backfilled: dict[str, int] = {}
+
+    def notice(_: object, message: asyncpg.PostgresLogMessage) -> None:
+        if message.sqlstate == "TL100":
+            table, _, rows = (message.detail or "").rpartition(" ")
+            backfilled[table] = backfilled.get(table, 0) + int(rows)
+
+    connection.add_log_listener(notice)
+    try:
+        text = f"{revision.sql}\n{_version_row(component, revision)}"
+        await connection.execute(_in_transaction(component, text, lock_timeout_s))
+    except asyncpg.PostgresError as error:
+        await connection.execute("rollback")
+        raise MigrationFailed(component, revision, error) from error
+    finally:
+        connection.remove_log_listener(notice)
+    return Applied(component.name, component.schema, revision.id, backfilled)
+
+
+def _in_transaction(component: Component, text: str, lock_timeout_s: float) -> str:
+    return (
+        f"begin; set local lock_timeout = {int(lock_timeout_s * 1000)}; set local role tlsy_owner;\n"
+        f"set local search_path = {component.schema};\n{text}\ncommit;"
+    )

@@ -1,0 +1,207 @@
+"""What to do so that a tenant's placement becomes what is desired: pure, and the same after any interruption.
+
+`plan` compares what is desired with what was observed and answers the actions that are missing, in order.
+Every action is idempotent and the next `plan` starts from a new observation, so that it does not matter after
+which action a worker died. An empty plan means converged; for an erased tenant it means verified empty.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, TypeAlias
+
+from tlsy.tenancy.context import IsolationMode
+
+if TYPE_CHECKING:
+    from tlsy.runtime.ids import TenantId
+    from tlsy.tenancy.context import Placement
+
+
+class Plane(StrEnum):
+    """Which of the two databases that know a tenant."""
+
+    PLACEMENT = "PLACEMENT"
+    CONTROL = "CONTROL"
+
+
+class DesiredState(StrEnum):
+    """What a tenant's placement is wanted to be."""
+
+    ACTIVE = "ACTIVE"
+    SUSPENDED = "SUSPENDED"
+    ERASED = "ERASED"
+
+
+class FenceState(StrEnum):
+    """What a fence says about its tenant."""
+
+    ACTIVE = "ACTIVE"
+    SUSPENDED = "SUSPENDED"
+    DELETING = "DELETING"
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """A fence row; only an ACTIVE one admits writes."""
+
+    epoch: int
+    state: FenceState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DesiredTenant:
+    """One tenant as it should be. `epoch` must have grown with every change of placement or state."""
+
+    tenant_id: TenantId
+    mode: IsolationMode
+    placement: Placement
+    epoch: int
+    state: DesiredState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObservedTenant:
+    """What is there.
+
+    Attributes:
+        database: the placement's database exists.
+        schema: the tenant's schema exists in it, with tables.
+        outdated: a component of the placement is not at its head.
+        opened: services may connect to the database and its partitions were made.
+        fences: by plane, where there is one.
+        occupied: by plane, whether rows of the tenant are there; only looked at to erase.
+    """
+
+    database: bool
+    schema: bool
+    outdated: bool
+    opened: bool
+    fence: Fence | None
+    control_fence: Fence | None
+    occupied: bool = False
+    control_occupied: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CreateDatabase:
+    """Make the tenant's own database from the template."""
+
+
+@dataclass(frozen=True, slots=True)
+class CreateSchema:
+    """Make the tenant's own schema with all tables, at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Migrate:
+    """Bring the placement's tables to their heads."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDatabase:
+    """Make the partitions of today in the tenant's own database, then let services connect."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadReference:
+    """Fill the tables that every tenant starts with."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetFence:
+    """Write the fence of one plane; waits for the tenant's open transactions there."""
+
+    plane: Plane
+    fence: Fence
+
+
+@dataclass(frozen=True, slots=True)
+class EraseRows:
+    """Delete every row of the tenant from one plane, in batches."""
+
+    plane: Plane
+
+
+@dataclass(frozen=True, slots=True)
+class DropSchema:
+    """Remove the tenant's own schema."""
+
+
+@dataclass(frozen=True, slots=True)
+class DropDatabase:
+    """Remove the tenant's own database."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveFence:
+    """Forget the tenant in one plane."""
+
+    plane: Plane
+
+
+Action: TypeAlias = (
+    CreateDatabase
+    | CreateSchema
+    | Migrate
+    | OpenDatabase
+    | LoadReference
+    | SetFence
+    | EraseRows
+    | DropSchema
+    | DropDatabase
+    | RemoveFence
+)
+
+
+def plan(desired: DesiredTenant, observed: ObservedTenant) -> tuple[Action, ...]:
+    """The actions that lead from what was observed to what is desired; none if it is reached."""
+    if desired.state is DesiredState.ERASED:
+        return tuple(_erase(desired, observed))
+    return tuple(_provide(desired, observed))
+
+
+def _provide(desired: DesiredTenant, observed: ObservedTenant) -> list[Action]:
+    actions: list[Action] = []
+    dedicated = desired.mode is IsolationMode.DEDICATED
+    if dedicated and not observed.database:
+        actions.append(CreateDatabase())
+    elif desired.mode is IsolationMode.SCHEMA and not observed.schema:
+        actions.append(CreateSchema())
+    elif observed.outdated:
+        actions.append(Migrate())
+    if dedicated and not observed.opened:
+        actions.append(OpenDatabase())
+    if observed.fence is None:
+        actions.append(LoadReference())
+    wanted = Fence(desired.epoch, FenceState(desired.state))
+    if observed.fence != wanted:
+        actions.append(SetFence(Plane.PLACEMENT, wanted))
+    if observed.control_fence != wanted:
+        actions.append(SetFence(Plane.CONTROL, wanted))
+    return actions
+
+
+def _erase(desired: DesiredTenant, observed: ObservedTenant) -> list[Action]:
+    """Nothing is removed before both fences are closed, and a fence goes last."""
+    actions: list[Action] = []
+    closed = Fence(desired.epoch, FenceState.DELETING)
+    if observed.fence not in (None, closed):
+        actions.append(SetFence(Plane.PLACEMENT, closed))
+    if observed.control_fence not in (None, closed):
+        actions.append(SetFence(Plane.CONTROL, closed))
+    if desired.mode is IsolationMode.DEDICATED:
+        if observed.database:
+            actions.append(DropDatabase())
+    else:
+        if desired.mode is IsolationMode.SCHEMA and observed.schema:
+            actions.append(DropSchema())
+        if observed.occupied:
+            actions.append(EraseRows(Plane.PLACEMENT))
+        if observed.fence is not None:
+            actions.append(RemoveFence(Plane.PLACEMENT))
+    if observed.control_occupied:
+        actions.append(EraseRows(Plane.CONTROL))
+    if observed.control_fence is not None:
+        actions.append(RemoveFence(Plane.CONTROL))
+    return actions

@@ -1,0 +1,129 @@
+-- Tables partitioned by time: which they are, and how their partitions come and go.
+
+create table tlsy.time_table (
+    schema_name text not null,
+    table_name text not null,
+    unit text not null check (unit in ('day', 'month')),
+    behind_days integer not null check (behind_days >= 0),
+    ahead_days integer not null check (ahead_days > 0),
+    keep_days integer not null check (keep_days > 0),
+    -- A partition with a row that meets this SQL condition is not dropped, however old.
+    needed_while text,
+    primary key (schema_name, table_name)
+);
+
+-- A new partition has row-level security off, and read directly it would show every tenant: here it is
+-- forced on before the partition is attached, without a policy, and nobody is granted anything.
+-- Attaching (unlike CREATE … PARTITION OF) does not stop readers and writers of the table.
+-- Safe with several workers; answers whether a partition was made.
+create function tlsy.ensure_partition(target regclass, unit text, day date) returns boolean
+language plpgsql security invoker as $$
+declare
+    lower constant date := date_trunc(unit, day::timestamp)::date;
+    upper constant date := (lower + ('1 ' || unit)::interval)::date;
+    parent record;
+    name text;
+    suffix text := '';
+begin
+    perform pg_advisory_xact_lock(hashtext('tlsy.partition'), target::oid::integer);
+    select n.nspname, c.relname, a.atttypid into strict parent
+        from pg_class c join pg_namespace n on n.oid = c.relnamespace
+        join pg_partitioned_table p on p.partrelid = c.oid
+        join pg_attribute a on a.attrelid = c.oid and a.attnum = p.partattrs[0]
+        where c.oid = target;
+    name := format('%I.%I', parent.nspname, parent.relname || '_p'
+        || to_char(lower, case unit when 'day' then 'YYYYMMDD' else 'YYYYMM' end));
+    if to_regclass(name) is not null then
+        return false;
+    end if;
+    if parent.atttypid = 'timestamptz'::regtype then
+        suffix := ' 00:00:00+00';
+    end if;
+    execute format('create table %s (like %s including all excluding identity)', name, target);
+    execute format('alter table %s owner to tlsy_owner', name);
+    execute format('alter table %s enable row level security, force row level security', name);
+    execute format('alter table %s attach partition %s for values from (%L) to (%L)',
+        target, name, lower || suffix, upper || suffix);
+    return true;
+end
+$$;
+
+-- Declares a table that is partitioned by range of one date or timestamptz column and makes its first
+-- partitions, from `behind_days` before today (UTC). Monthly in a schema that is one of many in its
+-- database (t_<hex>), daily elsewhere.
+create function tlsy.partition_by_time(
+    target regclass, keep_days integer, behind_days integer default 1, ahead_days integer default 7,
+    needed_while text default null
+) returns void language plpgsql security invoker as $$
+declare
+    place record;
+begin
+    select n.nspname, c.relname into strict place
+        from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = target;
+    insert into tlsy.time_table values (
+        place.nspname, place.relname,
+        case when place.nspname ~ '^t_[0-9a-f]{32}$' then 'month' else 'day' end,
+        behind_days, ahead_days, keep_days, needed_while);
+    perform tlsy.make_partitions(target, (now() at time zone 'utc')::date);
+end
+$$;
+
+-- Makes the partitions of a declared table around `today`; answers how many were missing.
+create function tlsy.make_partitions(target regclass, today date) returns integer
+language plpgsql security invoker as $$
+declare
+    spec tlsy.time_table;
+    made integer;
+begin
+    select t.* into strict spec from tlsy.time_table t
+        join pg_namespace n on n.nspname = t.schema_name
+        join pg_class c on c.relnamespace = n.oid and c.relname = t.table_name
+        where c.oid = target;
+    select count(*) filter (where tlsy.ensure_partition(target, spec.unit, day::date)) into made
+        from generate_series(
+            date_trunc(spec.unit, (today - spec.behind_days)::timestamp),
+            (today + spec.ahead_days)::timestamp, ('1 ' || spec.unit)::interval) as day;
+    return made;
+end
+$$;
+
+-- Drops the partitions of a declared table that end before `today` minus its keep_days and are not needed;
+-- answers how many. Refuses to judge under row-level security, where every partition looks empty.
+create function tlsy.drop_partitions(target regclass, today date) returns integer
+language plpgsql security invoker as $$
+declare
+    spec tlsy.time_table;
+    old record;
+    needed boolean;
+    dropped integer := 0;
+begin
+    perform pg_advisory_xact_lock(hashtext('tlsy.partition'), target::oid::integer);
+    select t.* into strict spec from tlsy.time_table t
+        join pg_namespace n on n.nspname = t.schema_name
+        join pg_class c on c.relnamespace = n.oid and c.relname = t.table_name
+        where c.oid = target;
+    for old in
+        select c.oid::regclass as name
+        from pg_inherits i join pg_class c on c.oid = i.inhrelid
+        where i.inhparent = target
+            and (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'TO \(''(\d{4}-\d\d-\d\d)'))[1]::date
+                <= today - spec.keep_days
+        order by 1
+    loop
+        if row_security_active(old.name) then
+            raise exception using errcode = 'TL011', message = 'RETENTION_IS_BLIND';
+        end if;
+        needed := false;
+        if spec.needed_while is not null then
+            execute format('select exists (select from %s where %s)', old.name, spec.needed_while) into needed;
+        end if;
+        if not needed then
+            execute format('drop table %s', old.name);
+            dropped := dropped + 1;
+        end if;
+    end loop;
+    return dropped;
+end
+$$;
+
+revoke all on all functions in schema tlsy from public;

@@ -1,0 +1,7 @@
+select tlsy.protect('__service__.outbox', 'tenant', 'tlsy___service__');
+select tlsy.protect('__service__.inbox');
+select tlsy.protect('__service__.consumer_fence');
+select tlsy.protect('__service__.idempotency');
+select tlsy.partition_by_time('__service__.outbox', keep_days => 7, ahead_days => 3,
+    needed_while => 'published_at is null');
+select tlsy.partition_by_time('__service__.inbox', keep_days => 9, behind_days => 9, ahead_days => 3);

@@ -1,0 +1,275 @@
+"""One transaction inside one tenant, and what commits with it.
+
+BEGIN and `tlsy.enter` go out as one simple query, so context costs no round trip of its own. Nobody but this
+module commits. Events of a transaction are written to the service's outbox by one statement just before
+COMMIT; inbox rows and stored answers are rows of the same transaction.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import asyncpg
+
+from tlsy.runtime.ids import PLATFORM_TENANT_ID
+from tlsy.tenancy.context import IsolationMode, Platform
+from tlsy.tenancy.errors import NotWritable, PlacementUnavailable, RequestIdReused, StaleEpoch
+from tlsy.tenancy.sql import ServiceStatements
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+    from datetime import date
+    from uuid import UUID
+
+    from tlsy.contracts.cloudevents import CloudEvent
+    from tlsy.runtime.ids import PrincipalName, TenantId
+    from tlsy.tenancy.catalog import Catalog
+    from tlsy.tenancy.context import Placement, TenantContext
+    from tlsy.tenancy.database import Connection, Databases
+
+T = TypeVar("T")
+
+_UUID_VERSION: Final = 7
+_MAX_EVENTS: Final = 10_000
+_SERVER_GONE: Final = (
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdempotentRequest:
+    """A mutating request that may be sent twice: the same one gets the same answer until `expires_at`."""
+
+    principal: PrincipalName
+    method: str
+    request_id: UUID
+    body_hash: bytes
+    now: datetime
+    expires_at: datetime
+
+
+def uuid7_day(value: UUID) -> date:
+    """The UTC day in a UUIDv7; ValueError for any other version."""
+    if value.version != _UUID_VERSION:
+        raise ValueError(f"{value} is not a UUIDv7")
+    return datetime.fromtimestamp((value.int >> 80) / 1000, UTC).date()
+
+
+class UnitOfWork:
+    """The statements of one open transaction. Made and ended by `Tenancy`; not for several tasks at once.
+
+    Statements name tenant tables without a schema; each has the pool's statement and lock timeouts. SQL errors
+    are asyncpg's own; after one the transaction can only end.
+    """
+
+    __slots__ = ("_answer", "_connection", "_events", "_sql", "_timeout_s", "scope", "wakes_relay")
+
+    def __init__(
+        self,
+        connection: Connection,
+        scope: TenantContext | Platform,
+        sql: ServiceStatements,
+        *,
+        timeout_s: float,
+        wakes_relay: bool,
+    ) -> None:
+        self.scope = scope
+        self.wakes_relay = wakes_relay
+        self._connection = connection
+        self._sql = sql
+        self._timeout_s = timeout_s
+        self._events: list[tuple[CloudEvent, date, float]] = []
+        self._answer: tuple[IdempotentRequest, bytes | None] | None = None
+
+    @property
+    def tenant_id(self) -> TenantId:
+        """Whose transaction this is; the platform tenant's in the platform's scope."""
+        return PLATFORM_TENANT_ID if isinstance(self.scope, Platform) else self.scope.tenant_id
+
+    @property
+    def epoch(self) -> int:
+        """Of the tenant's placement, as it was entered; 0 in the platform's scope."""
+        return 0 if isinstance(self.scope, Platform) else self.scope.epoch
+
+    async def fetch(self, sql: str, *args: object) -> Sequence[asyncpg.Record]:
+        """All rows of a statement."""
+        return await self._connection.fetch(sql, *args, timeout=self._timeout_s)
+
+    async def fetchrow(self, sql: str, *args: object) -> asyncpg.Record | None:
+        """The first row, or None."""
+        return await self._connection.fetchrow(sql, *args, timeout=self._timeout_s)
+
+    async def fetchval(self, sql: str, *args: object) -> Any:
+        """The first column of the first row, or None."""
+        return await self._connection.fetchval(sql, *args, timeout=self._timeout_s)
+
+    async def execute(self, sql: str, *args: object) -> str:
+        """Run a statement; answers the command tag, e.g. "UPDATE 3"."""
+        return await self._connection.execute(sql, *args, timeout=self._timeout_s)
+
+    async def executemany(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
+        """Run a statement once per row of arguments, pipelined."""
+        await self._connection.executemany(sql, rows, timeout=self._timeout_s)
+
+    def publish(self, event: CloudEvent, *, sweep_after_s: float = 0) -> None:
+        """Put an event into the outbox when this transaction commits; order of calls is kept.
+
+        A publisher that will send the event from memory after COMMIT gives `sweep_after_s`: the relay leaves
+        the row alone so long, and is not woken. ValueError: another tenant's event (but in the platform's
+        scope), an id that is no UUIDv7, or more than 10,000 events.
+        """
+        if not isinstance(self.scope, Platform) and event.tenant_id != self.scope.tenant_id:
+            raise ValueError("an event of another tenant cannot be published in this transaction")
+        if len(self._events) >= _MAX_EVENTS:
+            raise ValueError(f"more than {_MAX_EVENTS} events in one transaction")
+        self._events.append((event, uuid7_day(event.id), sweep_after_s))
+
+    async def first_delivery(self, consumer_group: str, event_id: UUID) -> bool:
+        """Note that the group applies this event in this transaction; False if it already did."""
+        sql = self._sql.first_delivery
+        row = await self.fetchrow(sql, self.tenant_id, consumer_group, uuid7_day(event_id), event_id)
+        return row is not None
+
+    async def replay(self, request: IdempotentRequest) -> bytes | None:
+        """The stored answer to this request, or None: then this transaction answers it, by `remember`.
+
+        Waits while another transaction is answering the same request. Raises RequestIdReused if the id came
+        with another body.
+        """
+        key = (self.tenant_id, request.principal, request.method, request.request_id)
+        claimed = await self.fetchrow(
+            self._sql.claim_request, *key, request.body_hash, request.expires_at, request.now
+        )
+        if claimed is not None:
+            self._answer = (request, None)
+            return None
+        stored = await self.fetchrow(self._sql.stored_response, *key)
+        if stored is None or stored["body_hash"] != request.body_hash:
+            raise RequestIdReused(str(request.request_id))
+        response: bytes = stored["response"]
+        return response
+
+    def remember(self, response: bytes) -> None:
+        """Store the answer to the request that `replay` claimed."""
+        if self._answer is None:
+            raise ValueError("no request was claimed in this transaction")
+        self._answer = (self._answer[0], response)
+
+    async def write_out(self) -> None:
+        """Send what was collected, in at most two statements; called once, just before COMMIT."""
+        if self._answer is not None:
+            request, response = self._answer
+            if response is None:
+                raise ValueError("a request was claimed but its answer was not remembered")
+            key = (self.tenant_id, request.principal, request.method, request.request_id)
+            await self.execute(self._sql.store_response, *key, response)
+        if not self._events:
+            return
+        wake = self.wakes_relay and not any(after_s for _, _, after_s in self._events)
+        columns = zip(
+            *(
+                (e.tenant_id, day, e.id, e.key, e.type, e.source, e.epoch, e.time, e.traceparent, e.data, s)
+                for e, day, s in self._events
+            ),
+            strict=True,
+        )
+        await self.execute(self._sql.append_and_wake if wake else self._sql.append, *map(list, columns))
+
+
+class Tenancy:
+    """Transactions of one service: in a tenant's placement, or in the control database.
+
+    Args:
+        package: the service's package name, e.g. "rules_engine": its schema, and the tail of its role.
+        databases: connects as that role.
+        control: the control database; its schema is not used.
+    """
+
+    def __init__(self, *, package: str, databases: Databases, catalog: Catalog, control: Placement) -> None:
+        self._databases = databases
+        self._catalog = catalog
+        self._control = control
+        self._sql = ServiceStatements.load(package)
+
+    @property
+    def catalog(self) -> Catalog:
+        """What this service knows of the tenants."""
+        return self._catalog
+
+    @asynccontextmanager
+    async def transaction(self, tenant: TenantContext, *, write: bool) -> AsyncIterator[UnitOfWork]:
+        """One transaction in the tenant's placement: COMMIT after the block, ROLLBACK if it raises.
+
+        Raises StaleEpoch, NotWritable, PlacementUnavailable. A read transaction is READ ONLY in the database.
+        """
+        wakes_relay = tenant.mode is not IsolationMode.DEDICATED
+        async with self._transaction(tenant.placement, tenant, write=write, wakes_relay=wakes_relay) as tx:
+            yield tx
+
+    @asynccontextmanager
+    async def control(self, scope: TenantContext | Platform, *, write: bool) -> AsyncIterator[UnitOfWork]:
+        """The same in the control database, on the service's own tables: for one tenant, or for PLATFORM."""
+        async with self._transaction(self._control, scope, write=write, wakes_relay=True) as tx:
+            yield tx
+
+    async def run(self, tenant_id: TenantId, work: Callable[[UnitOfWork], Awaitable[T]], *, write: bool) -> T:
+        """Resolve the tenant and run `work` in a transaction of its placement.
+
+        Run once more, in a new transaction, if the placement proved stale (resolved again first) or if a
+        cached statement did not fit the tables any longer. `work` must therefore keep nothing of a first run.
+        """
+        context = self._catalog.tenant(tenant_id).context
+        try:
+            async with self.transaction(context, write=write) as tx:
+                return await work(tx)
+        except StaleEpoch:
+            context = (await self._catalog.refresh(tenant_id, context.epoch)).context
+        except asyncpg.InvalidCachedStatementError:
+            pass
+        async with self.transaction(context, write=write) as tx:
+            return await work(tx)
+
+    @asynccontextmanager
+    async def _transaction(
+        self, placement: Placement, scope: TenantContext | Platform, *, write: bool, wakes_relay: bool
+    ) -> AsyncIterator[UnitOfWork]:
+        timeout_s = self._databases.limits.command_timeout_s
+        committing = False
+        async with self._databases.acquire(placement) as connection:
+            tx = UnitOfWork(connection, scope, self._sql, timeout_s=timeout_s, wakes_relay=wakes_relay)
+            try:
+                await connection.execute(_begin(scope, write=write), timeout=timeout_s)
+                yield tx
+                await tx.write_out()
+                committing = True
+                await connection.execute("commit", timeout=timeout_s)
+            except asyncpg.PostgresError as error:
+                if error.sqlstate == "TL001":
+                    raise StaleEpoch(f"epoch of {tx.tenant_id} changed") from error
+                if error.sqlstate == "TL002":
+                    raise NotWritable(f"{tx.tenant_id} is not writable") from error
+                if connection.is_closed() or isinstance(error, _SERVER_GONE):
+                    connection.terminate()
+                    raise PlacementUnavailable(placement, "lost", outcome_unknown=committing) from error
+                raise
+            except (OSError, asyncpg.InterfaceError) as error:
+                if not connection.is_closed():
+                    raise
+                raise PlacementUnavailable(placement, "lost", outcome_unknown=committing) from error
+
+
+def _begin(scope: TenantContext | Platform, *, write: bool) -> str:
+    """BEGIN and the context in one text; its only variables are a UUID, a number and a truth value."""
+    mode = "read write" if write else "read only"
+    if isinstance(scope, Platform):
+        enter = "tlsy.enter_platform()"
+    else:
+        enter = f"tlsy.enter('{scope.tenant_id}', {scope.epoch:d}, {'true' if write else 'false'})"
+    return f"begin isolation level read committed {mode}; select {enter}"

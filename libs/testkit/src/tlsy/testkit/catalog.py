@@ -1,0 +1,53 @@
+"""A catalogue of tenants in memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tlsy.tenancy.errors import UnknownTenant
+
+if TYPE_CHECKING:
+    from tlsy.runtime.ids import Slug, TenantId
+    from tlsy.tenancy.catalog import TenantEntry
+
+
+class StaticCatalog:
+    """A `tlsy.tenancy.catalog.Catalog` that a test writes.
+
+    `put` is what everybody knows; `put_behind` is what only the owner knows until somebody refreshes.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[TenantId, TenantEntry] = {}
+        self._owned: dict[TenantId, TenantEntry] = {}
+        self.refreshed: list[TenantId] = []
+
+    def put(self, entry: TenantEntry) -> None:
+        """Make the entry known."""
+        self._known[entry.tenant_id] = self._owned[entry.tenant_id] = entry
+
+    def put_behind(self, entry: TenantEntry) -> None:
+        """Let the owner have a newer entry than the copy."""
+        self._owned[entry.tenant_id] = entry
+
+    def tenant(self, tenant_id: TenantId) -> TenantEntry:
+        """See `Catalog.tenant`."""
+        try:
+            return self._known[tenant_id]
+        except KeyError:
+            raise UnknownTenant(tenant_id) from None
+
+    def by_slug(self, slug: Slug) -> TenantEntry:
+        """See `Catalog.by_slug`."""
+        for entry in self._known.values():
+            if entry.slug == slug:
+                return entry
+        raise UnknownTenant(slug)
+
+    async def refresh(self, tenant_id: TenantId, stale_epoch: int) -> TenantEntry:  # noqa: ARG002 - the port's
+        """See `Catalog.refresh`."""
+        self.refreshed.append(tenant_id)
+        if tenant_id not in self._owned:
+            raise UnknownTenant(tenant_id)
+        self._known[tenant_id] = self._owned[tenant_id]
+        return self._known[tenant_id]

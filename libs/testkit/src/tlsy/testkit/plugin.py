@@ -1,0 +1,65 @@
+"""The pytest plugin: fixtures that every package's tests get by depending on testkit.
+
+One PostgreSQL server per test process (so one per xdist worker), started at first use; TLSY_TEST_POSTGRES_DSN
+names a running server instead. A package overrides `service_migrations` to have fewer, or its own, tables.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tlsy.tenancy import migrations
+from tlsy.testkit.clock import FakeClock
+from tlsy.testkit.installation import Templates
+from tlsy.testkit.postgres import PostgresServer, running_postgres
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from tlsy.tenancy.migrations import ServiceMigrations
+    from tlsy.testkit.installation import Installation
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """The PostgreSQL server of this test process."""
+    dsn = os.environ.get("TLSY_TEST_POSTGRES_DSN")
+    if dsn:
+        yield PostgresServer.from_dsn(dsn)
+        return
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def service_migrations() -> tuple[ServiceMigrations, ...]:
+    """The services whose tables the databases have: all that are installed."""
+    return migrations.installed()
+
+
+@pytest.fixture(scope="session")
+def database_templates(
+    postgres_server: PostgresServer, service_migrations: tuple[ServiceMigrations, ...]
+) -> Iterator[Templates]:
+    """What the databases of each test are copied from."""
+    templates = Templates(postgres_server, service_migrations)
+    asyncio.run(templates.build())
+    yield templates
+    asyncio.run(templates.drop())
+
+
+@pytest.fixture
+async def installation(database_templates: Templates) -> AsyncIterator[Installation]:
+    """A control database and a common one of the test's own, migrated; tenants are made by it."""
+    async with database_templates.installation() as fresh:
+        yield fresh
+
+
+@pytest.fixture
+def fake_clock() -> FakeClock:
+    """A clock that moves only when told to."""
+    return FakeClock()
