@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 from tlsy.runtime.ids import PLATFORM_TENANT_ID, TenantId
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from tlsy.rpc.tokens import TokenClaims
     from tlsy.runtime.ids import PrincipalName
     from tlsy.tenancy.catalog import TenantEntry
@@ -27,7 +29,7 @@ class Call:
             is in the catalogue.
         claims: the verified token; None in PUBLIC calls.
         permissions: what the token permits in this method's module.
-        request_id: the client's idempotency key; "" if it gave none (or the method has none).
+        request_id: the client's idempotency key; None if it gave none, or the method takes none.
         request_hash: SHA-256 of the request without its request_id; b"" without request_id.
         correlation_id: ties log lines of one request together across services; never empty.
         traceparent: W3C, to hand on; "" where nothing is traced.
@@ -40,7 +42,7 @@ class Call:
     tenant: TenantEntry | None
     claims: TokenClaims | None
     permissions: frozenset[str]
-    request_id: str
+    request_id: UUID | None
     request_hash: bytes
     correlation_id: str
     traceparent: str

@@ -92,6 +92,14 @@ class TokenClaims:
         return self.issuer.startswith(SERVICE_PREFIX)
 
 
+class TokenRevoked(Unauthenticated):
+    """Good but for a revocation; `claims` says whose it was."""
+
+    def __init__(self, claims: TokenClaims) -> None:
+        super().__init__("TOKEN_REVOKED", "The token was revoked; log in again.")
+        self.claims = claims
+
+
 @dataclass(frozen=True, slots=True)
 class VerifiedToken:
     """A token that was found good, and what it permits."""
@@ -154,7 +162,7 @@ class TokenVerifier:
         Raises:
             Unauthenticated: reasons TOKEN_TOO_LARGE, TOKEN_MALFORMED, TOKEN_ALGORITHM, TOKEN_ISSUER,
                 TOKEN_KEY_UNKNOWN, TOKEN_SIGNATURE, TOKEN_AUDIENCE, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED,
-                TOKEN_LIFETIME, TOKEN_REVOKED.
+                TOKEN_LIFETIME; as TokenRevoked: TOKEN_REVOKED.
             Unavailable: reason KEYS_UNAVAILABLE; identity's keys have never been read.
         """
         if len(token) > MAX_TOKEN_BYTES:
@@ -227,7 +235,7 @@ class TokenVerifier:
         home = claims.actor.tenant_id if claims.actor is not None else claims.tenant_id
         who = claims.actor.principal if claims.actor is not None else claims.principal
         if self._deny_list.refuses(home, who, claims.issued_at):
-            raise Unauthenticated("TOKEN_REVOKED", "The token was revoked; log in again.")
+            raise TokenRevoked(claims)
 
 
 #: The one thing that a service's own token carries.

@@ -1,0 +1,105 @@
+"""How much one tenant, and all together, may ask of a server."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+from tlsy.rpc.errors import ResourceExhausted
+
+if TYPE_CHECKING:
+    from tlsy.runtime.clock import Clock
+    from tlsy.runtime.ids import TenantId
+    from tlsy.tenancy.catalog import TenantEntry
+
+#: The entitlement that sets a tenant's rate; 0: unlimited.
+REQUESTS_PER_S: Final = "requests_per_s"
+_MAX_TENANTS: Final = 10_000
+_BURST_S: Final = 2.0
+
+
+class RequestRates:
+    """A token bucket per tenant: its entitlement a second, two seconds' worth at once.
+
+    Per replica: with N replicas a tenant may have N times as much.
+    """
+
+    __slots__ = ("_buckets", "_clock", "_default_per_s")
+
+    def __init__(self, clock: Clock, default_per_s: int) -> None:
+        self._clock = clock
+        self._default_per_s = default_per_s
+        self._buckets: OrderedDict[TenantId, tuple[float, float]] = OrderedDict()
+
+    def take(self, tenant: TenantEntry) -> None:
+        """Count one request.
+
+        Raises:
+            ResourceExhausted: reason RATE_LIMITED, with when there is room again.
+        """
+        rate = tenant.entitlements.get(REQUESTS_PER_S, self._default_per_s)
+        if rate <= 0:
+            return
+        now = self._clock.monotonic()
+        left, then = self._buckets.get(tenant.tenant_id, (rate * _BURST_S, now))
+        left = min(rate * _BURST_S, left + (now - then) * rate)
+        if left < 1.0:
+            raise ResourceExhausted(
+                "RATE_LIMITED",
+                f"More than {rate} requests a second; wait and send again.",
+                metadata={"limit": str(rate), "entitlement": REQUESTS_PER_S},
+                retry_after_s=(1.0 - left) / rate,
+            )
+        self._buckets[tenant.tenant_id] = (left - 1.0, now)
+        self._buckets.move_to_end(tenant.tenant_id)
+        if len(self._buckets) > _MAX_TENANTS:
+            self._buckets.popitem(last=False)
+
+
+class InFlight:
+    """How many calls and streams are being answered; the next one over the bound is refused at once."""
+
+    __slots__ = ("_max_calls", "_max_streams", "_streams_of", "calls", "streams")
+
+    def __init__(self, max_calls: int, max_streams_per_tenant: int) -> None:
+        self._max_calls = max_calls
+        self._max_streams = max_streams_per_tenant
+        self._streams_of: dict[TenantId | None, int] = {}
+        self.calls = 0
+        self.streams = 0
+
+    def enter_call(self) -> None:
+        """Count one call in; `leave_call` counts it out.
+
+        Raises:
+            ResourceExhausted: reason SERVER_BUSY.
+        """
+        if self.calls >= self._max_calls:
+            raise ResourceExhausted("SERVER_BUSY", "Too many calls at once; send again.", retry_after_s=0.5)
+        self.calls += 1
+
+    def leave_call(self) -> None:
+        """Count one call out."""
+        self.calls -= 1
+
+    def enter_stream(self, tenant_id: TenantId | None) -> None:
+        """Count one stream of a tenant in; `leave_stream` counts it out.
+
+        Raises:
+            ResourceExhausted: reason TOO_MANY_STREAMS.
+        """
+        held = self._streams_of.get(tenant_id, 0)
+        if held >= self._max_streams:
+            text = f"At most {self._max_streams} streams of one tenant at once; close one."
+            raise ResourceExhausted("TOO_MANY_STREAMS", text, retry_after_s=5.0)
+        self._streams_of[tenant_id] = held + 1
+        self.streams += 1
+
+    def leave_stream(self, tenant_id: TenantId | None) -> None:
+        """Count one stream out."""
+        self.streams -= 1
+        held = self._streams_of[tenant_id] - 1
+        if held:
+            self._streams_of[tenant_id] = held
+        else:
+            del self._streams_of[tenant_id]

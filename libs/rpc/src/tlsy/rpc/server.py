@@ -1,0 +1,250 @@
+"""A gRPC server of one service: its methods behind the interceptor, health, reflection, keep-alive, drain."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import grpc
+import protovalidate
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health
+from grpc_reflection.v1alpha import reflection
+
+from tlsy.rpc.admission import Admission
+from tlsy.rpc.interceptor import CallInterceptor, Deadlines
+from tlsy.rpc.limits import InFlight, RequestRates
+from tlsy.rpc.methods import ContractInvalid, Method, methods_of
+from tlsy.rpc.observer import CallObserver
+from tlsy.runtime.logging import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from google.protobuf.descriptor import ServiceDescriptor
+
+    from tlsy.rpc.denials import DenialSink
+    from tlsy.rpc.tokens import TokenVerifier
+    from tlsy.runtime.host import Host, TlsFiles
+    from tlsy.runtime.service import Readiness
+    from tlsy.tenancy.catalog import Catalog
+
+#: A batch of 4 MiB of events, and room for the envelope.
+MAX_REQUEST_BYTES: Final = 4 * 1024 * 1024 + 64 * 1024
+MAX_RESPONSE_BYTES: Final = 8 * 1024 * 1024
+_HEALTH_EVERY_S: Final = 0.1
+_KEEPALIVE_MS: Final = 30_000
+_KEEPALIVE_TIMEOUT_MS: Final = 10_000
+_MIN_PING_INTERVAL_MS: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerLimits:
+    """The bounds of one server.
+
+    Attributes:
+        default_deadline_s: of calls that bring none.
+        max_deadline_s: of calls.
+        max_stream_s: of streams; a reader begins again after it.
+        max_in_flight: calls at once.
+        max_streams_per_tenant: streams of one tenant at once.
+        default_requests_per_s: of tenants without the entitlement `requests_per_s`.
+        log_ratio: share of good calls that get a log line.
+    """
+
+    default_deadline_s: float = 30.0
+    max_deadline_s: float = 60.0
+    max_stream_s: float = 3600.0
+    max_in_flight: int = 1000
+    max_streams_per_tenant: int = 20
+    default_requests_per_s: int = 500
+    log_ratio: float = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One gRPC service: its descriptor, the generated `add_…_to_server`, and what answers."""
+
+    descriptor: ServiceDescriptor
+    add: Callable[[Any, grpc.aio.Server], None]
+    servicer: object
+
+
+def build_server(
+    host: Host,
+    served: Sequence[Served],
+    *,
+    verifier: TokenVerifier,
+    catalog: Catalog,
+    denials: DenialSink,
+    ready: Callable[[], Readiness],
+    limits: ServerLimits | None = None,
+) -> RpcServer:
+    """The server of a service, not started.
+
+    Args:
+        host: says where to listen.
+        served: everything that it answers.
+        verifier: checks tokens.
+        catalog: knows tenants.
+        denials: is told of refused calls.
+        ready: asked ten times a second; health follows it.
+        limits: its bounds.
+
+    Raises:
+        ContractInvalid: methods without rules, with unknown permissions or modules; all of them.
+    """
+    bounds = limits or ServerLimits()
+    methods: dict[str, Method] = {}
+    problems: list[str] = []
+    validator = protovalidate.Validator()
+    for each in served:
+        try:
+            methods.update(methods_of(each.descriptor, validator))
+        except ContractInvalid as error:
+            problems += error.problems
+    if problems:
+        raise ContractInvalid(tuple(problems))
+    in_flight = InFlight(bounds.max_in_flight, bounds.max_streams_per_tenant)
+    interceptor = CallInterceptor(
+        f"tlsy.{host.service}",
+        methods,
+        admission=Admission(
+            verifier=verifier,
+            catalog=catalog,
+            denials=denials,
+            rates=RequestRates(host.clock, bounds.default_requests_per_s),
+            clock=host.clock,
+        ),
+        observer=CallObserver(host.telemetry, host.clock, host.random, in_flight, log_ratio=bounds.log_ratio),
+        in_flight=in_flight,
+        deadlines=Deadlines(
+            default_s=bounds.default_deadline_s,
+            max_s=bounds.max_deadline_s,
+            max_stream_s=bounds.max_stream_s,
+        ),
+        clock=host.clock,
+    )
+    return RpcServer(host.listen, served, interceptor, ready=ready, tls=host.tls)
+
+
+class RpcServer:
+    """A component that answers calls.
+
+    Health says NOT_SERVING until `ready` and whenever it is not, per service and for the whole. To stop is:
+    NOT_SERVING, streams ended with UNAVAILABLE, calls finished within the grace, the rest cut off.
+    """
+
+    __slots__ = (
+        "_health",
+        "_health_task",
+        "_interceptor",
+        "_listen",
+        "_logger",
+        "_names",
+        "_ready",
+        "_served",
+        "_server",
+        "_tls",
+        "port",
+    )
+
+    def __init__(
+        self,
+        listen: str,
+        served: Sequence[Served],
+        interceptor: CallInterceptor,
+        *,
+        ready: Callable[[], Readiness],
+        tls: TlsFiles | None,
+    ) -> None:
+        self._listen = listen
+        self._served = tuple(served)
+        self._interceptor = interceptor
+        self._ready = ready
+        self._tls = tls
+        self._names = ("", *(each.descriptor.full_name for each in served))
+        self._health = health.HealthServicer()
+        self._health_task: asyncio.Task[None] | None = None
+        self._server: grpc.aio.Server | None = None
+        self._logger = get_logger("rpc.server")
+        #: The TCP port that it listens on, once started; 1 on a unix socket.
+        self.port = 0
+
+    @property
+    def name(self) -> str:
+        """See `Component.name`."""
+        return "rpc"
+
+    async def start(self) -> None:
+        """Listen and answer.
+
+        Raises:
+            RuntimeError: the address is taken or cannot be had.
+        """
+        server = grpc.aio.server(interceptors=[self._interceptor], options=_OPTIONS)
+        for each in self._served:
+            each.add(each.servicer, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection(
+            (*self._names[1:], health.SERVICE_NAME, reflection.SERVICE_NAME), server
+        )
+        await self._set_health(serving=False)
+        if self._tls is None:
+            self.port = server.add_insecure_port(self._listen)
+        else:
+            self.port = server.add_secure_port(self._listen, _credentials(self._tls))
+        await server.start()
+        self._server = server
+        self._health_task = asyncio.create_task(self._follow_readiness())
+
+    async def stop(self, grace_s: float) -> None:
+        """See the class."""
+        if self._server is None:
+            return
+        if self._health_task is not None:
+            self._health_task.cancel()
+        await self._health.enter_graceful_shutdown()
+        self._interceptor.end_streams()
+        await self._server.stop(grace_s)
+
+    async def wait(self) -> None:
+        """See `Component.wait`."""
+        if self._server is not None:
+            await self._server.wait_for_termination()
+
+    async def _follow_readiness(self) -> None:
+        was: bool | None = None
+        while True:
+            readiness = self._ready()
+            if bool(readiness) is not was:
+                was = bool(readiness)
+                await self._set_health(serving=was)
+                self._logger.info("serving" if was else "not serving", missing=list(readiness.missing))
+            await asyncio.sleep(_HEALTH_EVERY_S)
+
+    async def _set_health(self, *, serving: bool) -> None:
+        states = health_pb2.HealthCheckResponse
+        for name in self._names:
+            await self._health.set(name, states.SERVING if serving else states.NOT_SERVING)
+
+
+def _credentials(tls: TlsFiles) -> grpc.ServerCredentials:
+    return grpc.ssl_server_credentials(
+        [(tls.key_file.read_bytes(), tls.cert_file.read_bytes())],
+        root_certificates=tls.ca_file.read_bytes() if tls.ca_file is not None else None,
+        require_client_auth=tls.ca_file is not None,
+    )
+
+
+_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+    ("grpc.max_send_message_length", MAX_RESPONSE_BYTES),
+    ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", _MIN_PING_INTERVAL_MS),
+    # Two servers on one port would share its calls in silence.
+    ("grpc.so_reuseport", 0),
+)
