@@ -16,7 +16,7 @@ MANIFESTS := pyproject.toml uv.lock $(wildcard libs/*/pyproject.toml services/*/
 
 # A folder whose name is no identifier (tenant-registry) cannot be part of a module's name; the tests of such
 # a service are type-checked on their own, as `tests.…`.
-SOURCES := $(wildcard libs/*/src services/*/src operators/*/src examples libs/contracts/generate.py) conftest.py
+SOURCES := $(wildcard libs/*/src services/*/src operators/*/src libs/contracts/generate.py) $(if $(wildcard examples/*.py),examples) conftest.py
 HYPHENATED := $(dir $(wildcard services/*-*/tests operators/*-*/tests))
 TESTS := tests $(filter-out $(addsuffix tests,$(HYPHENATED)),$(wildcard libs/*/tests services/*/tests operators/*/tests))
 
