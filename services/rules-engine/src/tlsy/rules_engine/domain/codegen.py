@@ -1,0 +1,507 @@
+"""One Python function per event type for all rules of a tenant.
+
+The conjuncts of all rules are arranged as a tree of `if`s: the one that most rules share is tested first, once,
+with those rules inside it. Siblings that compare one field with constants become one dict look-up (equality) or
+one bisection (order). Fields and arithmetic that several branches use are set once, where the branches part.
+Window rules add to their group's ring in place; level rules are collected in a list per order track (lateness,
+group fields) and applied together at the end.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from tlsy.rules_engine.domain.ast import (
+    And,
+    Compare,
+    CompareOp,
+    Condition,
+    Const,
+    Field,
+    Not,
+    Rule,
+    Value,
+    VersionId,
+)
+from tlsy.rules_engine.domain.conditions import Load, Names, Scope, loads_of
+from tlsy.rules_engine.domain.cost import condition_cost
+from tlsy.rules_engine.domain.events import (
+    MAX_AGGREGATED,
+    SEVERITY_RANK,
+    data_boolean,
+    data_number,
+    data_string,
+)
+from tlsy.rules_engine.domain.windows import BUCKETS, SCALE, scaled_threshold, step_us
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from types import CodeType
+
+Version: TypeAlias = tuple[VersionId, Rule]
+_SECOND_US: Final = 1_000_000
+_SHARED: Final = 2  # rules that make a conjunct worth a branch of its own
+_INDEXED: Final = 3  # siblings that make an index worth its look-up
+_MIRRORED: Final[dict[CompareOp, CompareOp]] = {
+    "lt": "gt",
+    "le": "ge",
+    "gt": "lt",
+    "ge": "le",
+    "eq": "eq",
+    "ne": "ne",
+}
+_SYMBOL: Final = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+_GLOBALS: Final[dict[str, Any]] = {
+    "__builtins__": {"abs": abs, "round": round, "min": min, "max": max},
+    "severity_rank": SEVERITY_RANK.get,
+    "data_number": data_number,
+    "data_string": data_string,
+    "data_boolean": data_boolean,
+    "bisect_left": bisect_left,
+    "bisect_right": bisect_right,
+}
+
+
+def _rules_at(indexes: Any, rules: Sequence[Any]) -> Any:
+    """A table of rule indexes as the same table of rules."""
+    if isinstance(indexes, dict):
+        return {value: _rules_at(found, rules) for value, found in indexes.items()}
+    return tuple(rules[index] for index in indexes)
+
+
+@dataclass(frozen=True, slots=True)
+class TypeProgram:
+    """The compiled function of one event type. `names` are the rules it wants bound, in this order."""
+
+    event_type: str
+    versions: tuple[Version, ...]
+    source: str
+    code: CodeType
+    constants: tuple[Any, ...]
+
+    def bind(self, runtime: Any, rules: Sequence[Any]) -> Callable[..., None]:
+        """The function `judge(event, time_us, source)` over the state of `runtime`, `rules` as in `versions`."""
+        scope = {**_GLOBALS, "rules_at": _rules_at}
+        exec(self.code, scope)  # noqa: S102 - generated above from the AST; user text is only in constants
+        made: Callable[..., None] = scope["make"](runtime, self.constants, rules)
+        return made
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What is to be done when the remaining conjuncts hold: `kind` for the rule of this index."""
+
+    index: int
+    conjuncts: tuple[Condition, ...]
+    kind: str
+    hits: str
+
+    def without(self, conjunct: Condition) -> _Task:
+        rest = tuple(other for other in self.conjuncts if other != conjunct)
+        return _Task(self.index, rest, self.kind, self.hits)
+
+
+@dataclass(frozen=True, slots=True)
+class _Branch:
+    """Tasks below one conjunct."""
+
+    test: Condition
+    tasks: tuple[_Task, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Track:
+    """Level rules that share lateness and group fields, hence order keys and the list of hits."""
+
+    name: str
+    lateness_us: int
+    fields: tuple[str, ...]
+    number: int
+    closes: bool
+
+
+def track_name(rule: Rule) -> str:
+    """What tells the order keys of a level rule from those of rules with other events, lateness or groups."""
+    return "\x1f".join((rule.event_type, str(rule.lateness_s), *rule.group_fields))
+
+
+def compile_type(event_type: str, versions: tuple[Version, ...]) -> TypeProgram:
+    """The program for the enabled rules of one event type."""
+    writer = _Writer(versions)
+    source = writer.write()
+    code = compile(source, "<rules>", "exec", dont_inherit=True, optimize=2)
+    return TypeProgram(event_type, versions, source, code, tuple(writer.names.values))
+
+
+class _Writer:
+    """Writes the function; `_lines` grows, depth is given by the caller."""
+
+    def __init__(self, versions: tuple[Version, ...]) -> None:
+        self.names = Names()
+        self._rules = [rule for _, rule in versions]
+        self._lines: list[str] = []
+        self._tracks = self._find_tracks()
+        latenesses = {rule.lateness_s * _SECOND_US for rule in self._rules}
+        self._latest_us = max(latenesses)
+        self._mixed = len(latenesses) > 1
+        self._counted = 0
+        self._tables: list[str] = []
+
+    def write(self) -> str:
+        scope = Scope(self.names)
+        self._prologue()
+        self._block(tuple(self._tasks()), 2, scope)
+        for track in self._tracks.values():
+            self._judge_track(track, scope)
+        body = self._lines
+        constants = ", ".join(f"c{index}" for index in range(len(self.names.values)))
+        bound = ", ".join(f"r{index}" for index in range(len(self._rules)))
+        head = [
+            "def make(runtime, constants, rules):",
+            "    turn = runtime.turn",
+            "    counters = turn.counters",
+            "    active = runtime.active",
+            "    apply_samples = runtime.judge.judge",
+            "    amend_samples = runtime.judge.amend",
+            "    touch = turn.touch",
+            f"    ({constants},) = constants" if constants else "",
+            f"    ({bound},) = rules",
+            *self._tables,
+        ]
+        for index, rule in enumerate(self._rules):
+            if rule.kind in {"window", "absence"}:
+                head.append(f"    g{index} = r{index}.groups")
+        return "\n".join([*head, "    def judge(e, t, source):", *body, "    return judge", ""])
+
+    def _put(self, depth: int, *lines: str) -> None:
+        self._lines += ["    " * depth + line for line in lines]
+
+    def _prologue(self) -> None:
+        self._put(
+            2,
+            "lag = source.max_us - t",
+            f"if lag > {self._latest_us}:",
+            "    counters.late_events += 1",
+            "    return",
+        )
+        for track in self._tracks.values():
+            self._put(2, f"h{track.number} = []")
+            if track.closes:
+                self._put(2, f"s{track.number} = []")
+
+    def _find_tracks(self) -> dict[str, _Track]:
+        tracks: dict[str, _Track] = {}
+        for rule in self._rules:
+            if rule.kind not in {"threshold", "held"}:
+                continue
+            name = track_name(rule)
+            closes = rule.resolve.mode == "when" or (name in tracks and tracks[name].closes)
+            number = tracks[name].number if name in tracks else len(tracks)
+            tracks[name] = _Track(name, rule.lateness_s * _SECOND_US, rule.group_fields[1:], number, closes)
+        return tracks
+
+    def _tasks(self) -> Iterable[_Task]:
+        for index, rule in enumerate(self._rules):
+            conjuncts = _conjuncts(rule.when)
+            if rule.kind in {"window", "absence"}:
+                yield _Task(index, conjuncts, rule.kind, "")
+                continue
+            number = self._tracks[track_name(rule)].number
+            yield _Task(index, conjuncts, "hit", f"h{number}")
+            if rule.resolve.when is not None and rule.when is not None:
+                closing = (*_conjuncts(rule.resolve.when), Not(rule.when))
+                yield _Task(index, tuple(dict.fromkeys(closing)), "hit", f"s{number}")
+
+    def _block(self, tasks: tuple[_Task, ...], depth: int, scope: Scope) -> None:
+        done = [task for task in tasks if not task.conjuncts]
+        self._act(done, depth, scope)
+        branches = _branches([task for task in tasks if task.conjuncts])
+        shared = _shared_loads(branches)
+        for bundle in _bundles(branches):
+            needed = [load for branch in bundle for load in loads_of(branch.test)]
+            inside = {load for branch in bundle for load in _all_loads(branch)}
+            self._put(depth, *scope.require([*needed, *(load for load in shared if load in inside)]))
+            if len(bundle) == 1:
+                self._branch(bundle[0], depth, scope)
+            elif _equality(bundle[0].test) is not None:
+                self._dispatch(bundle, depth, scope)
+            else:
+                self._ladder(bundle, depth, scope)
+
+    def _branch(self, branch: _Branch, depth: int, scope: Scope) -> None:
+        self._put(depth, f"if {scope.condition(branch.test)}:")
+        self._block(branch.tasks, depth + 1, scope.nested())
+
+    def _dispatch(self, bundle: list[_Branch], depth: int, scope: Scope) -> None:
+        field, _ = _equality_of(bundle[0].test)
+        index = {_equality_of(branch.test)[1]: number for number, branch in enumerate(bundle)}
+        if all(_only_hits(branch) for branch in bundle) and len({b.tasks[0].hits for b in bundle}) == 1:
+            hits = bundle[0].tasks[0].hits
+            table = {
+                value: tuple(task.index for task in bundle[number].tasks) for value, number in index.items()
+            }
+            self._put(depth, f"{hits} += {self._lookup(table)}.get({scope.value(field)}, ())")
+            return
+        name = f"j{self._counted}"
+        self._counted += 1
+        self._put(
+            depth, f"{name} = {self.names.unique(index)}.get({scope.value(field)})", f"if {name} is not None:"
+        )
+        self._halve(name, bundle, 0, depth + 1, scope)
+
+    def _halve(self, name: str, bundle: list[_Branch], start: int, depth: int, scope: Scope) -> None:
+        if len(bundle) == 1:
+            self._block(bundle[0].tasks, depth, scope.nested())
+            return
+        middle = len(bundle) // 2
+        self._put(depth, f"if {name} < {start + middle}:")
+        self._halve(name, bundle[:middle], start, depth + 1, scope)
+        self._put(depth, "else:")
+        self._halve(name, bundle[middle:], start + middle, depth + 1, scope)
+
+    def _ladder(self, bundle: list[_Branch], depth: int, scope: Scope) -> None:
+        """All tests are `x op constant` with one op: those that hold are a prefix or suffix of the sorted ones."""
+        op, value, _ = _order_of(bundle[0].test)
+        rungs = sorted(
+            ((_order_of(branch.test)[2], task.index) for branch in bundle for task in branch.tasks),
+        )
+        bounds = self.names.unique(tuple(bound for bound, _ in rungs))
+        rules = self._lookup([index for _, index in rungs])
+        name, hits = scope.value(value), bundle[0].tasks[0].hits
+        edge = self.names.constant(rungs[0][0] if op in {"gt", "ge"} else rungs[-1][0])
+        cut = f"bisect_{'left' if op in {'gt', 'le'} else 'right'}({bounds}, {name})"
+        part = f"{rules}[:{cut}]" if op in {"gt", "ge"} else f"{rules}[{cut}:]"
+        self._put(depth, f"if {name} is not None and {name} {_SYMBOL[op]} {edge}:", f"    {hits} += {part}")
+
+    def _lookup(self, rules: Any) -> str:
+        """The name of a table of rules, given as their indexes."""
+        name = self.names.unique(rules)
+        self._tables.append(f"    {name} = rules_at({name}, rules)")
+        return name
+
+    def _act(self, tasks: Sequence[_Task], depth: int, scope: Scope) -> None:
+        by_list: dict[str, list[int]] = {}
+        for task in tasks:
+            if task.kind == "hit":
+                by_list.setdefault(task.hits, []).append(task.index)
+            elif task.kind == "window":
+                self._window(task.index, depth, scope)
+            else:
+                self._absence(task.index, depth, scope)
+        for hits, indexes in by_list.items():
+            if len(indexes) == 1:
+                self._put(depth, f"{hits}.append(r{indexes[0]})")
+            else:
+                self._put(depth, f"{hits} += ({', '.join(f'r{index}' for index in indexes)})")
+
+    def _guarded(self, rule: Rule, depth: int) -> int:
+        """Opens the test that the event is not late for this rule, if other rules allow more."""
+        if self._mixed and rule.lateness_s * _SECOND_US < self._latest_us:
+            self._put(depth, f"if lag <= {rule.lateness_s * _SECOND_US}:")
+            return depth + 1
+        return depth
+
+    def _key(self, fields: tuple[str, ...], scope: Scope) -> tuple[list[str], str]:
+        loads = [Field(path, "string") for path in fields]
+        lines = scope.require(loads)
+        names = [scope.value(load) for load in loads]
+        return lines, "(" + "".join(f"{name}, " for name in names) + ")"
+
+    def _window(self, index: int, depth: int, scope: Scope) -> None:
+        rule = self._rules[index]
+        window = rule.window
+        assert window is not None  # noqa: S101 - the task's kind says so
+        depth = self._guarded(rule, depth)
+        amount = "0"
+        if window.of is not None:
+            self._put(depth, *scope.require(loads_of(window.of)))
+            name = scope.value(window.of)
+            self._put(
+                depth, f"if {name} is not None and {-MAX_AGGREGATED!r} <= {name} <= {MAX_AGGREGATED!r}:"
+            )
+            depth += 1
+            amount = f"round({name} * {SCALE!r})" if window.fn in {"sum", "avg"} else name
+        lines, key = self._key(rule.group_fields, scope)
+        emptied = " and g.total" if rule.resolve.mode == "manual" else ""
+        self._put(
+            depth,
+            *lines,
+            f"k = {key}",
+            f"g = g{index}.get(k)",
+            f"b = t // {step_us(window)}",
+            f"if g is not None and g.leader is source and g.head <= b < g.first + {BUCKETS}{emptied}:",
+            "    g.head = b",
+            f"    b %= {BUCKETS}",
+            "    g.counts[b] += 1",
+            "    g.total += 1",
+        )
+        if window.fn in {"sum", "avg"}:
+            self._put(depth + 1, f"n = {amount}", "g.sums[b] += n", "g.sum += n")
+        elif window.fn in {"min", "max"}:
+            sign = "<" if window.fn == "min" else ">"
+            self._put(
+                depth + 1,
+                "n = g.extremes[b]",
+                f"if n is None or {amount} {sign} n:",
+                f"    g.extremes[b] = {amount}",
+                f"if {amount} {sign} g.extreme:",
+                f"    g.extreme = {amount}",
+            )
+        threshold = self.names.constant(scaled_threshold(window))
+        kept = {"count": "g.total", "min": "g.extreme", "max": "g.extreme"}.get(window.fn, "g.sum")
+        bound = f"{threshold} * g.total" if window.fn == "avg" else threshold
+        self._put(
+            depth,
+            f"    if ({kept} {_SYMBOL[window.op]} {bound}):",
+            "        if g.firing:",
+            "            turn.refreshed[g] = e",
+            "        else:",
+            f"            r{index}.judge(g, t, e)",
+            "    elif g.firing:",
+            f"        r{index}.judge(g, t, e)",
+            "    if not g.dirty:",
+            "        touch(g)",
+            "else:",
+            f"    r{index}.add(k, b, {amount}, t, e, source)",
+        )
+
+    def _absence(self, index: int, depth: int, scope: Scope) -> None:
+        rule = self._rules[index]
+        depth = self._guarded(rule, depth)
+        lines, key = self._key(rule.group_fields, scope)
+        after_us = (rule.absence_s or 0) * _SECOND_US
+        self._put(
+            depth,
+            *lines,
+            f"k = {key}",
+            f"g = g{index}.get(k)",
+            "if g is None or g.firing:",
+            f"    r{index}.seen(k, e)",
+            "else:",
+            f"    g.deadline_us = turn.now_us + {after_us}",
+            "    g.event = e",
+            "    if not g.dirty:",
+            "        touch(g)",
+        )
+
+    def _judge_track(self, track: _Track, scope: Scope) -> None:
+        depth = 2
+        if self._mixed and track.lateness_us < self._latest_us:
+            self._put(depth, f"if lag <= {track.lateness_us}:")
+            depth += 1
+            scope = scope.nested()
+        loads = [Field(path, "string") for path in track.fields]
+        lines = scope.require(loads)
+        rest = "".join(f", {scope.value(load)}" for load in loads)
+        hits = f"h{track.number}"
+        closes = f"s{track.number}" if track.closes else "()"
+        any_closes = f" or {closes}" if track.closes else ""
+        self._put(
+            depth,
+            *lines,
+            f"k = (e.source, {self.names.constant(track.name)}{rest})",
+            "newest = source.newest",
+            "p = newest.get(k)",
+            "if p is None or t >= p:",
+            "    newest[k] = t",
+            f"    if {hits} or k in active{any_closes}:",
+            f"        apply_samples(k, p, t, e, source, {hits}, {closes})",
+            f"elif {hits} or k in active{any_closes}:",
+            f"    amend_samples(k, p, t, e, source, {hits}, {closes})",
+        )
+
+
+def _conjuncts(condition: Condition | None) -> tuple[Condition, ...]:
+    if condition is None:
+        return ()
+    if isinstance(condition, And):
+        flat = (conjunct for arg in condition.args for conjunct in _conjuncts(arg))
+        return tuple(dict.fromkeys(flat))
+    if isinstance(condition, Compare) and isinstance(condition.left, Const):
+        return (Compare(_MIRRORED[condition.op], condition.right, condition.left),)
+    return (condition,)
+
+
+def _branches(tasks: list[_Task]) -> list[_Branch]:
+    """Tasks grouped greedily by the conjunct that most of them share; what shares nothing stands alone."""
+    branches: list[_Branch] = []
+    while tasks:
+        counts = Counter(conjunct for task in tasks for conjunct in task.conjuncts)
+        best = max(counts, key=lambda conjunct: (counts[conjunct], -condition_cost(conjunct)))
+        if counts[best] < _SHARED:
+            break
+        branches.append(_Branch(best, tuple(task.without(best) for task in tasks if best in task.conjuncts)))
+        tasks = [task for task in tasks if best not in task.conjuncts]
+    for task in tasks:
+        test = min(
+            task.conjuncts, key=lambda conjunct: (_equality(conjunct) is None, condition_cost(conjunct))
+        )
+        branches.append(_Branch(test, (task.without(test),)))
+    return branches
+
+
+def _bundles(branches: list[_Branch]) -> list[list[_Branch]]:
+    """Branches that one index can serve, together; the others alone."""
+    by_index: dict[Any, list[_Branch]] = {}
+    for number, branch in enumerate(branches):
+        equality, order = _equality(branch.test), _order(branch.test)
+        key: Any = number
+        if equality is not None:
+            key = ("eq", equality[0])
+        elif order is not None and _only_hits(branch):
+            key = (order[0], order[1], branch.tasks[0].hits)
+        by_index.setdefault(key, []).append(branch)
+    found: list[list[_Branch]] = []
+    for bundle in by_index.values():
+        found += [bundle] if len(bundle) >= _INDEXED else [[branch] for branch in bundle]
+    return found
+
+
+def _only_hits(branch: _Branch) -> bool:
+    lists = {task.hits for task in branch.tasks}
+    return len(lists) == 1 and all(task.kind == "hit" and not task.conjuncts for task in branch.tasks)
+
+
+def _equality(test: Condition | None) -> tuple[Field, Any] | None:
+    """`field == constant` of text or number."""
+    if not isinstance(test, Compare) or test.op != "eq" or not isinstance(test.right, Const):
+        return None
+    left = test.left
+    return (left, test.right.value) if isinstance(left, Field) and left.type in {"string", "number"} else None
+
+
+def _equality_of(test: Condition | None) -> tuple[Field, Any]:
+    found = _equality(test)
+    assert found is not None  # noqa: S101 - the bundle was made of equalities
+    return found
+
+
+def _order(test: Condition | None) -> tuple[str, Value, Any] | None:
+    """`value op constant` of numbers."""
+    if not isinstance(test, Compare) or test.op in {"eq", "ne"} or isinstance(test.left, Const):
+        return None
+    right = test.right
+    numeric = isinstance(right, Const) and isinstance(right.value, float)
+    return (test.op, test.left, right.value) if isinstance(right, Const) and numeric else None
+
+
+def _order_of(test: Condition | None) -> tuple[str, Value, Any]:
+    found = _order(test)
+    assert found is not None  # noqa: S101 - the bundle was made of orders
+    return found
+
+
+def _all_loads(branch: _Branch) -> dict[Load, None]:
+    """What the branch needs anywhere, in order."""
+    loads = list(loads_of(branch.test))
+    loads += [load for task in branch.tasks for test in task.conjuncts for load in loads_of(test)]
+    return dict.fromkeys(loads)
+
+
+def _shared_loads(branches: list[_Branch]) -> list[Load]:
+    """What more than one of the branches needs."""
+    counts = Counter(load for branch in branches for load in _all_loads(branch))
+    return [load for load, count in counts.items() if count > 1]

@@ -1,0 +1,339 @@
+"""The engine of one tenant: rules, their state, and what events and time do to it.
+
+Pure and synchronous: processing time comes in as `now_us`, and nothing is stored here; each call returns the
+transitions it caused and the smallest set of state rows that differ. One caller at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from heapq import heappop
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from tlsy.rules_engine.domain.absences import AbsenceRule, Deadlines
+from tlsy.rules_engine.domain.ast import RuleName, VersionId
+from tlsy.rules_engine.domain.codegen import track_name
+from tlsy.rules_engine.domain.levels import Judge, LevelGroup, LevelRule, bind_level
+from tlsy.rules_engine.domain.rows import (
+    SOURCE_OWNER,
+    StateRow,
+    load_source,
+    pack,
+    row_key,
+    row_values,
+    source_row,
+    unpack,
+)
+from tlsy.rules_engine.domain.turn import (
+    NEVER,
+    Counters,
+    Group,
+    GroupKey,
+    SourceState,
+    Transition,
+    Turn,
+)
+from tlsy.rules_engine.domain.windows import WindowRule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from tlsy.rules_engine.domain.compiler import CompiledRuleSet
+    from tlsy.rules_engine.domain.events import Event
+
+BoundRule: TypeAlias = LevelRule | WindowRule | AbsenceRule
+_SECOND_US: Final = 1_000_000
+_EVICTED_SHARE: Final = 16  # a full table of sources gives up one in so many, the longest silent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineLimits:
+    """Bounds on one tenant's state, and the two graces.
+
+    A source silent for `idle_us` of processing time has its timers run on processing time from then on. After a
+    restart absence waits at least `restart_grace_us`.
+    """
+
+    max_groups_per_rule: int = 10_000
+    max_sources: int = 10_000
+    max_order_keys_per_source: int = 10_000
+    idle_us: int = 60 * _SECOND_US
+    restart_grace_us: int = 60 * _SECOND_US
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """What one call did: transitions in the order they happened, refreshes last, and the rows to store."""
+
+    transitions: list[Transition]
+    rows: list[StateRow]
+
+
+class Engine:
+    """Rules and state of one tenant. See `docs/rules.md` for what each call means."""
+
+    def __init__(self, compiled: CompiledRuleSet, limits: EngineLimits) -> None:
+        self._limits = limits
+        self.turn = Turn()
+        self.active: dict[GroupKey, dict[LevelRule, LevelGroup]] = {}
+        self.judge = Judge(self.active, self.turn)
+        self._sources: dict[str, SourceState] = {}
+        self._deadlines = Deadlines()
+        self._rules: dict[VersionId, BoundRule] = {}
+        self._programs: dict[str, Callable[..., None]] = {}
+        self._horizon_us = 0
+        self._gone_sources: list[str] = []
+        self._bind(compiled)
+
+    @property
+    def counters(self) -> Counters:
+        """What was left out so far; a copy."""
+        return replace(self.turn.counters)
+
+    def apply(self, events: Iterable[Event], now_us: int) -> Effects:
+        """Judges events in the order given; where batches begin and end changes refreshes only."""
+        self.turn.now_us = now_us
+        sources, programs = self._sources, self._programs
+        touched: dict[str, SourceState] = {}
+        source = None
+        for event in events:
+            if source is None or source.name != event.source:
+                source = sources.get(event.source) or self._add_source(event.source, event.time_us, now_us)
+                if source is None:
+                    continue
+                touched[source.name] = source
+            at_us = event.time_us
+            if at_us > source.max_us:
+                source.max_us = at_us
+                if at_us >= source.due_us:
+                    self._run_timers(source, at_us)
+            program = programs.get(event.type)
+            if program is not None:
+                program(event, at_us, source)
+        for source in touched.values():
+            source.seen_us = now_us
+        return self._effects(touched.values())
+
+    def advance(self, now_us: int) -> Effects:
+        """Lets processing time pass: absence deadlines, and the timers of sources that went silent.
+
+        Not to be called while events wait to be applied: their sources would look silent.
+        """
+        self.turn.now_us = now_us
+        self._deadlines.run(now_us)
+        for source in self._sources.values():
+            if source.due_us != NEVER:
+                clock_us = source.max_us + (now_us - source.seen_us) - self._limits.idle_us
+                if clock_us >= source.due_us:
+                    self._run_timers(source, clock_us)
+        return self._effects(())
+
+    def next_deadline_us(self) -> int | None:
+        """When, in processing time, `advance` may have something to do; looks at every source."""
+        idle_us = self._limits.idle_us
+        found = [
+            source.seen_us + source.due_us - source.max_us + idle_us
+            for source in self._sources.values()
+            if source.due_us != NEVER
+        ]
+        absence_us = self._deadlines.next_us()
+        return min(found if absence_us is None else [*found, absence_us], default=None)
+
+    def replace(self, compiled: CompiledRuleSet) -> Effects:
+        """Puts other versions live. Versions in both sets keep their state; the groups of the others are given up,
+        and those that fired are resolved as superseded.
+        """
+        kept = {version for version, _ in compiled.versions}
+        for version, rule in list(self._rules.items()):
+            if version not in kept:
+                for group in _groups(rule, self.active):
+                    self._give_up(rule, group)
+                del self._rules[version]
+        self._bind(compiled)
+        return self._effects(())
+
+    def clear(self, rule: RuleName, group: GroupKey) -> Effects:
+        """An operator resolved the incident of a group: it opens again when its rule next fires for it."""
+        for bound in self._rules.values():
+            if bound.rule.name == rule:
+                for found in _groups(bound, self.active):
+                    if found.values == group:
+                        _clear(bound, found)
+        return self._effects(())
+
+    def dump(self) -> list[StateRow]:
+        """The whole state."""
+        rows = [source_row(source, self._horizon_us) for source in self._sources.values()]
+        for rule in self._rules.values():
+            rows += [_row(group) for group in _groups(rule, self.active)]
+        return rows
+
+    def load(self, rows: Iterable[StateRow], now_us: int) -> None:
+        """Restores into a new engine what `dump`, or the rows of all effects, last said.
+
+        Rows of versions that are not live are ignored. Restart grace counts from `now_us`.
+        """
+        groups = []
+        for row in rows:
+            if row.owner == SOURCE_OWNER:
+                source = load_source(row, now_us)
+                self._sources[source.name] = source
+            else:
+                groups.append(row)
+        for row in groups:
+            rule = self._rules.get(VersionId(row.owner))
+            if rule is not None and row.payload is not None:
+                self._restore(rule, row_values(row.key), unpack(row.payload), now_us)
+
+    def _bind(self, compiled: CompiledRuleSet) -> None:
+        for version, rule in compiled.versions:
+            if version not in self._rules:
+                self._rules[version] = self._bound(version, rule)
+        self._programs = {
+            event_type: program.bind(self, [self._rules[version] for version, _ in program.versions])
+            for event_type, program in compiled.programs.items()
+        }
+        self._horizon_us = max((rule.lateness_s for _, rule in compiled.versions), default=0) * _SECOND_US
+
+    def _bound(self, version: VersionId, rule: Any) -> BoundRule:
+        most = self._limits.max_groups_per_rule
+        if rule.window is not None:
+            return WindowRule(rule=rule, window=rule.window, version=version, turn=self.turn, max_groups=most)
+        if rule.kind == "absence":
+            return AbsenceRule(
+                rule=rule, version=version, turn=self.turn, deadlines=self._deadlines, max_groups=most
+            )
+        return bind_level(rule)(
+            rule=rule,
+            version=version,
+            track=track_name(rule),
+            turn=self.turn,
+            active=self.active,
+            max_groups=most,
+        )
+
+    def _restore(self, rule: BoundRule, values: GroupKey, stored: Any, now_us: int) -> None:
+        if isinstance(rule, AbsenceRule):
+            rule.restore(values, stored, now_us + self._limits.restart_grace_us)
+        elif isinstance(rule, WindowRule):
+            rule.restore(values, stored, self._sources[stored[2]])
+        else:
+            key = (values[0], rule.track, *values[1:])
+            rule.restore(key, self._sources[str(values[0])], stored)
+
+    def _add_source(self, name: str, at_us: int, now_us: int) -> SourceState | None:
+        if len(self._sources) >= self._limits.max_sources and not self._evict_sources():
+            self.turn.counters.sources_refused += 1
+            return None
+        source = self._sources[name] = SourceState(name, at_us, now_us)
+        return source
+
+    def _evict_sources(self) -> bool:
+        idle = [source for source in self._sources.values() if not source.groups and source.due_us == NEVER]
+        idle.sort(key=lambda source: source.seen_us)
+        share = max(1, self._limits.max_sources // _EVICTED_SHARE)
+        for source in idle[:share]:
+            del self._sources[source.name]
+            self._gone_sources.append(source.name)
+        return bool(idle)
+
+    def _run_timers(self, source: SourceState, clock_us: int) -> None:
+        timers = source.timers
+        while timers and timers[0][0] <= clock_us:
+            key_us, _, group = heappop(timers)
+            group.due(source, key_us, clock_us)
+        source.due_us = timers[0][0] if timers else NEVER
+
+    def _give_up(self, rule: BoundRule, group: Any) -> None:
+        if group.firing:
+            self.turn.transitions.append(
+                Transition(
+                    kind="resolve",
+                    rule=rule.rule.name,
+                    version=rule.version,
+                    group=group.values,
+                    at_us=self.turn.now_us,
+                    operands={},
+                    reason="superseded",
+                )
+            )
+        self.turn.touch(group)
+        group.alive = False
+        if isinstance(rule, LevelRule):
+            rule.drop(group)
+
+    def _effects(self, touched: Iterable[SourceState]) -> Effects:
+        turn = self.turn
+        for group, event in turn.refreshed.items():
+            turn.transitions.append(_refresh(group, event))
+        rows = [self._kept_row(source) for source in touched if source.name in self._sources]
+        rows += [
+            StateRow(SOURCE_OWNER, row_key((name,)), None)
+            for name in self._gone_sources
+            if name not in self._sources
+        ]
+        rows += _changed_rows(turn.dirty)
+        effects = Effects(turn.transitions, rows)
+        turn.transitions, turn.dirty = [], []
+        turn.refreshed.clear()
+        self._gone_sources.clear()
+        return effects
+
+    def _kept_row(self, source: SourceState) -> StateRow:
+        """The source's row; order keys that can no longer matter, and those beyond the cap, are forgotten."""
+        if len(source.newest) > self._limits.max_order_keys_per_source:
+            cut_us = source.max_us - self._horizon_us
+            kept = {key: at_us for key, at_us in source.newest.items() if at_us > cut_us}
+            excess = len(kept) - self._limits.max_order_keys_per_source
+            for key in list(kept)[: max(excess, 0)]:
+                del kept[key]
+                self.turn.counters.order_keys_evicted += 1
+            source.newest = kept
+        return source_row(source, self._horizon_us)
+
+
+def _groups(rule: BoundRule, active: dict[GroupKey, dict[LevelRule, LevelGroup]]) -> list[Any]:
+    if isinstance(rule, LevelRule):
+        return [groups[rule] for groups in active.values() if rule in groups]
+    return list(rule.groups.values())
+
+
+def _clear(rule: BoundRule, group: Any) -> None:
+    if isinstance(rule, LevelRule):
+        rule.turn.refreshed.pop(group, None)
+        rule.drop(group)
+    elif isinstance(rule, WindowRule):
+        rule.clear(group)
+    else:
+        rule.forget(group)
+
+
+def _refresh(group: Any, event: Event) -> Transition:
+    rule = group.rule
+    operands = rule.read(group, event) if isinstance(rule, WindowRule) else rule.operands(event)
+    return Transition(
+        kind="refresh",
+        rule=rule.rule.name,
+        version=rule.version,
+        group=group.values,
+        at_us=event.time_us,
+        operands=operands,
+    )
+
+
+def _row(group: Group) -> StateRow:
+    return StateRow(group.owner, row_key(group.values), pack(group.dump()))
+
+
+def _changed_rows(dirty: list[Group]) -> list[StateRow]:
+    """One row per changed group; a group that ended and began again in one call is written, not deleted."""
+    rows: dict[tuple[str, str], StateRow] = {}
+    for group in dirty:
+        group.dirty = False
+        if group.alive:
+            row = _row(group)
+            rows[row.owner, row.key] = row
+        else:
+            gone = StateRow(group.owner, row_key(group.values), None)
+            rows.setdefault((gone.owner, gone.key), gone)
+    return list(rows.values())

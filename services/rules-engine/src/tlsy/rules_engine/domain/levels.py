@@ -1,0 +1,528 @@
+"""Rules that follow one signal per group: thresholds and held conditions.
+
+The signal of a group is a step function of event time: each event of the rule's type and group is a sample, in
+the order (event time, arrival). `judge` is called for a sample that is not older than the group's newest,
+`amend` for one that is. A group that is neither firing nor pending has no state: that its newest sample was
+false is known from the order keys of its source, which all rules of one event type and grouping share.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from bisect import bisect_right, insort
+from typing import TYPE_CHECKING, Any, Final
+
+from tlsy.rules_engine.domain.operands import OperandReader
+from tlsy.rules_engine.domain.turn import (
+    NEVER,
+    GroupKey,
+    Operands,
+    ResolveReason,
+    SourceState,
+    Transition,
+    TransitionKind,
+    Turn,
+)
+
+if TYPE_CHECKING:
+    from tlsy.rules_engine.domain.ast import Rule, VersionId
+    from tlsy.rules_engine.domain.events import Event
+
+SECOND_US: Final = 1_000_000
+MAX_SAMPLES: Final = 4_096
+
+
+class LevelGroup:
+    """One firing, pending or remembered group of a level rule; which fields matter depends on the rule.
+
+    `since_us` is the first true sample after `false_us`, the newest false one before it; `trues` the true
+    samples that a late one could still come before; `newest_us` the newest sample that said anything.
+    """
+
+    __slots__ = (
+        "alive",
+        "deadline_us",
+        "dirty",
+        "event",
+        "false_us",
+        "firing",
+        "key",
+        "newest_us",
+        "operands",
+        "rule",
+        "since_us",
+        "source",
+        "timer_us",
+        "trues",
+    )
+
+    def __init__(self, rule: LevelRule, key: GroupKey, source: SourceState, at_us: int) -> None:
+        self.rule = rule
+        self.key = key
+        self.source = source
+        self.firing = False
+        self.since_us = at_us
+        self.newest_us = at_us
+        self.false_us: int | None = None
+        self.trues: list[int] = []
+        self.deadline_us = NEVER
+        self.timer_us = NEVER
+        self.event: Event | None = None
+        self.operands: Operands = {}
+        self.dirty = False
+        self.alive = True
+
+    @property
+    def owner(self) -> VersionId:
+        return self.rule.version
+
+    @property
+    def values(self) -> GroupKey:
+        return (self.key[0], *self.key[2:])
+
+    def read(self) -> Operands:
+        """The operands of the newest true sample."""
+        if self.event is not None:
+            self.operands = self.rule.operands(self.event)
+            self.event = None
+        return self.operands
+
+    def due(self, source: SourceState, key_us: int, clock_us: int) -> None:
+        if key_us == self.timer_us:
+            self.timer_us = NEVER
+        if self.alive:
+            self.rule.due(self, source, clock_us)
+
+    def dump(self) -> list[Any]:
+        return [
+            self.firing,
+            self.since_us,
+            self.newest_us,
+            self.false_us,
+            self.trues,
+            self.deadline_us,
+            self.read(),
+        ]
+
+    def load(self, stored: list[Any]) -> None:
+        """The inverse of `dump`."""
+        self.firing, self.since_us, self.newest_us, self.false_us = stored[:4]
+        self.trues, self.deadline_us, self.operands = stored[4:]
+
+
+class LevelRule(ABC):
+    """A level rule bound to the engine's state; `active` is shared by all of them."""
+
+    def __init__(
+        self,
+        *,
+        rule: Rule,
+        version: VersionId,
+        track: str,
+        turn: Turn,
+        active: dict[GroupKey, dict[LevelRule, LevelGroup]],
+        max_groups: int,
+    ) -> None:
+        self.rule = rule
+        self.version = version
+        self.track = track
+        self.turn = turn
+        self.active = active
+        self.lateness_us = rule.lateness_s * SECOND_US
+        self.operands = OperandReader(rule)
+        self.max_groups = max_groups
+        self.size = 0
+
+    @abstractmethod
+    def hit(self, group: LevelGroup, at_us: int, event: Event) -> None:
+        """The newest sample of a group with state is true."""
+
+    @abstractmethod
+    def begin(
+        self, key: GroupKey, before_us: int | None, at_us: int, event: Event, source: SourceState
+    ) -> None:
+        """The newest sample of a group without state is true; the one before it, false, was at `before_us`."""
+
+    def miss(self, group: LevelGroup, at_us: int, event: Event) -> None:
+        """The newest sample of a group with state is not true."""
+
+    def close(self, key: GroupKey, at_us: int, event: Event, source: SourceState) -> None:
+        """A sample makes the rule's own resolve condition true and the rule false."""
+
+    def late_hit(self, key: GroupKey, newest_us: int, at_us: int, event: Event, source: SourceState) -> None:
+        """A sample older than the newest, at `newest_us`, is true."""
+
+    def late_miss(self, group: LevelGroup, at_us: int, event: Event) -> None:
+        """A sample older than the newest, of a group with state, is not true."""
+
+    def due(self, group: LevelGroup, source: SourceState, clock_us: int) -> None:
+        """A timer of the group has run out."""
+
+    def settle(self, group: LevelGroup) -> None:
+        """The group's instant has reached its deadline."""
+
+    def restore(self, key: GroupKey, source: SourceState, stored: list[Any]) -> None:
+        """A group as `LevelGroup.dump` wrote it, with its timer."""
+        self.size += 1
+        source.groups += 1
+        group = LevelGroup(self, key, source, 0)
+        group.load(stored)
+        self.active.setdefault(key, {})[self] = group
+        self.rearm(group, source)
+
+    def rearm(self, group: LevelGroup, source: SourceState) -> None:
+        """Sets the timer that a restored group needs; never due already, as it was set before."""
+        if group.deadline_us != NEVER:
+            group.timer_us = group.deadline_us + self.lateness_us
+            self.turn.wake(source, group.timer_us, group)
+
+    def group(self, key: GroupKey) -> LevelGroup | None:
+        """The state of a group, if it has any."""
+        groups = self.active.get(key)
+        return None if groups is None else groups.get(self)
+
+    def add(self, key: GroupKey, source: SourceState, at_us: int) -> LevelGroup | None:
+        """State for a group, or None, counted, if the rule has as many as it may."""
+        if self.size >= self.max_groups:
+            self.turn.counters.groups_refused += 1
+            return None
+        self.size += 1
+        source.groups += 1
+        found = LevelGroup(self, key, source, at_us)
+        self.active.setdefault(key, {})[self] = found
+        self.turn.touch(found)
+        return found
+
+    def drop(self, group: LevelGroup) -> None:
+        """The group has no state any more."""
+        self.size -= 1
+        group.source.groups -= 1
+        group.alive = False
+        groups = self.active[group.key]
+        del groups[self]
+        if not groups:
+            del self.active[group.key]
+        self.turn.touch(group)
+
+    def emit(
+        self,
+        kind: TransitionKind,
+        group: LevelGroup,
+        at_us: int,
+        operands: Operands,
+        reason: ResolveReason = "",
+    ) -> None:
+        """Reports a transition and keeps `firing` and the pending refresh in step with it."""
+        group.firing = kind != "resolve"
+        if kind == "resolve":
+            self.turn.refreshed.pop(group, None)
+        if kind != "refresh":
+            self.turn.touch(group)
+        self.turn.transitions.append(
+            Transition(
+                kind=kind,
+                rule=self.rule.name,
+                version=self.version,
+                group=group.values,
+                at_us=at_us,
+                operands=operands,
+                reason=reason,
+            )
+        )
+
+    def wake(self, group: LevelGroup, source: SourceState) -> None:
+        """A timer for the group's deadline; at once if the clock is past it."""
+        key_us = group.deadline_us + self.lateness_us
+        if key_us <= source.max_us:
+            self.due(group, source, source.max_us)
+        elif key_us < group.timer_us:
+            group.timer_us = key_us
+            self.turn.wake(source, key_us, group)
+
+
+class Threshold(LevelRule):
+    """Fires while the newest sample is true; with `auto: false`, until an operator resolves."""
+
+    def begin(
+        self, key: GroupKey, before_us: int | None, at_us: int, event: Event, source: SourceState
+    ) -> None:
+        del before_us
+        group = self.add(key, source, at_us)
+        if group is not None:
+            self.emit("open", group, at_us, self.operands(event))
+
+    def hit(self, group: LevelGroup, at_us: int, event: Event) -> None:
+        del at_us
+        self.turn.refreshed[group] = event
+
+    def miss(self, group: LevelGroup, at_us: int, event: Event) -> None:
+        if self.rule.resolve.mode == "auto":
+            self.emit("resolve", group, at_us, self.operands(event), "cleared")
+            self.drop(group)
+
+    def late_hit(self, key: GroupKey, newest_us: int, at_us: int, event: Event, source: SourceState) -> None:
+        if self.rule.resolve.mode == "manual" and self.group(key) is None:
+            self.begin(key, newest_us, at_us, event, source)
+
+
+class ExpiringThreshold(LevelRule):
+    """Fires from a true sample until `after_s` have passed since the newest true one."""
+
+    def begin(
+        self, key: GroupKey, before_us: int | None, at_us: int, event: Event, source: SourceState
+    ) -> None:
+        del before_us
+        group = self.add(key, source, at_us)
+        if group is not None:
+            self.emit("open", group, at_us, self.operands(event))
+            group.deadline_us = at_us + self._after_us
+            self.wake(group, source)
+
+    def hit(self, group: LevelGroup, at_us: int, event: Event) -> None:
+        group.deadline_us = at_us + self._after_us
+        self.turn.touch(group)
+        self.turn.refreshed[group] = event
+
+    def late_hit(self, key: GroupKey, newest_us: int, at_us: int, event: Event, source: SourceState) -> None:
+        group = self.group(key)
+        if group is None:
+            if newest_us < at_us + self._after_us:
+                self.begin(key, newest_us, at_us, event, source)
+        elif at_us + self._after_us > group.deadline_us:
+            self.hit(group, at_us, event)
+
+    def settle(self, group: LevelGroup) -> None:
+        self.emit("resolve", group, group.deadline_us, {}, "expired")
+        self.drop(group)
+
+    def due(self, group: LevelGroup, source: SourceState, clock_us: int) -> None:
+        if group.deadline_us + self.lateness_us <= clock_us:
+            self.settle(group)
+        else:
+            self.wake(group, source)
+
+    @property
+    def _after_us(self) -> int:
+        return (self.rule.resolve.after_s or 0) * SECOND_US
+
+
+class Hysteresis(LevelRule):
+    """Fires from a sample that is true until one that makes `resolve.when` true; others say nothing.
+
+    Remembers the newest sample that said something until none before it can be accepted any more.
+    """
+
+    def begin(
+        self, key: GroupKey, before_us: int | None, at_us: int, event: Event, source: SourceState
+    ) -> None:
+        del before_us
+        group = self.add(key, source, at_us)
+        if group is not None:
+            self.emit("open", group, at_us, self.operands(event))
+
+    def hit(self, group: LevelGroup, at_us: int, event: Event) -> None:
+        group.newest_us = at_us
+        self.turn.touch(group)
+        if group.firing:
+            self.turn.refreshed[group] = event
+        else:
+            self.emit("open", group, at_us, self.operands(event))
+
+    def late_hit(self, key: GroupKey, newest_us: int, at_us: int, event: Event, source: SourceState) -> None:
+        group = self.group(key)
+        if group is None:
+            self.begin(key, newest_us, at_us, event, source)
+        elif at_us >= group.newest_us:
+            self.hit(group, at_us, event)
+
+    def close(self, key: GroupKey, at_us: int, event: Event, source: SourceState) -> None:
+        group = self.group(key) or self.add(key, source, at_us)
+        if group is None or at_us < group.newest_us:
+            return
+        group.newest_us = at_us
+        self.turn.touch(group)
+        if group.firing:
+            self.emit("resolve", group, at_us, self.operands(event), "cleared")
+        if group.timer_us == NEVER:
+            self.forget_later(group, source, source.max_us)
+
+    def due(self, group: LevelGroup, source: SourceState, clock_us: int) -> None:
+        if group.firing:
+            return
+        if group.newest_us + self.lateness_us <= source.max_us:
+            self.drop(group)
+        else:
+            self.forget_later(group, source, clock_us)
+
+    def rearm(self, group: LevelGroup, source: SourceState) -> None:
+        if not group.firing:
+            self.forget_later(group, source, source.max_us)
+
+    def forget_later(self, group: LevelGroup, source: SourceState, clock_us: int) -> None:
+        """A timer for when no sample before the newest can be accepted any more."""
+        group.timer_us = max(group.newest_us + self.lateness_us, clock_us + 1)
+        self.turn.wake(source, group.timer_us, group)
+
+
+class Held(LevelRule):
+    """Fires once the newest samples have been true for `for_s` of event time."""
+
+    def begin(
+        self, key: GroupKey, before_us: int | None, at_us: int, event: Event, source: SourceState
+    ) -> None:
+        group = self.add(key, source, at_us)
+        if group is None:
+            return
+        group.false_us = before_us
+        group.trues.append(at_us)
+        group.event = event
+        group.deadline_us = at_us + self._for_us
+        self.wake(group, source)
+
+    def hit(self, group: LevelGroup, at_us: int, event: Event) -> None:
+        if group.firing:
+            self.turn.refreshed[group] = event
+        group.event = event
+        group.newest_us = at_us
+        trues = group.trues
+        trues.append(at_us)
+        horizon_us = group.source.max_us - self.lateness_us
+        if trues[0] < horizon_us or len(trues) > MAX_SAMPLES:
+            del trues[: max(bisect_right(trues, horizon_us - 1), len(trues) - MAX_SAMPLES)]
+        if not group.dirty:
+            self.turn.touch(group)
+
+    def miss(self, group: LevelGroup, at_us: int, event: Event) -> None:
+        if group.firing:
+            if self._latched:
+                return
+            self.emit("resolve", group, at_us, self.operands(event), "cleared")
+        self.drop(group)
+
+    def late_hit(self, key: GroupKey, newest_us: int, at_us: int, event: Event, source: SourceState) -> None:
+        del newest_us, event, source
+        group = self.group(key)
+        if group is None or (group.firing and self._latched):
+            return
+        if at_us < group.since_us and group.false_us is not None and at_us < group.false_us:
+            return
+        insort(group.trues, at_us)
+        self.turn.touch(group)
+        if at_us < group.since_us:
+            self._restart(group, at_us, at_us)
+
+    def late_miss(self, group: LevelGroup, at_us: int, event: Event) -> None:
+        del event
+        if group.firing and self._latched:
+            return
+        self.turn.touch(group)
+        if at_us < group.since_us:
+            group.false_us = at_us if group.false_us is None else max(group.false_us, at_us)
+            return
+        group.false_us = at_us
+        self._restart(group, group.trues[bisect_right(group.trues, at_us)], at_us)
+
+    def settle(self, group: LevelGroup) -> None:
+        self.emit("open", group, group.deadline_us, group.read())
+        group.deadline_us = NEVER
+
+    def due(self, group: LevelGroup, source: SourceState, clock_us: int) -> None:
+        if group.deadline_us + self.lateness_us <= clock_us:
+            self.settle(group)
+        elif not group.firing:
+            self.wake(group, source)
+
+    def _restart(self, group: LevelGroup, since_us: int, at_us: int) -> None:
+        """The run of true samples begins elsewhere, because of a late sample at `at_us`."""
+        group.since_us = since_us
+        deadline_us = since_us + self._for_us
+        held = max(group.newest_us, group.source.max_us - self.lateness_us) >= deadline_us
+        if held and group.firing:
+            return
+        group.deadline_us = deadline_us
+        if held:
+            self.settle(group)
+            return
+        if group.firing:
+            self.emit("resolve", group, at_us, {}, "corrected")
+        self.wake(group, group.source)
+
+    @property
+    def _latched(self) -> bool:
+        return self.rule.resolve.mode == "manual"
+
+    @property
+    def _for_us(self) -> int:
+        return (self.rule.for_s or 0) * SECOND_US
+
+
+class Judge:
+    """Applies the samples of one order key to every level rule that has or gets state there."""
+
+    def __init__(self, active: dict[GroupKey, dict[LevelRule, LevelGroup]], turn: Turn) -> None:
+        self._active = active
+        self._turn = turn
+
+    def judge(
+        self,
+        key: GroupKey,
+        before_us: int | None,
+        at_us: int,
+        event: Event,
+        source: SourceState,
+        hits: list[LevelRule],
+        closes: list[LevelRule],
+    ) -> None:
+        """A sample not older than the newest: `hits` are the rules it makes true, `closes` those it resolves."""
+        groups = self._active.get(key)
+        if groups is None:
+            for rule in hits:
+                rule.begin(key, before_us, at_us, event, source)
+        else:
+            for group in [group for group in groups.values() if at_us >= group.deadline_us]:
+                group.rule.settle(group)
+            present = 0
+            for rule in hits:
+                found = groups.get(rule)
+                if found is None:
+                    rule.begin(key, before_us, at_us, event, source)
+                    present += rule in groups
+                else:
+                    rule.hit(found, at_us, event)
+                    present += 1
+            if len(groups) > present:
+                true = set(hits)
+                for rule, group in list(groups.items()):
+                    if rule not in true:
+                        rule.miss(group, at_us, event)
+        for rule in closes:
+            rule.close(key, at_us, event, source)
+
+    def amend(
+        self,
+        key: GroupKey,
+        newest_us: int,
+        at_us: int,
+        event: Event,
+        source: SourceState,
+        hits: list[LevelRule],
+        closes: list[LevelRule],
+    ) -> None:
+        """A sample older than the newest, within the lateness."""
+        true = set(hits)
+        for rule, group in list(self._active.get(key, {}).items()):
+            if rule not in true:
+                rule.late_miss(group, at_us, event)
+        for rule in hits:
+            rule.late_hit(key, newest_us, at_us, event, source)
+        for rule in closes:
+            rule.close(key, at_us, event, source)
+
+
+def bind_level(rule: Rule) -> type[LevelRule]:
+    """The behaviour of a threshold or held rule."""
+    if rule.for_s is not None:
+        return Held
+    return {"auto": Threshold, "manual": Threshold, "after": ExpiringThreshold, "when": Hysteresis}[
+        rule.resolve.mode
+    ]

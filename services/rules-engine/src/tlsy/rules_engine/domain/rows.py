@@ -1,0 +1,61 @@
+"""Engine state as rows that a table can hold, one per source and per (rule version, group)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from tlsy.rules_engine.domain.turn import GroupKey, SourceState
+
+SOURCE_OWNER: Final = "source"
+
+
+@dataclass(frozen=True, slots=True)
+class StateRow:
+    """`owner` is a version id or SOURCE_OWNER, `key` the group values or the source's name as JSON text.
+
+    `payload` is opaque, None when the row is to be deleted. (owner, key) is unique.
+    """
+
+    owner: str
+    key: str
+    payload: bytes | None
+
+
+def row_key(values: GroupKey) -> str:
+    """The key of a group's row."""
+    return msgspec.json.encode(values).decode()
+
+
+def row_values(key: str) -> GroupKey:
+    """The inverse of `row_key`."""
+    return msgspec.json.decode(key, type=tuple[str | None, ...])
+
+
+def pack(value: Any) -> bytes:
+    """A payload."""
+    return msgspec.msgpack.encode(value)
+
+
+def unpack(payload: bytes) -> Any:
+    """The inverse of `pack`."""
+    return msgspec.msgpack.decode(payload)
+
+
+def source_row(source: SourceState, horizon_us: int) -> StateRow:
+    """A source with those order keys that an acceptable event could still be older than."""
+    cut_us = source.max_us - horizon_us
+    newest = [[list(key[1:]), at_us] for key, at_us in source.newest.items() if at_us > cut_us]
+    payload = pack([source.max_us, source.seen_us, newest])
+    return StateRow(SOURCE_OWNER, row_key((source.name,)), payload)
+
+
+def load_source(row: StateRow, now_us: int) -> SourceState:
+    """A source as of `now_us`: it counts as heard of just now, so that an outage of ours makes nobody idle."""
+    assert row.payload is not None  # noqa: S101 - deleted rows are not stored
+    (name,) = row_values(row.key)
+    max_us, _, newest = unpack(row.payload)
+    keys: dict[GroupKey, int] = {(name, *key): at_us for key, at_us in newest}
+    return SourceState(name or "", max_us, now_us, newest=keys)

@@ -1,0 +1,118 @@
+"""What one call of the engine produces, and the state per source that all rules share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from heapq import heappush
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
+
+from tlsy.rules_engine.domain.events import Event, Scalar
+
+if TYPE_CHECKING:
+    from tlsy.rules_engine.domain.ast import RuleName, VersionId
+
+NEVER: Final = 2**63
+
+GroupKey: TypeAlias = tuple[str | None, ...]
+Operands: TypeAlias = dict[str, Scalar | None]
+TransitionKind: TypeAlias = Literal["open", "refresh", "resolve"]
+ResolveReason: TypeAlias = Literal["", "cleared", "expired", "corrected", "superseded", "operator"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transition:
+    """A group of a rule began to fire (open), fired again (refresh: at most one per group and call), or stopped.
+
+    `group` holds the values of the rule's `group_fields`, in order. `at_us` is the instant the state changed:
+    event time, for absence rules processing time. `operands` are the fields the rule reads, as they were.
+    """
+
+    kind: TransitionKind
+    rule: RuleName
+    version: VersionId
+    group: GroupKey
+    at_us: int
+    operands: Operands
+    reason: ResolveReason = ""
+
+
+@dataclass(slots=True)
+class Counters:
+    """What was left out, and why; all grow."""
+
+    late_events: int = 0
+    window_late: int = 0
+    zero_divisions: int = 0
+    groups_refused: int = 0
+    sources_refused: int = 0
+    order_keys_evicted: int = 0
+
+
+class Timed(Protocol):
+    """A group that can be woken by its source's clock."""
+
+    def due(self, source: SourceState, key_us: int, clock_us: int) -> None:
+        """The clock of `source`, now at `clock_us`, has reached `key_us`, for which a timer was set."""
+
+
+class Group(Timed, Protocol):
+    """The state of one (rule version, group)."""
+
+    dirty: bool
+
+    @property
+    def owner(self) -> VersionId:
+        """The version it belongs to."""
+
+    @property
+    def values(self) -> GroupKey:
+        """The values of the rule's group fields."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is still part of the state."""
+
+    def dump(self) -> Any:
+        """A msgpack-able value that its rule can load."""
+
+
+@dataclass(slots=True, eq=False)
+class SourceState:
+    """One source: its clock, which is its newest event time, and when (processing time) it was last heard of.
+
+    `newest` maps order keys to the newest event time in them; `groups` counts the level groups that refer here.
+    """
+
+    name: str
+    max_us: int
+    seen_us: int
+    groups: int = 0
+    newest: dict[GroupKey, int] = field(default_factory=dict)
+    timers: list[tuple[int, int, Timed]] = field(default_factory=list)
+    due_us: int = NEVER
+
+
+class Turn:
+    """The outbox of the call that is running; rules write to it, the engine empties it."""
+
+    __slots__ = ("counters", "dirty", "now_us", "refreshed", "sequence", "transitions")
+
+    def __init__(self) -> None:
+        self.now_us = 0
+        self.transitions: list[Transition] = []
+        self.refreshed: dict[Any, Event] = {}
+        self.dirty: list[Group] = []
+        self.counters = Counters()
+        self.sequence = count()
+
+    def touch(self, group: Group) -> None:
+        """The group's stored state is to be written again."""
+        if not group.dirty:
+            group.dirty = True
+            self.dirty.append(group)
+
+    def wake(self, source: SourceState, key_us: int, group: Timed) -> None:
+        """Calls `group.due` when the source's clock reaches `key_us`."""
+        heappush(source.timers, (key_us, next(self.sequence), group))
+        source.due_us = source.timers[0][0]

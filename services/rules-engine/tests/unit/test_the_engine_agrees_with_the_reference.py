@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, given, settings
+
+from tlsy.rules_engine.domain.canonical import to_document, version_id
+from tlsy.rules_engine.domain.compiler import compile_rules
+from tlsy.rules_engine.domain.engine import Engine, EngineLimits
+from tlsy.rules_engine.domain.events import Event
+from tlsy.rules_engine.domain.problems import ObservedSchema, RuleLimits
+from tlsy.rules_engine.domain.validate import validate
+
+from .reference import Reference
+from .worlds import worlds
+
+S = 1_000_000
+LIMITS = EngineLimits(idle_us=10 * S, restart_grace_us=7 * S)
+EXAMPLES = int(os.environ.get("TLSY_ORACLE_EXAMPLES", "150"))
+
+
+def rule_of(document):
+    rule = validate(document, ObservedSchema(), RuleLimits())
+    assert not isinstance(rule, list), rule
+    return rule
+
+
+def by_group(transitions):
+    found = {}
+    for key, *rest in transitions:
+        found.setdefault(key, []).append(tuple(rest))
+    return found
+
+
+def of_engine(transitions):
+    return by_group(
+        ((t.rule, *t.group), t.kind, t.at_us, t.operands, t.reason) for t in transitions
+    )
+
+
+class Stored:
+    """A table of state rows: what every call returns is written, nothing else."""
+
+    def __init__(self):
+        self.rows = {}
+
+    def write(self, rows):
+        for row in rows:
+            if row.payload is None:
+                self.rows.pop((row.owner, row.key), None)
+            else:
+                self.rows[row.owner, row.key] = row
+
+
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(worlds())
+def test_on_random_rules_and_streams_both_report_the_same_transitions(world):
+    documents, calls = world
+    rules = [rule_of(document) for document in documents]
+    compiled = compile_rules((version_id(rule), rule) for rule in rules)
+    reference = Reference({rule.name: to_document(rule) for rule in rules}, idle_s=10, grace_s=7)
+    engine, stored = Engine(compiled, LIMITS), Stored()
+    for call, batch, now_us in calls:
+        if call == "apply":
+            effects = engine.apply([Event(**event) for event in batch], now_us)
+            expected = reference.apply(batch, now_us)
+        elif call == "advance":
+            due_us = engine.next_deadline_us()
+            effects = engine.advance(now_us)
+            expected = reference.advance(now_us)
+            assert not expected or (due_us is not None and due_us <= now_us)
+        else:
+            engine = Engine(compiled, LIMITS)
+            engine.load(stored.rows.values(), now_us)
+            reference.restart(now_us)
+            continue
+        stored.write(effects.rows)
+        assert of_engine(effects.transitions) == by_group(expected)
+        dumped = {(row.owner, row.key): row for row in engine.dump()}
+        assert dumped.keys() == stored.rows.keys()

@@ -1,0 +1,163 @@
+"""Small random worlds: rules that are valid by construction, and events that often touch them."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+START_US = 1_700_000_000_000_000
+S = 1_000_000
+NUMBERS = st.sampled_from([-1, 0, 0.5, 1, 2, 3, 10])
+TEXTS = st.sampled_from(["", "a", "ab", "b", "x-1"])
+
+
+def field(path, type_):
+    return {"field": path, "type": type_}
+
+
+NUMBER_FIELDS = st.sampled_from([field("value", "number"), field("data.n", "number"), field("data.o.n", "number")])
+TEXT_FIELDS = st.sampled_from(
+    [
+        field("labels.a", "string"),
+        field("labels.b", "string"),
+        field("site", "string"),
+        field("data.t", "string"),
+    ]
+)
+
+
+def arithmetic(inner):
+    two = st.tuples(inner, inner).map(list)
+    binary = st.sampled_from(["add", "sub", "mul"])
+    divisor = st.one_of(NUMBER_FIELDS, st.sampled_from([2, 3]))
+    return st.one_of(
+        st.builds(lambda op, args: {op: args}, binary, two),
+        st.builds(lambda op, a, b: {op: [a, b]}, st.sampled_from(["div", "mod"]), inner, divisor),
+        st.builds(lambda op, a: {op: [a]}, st.sampled_from(["neg", "abs"]), inner),
+    )
+
+
+VALUES = st.recursive(NUMBER_FIELDS, lambda inner: arithmetic(st.one_of(inner, NUMBERS)), max_leaves=3)
+COMPARE = st.sampled_from(["eq", "ne", "lt", "le", "gt", "ge"])
+ATOMS = st.one_of(
+    st.builds(lambda op, a, b: {op: [a, b]}, COMPARE, NUMBER_FIELDS, NUMBERS),
+    st.builds(lambda op, a, b: {op: [b, a]}, COMPARE, NUMBER_FIELDS, NUMBERS),
+    st.builds(lambda op, a, b: {op: [a, b]}, COMPARE, VALUES, st.one_of(NUMBERS, VALUES)),
+    st.builds(lambda op, a, b: {op: [a, b]}, st.sampled_from(["eq", "ne"]), TEXT_FIELDS, TEXTS),
+    st.builds(lambda op, a, b: {op: [a, b]}, st.sampled_from(["eq", "ne"]), TEXT_FIELDS, TEXT_FIELDS),
+    st.builds(
+        lambda op, s: {op: [field("severity", "severity"), s]}, COMPARE, st.sampled_from(["info", "warning", "error"])
+    ),
+    st.builds(lambda op, s: {op: [field("data.ok", "boolean"), s]}, st.sampled_from(["eq", "ne"]), st.booleans()),
+    st.builds(
+        lambda op, a, b: {op: [a, b]},
+        st.sampled_from(["starts_with", "ends_with", "contains"]),
+        TEXT_FIELDS,
+        TEXTS,
+    ),
+    st.builds(lambda a, b: {"matches": [a, b]}, TEXT_FIELDS, st.sampled_from(["*", "a*", "?-*", "*b", "a?", "*a*b*"])),
+    st.builds(
+        lambda op, a, b: {op: [a, b]}, st.sampled_from(["in", "not_in"]), TEXT_FIELDS, st.lists(TEXTS, min_size=1)
+    ),
+    st.builds(lambda a: {"in": [a, [1, 2]]}, NUMBER_FIELDS),
+    st.builds(lambda a: {"exists": a}, st.one_of(TEXT_FIELDS, NUMBER_FIELDS)),
+)
+LEVEL = st.builds(
+    lambda op, n: {op: [field("value", "number"), n]}, st.sampled_from(["gt", "ge", "lt"]), st.sampled_from([0, 1, 2])
+)
+CONDITIONS = st.recursive(
+    st.one_of(LEVEL, ATOMS),
+    lambda inner: st.one_of(
+        st.builds(lambda args: {"and": args}, st.lists(inner, min_size=1, max_size=3)),
+        st.builds(lambda args: {"or": args}, st.lists(inner, min_size=1, max_size=3)),
+        st.builds(lambda arg: {"not": arg}, inner),
+    ),
+    max_leaves=5,
+)
+GROUPS = st.lists(st.sampled_from(["source", "subject", "labels.a", "site"]), max_size=2, unique=True)
+
+
+@st.composite
+def rules(draw, name):
+    document = {
+        "schema": "tlsy.rule/1",
+        "name": name,
+        "match": {"type": draw(st.sampled_from(["m", "m", "n"]))},
+        "group_by": draw(GROUPS),
+        "incident": {"severity": "error", "summary": "x"},
+        "lateness_s": draw(st.sampled_from([0, 5, 5, 10])),
+        "resolve": {"auto": draw(st.sampled_from([True, True, False]))},
+    }
+    kind = draw(st.sampled_from(["threshold", "held", "window", "absence", "after", "when"]))
+    if kind not in {"window", "absence"} or draw(st.booleans()):
+        document["when"] = draw(st.one_of(LEVEL, CONDITIONS))
+    if kind == "held":
+        document["for_s"] = draw(st.integers(1, 20))
+    elif kind == "window":
+        fn = draw(st.sampled_from(["count", "sum", "avg", "min", "max"]))
+        document["window"] = {
+            "fn": fn,
+            "over_s": draw(st.integers(1, 20)),
+            "op": draw(COMPARE),
+            "threshold": draw(st.sampled_from([0, 0.5, 1, 2, 3])),
+        }
+        if fn != "count":
+            document["window"]["of"] = draw(VALUES)
+    elif kind == "absence":
+        document["absence"] = {"after_s": draw(st.integers(1, 20))}
+    elif kind == "after":
+        document["resolve"] = {"after_s": draw(st.integers(1, 20))}
+    elif kind == "when":
+        document["resolve"] = {"when": draw(st.one_of(LEVEL, CONDITIONS))}
+    return document
+
+
+DATA = st.one_of(
+    st.none(),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "n": st.one_of(NUMBERS, TEXTS, st.booleans(), st.none()),
+            "o": st.one_of(st.fixed_dictionaries({"n": NUMBERS}), st.just(3)),
+            "t": st.one_of(TEXTS, st.just(1)),
+            "ok": st.one_of(st.booleans(), st.just(1)),
+        },
+    ),
+)
+
+
+@st.composite
+def events(draw, number, now_s):
+    late = draw(st.sampled_from([0, 0, 0, 0, 1, 2, 4, 6, 11, 25]))
+    return {
+        "source": draw(st.sampled_from(["s", "s", "u"])),
+        "id": str(number),
+        "time_us": START_US + (now_s - late) * S + draw(st.sampled_from([0, 0, 0, 250_000, 500_000])),
+        "type": draw(st.sampled_from(["m", "m", "m", "n", "other"])),
+        "subject": draw(st.sampled_from(["p", "p", "q"])),
+        "site": draw(st.sampled_from(["a", "b"])),
+        "severity": draw(st.sampled_from(["info", "warning", "critical"])),
+        "value": draw(st.sampled_from([None, -1.0, 0.0, 1.0, 2.0, 3.0, 3.0])),
+        "labels": draw(st.fixed_dictionaries({}, optional={"a": TEXTS, "b": TEXTS})),
+        "data": draw(DATA),
+    }
+
+
+@st.composite
+def worlds(draw):
+    """Documents by name, and calls: ("apply", events, now), ("advance", now), ("restart", now)."""
+    count = draw(st.integers(1, 7))
+    documents = [draw(rules(f"r{number}")) for number in range(count)]
+    now_s, calls, number = 0, [], 0
+    for _ in range(draw(st.integers(1, 8))):
+        kind = draw(st.sampled_from(["apply", "apply", "apply", "apply", "advance", "restart"]))
+        if kind == "apply":
+            batch = []
+            for _ in range(draw(st.integers(1, 8))):
+                now_s += draw(st.sampled_from([0, 0, 1, 1, 2, 5, 12]))
+                batch.append(draw(events(number, now_s)))
+                number += 1
+            calls.append((kind, batch, START_US + now_s * S))
+        else:
+            now_s += draw(st.sampled_from([0, 3, 15, 40]))
+            calls.append((kind, [], START_US + now_s * S))
+    return documents, calls
