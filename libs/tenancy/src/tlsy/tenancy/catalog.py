@@ -24,6 +24,8 @@ class TenantEntry:
         country: ISO 3166-1 alpha-2, lower case.
         state: the effective one: a tenant below a suspended one is suspended.
         entitlements: effective limits and flags (0 or 1) by key.
+        provider_access: what the provider's administrators may do with a token exchanged for this tenant's:
+            "NONE", "ONBOARDING" (until an administrator of the tenant has logged in) or "FULL".
         version: of the catalogue's change that this entry stems from; a lower one never replaces a higher.
     """
 
@@ -41,6 +43,7 @@ class TenantEntry:
     version: int
     sector_profile: str
     time_zone: str
+    provider_access: str = "NONE"
 
     @property
     def context(self) -> TenantContext:
