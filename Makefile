@@ -16,9 +16,10 @@ MANIFESTS := pyproject.toml uv.lock $(wildcard libs/*/pyproject.toml services/*/
 
 # A folder whose name is no identifier (tenant-registry) cannot be part of a module's name; the tests of such
 # a service are type-checked on their own, as `tests.…`.
-SOURCES := $(wildcard libs/*/src services/*/src operators/*/src libs/contracts/generate.py) $(if $(wildcard examples/*.py),examples) conftest.py
-HYPHENATED := $(dir $(wildcard services/*-*/tests operators/*-*/tests))
-TESTS := tests $(filter-out $(addsuffix tests,$(HYPHENATED)),$(wildcard libs/*/tests services/*/tests operators/*/tests))
+with_python = $(foreach folder,$(1),$(if $(shell find $(folder) -name '*.py' -print -quit),$(folder)))
+HYPHENATED = $(call with_python,$(wildcard services/*-*/tests operators/*-*/tests))
+TYPED = conftest.py libs/contracts/generate.py $(call with_python,$(wildcard libs/*/src services/*/src operators/*/src examples) \
+  tests $(filter-out $(HYPHENATED),$(wildcard libs/*/tests services/*/tests operators/*/tests)))
 
 .PHONY: help
 help: ## Say what there is
@@ -63,8 +64,8 @@ check-style: setup
 	@$(BIN)/ruff format --check --quiet .
 
 check-types: setup
-	@$(BIN)/mypy $(SOURCES) $(TESTS)
-	@failed=0; for part in $(HYPHENATED); do MYPYPATH=$$part $(BIN)/mypy $${part}tests || failed=1; done; exit $$failed
+	@failed=0; $(BIN)/mypy $(TYPED) || failed=1; \
+	for tests in $(HYPHENATED); do MYPYPATH=$$(dirname $$tests) $(BIN)/mypy $$tests || failed=1; done; exit $$failed
 
 check-imports: setup
 	@$(BIN)/lint-imports --no-logo
