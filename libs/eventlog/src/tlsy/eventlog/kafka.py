@@ -311,12 +311,14 @@ class KafkaGroupReader:
         except _FAILURES as error:
             raise LogUnavailable(f"committing failed: {error!r}") from error
 
-    async def rewind(self, partition: TopicPartition, offset: int) -> None:
-        """See `GroupReader.rewind`."""
+    async def committed(self, partition: TopicPartition) -> int | None:
+        """See `GroupReader.committed`."""
+        theirs = aiokafka.TopicPartition(partition.topic, partition.partition)
         try:
-            self._client.seek(aiokafka.TopicPartition(partition.topic, partition.partition), offset)
+            found = await asyncio.wait_for(self._client.committed(theirs), _ASK_TIMEOUT_S)
         except _FAILURES as error:
-            raise LogUnavailable(f"the partition is not ours: {error!r}") from error
+            raise LogUnavailable(f"the committed offset is unknown: {error!r}") from error
+        return None if found is None else int(found)
 
     async def lag(self) -> Mapping[TopicPartition, int]:
         """See `GroupReader.lag`."""

@@ -101,8 +101,8 @@ class GroupReader(Protocol):
         """Record the next offset to read. Raises LogUnavailable; also when the partition was lost."""
         ...
 
-    async def rewind(self, partition: TopicPartition, offset: int) -> None:
-        """Fetch from `offset` next."""
+    async def committed(self, partition: TopicPartition) -> int | None:
+        """The next offset that the group recorded with the broker. Raises LogUnavailable."""
         ...
 
     async def lag(self) -> Mapping[TopicPartition, int]:

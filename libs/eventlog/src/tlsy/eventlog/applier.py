@@ -1,0 +1,256 @@
+"""Applies one tenant's deliveries in order: once each, retried while that helps, refused when it cannot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+
+import asyncpg
+
+from tlsy.eventlog.delivery import Batch, Delivery, Direct, Each, parse
+from tlsy.eventlog.errors import Fenced, FinalError, RetryableError, TooOld
+from tlsy.runtime.ids import TenantId
+from tlsy.runtime.logging import get_logger, reset_log_fields, set_log_fields
+from tlsy.tenancy.errors import NotWritable, PlacementUnavailable, Retryable, UnknownTenant
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from google.protobuf.message import Message
+
+    from tlsy.contracts.cloudevents import CloudEvent
+    from tlsy.eventlog.dead_letters import DeadLetterGauge, DeadLetters
+    from tlsy.eventlog.delivery import Route
+    from tlsy.eventlog.fence import PartitionFence
+    from tlsy.eventlog.metrics import EventLogMetrics
+    from tlsy.eventlog.ports import Received
+    from tlsy.runtime.clock import Clock
+    from tlsy.tenancy.unit_of_work import UnitOfWork
+
+_T = TypeVar("_T")
+
+#: What the database may answer differently a moment later.
+_TRANSIENT: Final = (
+    RetryableError,
+    Retryable,
+    # A catalogue may hear of a tenant after its first event.
+    UnknownTenant,
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.QueryCanceledError,
+    asyncpg.InterfaceError,
+    OSError,
+)
+#: The tenant's database is away, or closed for a move or a suspension: nothing is wrong with the record.
+_PARKS: Final = (PlacementUnavailable, NotWritable)
+
+
+class TenantTransactions(Protocol):
+    """Transactions in tenants' placements; `Tenancy` is one."""
+
+    async def run(
+        self, tenant_id: TenantId, work: Callable[[UnitOfWork], Awaitable[_T]], *, write: bool
+    ) -> _T:
+        """Run `work` in one transaction of the tenant."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How often a delivery is tried before it is refused.
+
+    Attributes:
+        attempts: tries in all.
+        first_wait_s: before the second, doubled each time, half of it random.
+        longest_wait_s: limit of that.
+    """
+
+    attempts: int = 8
+    first_wait_s: float = 0.05
+    longest_wait_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A record and the event that was read from it."""
+
+    record: Received
+    event: CloudEvent
+
+
+class Applier:
+    """One partition's way of applying; shared by its live records and its parked ones."""
+
+    def __init__(
+        self,
+        group: str,
+        *,
+        routes: Mapping[str, Route],
+        payloads: Mapping[str, type[Message]],
+        transactions: TenantTransactions,
+        fence: PartitionFence | None,
+        dead_letters: DeadLetters,
+        gauge: DeadLetterGauge,
+        retry: RetryPolicy,
+        inbox_retention: timedelta,
+        clock: Clock,
+        jitter: Callable[[], float],
+        metrics: EventLogMetrics,
+        assignment_epoch: int,
+    ) -> None:
+        self._group = group
+        self._routes = routes
+        self._payloads = payloads
+        self._transactions = transactions
+        self._fence = fence
+        self._dead_letters = dead_letters
+        self._gauge = gauge
+        self._retry = retry
+        self._inbox_retention = inbox_retention
+        self._clock = clock
+        self._jitter = jitter
+        self._metrics = metrics
+        self._epoch = assignment_epoch
+        self._logger = get_logger("consumer").bind(group=group)
+
+    async def apply(self, envelopes: Sequence[Envelope]) -> int:
+        """Apply envelopes of one tenant in order; answers how many are done with.
+
+        Fewer than given means that the tenant's database cannot be written to now. Raises Fenced,
+        DeadLetterLimitReached, and LogUnavailable when a dead letter cannot be written.
+        """
+        done = 0
+        while done < len(envelopes):
+            unit = self._unit(envelopes[done:])
+            try:
+                await self._apply_unit(unit)
+            except _PARKS:
+                return done
+            done += len(unit)
+        return done
+
+    async def refuse(self, record: Received, error: Exception, attempt: int = 1) -> None:
+        """Write the record to the dead letters. Raises DeadLetterLimitReached, LogUnavailable."""
+        self._gauge.refused()
+        await self._dead_letters.write(record, error, attempt)
+        self._metrics.dead_letters.labels(self._group).inc()
+        self._logger.error(
+            "record refused",
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            attempt=attempt,
+            reason=getattr(error, "reason", type(error).__name__),
+            error=str(error),
+        )
+
+    def skip(self) -> None:
+        """Count a record that nobody here wants."""
+        self._gauge.applied()
+        self._metrics.skipped.labels(self._group).inc()
+
+    def _unit(self, envelopes: Sequence[Envelope]) -> Sequence[Envelope]:
+        kind = envelopes[0].event.type
+        route = self._routes.get(kind)
+        limit = route.limit if isinstance(route, Batch) else 1
+        size = 1
+        while size < min(limit, len(envelopes)) and envelopes[size].event.type == kind:
+            size += 1
+        return envelopes[:size]
+
+    async def _apply_unit(self, unit: Sequence[Envelope]) -> None:
+        event = unit[0].event
+        route = self._routes.get(event.type)
+        if route is None:
+            self.skip()
+            return
+        token = set_log_fields({"tenant": str(event.tenant_id), "trace_id": _trace_id(event)})
+        try:
+            await self._retried(route, unit)
+        except _Refused as refused:
+            if len(unit) == 1:
+                await self.refuse(unit[0].record, refused.error, refused.attempt)
+                return
+        else:
+            for _ in unit:
+                self._gauge.applied()
+            return
+        finally:
+            reset_log_fields(token)
+        for envelope in unit:
+            await self._apply_unit([envelope])
+
+    async def _retried(self, route: Route, unit: Sequence[Envelope]) -> None:
+        """Raises _Refused, Fenced, and what parks."""
+        attempt = 1
+        while True:
+            try:
+                await self._once(route, unit, attempt)
+            except (*_PARKS, Fenced):
+                raise
+            except _TRANSIENT as error:
+                if attempt >= self._retry.attempts:
+                    raise _Refused(error, attempt) from error
+                self._metrics.retries.labels(self._group).inc()
+                wait_s = min(self._retry.first_wait_s * 2 ** (attempt - 1), self._retry.longest_wait_s)
+                await self._clock.sleep(wait_s * (0.5 + 0.5 * self._jitter()))
+                attempt += 1
+            except Exception as error:
+                raise _Refused(error, attempt) from error
+            else:
+                return
+
+    async def _once(self, route: Route, unit: Sequence[Envelope], attempt: int) -> None:
+        deliveries = [self._delivery(envelope, attempt) for envelope in unit]
+        if isinstance(route, Direct):
+            await route.handle(deliveries[0])
+            self._metrics.applied.labels(self._group).inc()
+            return
+        handled = await self._transactions.run(
+            TenantId(deliveries[0].event.tenant_id),
+            lambda tx: self._effect(route, deliveries, tx),
+            write=True,
+        )
+        self._metrics.applied.labels(self._group).inc(handled)
+        self._metrics.duplicates.labels(self._group).inc(len(deliveries) - handled)
+
+    async def _effect(self, route: Each | Batch, deliveries: Sequence[Delivery], tx: UnitOfWork) -> int:
+        """The transaction: fence, inbox rows, handler. Answers how many were first deliveries."""
+        if self._fence is not None:
+            await self._fence.hold(tx, self._epoch)
+        first = [d for d in deliveries if await tx.first_delivery(self._group, d.event.id)]
+        if not first:
+            return 0
+        if isinstance(route, Batch):
+            await route.handle(first, tx)
+        else:
+            await route.handle(first[0], tx)
+        return len(first)
+
+    def _delivery(self, envelope: Envelope, attempt: int) -> Delivery:
+        event = envelope.event
+        if not isinstance(self._routes[event.type], Direct):
+            written = datetime.fromtimestamp((event.id.int >> 80) / 1000, UTC)
+            if written < self._clock.now() - self._inbox_retention:
+                raise TooOld(f"written at {written.isoformat()}, before what the inbox remembers")
+        return Delivery(
+            event=event,
+            message=parse(event, self._payloads),
+            record=envelope.record,
+            attempt=attempt,
+            assignment_epoch=self._epoch,
+        )
+
+
+class _Refused(FinalError):  # noqa: N818 - read as a fact
+    def __init__(self, error: Exception, attempt: int) -> None:
+        super().__init__("REFUSED", str(error))
+        self.error = error
+        self.attempt = attempt
+
+
+def _trace_id(event: CloudEvent) -> str:
+    parts = event.traceparent.split("-")
+    return parts[1] if len(parts) == 4 else ""  # noqa: PLR2004 - the parts of a traceparent

@@ -1,0 +1,146 @@
+"""Keeps a copy in memory: every process reads every event, in no group, from the present on.
+
+First the tail is fixed at the end of the log, then the snapshot is taken, then events are applied: what
+happens between is in the tail, and what is in both is told by its version. The broker's memory is not
+trusted: when the log was lost, all of it begins again, and the copy is kept meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+from tlsy.eventlog.delivery import decode_event
+from tlsy.eventlog.errors import LogUnavailable, Poison, RetryableError
+from tlsy.runtime.logging import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from tlsy.contracts.cloudevents import CloudEvent
+    from tlsy.eventlog.metrics import EventLogMetrics
+    from tlsy.eventlog.ports import Tail
+    from tlsy.runtime.clock import Clock
+
+_FETCH_RECORDS: Final = 1_000
+_FETCH_TIMEOUT_S: Final = 0.5
+_CHECK_S: Final = 2.0
+_RETRY_MIN_S: Final = 0.05
+_RETRY_MAX_S: Final = 0.8
+
+
+class Broadcast:
+    """A component that calls `snapshot` and `apply`; see the module's text.
+
+    `apply` must ignore what is not newer than what it has (versions), and must not raise: what it cannot use
+    it skips. Poison is skipped and logged: a copy has no dead letters.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        tail: Callable[[], Tail],
+        snapshot: Callable[[], Awaitable[None]],
+        apply: Callable[[CloudEvent], None],
+        clock: Clock,
+        jitter: Callable[[], float],
+        metrics: EventLogMetrics,
+    ) -> None:
+        """Wire it.
+
+        Args:
+            name: of the component, and in metrics.
+            tail: makes a reader of the topics' ends.
+            snapshot: replaces or merges the whole copy. May raise RetryableError: it is called again.
+            apply: one event.
+            clock: for back-off and age.
+            jitter: a number from 0 to 1, another each time.
+            metrics: of the process.
+        """
+        self._name = name
+        self._tail_of = tail
+        self._snapshot = snapshot
+        self._apply = apply
+        self._clock = clock
+        self._jitter = jitter
+        self._metrics = metrics
+        self._logger = get_logger("broadcast").bind(broadcast=name)
+        self._complete = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._live_at: float | None = None
+        self._main: asyncio.Task[None] | None = None
+
+    @property
+    def name(self) -> str:
+        """See `Component.name`."""
+        return self._name
+
+    async def complete(self) -> None:
+        """Return once the first snapshot is there."""
+        await self._complete.wait()
+
+    def stale_s(self) -> float:
+        """Seconds since the copy was last known to follow the log; infinite before the first snapshot."""
+        return float("inf") if self._live_at is None else self._clock.monotonic() - self._live_at
+
+    async def start(self) -> None:
+        """Begin."""
+        self._main = asyncio.create_task(self._run(), name=self._name)
+
+    async def stop(self, grace_s: float) -> None:
+        """End; there is nothing to finish."""
+        self._stopping.set()
+        if self._main is None:
+            return
+        _, late = await asyncio.wait({self._main}, timeout=grace_s)
+        if late:
+            self._main.cancel()
+            await asyncio.wait(late)
+
+    async def wait(self) -> None:
+        """See `Component.wait`."""
+        if self._main is not None:
+            await asyncio.wait({self._main})
+            if not self._main.cancelled():
+                self._main.result()
+
+    async def _run(self) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            tail = self._tail_of()
+            try:
+                await tail.open()
+                await self._snapshot()
+                failures = 0
+                self._complete.set()
+                await self._follow(tail)
+            except (RetryableError, OSError) as error:
+                failures += 1
+                self._logger.warning("not following", error=str(error))
+            finally:
+                await tail.close()
+            wait_s = min(_RETRY_MIN_S * 2 ** min(failures, 8), _RETRY_MAX_S) * (0.5 + 0.5 * self._jitter())
+            if not self._stopping.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), wait_s)
+
+    async def _follow(self, tail: Tail) -> None:
+        """Apply events until the log is lost."""
+        check_at = self._clock.monotonic() + _CHECK_S
+        self._live_at = self._clock.monotonic()
+        while not self._stopping.is_set():
+            for record in await tail.fetch(max_records=_FETCH_RECORDS, timeout_s=_FETCH_TIMEOUT_S):
+                try:
+                    event = decode_event(record)
+                except Poison as poison:
+                    self._logger.warning("record skipped", topic=record.topic, error=str(poison))
+                else:
+                    self._apply(event)
+            if self._clock.monotonic() >= check_at:
+                if await tail.lost():
+                    raise LogUnavailable("the log was lost")
+                self._live_at = self._clock.monotonic()
+                check_at = self._live_at + _CHECK_S
+            self._metrics.broadcast_stale_s.labels(self._name).set(self.stale_s())

@@ -1,0 +1,331 @@
+"""A consumer group's member: joins, works each partition that it is assigned, and lets go of it in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, Protocol
+
+from tlsy.contracts.events import EVENTS
+from tlsy.eventlog.applier import Applier, RetryPolicy, TenantTransactions
+from tlsy.eventlog.dead_letters import DeadLetterGauge, DeadLetterLimits
+from tlsy.eventlog.delivery import decode_event
+from tlsy.eventlog.errors import DeadLetterLimitReached, EventLogError, Fenced, LogUnavailable
+from tlsy.eventlog.fence import PartitionFence
+from tlsy.eventlog.group_books import ControlTransactions, GroupBooks
+from tlsy.eventlog.parking import Parking
+from tlsy.eventlog.partition import PartitionSettings, PartitionWorker
+from tlsy.runtime.logging import get_logger
+from tlsy.tenancy.errors import TenancyError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from uuid import UUID
+
+    from google.protobuf.message import Message
+
+    from tlsy.contracts.cloudevents import CloudEvent
+    from tlsy.eventlog.dead_letters import DeadLetters
+    from tlsy.eventlog.delivery import Decode, DecodeParked, Route
+    from tlsy.eventlog.metrics import EventLogMetrics
+    from tlsy.eventlog.ports import GroupReader, Received, TopicPartition
+    from tlsy.runtime.clock import Clock
+
+_HOUSEKEEPING_S: Final = 5.0
+_REJOIN_S: Final = 0.5
+
+
+class PartitionOwnership(Protocol):
+    """Who keeps state in memory per partition: loaded before the first delivery, dropped after the last.
+
+    With one, every transaction of the group is fenced by the assignment's epoch.
+    """
+
+    async def on_assigned(self, partition: TopicPartition, epoch: int) -> None:
+        """Load what the partition's tenants need. May raise PlacementUnavailable: it is called again."""
+        ...
+
+    async def on_revoked(self, partition: TopicPartition) -> None:
+        """Drop it; another process may own the partition already."""
+        ...
+
+
+class Transactions(TenantTransactions, ControlTransactions, Protocol):
+    """Both kinds; `Tenancy` is one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerSettings:
+    """Bounds of one consumer.
+
+    Attributes:
+        partition: of one partition's work.
+        retry: of one delivery.
+        dead_letters: how much may be refused before a partition stops.
+        parked_rows: parked records of the group; a full parking stops partitions.
+        parked_bytes: of their values.
+        inbox_retention: events written before that are refused as TOO_OLD.
+        revoke_timeout_s: to finish what was begun when a partition is taken away.
+    """
+
+    partition: PartitionSettings = field(default_factory=PartitionSettings)
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    dead_letters: DeadLetterLimits = field(default_factory=DeadLetterLimits)
+    parked_rows: int = 50_000
+    parked_bytes: int = 268_435_456
+    inbox_retention: timedelta = timedelta(days=9)
+    revoke_timeout_s: float = 5.0
+
+
+@dataclass(slots=True)
+class _Assigned:
+    worker: PartitionWorker | None
+    task: asyncio.Task[None]
+
+
+class Consumer:
+    """A component; see the module's text.
+
+    Nothing about the broker or the databases need be there at the start. A partition that reached a limit of
+    dead letters stays stopped, with its offset, until it is assigned anew; the others go on.
+    """
+
+    def __init__(
+        self,
+        group: str,
+        topics: Sequence[str],
+        *,
+        package: str,
+        reader: Callable[[], GroupReader],
+        routes: Mapping[str, Route],
+        transactions: Transactions,
+        dead_letters: DeadLetters,
+        clock: Clock,
+        jitter: Callable[[], float],
+        metrics: EventLogMetrics,
+        ownership: PartitionOwnership | None = None,
+        ready: Callable[[], Awaitable[None]] | None = None,
+        decode: Decode = decode_event,
+        decode_parked: DecodeParked | None = None,
+        payloads: Mapping[str, type[Message]] = EVENTS,
+        settings: ConsumerSettings | None = None,
+    ) -> None:
+        """Wire it.
+
+        Args:
+            group: the consumer group; by convention the service's name, a suffix for a second one.
+            topics: what the group reads.
+            package: the service's package name.
+            reader: makes a member of the group that reads these topics.
+            routes: event type to handler; other types are skipped and counted.
+            transactions: of the service.
+            dead_letters: of the group.
+            clock: for waits and ages.
+            jitter: a number from 0 to 1, another each time.
+            metrics: of the process.
+            ownership: state per partition, if there is any.
+            ready: awaited before joining, e.g. until the catalogue of tenants is loaded.
+            decode: record to event.
+            decode_parked: the same after parking; `decode` where it does not depend on the time.
+            payloads: event type to message.
+            settings: bounds.
+        """
+        self._group = group
+        self._topics = tuple(topics)
+        self._package = package
+        self._reader_of = reader
+        self._routes = routes
+        self._transactions = transactions
+        self._dead_letters = dead_letters
+        self._clock = clock
+        self._jitter = jitter
+        self._metrics = metrics
+        self._ownership = ownership
+        self._ready = ready
+        self._decode = decode
+        self._decode_parked = decode_parked or _again(decode)
+        self._payloads = payloads
+        self._settings = settings or ConsumerSettings()
+        self._books = GroupBooks(package, group, transactions)
+        self._parking = Parking(
+            package,
+            group,
+            transactions,
+            max_rows=self._settings.parked_rows,
+            max_bytes=self._settings.parked_bytes,
+        )
+        self._logger = get_logger("consumer").bind(group=group)
+        self._reader: GroupReader | None = None
+        self._assigned: dict[TopicPartition, _Assigned] = {}
+        self._stopped: set[TopicPartition] = set()
+        self._broken = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._main: asyncio.Task[None] | None = None
+
+    @property
+    def name(self) -> str:
+        """See `Component.name`."""
+        return f"{self._group}-consumer"
+
+    def stopped_partitions(self) -> frozenset[TopicPartition]:
+        """Partitions that a limit stopped; a service with one is not ready."""
+        return frozenset(self._stopped)
+
+    async def start(self) -> None:
+        """Begin to join."""
+        self._main = asyncio.create_task(self._run(), name=self.name)
+
+    async def stop(self, grace_s: float) -> None:
+        """Finish what was begun within `grace_s`, commit, and leave the group."""
+        self._stopping.set()
+        self._broken.set()
+        if self._main is None:
+            return
+        done, _ = await asyncio.wait({self._main}, timeout=grace_s)
+        if not done:
+            self._main.cancel()
+            await asyncio.wait({self._main})
+
+    async def wait(self) -> None:
+        """See `Component.wait`."""
+        if self._main is not None:
+            await asyncio.wait({self._main})
+            if not self._main.cancelled():
+                self._main.result()
+
+    async def _run(self) -> None:
+        if self._ready is not None:
+            await self._ready()
+        while not self._stopping.is_set():
+            self._broken.clear()
+            reader = self._reader = self._reader_of()
+            try:
+                await self._books.register(self._topics)
+                await self._dead_letters.ensure_topics(self._topics)
+                await reader.start(self._on_assigned, self._on_revoked)
+                await self._keep_house(reader)
+            except (EventLogError, TenancyError, OSError) as error:
+                self._logger.warning("not in the group", error=str(error))
+            finally:
+                await self._on_revoked(list(self._assigned))
+                await reader.stop()
+            if not self._stopping.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), _REJOIN_S)
+
+    async def _keep_house(self, reader: GroupReader) -> None:
+        """While the membership lasts: metrics, and being seen by the relays of the topics."""
+        while not self._broken.is_set() and not self._stopping.is_set():
+            for assigned in self._assigned.values():
+                if assigned.task.done() and not assigned.task.cancelled():
+                    assigned.task.result()
+            lags = await reader.lag()
+            for topic in self._topics:
+                behind = sum(lag for partition, lag in lags.items() if partition.topic == topic)
+                self._metrics.lag.labels(self._group, topic).set(behind)
+            with contextlib.suppress(EventLogError, TenancyError, OSError):
+                self._metrics.parked.labels(self._group).set(await self._parking.count())
+                await self._books.register(self._topics)
+                await self._dead_letters.ensure_topics(self._topics)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._broken.wait(), _HOUSEKEEPING_S)
+
+    async def _on_assigned(self, partitions: Sequence[TopicPartition]) -> None:
+        for partition in partitions:
+            if partition not in self._assigned:
+                task = asyncio.create_task(self._own(partition), name=f"{self.name}-{partition.partition}")
+                self._assigned[partition] = _Assigned(None, task)
+
+    async def _on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        going = [self._assigned[partition] for partition in partitions if partition in self._assigned]
+        for assigned in going:
+            if assigned.worker is not None:
+                assigned.worker.finish()
+            else:
+                assigned.task.cancel()
+        if going:
+            _, late = await asyncio.wait({a.task for a in going}, timeout=self._settings.revoke_timeout_s)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
+        for partition in partitions:
+            if self._assigned.pop(partition, None) is not None:
+                self._mark_stopped(partition, stopped=False)
+                if self._ownership is not None:
+                    await self._ownership.on_revoked(partition)
+
+    async def _own(self, partition: TopicPartition) -> None:
+        """One assignment, from taking its epoch to its end."""
+        reader = self._reader
+        if reader is None:
+            return
+        epoch = await self._take(partition)
+        worker = PartitionWorker(
+            partition,
+            reader=reader,
+            decode=self._decode,
+            decode_parked=self._decode_parked,
+            applier=self._applier(epoch),
+            books=self._books,
+            parking=self._parking,
+            clock=self._clock,
+            settings=self._settings.partition,
+        )
+        self._assigned[partition].worker = worker
+        self._logger.info(
+            "partition assigned", topic=partition.topic, partition=partition.partition, epoch=epoch
+        )
+        try:
+            await worker.run()
+        except DeadLetterLimitReached as error:
+            self._mark_stopped(partition, stopped=True)
+            self._logger.critical(
+                "partition stopped", topic=partition.topic, partition=partition.partition, error=str(error)
+            )
+        except (Fenced, LogUnavailable) as error:
+            self._logger.warning("partition let go", partition=partition.partition, error=str(error))
+            self._broken.set()
+
+    async def _take(self, partition: TopicPartition) -> int:
+        while True:
+            try:
+                epoch = await self._books.take(partition)
+                if self._ownership is not None:
+                    await self._ownership.on_assigned(partition, epoch)
+            except (EventLogError, TenancyError, OSError) as error:
+                self._logger.warning("partition cannot be taken yet", error=str(error))
+                await self._clock.sleep(self._settings.partition.retry_s)
+            else:
+                return epoch
+
+    def _applier(self, epoch: int) -> Applier:
+        fenced = self._ownership is not None
+        return Applier(
+            self._group,
+            routes=self._routes,
+            payloads=self._payloads,
+            transactions=self._transactions,
+            fence=PartitionFence(self._package, self._group) if fenced else None,
+            dead_letters=self._dead_letters,
+            gauge=DeadLetterGauge(self._settings.dead_letters),
+            retry=self._settings.retry,
+            inbox_retention=self._settings.inbox_retention,
+            clock=self._clock,
+            jitter=self._jitter,
+            metrics=self._metrics,
+            assignment_epoch=epoch,
+        )
+
+    def _mark_stopped(self, partition: TopicPartition, *, stopped: bool) -> None:
+        (self._stopped.add if stopped else self._stopped.discard)(partition)
+        self._metrics.stopped_partitions.labels(self._group).set(len(self._stopped))
+
+
+def _again(decode: Decode) -> DecodeParked:
+    def decode_parked(record: Received, _: UUID) -> CloudEvent:
+        return decode(record)
+
+    return decode_parked

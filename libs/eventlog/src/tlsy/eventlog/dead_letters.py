@@ -1,0 +1,113 @@
+"""Records that are refused for good: where they go, and when refusing must end.
+
+A record goes to `<topic>.<group>.dlq` as it is, with headers that say why. The limits are per partition: a
+consumer that refuses everything is itself what is wrong, and stops instead of draining the topic.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from tlsy.eventlog.errors import DeadLetterLimitReached, LogUnavailable
+from tlsy.eventlog.ports import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tlsy.eventlog.ports import LogInspector, Producer, Received
+    from tlsy.runtime.clock import Clock
+
+_PUBLISH_TIMEOUT_S: Final = 5.0
+_MAX_MESSAGE_CHARS: Final = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetterLimits:
+    """How much may be refused.
+
+    Attributes:
+        consecutive: records in a row.
+        ratio: of the last `window` records, once there are half as many.
+        window: how many records are looked back on.
+    """
+
+    consecutive: int = 20
+    ratio: float = 0.2
+    window: int = 500
+
+
+class DeadLetterGauge:
+    """Counts one partition's records against the limits; knows nothing of brokers."""
+
+    __slots__ = ("_consecutive", "_limits", "_refused", "_window")
+
+    def __init__(self, limits: DeadLetterLimits) -> None:
+        self._limits = limits
+        self._window: deque[bool] = deque()
+        self._refused = 0
+        self._consecutive = 0
+
+    def applied(self) -> None:
+        """A record was applied, skipped or parked."""
+        self._count(refused=False)
+        self._consecutive = 0
+
+    def refused(self) -> None:
+        """A record is about to be refused. Raises DeadLetterLimitReached if that is one too many."""
+        if self._consecutive >= self._limits.consecutive:
+            raise DeadLetterLimitReached(f"{self._consecutive} records in a row were refused")
+        seen, half = len(self._window) + 1, self._limits.window // 2
+        if seen > half and (self._refused + 1) / seen > self._limits.ratio:
+            raise DeadLetterLimitReached(f"{self._refused + 1} of {seen} records were refused")
+        self._count(refused=True)
+        self._consecutive += 1
+
+    def _count(self, *, refused: bool) -> None:
+        self._window.append(refused)
+        self._refused += refused
+        if len(self._window) > self._limits.window:
+            self._refused -= self._window.popleft()
+
+
+class DeadLetters:
+    """Writes a group's refused records."""
+
+    __slots__ = ("_clock", "_group", "_inspector", "_producer")
+
+    def __init__(self, group: str, producer: Producer, inspector: LogInspector, clock: Clock) -> None:
+        self._group = group
+        self._producer = producer
+        self._inspector = inspector
+        self._clock = clock
+
+    def topic_of(self, topic: str) -> str:
+        """Where refused records of `topic` go."""
+        return f"{topic}.{self._group}.dlq"
+
+    async def ensure_topics(self, topics: Sequence[str]) -> None:
+        """Make the topics of one partition each. Raises LogUnavailable."""
+        await self._inspector.ensure_topics({self.topic_of(topic): 1 for topic in topics})
+
+    async def write(self, record: Received, error: Exception, attempt: int) -> None:
+        """Write the record and why it is refused. Raises LogUnavailable unless it is acknowledged."""
+        why: Mapping[str, str] = {
+            "dlq-reason": str(getattr(error, "reason", "HANDLER_FAILED")),
+            "dlq-error-class": f"{type(error).__module__}.{type(error).__qualname__}",
+            "dlq-error": str(error)[:_MAX_MESSAGE_CHARS],
+            "dlq-attempt": str(attempt),
+            "dlq-topic": record.topic,
+            "dlq-partition": str(record.partition),
+            "dlq-offset": str(record.offset),
+        }
+        letter = Record(
+            topic=self.topic_of(record.topic),
+            key=record.key or b"",
+            value=record.value,
+            headers=(*record.headers, *((name, value.encode()) for name, value in why.items())),
+            time=self._clock.now(),
+        )
+        (position,) = await self._producer.publish([letter], timeout_s=_PUBLISH_TIMEOUT_S)
+        if position is None:
+            raise LogUnavailable("the dead letter was not acknowledged")

@@ -1,0 +1,40 @@
+"""The fence of a tenant's state in one consumer group.
+
+Whoever was assigned the partition last has the highest epoch. Its first transaction raises the fence; from
+then on a former owner, which may not know yet, cannot commit. A transaction that passed holds the row, so the
+next owner's first one waits for it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tlsy.eventlog.errors import Fenced
+from tlsy.eventlog.statements import statements
+
+if TYPE_CHECKING:
+    from tlsy.tenancy.unit_of_work import UnitOfWork
+
+
+class PartitionFence:
+    """Guards the transactions of one service's group, those of deliveries and those of timers."""
+
+    __slots__ = ("_group", "_hold", "_raise")
+
+    def __init__(self, package: str, group: str) -> None:
+        sql = statements(package)
+        self._group = group
+        self._hold = sql["hold_fence"]
+        self._raise = sql["raise_fence"]
+
+    async def hold(self, tx: UnitOfWork, epoch: int) -> None:
+        """Let `tx` commit only while no later assignment than `epoch` has touched its tenant.
+
+        Raises Fenced.
+        """
+        held = await tx.fetchval(self._hold, tx.tenant_id, self._group)
+        if held is None or held < epoch:
+            await tx.execute(self._raise, tx.tenant_id, self._group, epoch)
+            held = await tx.fetchval(self._hold, tx.tenant_id, self._group)
+        if held != epoch:
+            raise Fenced(f"assignment {epoch} of group {self._group} ended, {held} has begun")

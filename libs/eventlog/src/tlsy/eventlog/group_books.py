@@ -1,0 +1,76 @@
+"""What a consumer group remembers in the control database, so that it need not trust the broker's memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from tlsy.eventlog.statements import statements
+from tlsy.tenancy.context import PLATFORM
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    from tlsy.eventlog.ports import TopicPartition
+    from tlsy.tenancy.context import Platform
+    from tlsy.tenancy.unit_of_work import UnitOfWork
+
+
+class ControlTransactions(Protocol):
+    """Transactions in the control database; `Tenancy` is one."""
+
+    def control(self, scope: Platform, *, write: bool) -> AbstractAsyncContextManager[UnitOfWork]:
+        """One transaction; raises PlacementUnavailable."""
+        ...
+
+
+class GroupBooks:
+    """Assignments and watermarks of one group. Every method raises PlacementUnavailable."""
+
+    __slots__ = ("_group", "_sql", "_transactions")
+
+    def __init__(self, package: str, group: str, transactions: ControlTransactions) -> None:
+        self._group = group
+        self._sql = statements(package)
+        self._transactions = transactions
+
+    async def register(self, topics: Sequence[str]) -> None:
+        """Say that this group needs these topics' records, now and until it is not seen for long."""
+        async with self._transactions.control(PLATFORM, write=True) as tx:
+            await tx.execute(self._sql["register_group"], list(topics), self._group)
+
+    async def take(self, partition: TopicPartition) -> int:
+        """The epoch of a new assignment: higher than that of any before, whatever broker made it."""
+        async with self._transactions.control(PLATFORM, write=True) as tx:
+            return int(
+                await tx.fetchval(
+                    self._sql["take_assignment"], partition.topic, self._group, partition.partition
+                )
+            )
+
+    async def knows(self, partition: TopicPartition) -> bool:
+        """Whether the group ever applied something of the partition."""
+        async with self._transactions.control(PLATFORM, write=False) as tx:
+            return bool(
+                await tx.fetchval(
+                    self._sql["knows_partition"], partition.topic, self._group, partition.partition
+                )
+            )
+
+    async def raise_watermarks(self, partition: TopicPartition, next_offsets: Mapping[int, int]) -> None:
+        """Everything below these offsets is applied: incarnation to next offset."""
+        async with self._transactions.control(PLATFORM, write=True) as tx:
+            for log, next_offset in next_offsets.items():
+                await tx.execute(
+                    self._sql["store_watermark"],
+                    partition.topic,
+                    self._group,
+                    partition.partition,
+                    log,
+                    next_offset,
+                )
+
+    async def end_log(self, topic: str, log: int) -> None:
+        """Records of this incarnation are missing: have them published again in another one."""
+        async with self._transactions.control(PLATFORM, write=True) as tx:
+            await tx.execute(self._sql["end_log"], topic, log)

@@ -1,0 +1,262 @@
+"""One assigned partition: reads it in order, applies each tenant's records in order, tenants side by side.
+
+Offsets are committed after the effects of all records below them: applied, refused, skipped or parked. A
+tenant whose database cannot be written to is paused: its records go to the parking, and while any is there
+its new ones follow them; a task of its own tries the oldest from time to time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+
+from tlsy.eventlog.applier import Envelope
+from tlsy.eventlog.cloudevents import log_of
+from tlsy.eventlog.errors import LogUnavailable, ParkingFull, Poison, RetryableError
+from tlsy.runtime.logging import get_logger
+from tlsy.tenancy.errors import PlacementUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from uuid import UUID
+
+    from tlsy.eventlog.applier import Applier
+    from tlsy.eventlog.delivery import Decode, DecodeParked
+    from tlsy.eventlog.group_books import GroupBooks
+    from tlsy.eventlog.parking import Parking
+    from tlsy.eventlog.ports import GroupReader, Received, TopicPartition
+    from tlsy.runtime.clock import Clock
+
+_AWAY: Final = (PlacementUnavailable, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+_FETCH_TIMEOUT_S: Final = 0.5
+_REPLAY_ROWS: Final = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionSettings:
+    """Bounds of one partition's work.
+
+    Attributes:
+        fetch_records: taken at a time; committed together.
+        tenants_at_once: that are applied side by side.
+        retry_s: between tries of what must succeed before anything goes on (books, parking, dead letters).
+        replay_s: between tries of a paused tenant, doubled each time.
+        replay_max_s: limit of that.
+    """
+
+    fetch_records: int = 500
+    tenants_at_once: int = 8
+    retry_s: float = 0.2
+    replay_s: float = 0.2
+    replay_max_s: float = 10.0
+
+
+@dataclass(slots=True)
+class _Paused:
+    """A tenant with parked records. The lock keeps new ones from overtaking the last parked one."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    failures: int = 0
+    due_at: float = 0.0
+
+
+class PartitionWorker:
+    """Works one assignment of a partition until it is stopped, or a limit stops it."""
+
+    __slots__ = (
+        "_applier",
+        "_books",
+        "_clock",
+        "_decode",
+        "_decode_parked",
+        "_expected",
+        "_logger",
+        "_parking",
+        "_partition",
+        "_paused",
+        "_reader",
+        "_settings",
+        "_stopping",
+    )
+
+    def __init__(
+        self,
+        partition: TopicPartition,
+        *,
+        reader: GroupReader,
+        decode: Decode,
+        decode_parked: DecodeParked,
+        applier: Applier,
+        books: GroupBooks,
+        parking: Parking,
+        clock: Clock,
+        settings: PartitionSettings,
+    ) -> None:
+        self._partition = partition
+        self._reader = reader
+        self._decode = decode
+        self._decode_parked = decode_parked
+        self._applier = applier
+        self._books = books
+        self._parking = parking
+        self._clock = clock
+        self._settings = settings
+        self._paused: dict[UUID, _Paused] = {}
+        self._expected: int | None = None
+        self._stopping = asyncio.Event()
+        self._logger = get_logger("consumer").bind(topic=partition.topic, partition=partition.partition)
+
+    def finish(self) -> None:
+        """Take nothing new; `run` returns after what it has begun."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Work until `finish`. Raises Fenced, DeadLetterLimitReached; LogUnavailable when reading fails."""
+        await self._until_done(self._begin)
+        replaying = asyncio.create_task(self._replay_loop())
+        try:
+            while not self._stopping.is_set():
+                records = await self._reader.fetch(
+                    self._partition,
+                    max_records=self._settings.fetch_records,
+                    timeout_s=_FETCH_TIMEOUT_S,
+                )
+                if records:
+                    await self._work(records)
+                if replaying.done():
+                    replaying.result()
+        finally:
+            replaying.cancel()
+            await asyncio.wait({replaying})
+
+    async def _begin(self) -> None:
+        for tenant_id in await self._parking.tenants(self._partition):
+            self._paused[tenant_id] = _Paused()
+        self._expected = await self._reader.committed(self._partition)
+        if self._expected is None and await self._books.knows(self._partition):
+            self._expected = 0
+
+    async def _work(self, records: Sequence[Received]) -> None:
+        await self._until_done(lambda: self._notice_gap(records[0]))
+        by_tenant: dict[UUID, list[Envelope]] = {}
+        for record in records:
+            envelope = await self._read(record)
+            if envelope is not None:
+                by_tenant.setdefault(envelope.event.tenant_id, []).append(envelope)
+        gate = asyncio.Semaphore(self._settings.tenants_at_once)
+        outcomes = await asyncio.gather(
+            *(self._apply_tenant(gate, tenant_id, todo) for tenant_id, todo in by_tenant.items()),
+            return_exceptions=True,
+        )
+        for outcome in outcomes:
+            if outcome is not None:
+                raise outcome
+        await self._settle(records)
+
+    async def _read(self, record: Received) -> Envelope | None:
+        """The record's event; None if it was refused."""
+        envelope: Envelope | None = None
+
+        async def step() -> None:
+            nonlocal envelope
+            try:
+                envelope = Envelope(record, self._decode(record))
+            except Poison as poison:
+                await self._applier.refuse(record, poison)
+
+        await self._until_done(step)
+        return envelope
+
+    async def _apply_tenant(self, gate: asyncio.Semaphore, tenant_id: UUID, todo: list[Envelope]) -> None:
+        """Apply all of `todo`, or park what cannot be applied now."""
+        async with gate:
+            paused = self._paused.get(tenant_id)
+            if paused is not None:
+                async with paused.lock:
+                    # The last parked record may have been replayed while the lock was awaited.
+                    if self._paused.get(tenant_id) is paused:
+                        await self._until_done(lambda: self._park(tenant_id, todo))
+                        return
+            done = 0
+
+            async def step() -> None:
+                nonlocal done
+                done += await self._applier.apply(todo[done:])
+                if done < len(todo):
+                    await self._park(tenant_id, todo[done:])
+                    self._paused[tenant_id] = _Paused(
+                        due_at=self._clock.monotonic() + self._settings.replay_s
+                    )
+                    self._logger.warning("tenant paused", tenant=str(tenant_id))
+
+            await self._until_done(step)
+
+    async def _park(self, tenant_id: UUID, envelopes: Sequence[Envelope]) -> None:
+        await self._parking.park(tenant_id, [envelope.record for envelope in envelopes])
+
+    async def _settle(self, records: Sequence[Received]) -> None:
+        """Everything up to the last of `records` has its effect: say so, in PostgreSQL and to the broker.
+
+        Neither is needed to go on: what is not said is delivered again, and dropped by the inbox.
+        """
+        next_offsets = {log: r.offset + 1 for r in records if (log := log_of(r.headers)) is not None}
+        self._expected = records[-1].offset + 1
+        with contextlib.suppress(*_AWAY):
+            await self._books.raise_watermarks(self._partition, next_offsets)
+        with contextlib.suppress(LogUnavailable):
+            await self._reader.commit({self._partition: self._expected})
+
+    async def _notice_gap(self, first: Received) -> None:
+        """If the broker dropped records that this group has not seen, have them published again."""
+        if self._expected is None or first.offset <= self._expected:
+            return
+        log = log_of(first.headers)
+        self._logger.error("records are missing", expected=self._expected, found=first.offset, log=log)
+        if log is not None:
+            await self._books.end_log(self._partition.topic, log)
+
+    async def _replay_loop(self) -> None:
+        while True:
+            now = self._clock.monotonic()
+            for tenant_id, paused in list(self._paused.items()):
+                if paused.due_at <= now:
+                    with contextlib.suppress(*_AWAY, LogUnavailable):
+                        await self._replay(tenant_id, paused)
+            await self._clock.sleep(self._settings.replay_s / 2)
+
+    async def _replay(self, tenant_id: UUID, paused: _Paused) -> None:
+        while True:
+            paused.failures += 1
+            paused.due_at = self._clock.monotonic() + min(
+                self._settings.replay_s * 2**paused.failures, self._settings.replay_max_s
+            )
+            parked = await self._parking.first(tenant_id, self._partition, _REPLAY_ROWS)
+            if not parked:
+                async with paused.lock:
+                    if not await self._parking.first(tenant_id, self._partition, 1):
+                        del self._paused[tenant_id]
+                        self._logger.info("tenant resumed", tenant=str(tenant_id))
+                        return
+                continue
+            envelopes = [Envelope(record, self._decode_parked(record, tenant_id)) for _, record in parked]
+            done = await self._applier.apply(envelopes)
+            if done:
+                await self._parking.release(tenant_id, [number for number, _ in parked[:done]])
+                paused.failures = 0
+            if done < len(parked):
+                return
+
+    async def _until_done(self, step: Callable[[], Awaitable[None]]) -> None:
+        """What must succeed before the partition goes on; it stands still meanwhile."""
+        while True:
+            try:
+                await step()
+            except (*_AWAY, RetryableError, ParkingFull) as error:
+                self._logger.warning("partition stands still", error=str(error))
+                await self._clock.sleep(self._settings.retry_s)
+            else:
+                return

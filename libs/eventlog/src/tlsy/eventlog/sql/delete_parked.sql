@@ -1,0 +1,1 @@
+delete from __service__.parked_record where tenant_id = $1 and consumer_group = $2 and seq = any ($3::bigint[])

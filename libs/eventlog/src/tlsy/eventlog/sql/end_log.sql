@@ -1,0 +1,1 @@
+update tlsy.topic_log set incarnation = incarnation + 1, changed_at = now() where topic = $1 and incarnation = $2

@@ -1,0 +1,3 @@
+select exists (
+    select from tlsy.consumer_watermark where topic = $1 and consumer_group = $2 and partition = $3
+)
