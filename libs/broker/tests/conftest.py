@@ -5,16 +5,18 @@ import io
 import struct
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 from kio.index import load_response_from_request
 from kio.records.schema import NewRecordBatch, Record
 from kio.records.writers import write_batch
+from kio.schema.fetch.v11.request import FetchPartition, FetchRequest, FetchTopic
+from kio.schema.join_group.v3.request import JoinGroupRequest, JoinGroupRequestProtocol
 from kio.schema.produce.v7.request import PartitionProduceData, ProduceRequest, TopicProduceData
 from kio.serial import entity_reader, entity_writer
-from kio.static.primitive import TZAwareMicros, i8, i16, i32, i64
+from kio.static.primitive import TZAwareMicros, i8, i16, i32, i32Timedelta, i64
 from kio.static.protocol import RequestPayload, ResponsePayload
 
 if TYPE_CHECKING:
@@ -147,6 +149,38 @@ def produce_request() -> Callable[..., RequestPayload]:
             acks=i16(acks),
             timeout=NO_THROTTLE,
             topic_data=(TopicProduceData(name=topic, partition_data=(data,)),),
+        )
+
+    return build
+
+
+@pytest.fixture
+def long_poll() -> Callable[..., FetchRequest]:
+    def build(topic: str, *, max_wait_s: float) -> FetchRequest:
+        partition = FetchPartition(partition=i32(0), fetch_offset=i64(0), partition_max_bytes=i32(1_000_000))
+        return FetchRequest(
+            max_wait=i32Timedelta.parse(timedelta(seconds=max_wait_s)),
+            min_bytes=i32(1),
+            topics=(FetchTopic(topic=topic, partitions=(partition,)),),
+            forgotten_topics_data=(),
+        )
+
+    return build
+
+
+@pytest.fixture
+def join_request() -> Callable[..., JoinGroupRequest]:
+    """Asks to join at once: this version is not told its member id first."""
+
+    def build(group: str, *, timeout_s: float) -> JoinGroupRequest:
+        timeout = i32Timedelta.parse(timedelta(seconds=timeout_s))
+        return JoinGroupRequest(
+            group_id=group,
+            session_timeout=timeout,
+            rebalance_timeout=timeout,
+            member_id="",
+            protocol_type="consumer",
+            protocols=(JoinGroupRequestProtocol(name="range", metadata=b""),),
         )
 
     return build

@@ -5,6 +5,7 @@ import random
 import struct
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from kio.schema.api_versions.v3.request import ApiVersionsRequest
 from kio.schema.errors import ErrorCode
 from kio.schema.metadata.v8.request import MetadataRequest, MetadataRequestTopic
@@ -33,6 +34,8 @@ def metadata_request(*names):
 async def address():
     settings = BrokerSettings(
         max_connections=5,
+        max_topics=100,
+        max_partitions=100,
         max_message_bytes=50_000,
         max_request_bytes=100_000,
         max_control_request_bytes=10_000,
@@ -58,6 +61,12 @@ MALFORMED = {
     "a negative array": frame(METADATA, 8, struct.pack(">i", -9)),
     "text that is not UTF-8": frame(METADATA, 8, struct.pack(">ih", 1, 2) + b"\xff\xfe" + b"\x00\x00\x00"),
     "no topics to produce to": frame(PRODUCE, 7, struct.pack(">hhii", -1, -1, 0, -1)),
+    "too many topics to produce to": frame(
+        PRODUCE, 7, struct.pack(">hhii", -1, -1, 0, 201) + struct.pack(">hi", 0, 0) * 201
+    ),
+    "too many partitions to produce to": frame(
+        PRODUCE, 7, struct.pack(">hhiihi", -1, -1, 0, 1, 0, 200) + struct.pack(">ii", 0, 0) * 200
+    ),
     "another protocol": b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
 }
 
@@ -125,6 +134,21 @@ async def test_a_client_that_does_not_read_is_disconnected(address, connect, enc
 
     with pytest.raises(ConnectionError):
         await asyncio.wait_for(ask_on_and_on(), 10)
+
+
+async def test_a_client_far_ahead_of_its_answers_is_not_read(
+    address, connect, encoded, produce_request, long_poll
+):
+    client = await connect(address)
+    admin = AIOKafkaAdminClient(bootstrap_servers=address)
+    await admin.start()
+    await admin.create_topics([NewTopic("any", 1, 1)])
+    await admin.close()
+    client.writer.write(encoded(long_poll("any", max_wait_s=5)))
+    flood = encoded(produce_request("any", b"x" * 40_000)) * 500
+    client.writer.write(flood)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(client.writer.drain(), 0.4)
 
 
 async def test_an_unknown_version_of_api_versions_is_answered_in_the_oldest(address, connect, encoded):

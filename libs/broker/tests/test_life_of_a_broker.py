@@ -3,15 +3,11 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from datetime import timedelta
 
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from kio.schema.fetch.v11.request import FetchPartition, FetchRequest, FetchTopic
 from kio.schema.init_producer_id.v0 import InitProducerIdRequest
-from kio.schema.join_group.v3.request import JoinGroupRequest, JoinGroupRequestProtocol
-from kio.static.primitive import i32, i32Timedelta, i64
 
 from tlsy.broker import Broker, BrokerSettings
 from tlsy.broker.api import NO_THROTTLE
@@ -31,30 +27,6 @@ async def create_topic(address):
     await admin.start()
     await admin.create_topics([NewTopic("topic", 1, 1)])
     await admin.close()
-
-
-def join_request():
-    timeout = i32Timedelta.parse(timedelta(seconds=30))
-    return JoinGroupRequest(
-        group_id="group",
-        session_timeout=timeout,
-        rebalance_timeout=timeout,
-        member_id="",
-        protocol_type="consumer",
-        protocols=(JoinGroupRequestProtocol(name="range", metadata=b""),),
-    )
-
-
-def long_poll():
-    partition = FetchPartition(
-        partition=i32(0), current_leader_epoch=i32(-1), fetch_offset=i64(0), partition_max_bytes=i32(1000)
-    )
-    return FetchRequest(
-        max_wait=i32Timedelta.parse(timedelta(seconds=9)),
-        min_bytes=i32(1),
-        topics=(FetchTopic(topic="topic", partitions=(partition,)),),
-        forgotten_topics_data=(),
-    )
 
 
 async def test_a_restarted_broker_is_empty_and_says_so_by_another_cluster_id():
@@ -98,15 +70,15 @@ async def test_a_client_survives_a_restart_on_the_same_port():
     await again.stop()
 
 
-async def test_a_stop_ends_long_polls_and_rebalances_at_once(connect):
+async def test_a_stop_ends_long_polls_and_rebalances_at_once(connect, join_request, long_poll):
     broker = Broker(BrokerSettings())
     address = str(await broker.start())
     await create_topic(address)
     leader, follower, poller = [await connect(address) for _ in range(3)]
-    await leader.ask(join_request())
+    await leader.ask(join_request("group", timeout_s=30))
     waiting = [
-        asyncio.create_task(follower.ask(join_request())),
-        asyncio.create_task(poller.ask(long_poll())),
+        asyncio.create_task(follower.ask(join_request("group", timeout_s=30))),
+        asyncio.create_task(poller.ask(long_poll("topic", max_wait_s=9))),
     ]
     done, _ = await asyncio.wait(waiting, timeout=0.1)
     assert not done

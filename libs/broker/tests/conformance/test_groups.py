@@ -20,9 +20,9 @@ def group():
     return f"group-{uuid.uuid4()}"
 
 
-def commit_request(group, topic, *, generation, member):
+def commit_request(group, topic, *, generation, member, partition=0, note=None):
     partition = OffsetCommitRequestPartition(
-        partition_index=i32(0), committed_offset=i64(1), committed_metadata=None
+        partition_index=i32(partition), committed_offset=i64(1), committed_metadata=note
     )
     return OffsetCommitRequest(
         group_id=group,
@@ -134,6 +134,35 @@ async def test_a_client_without_membership_commits_for_an_empty_group(kafka, gro
     client = await connect(kafka.address)
     request = commit_request(group, topic, generation=-1, member="")
     assert await commit_error(client, request) is ErrorCode.none
+
+
+async def test_a_commit_with_a_generation_does_not_begin_a_group(kafka, group, connect):
+    topic = await kafka.create_topic()
+    client = await connect(kafka.address)
+    request = commit_request(group, topic, generation=1, member="member")
+    assert await commit_error(client, request) in {ErrorCode.illegal_generation, ErrorCode.unknown_member_id}
+
+
+async def test_a_commit_in_an_unknown_partition_is_refused(kafka, group, connect):
+    topic = await kafka.create_topic(1)
+    client = await connect(kafka.address)
+    request = commit_request(group, topic, generation=-1, member="", partition=1)
+    assert await commit_error(client, request) is ErrorCode.unknown_topic_or_partition
+
+
+async def test_a_commit_with_a_note_too_long_is_refused(kafka, group, connect):
+    topic = await kafka.create_topic()
+    client = await connect(kafka.address)
+    request = commit_request(group, topic, generation=-1, member="", note="x" * 4097)
+    assert await commit_error(client, request) is ErrorCode.offset_metadata_too_large
+
+
+async def test_a_session_timeout_out_of_bounds_is_refused(kafka, group, connect, join_request):
+    await kafka.create_topic()
+    client = await connect(kafka.address)
+    for timeout_s in (0.5, 100_000):
+        response = await client.ask(join_request(group, timeout_s=timeout_s))
+        assert response.error_code is ErrorCode.invalid_session_timeout
 
 
 async def test_a_heartbeat_of_a_stranger_is_refused(kafka, group, connect):

@@ -80,6 +80,26 @@ async def test_an_older_epoch_is_fenced(kafka, connect, batch, produce_request):
     assert (await outcome(client, produce_request(topic, older)))[0] is ErrorCode.invalid_producer_epoch
 
 
+async def test_a_new_epoch_begins_its_sequence_at_zero(kafka, connect, batch, produce_request):
+    topic = await kafka.create_topic()
+    client = await connect(kafka.address)
+    producer_id = await producer_id_of(client)
+    for epoch, sequence, error in (
+        (0, 0, ErrorCode.none),
+        (1, 1, ErrorCode.out_of_order_sequence_number),
+        (1, 0, ErrorCode.none),
+    ):
+        records = batch(b"a", producer_id=producer_id, epoch=epoch, sequence=sequence)
+        assert (await outcome(client, produce_request(topic, records)))[0] is error
+
+
+async def test_an_unknown_level_of_acknowledgement_is_refused(kafka, connect, batch, produce_request):
+    topic = await kafka.create_topic()
+    client = await connect(kafka.address)
+    error, _ = await outcome(client, produce_request(topic, batch(b"a"), acks=2))
+    assert error is ErrorCode.invalid_required_acks
+
+
 async def test_sequences_are_counted_per_partition(kafka, connect, batch, produce_request):
     topic = await kafka.create_topic(2)
     client = await connect(kafka.address)

@@ -57,7 +57,7 @@ class Broker:
             cluster_id=base64.urlsafe_b64encode(self._new_uuid().bytes).decode().rstrip("="),
             producer_ids=itertools.count(self._new_uuid().int >> _PRODUCER_ID_SHIFT),
         )
-        codec = Codec(apis)
+        codec = Codec(apis, max_produce_parts=self._settings.max_topics + self._settings.max_partitions)
         refusal = unsupported_version(apis.values())
 
         def connection() -> Connection:

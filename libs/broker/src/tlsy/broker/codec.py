@@ -16,7 +16,8 @@ from kio.serial import entity_reader, entity_writer
 from kio.static.primitive import i32
 from kio.static.protocol import Entity, ResponsePayload
 
-from tlsy.broker.api import NO_THROTTLE, Api, MalformedRequestError
+from tlsy.broker.api import API_VERSIONS_KEY, NO_THROTTLE, PRODUCE_KEY, Api, MalformedRequestError
+from tlsy.broker.produce_shape import check_produce_shape
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 E = TypeVar("E", bound=Entity)
 
-API_VERSIONS_KEY: Final = 18
 _START: Final = struct.Struct(">hhi")
 _SIZE: Final = struct.Struct(">i")
 
@@ -48,8 +48,9 @@ class Codec:
     left out. That is right for the versions offered, none of which moves a field.
     """
 
-    def __init__(self, apis: Mapping[int, Api]) -> None:
+    def __init__(self, apis: Mapping[int, Api], *, max_produce_parts: int) -> None:
         self._apis = apis
+        self._max_produce_parts = max_produce_parts
         self._plans: dict[type[Entity], tuple[_Field, ...]] = {}
         self._readers: dict[tuple[int, int], tuple[Reader[Entity], Reader[Entity]]] = {}
         self._schemas: dict[tuple[int, int], type[ResponsePayload]] = {}
@@ -71,6 +72,8 @@ class Codec:
             if key == API_VERSIONS_KEY:
                 return Request(api=None, version=0, correlation_id=correlation_id, client_id="", body=None)
             raise MalformedRequestError(f"version {version} of API {key} is not offered")
+        if key == PRODUCE_KEY:
+            check_produce_shape(frame, max_parts=self._max_produce_parts)
         try:
             read_header, read_body = self._readers_of(key, version)
             header, size = read_header(frame, 0)

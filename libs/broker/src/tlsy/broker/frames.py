@@ -3,11 +3,11 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from tlsy.broker.api import MalformedRequestError
+from tlsy.broker.api import PRODUCE_KEY, MalformedRequestError
 
 _SIZE: Final = struct.Struct(">i")
-_PRODUCE_KEY: Final = b"\x00\x00"
-_KEY_END: Final = 6
+_API_KEY: Final = struct.Struct(">h")
+_KEY_END: Final = _SIZE.size + _API_KEY.size
 
 
 class Frames:
@@ -40,7 +40,7 @@ class Frames:
         if len(self._buffer) < _KEY_END:
             return None
         (size,) = _SIZE.unpack_from(self._buffer)
-        is_produce = self._buffer[_SIZE.size : _KEY_END] == _PRODUCE_KEY
+        is_produce = _API_KEY.unpack_from(self._buffer, _SIZE.size) == (PRODUCE_KEY,)
         limit = self._max_produce_bytes if is_produce else self._max_other_bytes
         if not 0 <= size <= limit:
             raise MalformedRequestError(f"a request of {size} bytes, allowed are {limit}")

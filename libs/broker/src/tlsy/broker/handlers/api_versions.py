@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from kio.schema.api_versions.v0 import ApiVersionsResponse as OldestApiVersionsResponse
 from kio.schema.api_versions.v0.response import ApiVersion as OldestApiVersion
@@ -9,12 +9,10 @@ from kio.schema.api_versions.v3.response import ApiVersion
 from kio.schema.errors import ErrorCode
 from kio.static.primitive import i16
 
-from tlsy.broker.api import NO_THROTTLE, Api, Caller
+from tlsy.broker.api import NO_THROTTLE, PRODUCE_KEY, Api, Caller
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-_PRODUCE_KEY: Final = 0
 
 
 async def api_versions(
@@ -52,4 +50,4 @@ def unsupported_version(apis: Iterable[Api]) -> OldestApiVersionsResponse:
 
 def _advertised_oldest(api: Api) -> int:
     # librdkafka compresses only if produce version 0 is advertised; Apache Kafka 4 does the same.
-    return 0 if api.key == _PRODUCE_KEY else api.oldest_version
+    return 0 if api.key == PRODUCE_KEY else api.oldest_version

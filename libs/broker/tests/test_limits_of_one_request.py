@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+from kio.schema.errors import ErrorCode
+from kio.schema.metadata.v8.request import MetadataRequest, MetadataRequestTopic
+from kio.static.primitive import i32
+
+from tlsy.broker import BrokerSettings
+from tlsy.testkit.kafka import embedded_broker
+
+
+@pytest.fixture
+async def address(connect):
+    settings = BrokerSettings(
+        max_fetch_bytes=25_000, max_fetch_wait_s=0.3, max_rebalance_timeout_s=0.3, auto_create_topics=True
+    )
+    async with embedded_broker(settings) as address:
+        yield address
+
+
+def metadata_request(name, *, creates):
+    return MetadataRequest(
+        topics=(MetadataRequestTopic(name=name),),
+        allow_auto_topic_creation=creates,
+        include_cluster_authorized_operations=False,
+        include_topic_authorized_operations=False,
+    )
+
+
+async def test_one_response_has_no_more_records_than_the_broker_allows(
+    address, connect, batch, produce_request, long_poll
+):
+    client = await connect(address)
+    await client.ask(metadata_request("topic", creates=True))
+    for _ in range(5):
+        await client.ask(produce_request("topic", batch(b"x" * 10_000)))
+    response = await client.ask(long_poll("topic", max_wait_s=0))
+    assert 20_000 < len(response.responses[0].partitions[0].records) <= 25_000
+
+
+async def test_a_long_poll_is_no_longer_than_the_broker_allows(address, connect, long_poll):
+    client = await connect(address)
+    await client.ask(metadata_request("topic", creates=True))
+    begun = time.monotonic()
+    await client.ask(long_poll("topic", max_wait_s=9))
+    assert time.monotonic() - begun < 3
+
+
+async def test_a_fetch_session_is_not_known(address, connect, long_poll):
+    client = await connect(address)
+    response = await client.ask(replace(long_poll("topic", max_wait_s=0), session_id=i32(7)))
+    assert response.error_code is ErrorCode.fetch_session_id_not_found
+
+
+async def test_a_rebalance_waits_no_longer_than_the_broker_allows(address, connect, join_request):
+    leader, follower = await connect(address), await connect(address)
+    await leader.ask(join_request("group", timeout_s=30))
+    begun = time.monotonic()
+    joined = await follower.ask(join_request("group", timeout_s=30))
+    assert (joined.error_code, joined.generation_id) == (ErrorCode.none, 2)
+    assert time.monotonic() - begun < 3
+
+
+async def test_a_topic_is_created_by_asking_only_if_the_client_wants_it(address, connect):
+    client = await connect(address)
+    errors = []
+    for creates in (False, True, False):
+        response = await client.ask(metadata_request("topic", creates=creates))
+        errors.append(response.topics[0].error_code)
+    assert errors == [ErrorCode.unknown_topic_or_partition, ErrorCode.none, ErrorCode.none]
