@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 #: A batch of 4 MiB of events, and room for the envelope.
 MAX_REQUEST_BYTES: Final = 4 * 1024 * 1024 + 64 * 1024
 MAX_RESPONSE_BYTES: Final = 8 * 1024 * 1024
+_HEALTH: Final = "grpc.health.v1.Health"
 _HEALTH_EVERY_S: Final = 0.1
 _KEEPALIVE_MS: Final = 30_000
 _KEEPALIVE_TIMEOUT_MS: Final = 10_000
@@ -188,7 +189,7 @@ class RpcServer:
             each.add(each.servicer, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection(
-            (*self._names[1:], health.SERVICE_NAME, reflection.SERVICE_NAME), server
+            (*self._names[1:], _HEALTH, reflection.SERVICE_NAME), server
         )
         await self._set_health(serving=False)
         if self._tls is None:

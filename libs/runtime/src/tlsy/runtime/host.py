@@ -51,7 +51,7 @@ class Host:
         clock: what the time is.
         random: `random(n)` gives n unpredictable bytes.
         ids: UUIDv7, growing.
-        telemetry: tracers and the metrics registry.
+        telemetry: tracers, and the metrics registry of this service.
         listen: where its server listens: "unix:/path" or "host:port".
         peers: service name to gRPC target, for all services that it may call.
         tls: for its server and its calls; None on unix sockets, whose directory's mode stands in for it.
@@ -122,7 +122,7 @@ def host_from(settings: HostSettings, service: str, role: Role) -> Host:
             otlp_endpoint=settings.otlp_endpoint,
             metrics_port=settings.metrics_port,
             sentry_dsn=settings.sentry_dsn,
-        ),
+        ).for_service(service),
         listen=settings.listen,
         peers=settings.peers,
         tls=tls,

@@ -1,14 +1,15 @@
 """Traces, metrics and crash reports of one process.
 
 Traces are sampled by ratio at the root and follow the caller's decision elsewhere; spans leave the process
-only if an OTLP endpoint is set. Metrics live in a registry per process (never prometheus-client's global one)
-and are served over HTTP only if a port is set. Crash reports go to Sentry only if a DSN is set.
+only if an OTLP endpoint is set. Metrics live in a registry per service, never in prometheus-client's global
+one, so that services that share a process do not take each other's names; the process serves them all,
+labelled by service, and only if a port is set. Crash reports go to Sentry only if a DSN is set.
 """
 
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
@@ -18,15 +19,40 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.gc_collector import GCCollector
+from prometheus_client.metrics_core import Metric
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from opentelemetry.trace import Tracer
 
 _FLUSH_MS: Final = 2000
 _EXPORT_TIMEOUT_S: Final = 5
+
+
+class ServiceMetrics(Collector):
+    """The metrics of several services as one: families of the same name are merged, told apart by a label."""
+
+    def __init__(self) -> None:
+        self._registries: dict[str, CollectorRegistry] = {}
+
+    def registry_of(self, service: str) -> CollectorRegistry:
+        """The registry of one service; the same one each time."""
+        return self._registries.setdefault(service, CollectorRegistry())
+
+    def collect(self) -> Iterator[Metric]:
+        """See prometheus_client's Collector."""
+        merged: dict[str, Metric] = {}
+        for service, registry in self._registries.items():
+            for family in registry.collect():
+                into = merged.get(family.name)
+                if into is None:
+                    into = merged[family.name] = Metric(family.name, family.documentation, family.type)
+                for sample in family.samples:
+                    into.samples.append(sample._replace(labels={**sample.labels, "service": service}))
+        yield from merged.values()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +61,23 @@ class Telemetry:
 
     Attributes:
         traces: asked for tracers; one provider per process.
-        registry: where every metric of the process is registered.
+        registry: where metrics are registered.
+        services: the registries of the services in this process.
         closers: what `close` calls, last opened first.
     """
 
     traces: TracerProvider
     registry: CollectorRegistry
+    services: ServiceMetrics
     closers: tuple[Callable[[], None], ...] = field(default=(), repr=False)
 
     def tracer(self, name: str) -> Tracer:
         """A tracer for one part of the program."""
         return self.traces.get_tracer(name)
+
+    def for_service(self, service: str) -> Telemetry:
+        """The same, with a registry of that service's own."""
+        return replace(self, registry=self.services.registry_of(service))
 
     def close(self) -> None:
         """Send what is buffered (2 s at most) and stop serving metrics."""
@@ -79,6 +111,8 @@ def open_telemetry(
         exporter = OTLPSpanExporter(endpoint=otlp_endpoint, timeout=_EXPORT_TIMEOUT_S)
         traces.add_span_processor(BatchSpanProcessor(exporter))
     registry = CollectorRegistry()
+    services = ServiceMetrics()
+    registry.register(services)
     ProcessCollector(registry=registry)
     GCCollector(registry=registry)
     closers: list[Callable[[], None]] = []
@@ -90,7 +124,7 @@ def open_telemetry(
         importlib.import_module("sentry_sdk").init(
             dsn=sentry_dsn, traces_sample_rate=None, send_default_pii=False
         )
-    return Telemetry(traces=traces, registry=registry, closers=tuple(closers))
+    return Telemetry(traces=traces, registry=registry, services=services, closers=tuple(closers))
 
 
 class BoundedLabel:
