@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from tests.architecture.tree import Distribution, at, distributions
+from tests.architecture.tree import Distribution, at, distributions, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -29,6 +29,7 @@ EFFECT_ONLY: Final[Mapping[str, str]] = MappingProxyType(
         "pytest": "runs the tests",
         "pytest-asyncio": "a plugin that pytest loads; it runs the test kit's fixtures",
         "tlsy-testkit": "a plugin that pytest loads",
+        "tzdata": "the time zones, where the system has none",
         "sqlalchemy": "the engine under Alembic's operations",
     }
 )
@@ -43,11 +44,12 @@ def modules_by_distribution() -> dict[str, str]:
     """Every installed module and package, dotted, to the distribution that brought it."""
     owners: dict[str, str] = {}
     for dist in importlib.metadata.distributions():
+        owner = _normal(dist.metadata["Name"])
         for file in dist.files or ():
             parts = file.with_suffix("").parts
             if file.suffix in {".py", ".so"} and not parts[0].endswith((".dist-info", "..")):
                 name = ".".join(part.split(".")[0] for part in parts).removesuffix(".__init__")
-                owners.setdefault(name, _normal(dist.metadata["Name"]))
+                owners.setdefault(name, owner)
     for each in distributions():
         owners[each.module] = f"tlsy-{each.name}"
     return owners
@@ -66,7 +68,7 @@ def owner_of(module: str, owners: Mapping[str, str]) -> str:
 
 
 def _imports(path: Path) -> Iterator[tuple[int, tuple[str, ...]]]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parse(path)):
         match node:
             case ast.Import(names=names):
                 yield from ((node.lineno, (alias.name,)) for alias in names)
@@ -75,14 +77,16 @@ def _imports(path: Path) -> Iterator[tuple[int, tuple[str, ...]]]:
 
 
 def imported(folder: Path, owners: Mapping[str, str]) -> dict[str, str]:
-    """Distribution to the first place in the folder that imports it."""
+    """Distribution to the first place in the folder that imports it, beside the folder's own modules."""
     places: dict[str, str] = {}
     for path in sorted(folder.rglob("*.py")):
         for line, names in _imports(path):
             found = next((owner for name in names if (owner := owner_of(name, owners)) != name), names[-1])
             places.setdefault(found, at(path, line, f"imports {found}"))
-    places.pop("", None)
-    return places
+    own = {path.stem for path in folder.rglob("*.py")} | {
+        path.name for path in folder.rglob("*") if path.is_dir()
+    }
+    return {name: place for name, place in places.items() if name and name.split(".")[0] not in own}
 
 
 def declared(manifest: Path) -> tuple[set[str], set[str]]:

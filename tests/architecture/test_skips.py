@@ -34,7 +34,7 @@ def run(folder: Path, sample: str, ci: str) -> subprocess.CompletedProcess[str]:
             folder,
         ],
         cwd=ROOT,
-        env={**os.environ, "CI": ci},
+        env={**os.environ, "CI": ci, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
         text=True,
         check=False,

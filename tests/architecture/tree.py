@@ -7,6 +7,7 @@ repository; another feeds it a sample that breaks the rule.
 from __future__ import annotations
 
 import ast
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -75,8 +76,9 @@ def files_of_tests(root: Path = ROOT) -> Iterator[Path]:
     yield from python_files(*(each.folder / "tests" for each in distributions(root)), root / "tests")
 
 
+@functools.cache
 def parse(path: Path) -> ast.Module:
-    """The syntax tree of a file."""
+    """The syntax tree of a file, as it was when first asked for; not to be changed."""
     return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
 
 
