@@ -46,7 +46,8 @@ class TokenBucket:
         passed_s = max(0.0, now_s - self._seen_s)
         self._seen_s = now_s
         self._level = min(self._burst, self._level + passed_s * self._rate_per_s)
-        granted = min(wanted, int(self._level))
+        # A wait of exactly retry_after_s must not miss by a rounding.
+        granted = min(wanted, int(self._level + 1e-6))
         self._level -= granted
         return granted
 

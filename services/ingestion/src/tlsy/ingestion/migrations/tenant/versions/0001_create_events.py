@@ -29,7 +29,7 @@ create table events (
 create index events_by_type on events (tenant_id, type, ts);
 create index events_by_source on events (tenant_id, source, ts);
 select tlsy.protect('events');
-select tlsy.partition_by_time('events', keep_days => 400, behind_days => 8, ahead_days => 7);
+select tlsy.partition_by_time('events', keep_days => 400, behind_days => 4, ahead_days => 3);
 """
 
 _COUNTS = """
@@ -62,7 +62,7 @@ create table ingest_minutes (
 create index ingest_minutes_open on ingest_minutes (tenant_id, minute) where audited_at is null;
 select tlsy.protect('ingest_minutes');
 select tlsy.partition_by_time(
-    'ingest_minutes', keep_days => 400, ahead_days => 7, needed_while => 'audited_at is null'
+    'ingest_minutes', keep_days => 400, ahead_days => 3, needed_while => 'audited_at is null'
 );
 
 -- When the month's quota was first passed: the grace begins here.
@@ -90,7 +90,7 @@ create table ingest_outcomes (
     primary key (tenant_id, record_time, outcome_id)
 ) partition by range (record_time);
 select tlsy.protect('ingest_outcomes');
-select tlsy.partition_by_time('ingest_outcomes', keep_days => 30, behind_days => 8, ahead_days => 7);
+select tlsy.partition_by_time('ingest_outcomes', keep_days => 30, behind_days => 4, ahead_days => 3);
 """
 
 
