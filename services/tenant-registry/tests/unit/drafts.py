@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from tlsy.runtime.ids import TenantId
 from tlsy.tenant_registry.domain.kinds import ClusterKind
 from tlsy.tenant_registry.domain.placement import Cluster, Country
 from tlsy.tenant_registry.domain.registration import Draft, Surroundings, register
@@ -34,14 +35,15 @@ def draft(**changes: Any) -> Draft:
     return replace(Draft(slug="acme", display_name="Acme", country="fr", overrides={}), **changes)
 
 
-def around(**changes: Any) -> Surroundings:
+def around(*, parent: Tenant | None = None, below: int = 0, **changes: Any) -> Surroundings:
     sound = Surroundings(
         country=FR,
-        parent=None,
-        descendant_count=0,
+        line=() if parent is None else (parent,),
+        below=() if parent is None else (below,),
         clusters=(PARIS,),
         time_zones=frozenset({"Etc/UTC", "Europe/Paris"}),
         base_domain="tlsy.example",
+        by_platform=True,
     )
     return replace(sound, **changes)
 
@@ -52,7 +54,7 @@ def tenant(number: int = 1, *, parent: Tenant | None = None, **changes: Any) -> 
     made = register(
         asked,
         around(parent=parent),
-        tenant_id=UUID(int=number),
+        tenant_id=TenantId(UUID(int=number)),
         now=NOW,
         shared_database="tlsy_tenants",
     )

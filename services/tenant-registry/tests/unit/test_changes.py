@@ -11,9 +11,9 @@ from tlsy.tenant_registry.domain.changes import (
     with_entitlement,
     with_module,
 )
+from tlsy.tenant_registry.domain.errors import NotAllowedNowError
 from tlsy.tenant_registry.domain.kinds import ProviderAccess, Tier
 from tlsy.tenant_registry.domain.tenant import deleting
-from tlsy.tenant_registry.domain.violations import NotAllowedNowError
 
 from .drafts import NOW, tenant
 

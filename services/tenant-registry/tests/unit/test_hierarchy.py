@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tlsy.tenancy.context import TenantState
 from tlsy.tenant_registry.domain.entitlements import KINDS
-from tlsy.tenant_registry.domain.kinds import TenantState, Tier
+from tlsy.tenant_registry.domain.errors import NotAllowedNowError
+from tlsy.tenant_registry.domain.kinds import Tier
 from tlsy.tenant_registry.domain.modules import REQUIRES
 from tlsy.tenant_registry.domain.tenant import (
     PARENT_SUSPENDED,
@@ -19,7 +21,6 @@ from tlsy.tenant_registry.domain.tenant import (
     resumed,
     suspended,
 )
-from tlsy.tenant_registry.domain.violations import NotAllowedNowError
 
 from .drafts import NOW, tenant
 

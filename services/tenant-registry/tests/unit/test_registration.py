@@ -5,10 +5,11 @@ from uuid import UUID
 
 import pytest
 
-from tlsy.tenant_registry.domain.kinds import ClusterKind, IsolationMode, SectorProfile, TenantState, Tier
+from tlsy.tenancy.context import IsolationMode, TenantState
+from tlsy.tenant_registry.domain.errors import NotAllowedNowError
+from tlsy.tenant_registry.domain.kinds import ClusterKind, SectorProfile, Tier
 from tlsy.tenant_registry.domain.registration import draft_violations, register
 from tlsy.tenant_registry.domain.tenant import suspended
-from tlsy.tenant_registry.domain.violations import NotAllowedNowError
 
 from .drafts import BE, FR, NOW, PARIS, around, draft, tenant
 
@@ -170,5 +171,5 @@ def test_nothing_is_created_below_a_suspended_parent():
 
 def test_a_parent_has_at_most_as_many_sub_tenants_as_entitled():
     with pytest.raises(NotAllowedNowError) as refused:
-        made(draft(slug="acme-9", parent_slug="acme-1"), around(parent=tenant(1), descendant_count=2))
+        made(draft(slug="acme-9", parent_slug="acme-1"), around(parent=tenant(1), below=2))
     assert refused.value.reason == "SUB_TENANT_LIMIT"

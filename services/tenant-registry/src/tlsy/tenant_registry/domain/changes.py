@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
+from tlsy.tenancy.context import TenantState
 from tlsy.tenant_registry.domain import entitlements, hosts, modules
-from tlsy.tenant_registry.domain.kinds import TenantState
+from tlsy.tenant_registry.domain.errors import NotAllowedNowError, Violation
 from tlsy.tenant_registry.domain.registration import name_violations, regional_violations
 from tlsy.tenant_registry.domain.tenant import derive
-from tlsy.tenant_registry.domain.violations import NotAllowedNowError, Violation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from datetime import datetime
 
     from tlsy.tenant_registry.domain.kinds import ProviderAccess, Tier
@@ -30,6 +30,11 @@ class Changes:
     tier: Tier | None = None
     provider_access: ProviderAccess | None = None
     host_names: tuple[str, ...] | None = None
+
+    def given(self) -> Mapping[str, object]:
+        """The fields that change, by name."""
+        held = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: value for name, value in held.items() if value is not None}
 
 
 def change_violations(

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from tlsy.tenant_registry.domain.errors import Violation
 from tlsy.tenant_registry.domain.kinds import Tier
-from tlsy.tenant_registry.domain.violations import Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

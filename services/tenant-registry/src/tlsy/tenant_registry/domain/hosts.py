@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import idna
 
-from tlsy.tenant_registry.domain.violations import Violation
+from tlsy.tenant_registry.domain.errors import Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -1,27 +1,8 @@
-"""The closed sets of the catalogue."""
+"""The closed sets of the catalogue; those that every service knows are in `tlsy.tenancy.context`."""
 
 from __future__ import annotations
 
 from enum import StrEnum
-
-
-class IsolationMode(StrEnum):
-    """How a tenant's rows are kept apart."""
-
-    SHARED = "SHARED"
-    SCHEMA = "SCHEMA"
-    DEDICATED = "DEDICATED"
-
-
-class TenantState(StrEnum):
-    """What a tenant can do now; SUSPENDED also where an ancestor is."""
-
-    PROVISIONING = "PROVISIONING"
-    ACTIVE = "ACTIVE"
-    SUSPENDED = "SUSPENDED"
-    DELETING = "DELETING"
-    DELETED = "DELETED"
-    FAILED = "FAILED"
 
 
 class SectorProfile(StrEnum):

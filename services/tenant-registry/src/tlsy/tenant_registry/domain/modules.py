@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from tlsy.tenant_registry.domain.violations import NotAllowedNowError, Violation
+from tlsy.tenant_registry.domain.errors import NotAllowedNowError, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

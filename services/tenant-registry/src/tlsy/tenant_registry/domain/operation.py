@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
+    from tlsy.runtime.ids import TenantId
+
 #: The steps of each verb, in order. A step that is done is never undone.
 STEPS: Final[Mapping[Verb, tuple[str, ...]]] = MappingProxyType(
     {
@@ -75,8 +77,8 @@ class Operation:
     """
 
     operation_id: UUID
-    owner_id: UUID
-    target_id: UUID
+    owner_id: TenantId
+    target_id: TenantId
     target_slug: str
     verb: Verb
     steps: tuple[Step, ...]
@@ -93,7 +95,13 @@ class Operation:
 
 
 def started(
-    verb: Verb, *, operation_id: UUID, owner_id: UUID, target_id: UUID, target_slug: str, now: datetime
+    verb: Verb,
+    *,
+    operation_id: UUID,
+    owner_id: TenantId,
+    target_id: TenantId,
+    target_slug: str,
+    now: datetime,
 ) -> Operation:
     """A new operation, due at once. The catalogue row exists with it, so `register` is done."""
     return Operation(

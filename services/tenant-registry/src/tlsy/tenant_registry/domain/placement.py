@@ -6,14 +6,19 @@ is wrong with the *moment* (cordoned, full, unreachable) is `NotAllowedNowError`
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from tlsy.tenant_registry.domain.kinds import ClusterKind, IsolationMode
-from tlsy.tenant_registry.domain.violations import NotAllowedNowError, Violation
+from tlsy.tenancy.context import IsolationMode
+from tlsy.tenant_registry.domain.codes import is_country
+from tlsy.tenant_registry.domain.errors import NotAllowedNowError, Violation
+from tlsy.tenant_registry.domain.kinds import ClusterKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+_CLUSTER_ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,38}[a-z0-9]?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +28,7 @@ class Country:
     Attributes:
         code: ISO 3166-1 alpha-2, lower case.
         allowed_cluster_countries: codes; clusters there may hold its tenants. Empty: its own alone.
-        version: grows with every change of a country or cluster.
+        version: of its row.
     """
 
     code: str
@@ -46,7 +51,7 @@ class Cluster:
         secret_ref: where services find its address and credentials; never these themselves.
         max_tenants: 0 is unlimited.
         reachable: what the provisioner's last attempt found.
-        version: grows with every change of a country or cluster.
+        version: grows with every change by an administrator.
     """
 
     cluster_id: str
@@ -60,6 +65,11 @@ class Cluster:
     reachable: bool
     version: int = 0
 
+    @property
+    def etag(self) -> str:
+        """Changes with every change by an administrator."""
+        return f"v{self.version}"
+
     def holds(self, mode: IsolationMode) -> bool:
         """Whether tenants of `mode` may be on it at all."""
         return self.kind is ClusterKind.SHARED or mode is IsolationMode.DEDICATED
@@ -68,6 +78,43 @@ class Cluster:
     def full(self) -> bool:
         """Whether it has no room for one more tenant."""
         return 0 < self.max_tenants <= self.tenant_count
+
+
+def country_violations(country: Country) -> tuple[Violation, ...]:
+    """All that is wrong with a new country."""
+    return tuple(_country_violations(country))
+
+
+def _country_violations(country: Country) -> Iterator[Violation]:
+    if not is_country(country.code):
+        yield Violation("country.name", "COUNTRY_INVALID", "A country is like countries/fr (ISO 3166-1).")
+    if not country.display_name.strip() or not country.display_name.isprintable():
+        yield Violation("country.display_name", "DISPLAY_NAME_EMPTY", "A country has a name for people.")
+    for code in sorted(country.allowed_cluster_countries):
+        if not is_country(code):
+            yield Violation(
+                "country.allowed_cluster_countries",
+                "COUNTRY_INVALID",
+                f"{code!r} is no country (ISO 3166-1).",
+            )
+
+
+def cluster_violations(cluster: Cluster, *, country_known: bool) -> tuple[Violation, ...]:
+    """All that is wrong with a new cluster."""
+    return tuple(_cluster_violations(cluster, country_known=country_known))
+
+
+def _cluster_violations(cluster: Cluster, *, country_known: bool) -> Iterator[Violation]:
+    if not _CLUSTER_ID.fullmatch(cluster.cluster_id):
+        yield Violation(
+            "cluster.name", "CLUSTER_ID_INVALID", "A cluster's id is a-z, 0-9 and hyphens, 40 at most."
+        )
+    if not country_known:
+        yield Violation("cluster.country", "COUNTRY_UNKNOWN", "This country is not in the catalogue.")
+    if not cluster.secret_ref or "://" in cluster.secret_ref or "@" in cluster.secret_ref:
+        yield Violation(
+            "cluster.secret_ref", "SECRET_REF_INVALID", "It names a secret; it is not the secret."
+        )
 
 
 def residency(

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from tlsy.tenant_registry.domain.kinds import IsolationMode, SectorProfile, Tier
+from tlsy.tenancy.context import IsolationMode
+from tlsy.tenant_registry.domain.kinds import SectorProfile, Tier
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,17 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from tlsy.tenancy.context import DEDICATED_SCHEMA, SHARED_SCHEMA, IsolationMode, TenantState, tenant_schema
 from tlsy.tenant_registry.domain import codes, entitlements, hosts, modules, placement
-from tlsy.tenant_registry.domain.kinds import IsolationMode, ProviderAccess, SectorProfile, TenantState, Tier
+from tlsy.tenant_registry.domain.errors import NotAllowedNowError, Violation
+from tlsy.tenant_registry.domain.kinds import ProviderAccess, SectorProfile, Tier
 from tlsy.tenant_registry.domain.profiles import PRESETS
 from tlsy.tenant_registry.domain.slug import slug_violations
 from tlsy.tenant_registry.domain.tenant import MAX_DEPTH, Tenant
-from tlsy.tenant_registry.domain.violations import NotAllowedNowError, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import datetime
-    from uuid import UUID
+
+    from tlsy.runtime.ids import TenantId
 
 _MAX_DISPLAY_NAME: Final = 200
 _DEFAULT_LOCALE: Final = "en"
@@ -54,18 +56,26 @@ class Surroundings:
     """What the catalogue knows around a draft.
 
     Attributes:
-        parent: the tenant that the draft names as its parent; None also where there is none such.
-        descendant_count: tenants below the parent's topmost ancestor's line: those that count for its limit.
+        line: the tenant that the draft names as its parent, last, and its ancestors; empty at the top, and
+            where there is no such tenant.
+        below: how many tenants are below each of `line`.
         clusters: all of them.
         time_zones: IANA names that this machine knows.
+        by_platform: whether the platform asks, and not a tenant for a sub-tenant of its own.
     """
 
     country: placement.Country | None
-    parent: Tenant | None
-    descendant_count: int
+    line: tuple[Tenant, ...]
+    below: tuple[int, ...]
     clusters: tuple[placement.Cluster, ...]
     time_zones: frozenset[str]
     base_domain: str
+    by_platform: bool
+
+    @property
+    def parent(self) -> Tenant | None:
+        """The parent, where there is one."""
+        return self.line[-1] if self.line else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +122,8 @@ def _draft_violations(draft: Draft, around: Surroundings) -> Iterator[Violation]
         )
     if parent is not None and choices.tier.rank > parent.tier.rank:
         yield Violation("tenant.tier", "TIER_EXCEEDS_PARENT", f"The parent's tier is {parent.tier}.")
+    if not around.by_platform:
+        yield from _own_violations(draft, choices, parent)
     yield from _residency_violations(draft, choices, around)
 
 
@@ -150,6 +162,17 @@ def _parent_violations(draft: Draft, parent: Tenant | None) -> Iterator[Violatio
         )
 
 
+def _own_violations(draft: Draft, choices: _Choices, parent: Tenant | None) -> Iterator[Violation]:
+    """What a tenant may not ask of the platform for its sub-tenants."""
+    if draft.cluster_id:
+        yield Violation("tenant.cluster", "CLUSTER_SET_BY_PROVIDER", "The platform chooses the cluster.")
+    modes = list(IsolationMode)
+    if parent is not None and modes.index(choices.isolation_mode) > modes.index(parent.isolation_mode):
+        yield Violation(
+            "tenant.isolation_mode", "ISOLATION_EXCEEDS_PARENT", f"The parent is {parent.isolation_mode}."
+        )
+
+
 def _residency_violations(draft: Draft, choices: _Choices, around: Surroundings) -> Iterator[Violation]:
     if not codes.is_country(draft.country):
         yield Violation("tenant.country", "COUNTRY_INVALID", "A country is like countries/fr (ISO 3166-1).")
@@ -170,7 +193,7 @@ def _residency_violations(draft: Draft, choices: _Choices, around: Surroundings)
 
 
 def register(
-    draft: Draft, around: Surroundings, *, tenant_id: UUID, now: datetime, shared_database: str
+    draft: Draft, around: Surroundings, *, tenant_id: TenantId, now: datetime, shared_database: str
 ) -> Tenant:
     """The PROVISIONING tenant for a draft without violations.
 
@@ -189,8 +212,11 @@ def register(
     parent = around.parent
     if parent is not None and parent.state is not TenantState.ACTIVE:
         raise NotAllowedNowError("PARENT_NOT_ACTIVE", f"The parent is {parent.state}.")
-    if parent is not None and around.descendant_count >= parent.entitlements["sub_tenants"]:
-        raise NotAllowedNowError("SUB_TENANT_LIMIT", "The parent has as many sub-tenants as it may.")
+    for ancestor, below in zip(around.line, around.below, strict=True):
+        if below >= ancestor.entitlements["sub_tenants"]:
+            raise NotAllowedNowError(
+                "SUB_TENANT_LIMIT", f"{ancestor.slug} has as many sub-tenants as it may."
+            )
     choices = _filled_in(draft, parent)
     allowed = _residency(around, choices)
     wanted = [at for at in around.clusters if draft.cluster_id in {"", at.cluster_id}]
@@ -233,16 +259,15 @@ def register(
     )
 
 
-def place(mode: IsolationMode, tenant_id: UUID, shared_database: str) -> tuple[str, str]:
+def place(mode: IsolationMode, tenant_id: TenantId, shared_database: str) -> tuple[str, str]:
     """Database and schema of a tenant of `mode`."""
-    own = f"t_{tenant_id.hex}"
     match mode:
         case IsolationMode.SHARED:
-            return shared_database, "shared"
+            return shared_database, SHARED_SCHEMA
         case IsolationMode.SCHEMA:
-            return shared_database, own
+            return shared_database, tenant_schema(tenant_id)
         case IsolationMode.DEDICATED:
-            return own, "tenant"
+            return tenant_schema(tenant_id), DEDICATED_SCHEMA
 
 
 def _filled_in(draft: Draft, parent: Tenant | None) -> _Choices:
@@ -256,7 +281,7 @@ def _filled_in(draft: Draft, parent: Tenant | None) -> _Choices:
         chosen = modules.active(chosen, parent.active_modules)
     return _Choices(
         sector_profile=profile,
-        isolation_mode=draft.isolation_mode or preset.isolation_mode,
+        isolation_mode=draft.isolation_mode or (preset if parent is None else parent).isolation_mode,
         tier=tier,
         provider_access=draft.provider_access or ProviderAccess.ONBOARDING,
         locale=draft.locale or (_DEFAULT_LOCALE if parent is None else parent.locale),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from tlsy.tenant_registry.domain.violations import Violation
+from tlsy.tenant_registry.domain.errors import Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

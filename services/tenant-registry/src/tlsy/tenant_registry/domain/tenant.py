@@ -11,16 +11,17 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from tlsy.tenancy.context import TenantState
 from tlsy.tenant_registry.domain import entitlements, modules
-from tlsy.tenant_registry.domain.kinds import TenantState
-from tlsy.tenant_registry.domain.violations import NotAllowedNowError
+from tlsy.tenant_registry.domain.errors import NotAllowedNowError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
-    from uuid import UUID
 
-    from tlsy.tenant_registry.domain.kinds import IsolationMode, ProviderAccess, SectorProfile, Tier
+    from tlsy.runtime.ids import TenantId
+    from tlsy.tenancy.context import IsolationMode
+    from tlsy.tenant_registry.domain.kinds import ProviderAccess, SectorProfile, Tier
 
 #: Levels of tenants below a country: the tenant, its subsidiaries, theirs, and theirs.
 MAX_DEPTH: Final = 4
@@ -57,13 +58,13 @@ class Tenant:
         erase_after: from when a DELETING tenant's rows may be erased.
     """
 
-    tenant_id: UUID
+    tenant_id: TenantId
     slug: str
     display_name: str
     country: str
-    parent_id: UUID | None
+    parent_id: TenantId | None
     parent_slug: str
-    ancestor_ids: tuple[UUID, ...]
+    ancestor_ids: tuple[TenantId, ...]
     sector_profile: SectorProfile
     isolation_mode: IsolationMode
     tier: Tier

@@ -1,0 +1,1 @@
+delete from operations where outcome <> 'RUNNING' and updated_at < $1

@@ -1,0 +1,1 @@
+select __operation_columns__ from operations where operation_id = $1

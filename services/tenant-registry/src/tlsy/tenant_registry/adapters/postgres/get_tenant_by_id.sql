@@ -1,0 +1,1 @@
+select __tenant_columns__ from tenants where subject_id = $1 limit 1

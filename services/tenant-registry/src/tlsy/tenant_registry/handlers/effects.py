@@ -1,0 +1,149 @@
+"""What goes along with a change, in its transaction: telling all services, an audit record, usage facts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from google.protobuf.struct_pb2 import Struct
+
+from tlsy.contracts.audit_log.events.v1 import events_pb2 as audit_pb
+from tlsy.contracts.billing.events.v1 import events_pb2 as billing_pb
+from tlsy.contracts.cloudevents import CloudEvent
+from tlsy.contracts.events import TENANT_CHANGED, audit_recorded, usage_recorded
+from tlsy.contracts.tenant_registry.events.v1 import events_pb2
+from tlsy.contracts.tenant_registry.v1 import tenant_pb2, tenant_registry_pb2
+from tlsy.runtime.ids import PLATFORM_TENANT_ID
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from google.protobuf.message import Message
+
+    from tlsy.rpc.call import Call
+    from tlsy.runtime.clock import Clock
+    from tlsy.runtime.ids import TenantId, Uuid7
+    from tlsy.tenancy.unit_of_work import UnitOfWork
+    from tlsy.tenant_registry.domain.tenant import Tenant
+
+#: What changed; neither secrets nor personal data.
+Details: TypeAlias = "Mapping[str, str | bool | float]"
+
+SERVICE: Final = "tenant-registry"
+_PRINCIPAL: Final = f"services/{SERVICE}"
+
+
+class Effects:
+    """Writes to the outbox of the transaction at hand."""
+
+    def __init__(self, clock: Clock, ids: Uuid7) -> None:
+        self._clock = clock
+        self._ids = ids
+
+    def tenant_changed(self, tx: UnitOfWork, tenant: Tenant, cause: str) -> None:
+        """Tell every service; `tenant` as it was saved, with its version."""
+        changed = events_pb2.TenantChanged(entry=catalog_entry(tenant), cause=cause)
+        self._publish(tx, TENANT_CHANGED, changed, tenant.tenant_id, tenant.epoch)
+
+    def audited(
+        self,
+        tx: UnitOfWork,
+        call: Call,
+        resource: str,
+        details: Details,
+        *,
+        tenant: Tenant | None = None,
+    ) -> None:
+        """One record of a call, in the log of `tenant`, else in the platform's."""
+        actor = call.claims.actor if call.claims is not None else None
+        home = actor.tenant_id if actor is not None else call.tenant_id
+        self._record(
+            tx,
+            audit_pb.AuditRecorded(
+                method=call.method,
+                principal=call.principal or "",
+                principal_tenant_id=str(home or ""),
+                resource=resource,
+                request_id=str(call.request_id or ""),
+                trace_id=call.trace_id,
+            ),
+            details,
+            tenant,
+        )
+
+    def audited_duty(self, tx: UnitOfWork, duty: str, tenant: Tenant, details: Details) -> None:
+        """One record of what this service did by itself, e.g. "provision"."""
+        record = audit_pb.AuditRecorded(
+            method=f"{_PRINCIPAL}/{duty}",
+            principal=_PRINCIPAL,
+            principal_tenant_id=str(PLATFORM_TENANT_ID),
+            resource=f"tenants/{tenant.slug}",
+        )
+        self._record(tx, record, details, tenant)
+
+    def used(self, tx: UnitOfWork, tenant: Tenant, meter: str, quantity: int) -> None:
+        """One usage fact."""
+        fact = billing_pb.UsageRecorded(
+            fact_id=str(self._ids()), tenant_id=str(tenant.tenant_id), meter=meter, quantity=quantity
+        )
+        fact.time.FromDatetime(self._clock.now())
+        self._publish(tx, usage_recorded(SERVICE), fact, tenant.tenant_id, tenant.epoch)
+
+    def _record(
+        self,
+        tx: UnitOfWork,
+        record: audit_pb.AuditRecorded,
+        details: Details,
+        tenant: Tenant | None,
+    ) -> None:
+        of = PLATFORM_TENANT_ID if tenant is None else tenant.tenant_id
+        struct = Struct()
+        struct.update(dict(details))
+        record.MergeFrom(
+            audit_pb.AuditRecorded(
+                record_id=str(self._ids()), tenant_id=str(of), outcome="OK", details=struct, count=1
+            )
+        )
+        record.time.FromDatetime(self._clock.now())
+        self._publish(tx, audit_recorded(SERVICE), record, of, 1 if tenant is None else tenant.epoch)
+
+    def _publish(
+        self, tx: UnitOfWork, event_type: str, message: Message, tenant_id: TenantId, epoch: int
+    ) -> None:
+        tx.publish(
+            CloudEvent(
+                id=self._ids(),
+                type=event_type,
+                source=SERVICE,
+                tenant_id=tenant_id,
+                epoch=epoch,
+                time=self._clock.now(),
+                key=tenant_id.hex,
+                data=message.SerializeToString(),
+            )
+        )
+
+
+def catalog_entry(tenant: Tenant) -> tenant_registry_pb2.CatalogEntry:
+    """What every service keeps of a tenant. No secret, no personal data."""
+    return tenant_registry_pb2.CatalogEntry(
+        tenant_id=str(tenant.tenant_id),
+        slug=tenant.slug,
+        display_name=tenant.display_name,
+        country=tenant.country,
+        parent_id=str(tenant.parent_id or ""),
+        ancestor_ids=[str(ancestor) for ancestor in tenant.ancestor_ids],
+        sector_profile=tenant_pb2.SectorProfile.Value(f"SECTOR_PROFILE_{tenant.sector_profile}"),
+        isolation_mode=tenant_pb2.IsolationMode.Value(f"ISOLATION_MODE_{tenant.isolation_mode}"),
+        state=tenant_pb2.TenantState.Value(f"TENANT_STATE_{tenant.state}"),
+        epoch=tenant.epoch,
+        placement=tenant_pb2.Placement(
+            cluster=tenant.cluster_id, database=tenant.database, schema=tenant.schema
+        ),
+        modules=sorted(tenant.active_modules),
+        entitlements=dict(tenant.entitlements),
+        provider_access=tenant_pb2.ProviderAccess.Value(f"PROVIDER_ACCESS_{tenant.provider_access}"),
+        time_zone=tenant.time_zone,
+        version=tenant.version,
+        locale=tenant.locale,
+        currency_code=tenant.currency_code,
+    )

@@ -1,0 +1,29 @@
+"""What the domain refuses, as callers get it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from tlsy.rpc.errors import FailedPrecondition, InvalidArgument, Unavailable, Violation
+from tlsy.tenant_registry.domain.errors import InvalidError, NotAllowedNowError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_RETRY_AFTER_S: Final = 5.0
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn the domain's errors into the suite's: INVALID_ARGUMENT, FAILED_PRECONDITION or UNAVAILABLE."""
+    try:
+        yield
+    except InvalidError as error:
+        raise InvalidArgument(
+            violations=[Violation(found.field, found.reason, found.message) for found in error.violations]
+        ) from error
+    except NotAllowedNowError as error:
+        if error.retryable:
+            raise Unavailable(error.reason, str(error), retry_after_s=_RETRY_AFTER_S) from error
+        raise FailedPrecondition(error.reason, str(error)) from error

@@ -1,0 +1,61 @@
+"""Lets a suspended tenant write again, or takes up a provisioning that failed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tlsy.contracts.tenant_registry.v1 import tenant_pb2
+from tlsy.rpc.etags import check_etag
+from tlsy.rpc.idempotency import answer_once
+from tlsy.tenancy.context import TenantState
+from tlsy.tenant_registry.domain.kinds import Verb
+from tlsy.tenant_registry.domain.tenant import resumed, retried
+from tlsy.tenant_registry.handlers.refusals import refusals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tlsy.rpc.call import Call
+    from tlsy.tenant_registry.domain.tenant import Tenant
+    from tlsy.tenant_registry.handlers.catalogue import Catalogue
+
+
+class ResumeTenant:
+    """SUSPENDED: ACTIVE again, with its line below. FAILED: PROVISIONING again, where it stopped."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+
+    async def run(
+        self, call: Call, slug: str, etag: str, encode: Callable[[Tenant], tenant_pb2.Tenant]
+    ) -> tenant_pb2.Tenant:
+        """The tenant.
+
+        Raises:
+            NotFound: TENANT_NOT_FOUND.
+            FailedPrecondition: TENANT_NOT_SUSPENDED.
+            Aborted: ETAG_MISMATCH.
+            Unavailable: FENCE_PENDING.
+        """
+        catalogue = self._catalogue
+        async with catalogue.writing() as tx:
+
+            async def act() -> tenant_pb2.Tenant:
+                now = catalogue.clock.now()
+                family = await catalogue.lock(tx, slug)
+                check_etag(etag, family.tenant.etag)
+                failed = family.tenant.phase is TenantState.FAILED
+                with refusals():
+                    changed = (
+                        retried(family.tenant, now) if failed else resumed(family.tenant, family.parent, now)
+                    )
+                saved = await catalogue.save(tx, call, family, changed, "resumed")
+                if failed:
+                    await catalogue.start(tx, Verb.CREATE, owner=call.tenant_id, target=saved, now=now)
+                details = {"from": str(family.tenant.state)}
+                catalogue.effects.audited(tx, call, f"tenants/{slug}", details, tenant=saved)
+                return encode(saved)
+
+            answer = await answer_once(tx, call, catalogue.clock.now(), tenant_pb2.Tenant, act)
+        await catalogue.fences_moved(call, slug)
+        return answer
