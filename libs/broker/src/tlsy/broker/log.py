@@ -100,8 +100,7 @@ class PartitionLog:
         """
         for stored in self._batches:
             if stored.max_timestamp_ms >= timestamp_ms:
-                offset, found_ms = first_record_since(stored.raw, timestamp_ms)
-                return max(offset, self.start_offset), found_ms
+                return first_record_since(stored.raw, timestamp_ms)
         return None
 
     def drop_oldest(self, at_least_bytes: int) -> None:
