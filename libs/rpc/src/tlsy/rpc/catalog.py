@@ -189,10 +189,14 @@ class CatalogFeed:
             await self._share_snapshot(_REFRESH_TIMEOUT_S)
         return self._entries.tenant(tenant_id)
 
-    async def on_event(self, event: CloudEvent) -> None:
+    def on_event(self, event: CloudEvent) -> None:
         """Take a TenantChanged; other types are left alone."""
         if event.type == TENANT_CHANGED:
             self._entries.apply(entry_of(TenantChanged.FromString(event.data).entry))
+
+    async def snapshot(self) -> bool:
+        """Read now what changed, and say whether that was possible."""
+        return await self._share_snapshot(_SNAPSHOT_TIMEOUT_S)
 
     def _require_loaded(self) -> None:
         if not self.loaded:

@@ -82,19 +82,24 @@ class RevocationFeed:
         """A readiness check: what is missing, if anything is."""
         return None if self.loaded else "identity's keys and revocations have not been read yet"
 
-    async def on_event(self, event: CloudEvent) -> None:
+    def on_event(self, event: CloudEvent) -> None:
         """Take a PrincipalRevoked or a SigningKeyRotated; other types are left alone."""
         if event.type == PRINCIPAL_REVOKED:
             self._revoke(PrincipalRevoked.FromString(event.data).revocation)
         elif event.type == SIGNING_KEY_ROTATED:
             self._jwks.replace(SigningKeyRotated.FromString(event.data).jwks)
 
+    async def snapshot(self) -> bool:
+        """Read all revocations and keys now, and say whether that was possible."""
+        good = await self._read_revocations() and await self._jwks.refresh()
+        if good:
+            self._loaded.set()
+        return good
+
     async def _run(self, stopping: asyncio.Event) -> None:
         retry_s = _FIRST_RETRY_S
         while not stopping.is_set():
-            good = await self._read_revocations() and await self._jwks.refresh()
-            if good:
-                self._loaded.set()
+            good = await self.snapshot()
             pause_s = _SWEEP_S if good else retry_s
             retry_s = _FIRST_RETRY_S if good else min(retry_s * 2, _MAX_RETRY_S)
             await first_of(stopping, self._clock, pause_s)

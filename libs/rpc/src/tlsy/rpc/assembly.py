@@ -1,0 +1,335 @@
+"""What every service of the suite is made of, wired: an app.py adds its own handlers to it.
+
+Databases under the service's own role, a catalogue of tenants and a deny-list in memory that one tail of the
+log keeps fresh, transactions, verification of tokens, the relay of the service's outboxes, and the server.
+Nothing here starts or connects; `supervisor` puts the parts in order.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from tlsy.contracts.events import TOPICS
+from tlsy.contracts.identity.v1 import identity_pb2, identity_pb2_grpc
+from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2, tenant_registry_pb2_grpc
+from tlsy.eventlog.broadcast import Broadcast
+from tlsy.eventlog.errors import RetryableError
+from tlsy.eventlog.kafka import KafkaInspector, KafkaProducer, KafkaTail
+from tlsy.eventlog.metrics import EventLogMetrics
+from tlsy.eventlog.outboxes import Outboxes
+from tlsy.eventlog.ports import OutboxDatabase
+from tlsy.eventlog.relay import Relay
+from tlsy.rpc.audit import AuditTrail
+from tlsy.rpc.catalog import CatalogFeed
+from tlsy.rpc.channel import dial
+from tlsy.rpc.denials import Denials
+from tlsy.rpc.keys import Jwks
+from tlsy.rpc.revocation_feed import RevocationFeed, fetch_jwks
+from tlsy.rpc.revocations import DenyList
+from tlsy.rpc.server import Served, build_server
+from tlsy.rpc.tokens import ServiceTokens, TokenVerifier
+from tlsy.runtime.service import Part, Supervisor
+from tlsy.tenancy.cluster import RELAY
+from tlsy.tenancy.context import PLATFORM, IsolationMode, Placement
+from tlsy.tenancy.database import ClusterAddress, Databases, PoolLimits
+from tlsy.tenancy.unit_of_work import Tenancy
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from tlsy.contracts.cloudevents import CloudEvent
+    from tlsy.rpc.denials import DeniedCalls
+    from tlsy.runtime.host import Host
+    from tlsy.runtime.service import Readiness
+
+CONTROL_DATABASE: Final = "tlsy_control"
+_RELAY_LIMITS: Final = PoolLimits(total=8, per_database=3)
+_JITTER_BYTES: Final = 4
+
+
+class ClusterDsns(Mapping[str, ClusterAddress]):
+    """Cluster name to address under one role, from DSNs that say neither user nor database.
+
+    "postgresql://:secret@host:port", with the directory of a unix socket as `?host=`; `sslmode=verify-full`
+    with `sslrootcert=` demands TLS; `pooled=1` tells of a pooler in transaction mode; `relay_password=` is
+    the relay's, where it is another. Looked up anew each time.
+    """
+
+    def __init__(self, dsns: Mapping[str, str], role: str) -> None:
+        self._dsns = dsns
+        self._role = role
+
+    def __getitem__(self, name: str) -> ClusterAddress:
+        parts = urlsplit(self._dsns[name])
+        query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
+        password = unquote(parts.password or "")
+        if self._role == RELAY:
+            password = query.get("relay_password", password)
+        tls = None
+        if query.get("sslmode", "disable") != "disable":
+            tls = ssl.create_default_context(cafile=query.get("sslrootcert"))
+        return ClusterAddress(
+            host=query.get("host") or parts.hostname or "127.0.0.1",
+            port=parts.port or 5432,
+            user=self._role,
+            password=password,
+            tls=tls,
+            pooled=query.get("pooled") == "1",
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._dsns)
+
+    def __len__(self) -> int:
+        return len(self._dsns)
+
+
+class _KnownDatabases:
+    """Every database that the catalogue speaks of, and the control database."""
+
+    def __init__(self, catalog: CatalogFeed, control: Placement) -> None:
+        self._catalog = catalog
+        self._control = control
+
+    def databases(self) -> Sequence[OutboxDatabase]:
+        found = {
+            (self._control.cluster, self._control.database): OutboxDatabase(self._control, notifies=True)
+        }
+        for entry in self._catalog:
+            place = entry.placement
+            if place.database:
+                notifies = entry.mode is not IsolationMode.DEDICATED
+                found.setdefault((place.cluster, place.database), OutboxDatabase(place, notifies=notifies))
+        return tuple(found.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembly:
+    """The parts of one service; see the module's text."""
+
+    host: Host
+    package: str
+    tenancy: Tenancy
+    catalog: CatalogFeed
+    verifier: TokenVerifier
+    tokens: ServiceTokens
+    audit: AuditTrail
+    relay: Relay
+    producer: KafkaProducer
+    inspector: KafkaInspector
+    metrics: EventLogMetrics
+    control: Placement
+    _databases: tuple[Databases, ...]
+    _revocations: RevocationFeed
+    _denials: Denials
+    _broadcast: Broadcast
+
+    @property
+    def servers(self) -> str:
+        """Bootstrap servers, as clients take them."""
+        return ",".join(self.host.brokers)
+
+    def jitter(self) -> float:
+        """A number from 0 to 1."""
+        return jitter_of(self.host)()
+
+    def supervisor(
+        self,
+        served: Sequence[Served],
+        parts: Sequence[Part] = (),
+        *,
+        workers: Sequence[Part] = (),
+        checks: Sequence[Callable[[], str | None]] = (),
+    ) -> Supervisor:
+        """The service.
+
+        Args:
+            served: what it answers, unless its role is "worker".
+            parts: components of every role.
+            workers: components that role "api" leaves to others.
+            checks: beside those of the catalogue and the revocations.
+        """
+        supervisor: Supervisor | None = None
+
+        def ready() -> Readiness:
+            if supervisor is None:
+                raise RuntimeError("the server was started before its service was made")
+            return supervisor.ready()
+
+        server = build_server(
+            self.host,
+            served if self.host.answers_calls else (),
+            verifier=self.verifier,
+            catalog=self.catalog,
+            denials=self._denials,
+            ready=ready,
+        )
+        closer = _Closer((*self._databases,), self.producer, self.inspector)
+        own = (*parts, *(workers if self.host.works else ()))
+        everything = [
+            Part(closer),
+            Part(self.catalog),
+            Part(self._revocations),
+            Part(self._broadcast, needs=(closer.name,)),
+            Part(self._denials, needs=(closer.name,)),
+            Part(self.relay, needs=(closer.name,)),
+            *(Part(part.component, needs=(closer.name, self.relay.name, *part.needs)) for part in own),
+            Part(server, needs=(self.relay.name, *(part.component.name for part in own))),
+        ]
+        supervisor = Supervisor(
+            self.host.service,
+            everything,
+            checks=(self.catalog.missing, self._revocations.missing, *checks),
+        )
+        return supervisor
+
+
+class _Closer:
+    """A component that does nothing until it is stopped, last of all: then it closes what the others used."""
+
+    name = "connections"
+
+    def __init__(
+        self, databases: Sequence[Databases], producer: KafkaProducer, inspector: KafkaInspector
+    ) -> None:
+        self._databases = databases
+        self._producer = producer
+        self._inspector = inspector
+
+    async def start(self) -> None:
+        """Nothing to do: connections are made at first use."""
+
+    async def stop(self, grace_s: float) -> None:  # noqa: ARG002  each close has a deadline of its own
+        """Close everything."""
+        await self._producer.stop()
+        await self._inspector.stop()
+        for databases in self._databases:
+            await databases.close()
+
+    async def wait(self) -> None:
+        """Returns at once: it cannot break."""
+
+
+def jitter_of(host: Host) -> Callable[[], float]:
+    """Numbers from 0 to 1 from the host's randomness."""
+
+    def jitter() -> float:
+        return int.from_bytes(host.random(_JITTER_BYTES), "big") / float(1 << (8 * _JITTER_BYTES))
+
+    return jitter
+
+
+def assemble(
+    host: Host,
+    package: str,
+    *,
+    limits: PoolLimits | None = None,
+    tailed: Mapping[str, Callable[[CloudEvent], None]] | None = None,
+) -> Assembly:
+    """Wires the parts of a service.
+
+    Args:
+        host: what the process lends.
+        package: the service's package name, e.g. "rules_engine".
+        limits: of its connections.
+        tailed: topics of other services, or its own, that the service follows in memory, and what takes their
+            events; beside those of the registry and identity.
+    """
+    clock = host.clock
+    control = Placement(host.control_cluster, CONTROL_DATABASE, package)
+    tokens = ServiceTokens(host.service, host.service_key, clock=clock, new_id=host.ids)
+    registry = tenant_registry_pb2_grpc.TenantRegistryServiceStub(
+        dial(host, tenant_registry_pb2.DESCRIPTOR.services_by_name["TenantRegistryService"], tokens)
+    )
+    identity = identity_pb2_grpc.IdentityServiceStub(
+        dial(host, identity_pb2.DESCRIPTOR.services_by_name["IdentityService"], tokens)
+    )
+    catalog = CatalogFeed(registry, clock, host.telemetry)
+    deny_list = DenyList(clock)
+    jwks = Jwks(lambda: fetch_jwks(identity), clock)
+    revocations = RevocationFeed(identity, jwks, deny_list, clock)
+    databases = Databases(ClusterDsns(host.clusters, f"tlsy_{package}"), limits or PoolLimits(), clock)
+    relays = Databases(ClusterDsns(host.clusters, RELAY), _RELAY_LIMITS, clock)
+    tenancy = Tenancy(package=package, databases=databases, catalog=catalog, control=control)
+    audit = AuditTrail(host.service, clock, host.ids)
+    metrics = EventLogMetrics(host.telemetry.registry)
+    servers = ",".join(host.brokers)
+    producer = KafkaProducer(servers, host.service)
+    inspector = KafkaInspector(servers, host.service)
+    relay = Relay(
+        host.service,
+        TOPICS[host.service],
+        outboxes=Outboxes(package, relays, control),
+        producer=producer,
+        inspector=inspector,
+        source=_KnownDatabases(catalog, control),
+        clock=clock,
+        jitter=jitter_of(host),
+        metrics=metrics,
+    )
+    return Assembly(
+        host=host,
+        package=package,
+        tenancy=tenancy,
+        catalog=catalog,
+        verifier=TokenVerifier(host.service, keys=jwks, trust=host.trust, deny_list=deny_list, clock=clock),
+        tokens=tokens,
+        audit=audit,
+        relay=relay,
+        producer=producer,
+        inspector=inspector,
+        metrics=metrics,
+        control=control,
+        _databases=(databases, relays),
+        _revocations=revocations,
+        _denials=Denials(clock, _denial_writer(tenancy, catalog, audit)),
+        _broadcast=_broadcast(host, catalog, revocations, metrics, tailed or {}),
+    )
+
+
+def _broadcast(
+    host: Host,
+    catalog: CatalogFeed,
+    revocations: RevocationFeed,
+    metrics: EventLogMetrics,
+    tailed: Mapping[str, Callable[[CloudEvent], None]],
+) -> Broadcast:
+    topics = sorted({TOPICS["tenant-registry"], TOPICS["identity"], *tailed})
+
+    async def snapshot() -> None:
+        if not (await catalog.snapshot() and await revocations.snapshot()):
+            raise RetryableError("SNAPSHOT_FAILED", "the registry or identity did not answer")
+
+    def apply(event: CloudEvent) -> None:
+        catalog.on_event(event)
+        revocations.on_event(event)
+        follower = tailed.get(TOPICS.get(event.source, ""))
+        if follower is not None:
+            follower(event)
+
+    return Broadcast(
+        "platform-events",
+        tail=lambda: KafkaTail(",".join(host.brokers), topics, host.service),
+        snapshot=snapshot,
+        apply=apply,
+        clock=host.clock,
+        jitter=jitter_of(host),
+        metrics=metrics,
+    )
+
+
+def _denial_writer(
+    tenancy: Tenancy, catalog: CatalogFeed, audit: AuditTrail
+) -> Callable[[Sequence[DeniedCalls]], Awaitable[None]]:
+    """Denied calls go to the control database's outbox: a suspended tenant's denials are kept too."""
+
+    async def write(denied: Sequence[DeniedCalls]) -> None:
+        async with tenancy.control(PLATFORM, write=True) as tx:
+            for each in denied:
+                tx.publish(audit.denied(each, catalog.tenant(each.tenant_id).epoch))
+
+    return write
