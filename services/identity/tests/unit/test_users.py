@@ -5,7 +5,7 @@ from uuid import UUID
 
 from tlsy.identity.domain.ids import UserId
 from tlsy.identity.domain.lockout import Attempts
-from tlsy.identity.domain.users import User, UserChange, etag, mask_problems, profile_problems, updated
+from tlsy.identity.domain.users import User, UserChange, profile_problems, updated
 
 USER = User(
     id=UserId(UUID(int=1)),
@@ -22,19 +22,10 @@ USER = User(
 CHANGE = UserChange(display_name="New", disabled=True, locale="en-GB")
 
 
-def test_an_update_changes_what_its_mask_names_and_the_etag() -> None:
+def test_an_update_changes_what_its_mask_names_and_the_version() -> None:
     changed = updated(USER, CHANGE, ["disabled"])
     assert (changed.display_name, changed.disabled, changed.locale) == ("Canary Name", True, "fr-FR")
-    assert etag(changed) != etag(USER)
-
-
-def test_a_mask_names_fields_that_a_client_may_write() -> None:
-    problems = mask_problems(["display_name", "email", "locked_until"])
-    assert [(problem.field, problem.reason) for problem in problems] == [
-        ("update_mask.paths[1]", "MASK_PATH_UNKNOWN"),
-        ("update_mask.paths[2]", "MASK_PATH_UNKNOWN"),
-    ]
-    assert [problem.reason for problem in mask_problems([])] == ["MASK_EMPTY"]
+    assert changed.version == USER.version + 1
 
 
 def test_every_bad_profile_field_is_reported_at_once() -> None:

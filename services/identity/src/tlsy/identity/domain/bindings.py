@@ -16,8 +16,8 @@ INTERNAL_ADMIN: Final = "internal-admin"
 ONBOARDING: Final = "onboarding"
 AGENT: Final = "agent"
 
-#: Roles that exchanged tokens carry and nobody is bound to.
-_UNBOUND: Final = frozenset({ONBOARDING})
+#: Roles that only exchanged tokens, or services' own, carry.
+_UNBOUND: Final = frozenset({ONBOARDING, "service"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +29,23 @@ class RoleBinding:
     role: str
     module: str
     create_time: datetime
+
+    def makes_administrator(self, role: str) -> bool:
+        """Whether it is what `role`, the tenant's administrator role, is held by."""
+        return self.role == role and not self.module
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectoryFacts:
+    """What a tenant's directory remembers of itself.
+
+    Attributes:
+        onboarded: an administrator of the tenant has logged in, ever.
+        bootstrapped: the settings' first administrator has been made.
+    """
+
+    onboarded: bool
+    bootstrapped: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +71,13 @@ def role_problems(
         return [
             Problem(field, "ROLE_OF_PLATFORM_ONLY", "This role exists in the platform's own tenant only.")
         ]
+    return []
+
+
+def module_problems(field: str, module: str, modules: Collection[str]) -> list[Problem]:
+    """What is wrong with the module of a binding; "" is every module. One that is off now is allowed."""
+    if module and module not in modules:
+        return [Problem(field, "MODULE_UNKNOWN", f"One of {', '.join(sorted(modules))}, or empty for all.")]
     return []
 
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 class ProviderAccess(StrEnum):
     """What a tenant lets the provider's administrators do."""
 
-    NONE = "none"
-    ONBOARDING = "onboarding"
-    FULL = "full"
+    NONE = "NONE"
+    ONBOARDING = "ONBOARDING"
+    FULL = "FULL"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,7 @@ def decide(request: ExchangeRequest) -> Granted | Refused:
     `provider_access` is the platform's business alone. A token that was exchanged is not exchanged again: who
     acts must be read from one `act` claim.
     """
-    reason = _outside_hierarchy(request)
+    reason = outside_hierarchy(request)
     if reason is not None:
         return Refused(reason)
     if request.origin != request.platform or request.provider_access is ProviderAccess.FULL:
@@ -71,7 +71,8 @@ def decide(request: ExchangeRequest) -> Granted | Refused:
     return Refused("ONBOARDING_CLOSED") if request.onboarded else Granted(ONBOARDING)
 
 
-def _outside_hierarchy(request: ExchangeRequest) -> str | None:
+def outside_hierarchy(request: ExchangeRequest) -> str | None:
+    """Why the caller has no business with the target at all; None: the target's own policy decides."""
     if request.already_exchanged:
         return "ALREADY_EXCHANGED"
     if request.origin == request.target:

@@ -26,13 +26,19 @@ CLOCK_LEEWAY: Final = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Revocation:
+class IndexedRevocation:
     """`principal` is the token's subject; after `expire_time` no token that it concerns can be valid."""
 
     tenant_id: UUID
     principal: str
     revoke_time: datetime
     expire_time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revocation(IndexedRevocation):
+    """A revocation where it is made, with its cause."""
+
     cause: Cause
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from tlsy.identity.domain.ids import Problem, UserId
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection
     from datetime import datetime
 
     from tlsy.identity.domain.lockout import Attempts
@@ -27,7 +26,7 @@ class User:
     Attributes:
         email: as typed; unique in the tenant in its normal form.
         password_hash: argon2id in PHC form; None: no password, no log-in by password.
-        version: grows with every change; the etag is made of it.
+        version: grows with every change of what a client may write; the etag is made of it.
     """
 
     id: UserId
@@ -40,11 +39,6 @@ class User:
     create_time: datetime
     last_log_in_time: datetime | None
     version: int
-
-
-def etag(user: User) -> str:
-    """Changes with every change of what GetUser shows and a client may write."""
-    return hashlib.sha256(f"{user.id}:{user.version}".encode()).hexdigest()[:16]
 
 
 def profile_problems(prefix: str, display_name: str, locale: str) -> list[Problem]:
@@ -74,18 +68,7 @@ class UserChange:
     locale: str
 
 
-def mask_problems(mask: Sequence[str]) -> list[Problem]:
-    """Paths of an update mask that name nothing a client may write; an empty mask names nothing either."""
-    if not mask:
-        return [Problem("update_mask", "MASK_EMPTY", "Name the fields to change.")]
-    return [
-        Problem(f"update_mask.paths[{index}]", "MASK_PATH_UNKNOWN", f"One of {', '.join(sorted(UPDATABLE))}.")
-        for index, path in enumerate(mask)
-        if path not in UPDATABLE
-    ]
-
-
-def updated(user: User, change: UserChange, mask: Sequence[str]) -> User:
+def updated(user: User, change: UserChange, mask: Collection[str]) -> User:
     """The user after the masked fields of `change`; its version grows in any case."""
     return replace(
         user,

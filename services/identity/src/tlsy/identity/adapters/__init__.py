@@ -1,0 +1,1 @@
+"""How identity talks to PostgreSQL and to the libraries of cryptography."""

@@ -1,0 +1,83 @@
+"""Password hashes: argon2id, off the event loop, a few at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+from argon2 import PasswordHasher, Type
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from tlsy.identity.domain.passwords import prepare
+from tlsy.identity.ports import PasswordsBusy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tlsy.identity.settings import Argon2Cost
+
+
+_R = TypeVar("_R")
+
+
+class Argon2Passwords:
+    """argon2id in threads of its own (it releases the GIL): `concurrency` at once, `queue` waiting.
+
+    Verifying against no hash computes one all the same, so that an unknown user takes as long as a wrong
+    password. Not timing-exact: thread scheduling varies by more than what is left.
+    """
+
+    def __init__(self, cost: Argon2Cost, random: Callable[[int], bytes]) -> None:
+        self._hasher = PasswordHasher(
+            time_cost=cost.passes, memory_cost=cost.memory_kib, parallelism=1, type=Type.ID
+        )
+        self._threads = ThreadPoolExecutor(cost.concurrency, thread_name_prefix="argon2")
+        self._room = asyncio.Semaphore(cost.concurrency)
+        self._limit = cost.concurrency + cost.queue
+        self._inside = 0
+        self._timeout_s = cost.timeout_s
+        self._dummy = self._hasher.hash(random(16).hex())
+
+    async def hash(self, password: str) -> str:
+        """PHC string.
+
+        Raises:
+            PasswordsBusy: too many at once, or no thread free in time.
+        """
+        return await self._run(self._hasher.hash, prepare(password))
+
+    async def verify(self, stored: str | None, password: str) -> bool:
+        """Whether the password is the one of `stored`; None is the hash of no password.
+
+        Raises:
+            PasswordsBusy: too many at once, or no thread free in time.
+        """
+        right = await self._run(self._verify, stored or self._dummy, prepare(password))
+        return right and stored is not None
+
+    def outdated(self, stored: str) -> bool:
+        """Whether `stored` was made with other costs than today's."""
+        return self._hasher.check_needs_rehash(stored)
+
+    def close(self) -> None:
+        """Let the threads end; hashes under way finish unread."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _verify(self, stored: str, password: str) -> bool:
+        try:
+            return self._hasher.verify(stored, password)
+        except (VerificationError, InvalidHashError):
+            return False
+
+    async def _run(self, work: Callable[..., _R], *args: str) -> _R:
+        if self._inside >= self._limit:
+            raise PasswordsBusy
+        self._inside += 1
+        try:
+            async with asyncio.timeout(self._timeout_s), self._room:
+                return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+        except TimeoutError:
+            raise PasswordsBusy from None
+        finally:
+            self._inside -= 1

@@ -1,0 +1,1 @@
+select count(*) from users where tenant_id = $1

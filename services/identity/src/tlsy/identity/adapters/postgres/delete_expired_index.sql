@@ -1,0 +1,1 @@
+delete from revocation_index where expire_time < $1

@@ -1,0 +1,1 @@
+select only_row from key_ring for update

@@ -1,0 +1,5 @@
+select user_id, email_sealed, display_name_sealed, locale, disabled, password_hash, failures, failures_since,
+    locked_until, lockouts, create_time, last_log_in_time, version
+from users
+where tenant_id = $1 and user_id = $2
+for update

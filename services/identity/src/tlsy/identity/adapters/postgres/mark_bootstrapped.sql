@@ -1,0 +1,1 @@
+update directory set bootstrap_time = $2 where tenant_id = $1

@@ -1,0 +1,1 @@
+"""When things happen: one file per RPC, consumed event or duty; one transaction each."""

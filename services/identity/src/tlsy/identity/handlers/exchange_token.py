@@ -1,0 +1,131 @@
+"""An administrator's token for one of a tenant below."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from tlsy.identity.domain.exchange import (
+    ExchangeRequest,
+    Granted,
+    ProviderAccess,
+    Refused,
+    decide,
+    outside_hierarchy,
+)
+from tlsy.rpc.errors import PermissionDenied
+from tlsy.rpc.permissions import RoleBinding as TokenRole
+from tlsy.rpc.tokens import Actor
+from tlsy.runtime.ids import PLATFORM_TENANT_ID, Slug
+from tlsy.tenancy.context import TenantState
+from tlsy.tenancy.errors import NotWritable, UnknownTenant
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from tlsy.identity.handlers.effects import Effects
+    from tlsy.identity.handlers.issuing import IssuedToken, Issuer
+    from tlsy.identity.ports import Directories
+    from tlsy.rpc.call import Call
+    from tlsy.rpc.tokens import TokenClaims
+    from tlsy.tenancy.catalog import TenantEntry
+    from tlsy.tenancy.unit_of_work import Tenancy, UnitOfWork
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangedToken:
+    """A token of the target tenant and the one role in it."""
+
+    token: IssuedToken
+    role: str
+
+
+class ExchangeToken:
+    """Decided and audited in the target, then audited in the caller's tenant; only then is a token made.
+
+    A caller outside the hierarchy never gets as far as the target's database. The new token counts as issued
+    when the caller's was, and ends with it at the latest: a revocation of the caller refuses it too, even one
+    that reaches this service only after the exchange.
+    """
+
+    def __init__(
+        self,
+        tenancy: Tenancy,
+        directories: Directories,
+        effects: Effects,
+        issuer: Issuer,
+        lifetime: timedelta,
+    ) -> None:
+        self._tenancy = tenancy
+        self._directories = directories
+        self._effects = effects
+        self._issuer = issuer
+        self._lifetime = lifetime
+
+    async def run(self, call: Call, slug: str, reason: str) -> ExchangedToken:
+        """A token to act in the tenant `slug`, with a reason for both audit logs.
+
+        Raises:
+            PermissionDenied: reasons NOT_AN_ANCESTOR (there may be no such tenant), ALREADY_EXCHANGED,
+                TARGET_IS_ORIGIN, TENANT_NOT_ACTIVE, PROVIDER_ACCESS_DENIED, ONBOARDING_CLOSED.
+        """
+        origin, claims = call.required_tenant(), call.claims
+        if claims is None:
+            raise RuntimeError("an exchange was let through without a token")
+        target, verdict = await self._decide(call, claims, origin, slug, reason)
+        outcome = "OK" if isinstance(verdict, Granted) else verdict.reason
+        await self._tenancy.run(
+            origin.tenant_id, lambda tx: self._audit(tx, call, slug, outcome, reason), write=True
+        )
+        if target is None or not isinstance(verdict, Granted):
+            raise PermissionDenied(outcome, "You may not act in that tenant.")
+        return ExchangedToken(self._issue(claims, origin, target, verdict.role), verdict.role)
+
+    async def _decide(
+        self, call: Call, claims: TokenClaims, origin: TenantEntry, slug: str, reason: str
+    ) -> tuple[TenantEntry | None, Granted | Refused]:
+        try:
+            target = self._tenancy.catalog.by_slug(Slug(slug))
+        except UnknownTenant:
+            return None, Refused("NOT_AN_ANCESTOR")
+        request = ExchangeRequest(
+            origin=origin.tenant_id,
+            platform=PLATFORM_TENANT_ID,
+            already_exchanged=claims.actor is not None,
+            target=target.tenant_id,
+            target_ancestors=target.ancestors,
+            target_active=target.state is TenantState.ACTIVE,
+            provider_access=ProviderAccess(target.provider_access),
+            onboarded=False,
+        )
+        outside = outside_hierarchy(request)
+        if outside is not None:
+            return target, Refused(outside)
+
+        async def enter(tx: UnitOfWork) -> Granted | Refused:
+            facts = await self._directories.read(tx)
+            verdict = decide(replace(request, onboarded=facts.onboarded))
+            outcome = "OK" if isinstance(verdict, Granted) else verdict.reason
+            await self._audit(tx, call, slug, outcome, reason)
+            return verdict
+
+        try:
+            return target, await self._tenancy.run(target.tenant_id, enter, write=True)
+        except NotWritable:
+            return target, Refused("TENANT_NOT_ACTIVE")
+
+    async def _audit(self, tx: UnitOfWork, call: Call, slug: str, outcome: str, reason: str) -> None:
+        details = {"reason": reason}
+        self._effects.audit(tx, call, resource=f"tenants/{slug}", outcome=outcome, details=details)
+
+    def _issue(self, claims: TokenClaims, origin: TenantEntry, target: TenantEntry, role: str) -> IssuedToken:
+        ends = min(self._effects.now() + self._lifetime, datetime.fromtimestamp(claims.expires_at, UTC))
+        return self._issuer.issue(
+            target,
+            claims.principal,
+            (TokenRole(role),),
+            issued_at=datetime.fromtimestamp(claims.issued_at, UTC),
+            expires_at=ends,
+            actor=Actor(origin.tenant_id, claims.principal),
+        )

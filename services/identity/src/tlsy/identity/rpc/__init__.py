@@ -1,0 +1,1 @@
+"""Between messages and commands: translates, decides nothing."""

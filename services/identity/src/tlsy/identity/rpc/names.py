@@ -1,0 +1,83 @@
+"""Resource names of identity to ids and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from tlsy.identity.domain.ids import BindingId, KeyId, PrincipalKind, PrincipalRef, UserId
+from tlsy.rpc.errors import InvalidArgument, Violation
+from tlsy.rpc.resource_names import TENANT, NamePattern
+
+if TYPE_CHECKING:
+    from tlsy.rpc.paging import Cursor
+
+USER: Final = NamePattern("tenants/{tenant}/users/{id}")
+API_KEY: Final = NamePattern("tenants/{tenant}/apiKeys/{id}")
+ROLE_BINDING: Final = NamePattern("tenants/{tenant}/roleBindings/{id}")
+#: Before every id there can be.
+FIRST: Final = UUID(int=0)
+
+
+def user_id(name: str, field: str = "name") -> UserId:
+    """Of "tenants/{tenant}/users/{uuid}"; else InvalidArgument naming `field`."""
+    return UserId(_uuid(USER, name, field))
+
+
+def key_id(name: str, field: str = "name") -> KeyId:
+    """Of "tenants/{tenant}/apiKeys/{uuid}"; else InvalidArgument naming `field`."""
+    return KeyId(_uuid(API_KEY, name, field))
+
+
+def binding_id(name: str, field: str = "name") -> BindingId:
+    """Of "tenants/{tenant}/roleBindings/{uuid}"; else InvalidArgument naming `field`."""
+    return BindingId(_uuid(ROLE_BINDING, name, field))
+
+
+def principal(name: str, field: str) -> PrincipalRef:
+    """A user or an API key; else InvalidArgument naming `field`."""
+    if USER.match(name) is not None:
+        return PrincipalRef(PrincipalKind.USER, user_id(name, field))
+    if API_KEY.match(name) is not None:
+        return PrincipalRef(PrincipalKind.API_KEY, key_id(name, field))
+    raise _malformed(field, f"{USER.pattern} or {API_KEY.pattern}")
+
+
+def check_parent(name: str) -> None:
+    """Of "tenants/{tenant}"; that it is the token's was checked before. Else InvalidArgument."""
+    TENANT.parse(name, field="parent")
+
+
+def slug(name: str, field: str) -> str:
+    """Of "tenants/{tenant}"; else InvalidArgument naming `field`."""
+    return TENANT.parse(name, field=field)["tenant"]
+
+
+def after(cursor: Cursor | None) -> UUID:
+    """Where a listing by id goes on."""
+    return FIRST if cursor is None else _parsed(str(cursor[0]), "page_token", "one of ours")
+
+
+def after_pair(cursor: Cursor | None) -> tuple[UUID, str]:
+    """Where a listing by tenant and principal goes on."""
+    return (FIRST, "") if cursor is None else (after(cursor), str(cursor[1]))
+
+
+def _uuid(pattern: NamePattern, name: str, field: str) -> UUID:
+    text = pattern.parse(name, field=field)["id"]
+    return _parsed(text, field, f"{pattern.pattern}, {{id}} a UUID")
+
+
+def _parsed(text: str, field: str, expected: str) -> UUID:
+    """Only the canonical spelling: one thing has one name."""
+    try:
+        parsed = UUID(text)
+    except ValueError:
+        raise _malformed(field, expected) from None
+    if str(parsed) != text:
+        raise _malformed(field, expected)
+    return parsed
+
+
+def _malformed(field: str, expected: str) -> InvalidArgument:
+    return InvalidArgument(violations=[Violation(field, "RESOURCE_NAME_INVALID", f"must be {expected}")])
