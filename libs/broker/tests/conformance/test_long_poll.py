@@ -73,6 +73,17 @@ async def test_an_offset_out_of_range_is_told_without_waiting(kafka, connect):
     assert time.monotonic() - begun < 3
 
 
+async def test_the_deletion_of_a_topic_ends_the_wait_for_its_records(kafka, connect):
+    topic = await kafka.create_topic(1)
+    client = await connect(kafka.address)
+    begun = time.monotonic()
+    waiting = asyncio.create_task(client.ask(fetch_request(topic, max_wait_s=9)))
+    await (await kafka.admin()).delete_topics([topic])
+    response = await waiting
+    assert response.responses[0].partitions[0].error_code is not ErrorCode.none
+    assert time.monotonic() - begun < 5
+
+
 async def test_a_fetch_of_unknown_partitions_alone_does_not_wait(kafka, connect):
     topic = await kafka.create_topic(1)
     client = await connect(kafka.address)
