@@ -3,7 +3,7 @@
 A top-level name may hold
 - a literal, a tuple, a frozenset, a MappingProxyType, or an expression of such;
 - what `IMMUTABLE_RESULTS` makes (types, patterns, dates, paths …), an enum member, a frozen dataclass or
-  immutable msgspec structure of ours, a method of these (`re.compile(…).fullmatch`);
+  immutable msgspec structure or NewType of ours, a method of these (`re.compile(…).fullmatch`);
 - anything whose annotation makes the type checker refuse a change: `Final[Mapping[…]]`, `Final[Sequence[…]]`,
   `Final[str]` … (see `READ_ONLY`); `Final` alone promises only that the name stays, not its content;
 - a `ContextVar`: its value belongs to the running task, not to the module; a logger: a name in the process's
@@ -54,13 +54,25 @@ _MUTABLE_DISPLAYS: Final = (
 
 
 def frozen_classes(paths: Iterator[Path]) -> frozenset[str]:
-    """Names of the classes whose instances cannot change: frozen dataclasses and structures, enums."""
+    """Names of the types whose values cannot change: frozen dataclasses and structures, enums, NewTypes."""
     return frozenset(
-        node.name
+        name
         for path in paths
         for node in ast.walk(parse(path))
-        if isinstance(node, ast.ClassDef) and (_is_frozen(node) or _is_value(node))
+        for name in (_class_name(node), _new_type_name(node))
+        if name
     )
+
+
+def _class_name(node: ast.AST) -> str:
+    return node.name if isinstance(node, ast.ClassDef) and (_is_frozen(node) or _is_value(node)) else ""
+
+
+def _new_type_name(node: ast.AST) -> str:
+    match node:
+        case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call(func=ast.Name(id="NewType"))):
+            return name
+    return ""
 
 
 def _is_frozen(node: ast.ClassDef) -> bool:
@@ -205,5 +217,6 @@ def test_frozen_classes_are_told_from_others(tmp_path: Path) -> None:
     (tmp_path / "sample.py").write_text(
         "@dataclass(frozen=True, slots=True)\nclass A: ...\n@dataclass\nclass B: ...\n"
         "class C(msgspec.Struct, frozen=True): ...\nclass D(StrEnum): ...\nclass E: ...\n"
+        "F = NewType('F', str)\n"
     )
-    assert frozen_classes(iter([tmp_path / "sample.py"])) == {"A", "C", "D"}
+    assert frozen_classes(iter([tmp_path / "sample.py"])) == {"A", "C", "D", "F"}
