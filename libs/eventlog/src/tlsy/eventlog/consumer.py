@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from tlsy.contracts.events import EVENTS
 from tlsy.eventlog.applier import Applier, RetryPolicy, TenantTransactions
 from tlsy.eventlog.dead_letters import DeadLetterGauge, DeadLetterLimits
-from tlsy.eventlog.delivery import decode_event
+from tlsy.eventlog.delivery import decode_parked_record, decode_record
 from tlsy.eventlog.errors import DeadLetterLimitReached, EventLogError, Fenced, LogUnavailable
 from tlsy.eventlog.fence import PartitionFence
 from tlsy.eventlog.group_books import ControlTransactions, GroupBooks
@@ -22,15 +22,13 @@ from tlsy.tenancy.errors import TenancyError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
-    from uuid import UUID
 
     from google.protobuf.message import Message
 
-    from tlsy.contracts.cloudevents import CloudEvent
     from tlsy.eventlog.dead_letters import DeadLetters
     from tlsy.eventlog.delivery import Decode, DecodeParked, Route
     from tlsy.eventlog.metrics import EventLogMetrics
-    from tlsy.eventlog.ports import GroupReader, Received, TopicPartition
+    from tlsy.eventlog.ports import GroupReader, TopicPartition
     from tlsy.runtime.clock import Clock
 
 _HOUSEKEEPING_S: Final = 5.0
@@ -107,8 +105,8 @@ class Consumer:
         metrics: EventLogMetrics,
         ownership: PartitionOwnership | None = None,
         ready: Callable[[], Awaitable[None]] | None = None,
-        decode: Decode = decode_event,
-        decode_parked: DecodeParked | None = None,
+        decode: Decode = decode_record,
+        decode_parked: DecodeParked = decode_parked_record,
         payloads: Mapping[str, type[Message]] = EVENTS,
         settings: ConsumerSettings | None = None,
     ) -> None:
@@ -128,7 +126,7 @@ class Consumer:
             ownership: state per partition, if there is any.
             ready: awaited before joining, e.g. until the catalogue of tenants is loaded.
             decode: record to event.
-            decode_parked: the same after parking; `decode` where it does not depend on the time.
+            decode_parked: the same after parking, when e.g. a token in the record may have expired.
             payloads: event type to message.
             settings: bounds.
         """
@@ -145,7 +143,7 @@ class Consumer:
         self._ownership = ownership
         self._ready = ready
         self._decode = decode
-        self._decode_parked = decode_parked or _again(decode)
+        self._decode_parked = decode_parked
         self._payloads = payloads
         self._settings = settings or ConsumerSettings()
         self._books = GroupBooks(package, group, transactions)
@@ -322,10 +320,3 @@ class Consumer:
     def _mark_stopped(self, partition: TopicPartition, *, stopped: bool) -> None:
         (self._stopped.add if stopped else self._stopped.discard)(partition)
         self._metrics.stopped_partitions.labels(self._group).set(len(self._stopped))
-
-
-def _again(decode: Decode) -> DecodeParked:
-    def decode_parked(record: Received, _: UUID) -> CloudEvent:
-        return decode(record)
-
-    return decode_parked

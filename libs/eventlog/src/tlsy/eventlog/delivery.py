@@ -65,9 +65,9 @@ class Direct:
 
 
 Route: TypeAlias = Each | Batch | Direct
-#: Raises Poison; or RetryableError, and the partition stands still meanwhile.
-Decode: TypeAlias = Callable[["Received"], "CloudEvent"]
-#: The same for a record that was decoded before and then parked for this tenant; does not raise.
+#: Raises Poison; or RetryableError, and the partition stands still meanwhile. May wait, e.g. for a key.
+Decode: TypeAlias = Callable[["Received"], Awaitable["CloudEvent"]]
+#: The same for a record that was decoded before and then parked for this tenant; does not raise or wait.
 DecodeParked: TypeAlias = Callable[["Received", "UUID"], "CloudEvent"]
 
 
@@ -77,6 +77,16 @@ def decode_event(record: Received) -> CloudEvent:
     if TOPICS.get(event.source) != record.topic:
         raise Poison("FOREIGN_SOURCE", [f"{event.source} does not publish to {record.topic}"])
     return event
+
+
+async def decode_record(record: Received) -> CloudEvent:
+    """`decode_event` as a consumer takes it."""
+    return decode_event(record)
+
+
+def decode_parked_record(record: Received, tenant_id: UUID) -> CloudEvent:  # noqa: ARG001 - in the event
+    """`decode_event` again: what it says does not change with time."""
+    return decode_event(record)
 
 
 def parse(event: CloudEvent, payloads: Mapping[str, type[Message]] = EVENTS) -> Message:

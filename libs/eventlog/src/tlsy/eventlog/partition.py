@@ -164,7 +164,7 @@ class PartitionWorker:
         async def step() -> None:
             nonlocal envelope
             try:
-                envelope = Envelope(record, self._decode(record))
+                envelope = Envelope(record, await self._decode(record))
             except Poison as poison:
                 await self._applier.refuse(record, poison)
 
