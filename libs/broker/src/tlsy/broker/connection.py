@@ -108,15 +108,16 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     async def _next_frame(self) -> bytes:
+        now_s = asyncio.get_running_loop().time
+        deadline_s = now_s() + self._settings.idle_timeout_s
+        has_begun = False
         while (frame := self._frames.take()) is None:
+            if not has_begun and self._frames.buffered_bytes:
+                has_begun = True
+                deadline_s = now_s() + self._settings.frame_timeout_s
             self._arrived.clear()
             self._transport.resume_reading()
-            limit_s = (
-                self._settings.frame_timeout_s
-                if self._frames.buffered_bytes
-                else self._settings.idle_timeout_s
-            )
-            async with asyncio.timeout(limit_s):
+            async with asyncio.timeout_at(deadline_s):
                 await self._arrived.wait()
         return frame
 
