@@ -12,6 +12,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from tlsy.rules_engine.domain.ast import (
@@ -26,7 +27,7 @@ from tlsy.rules_engine.domain.ast import (
     Value,
     VersionId,
 )
-from tlsy.rules_engine.domain.conditions import Load, Names, Scope, loads_of
+from tlsy.rules_engine.domain.conditions import Key, Load, Names, Scope, loads_of
 from tlsy.rules_engine.domain.cost import condition_cost
 from tlsy.rules_engine.domain.events import (
     MAX_AGGREGATED,
@@ -124,8 +125,12 @@ class _Track:
 
 
 def track_name(rule: Rule) -> str:
-    """What tells the order keys of a level rule from those of rules with other events, lateness or groups."""
-    return "\x1f".join((rule.event_type, str(rule.lateness_s), *rule.group_fields))
+    """What tells the order keys of a level rule from those of rules with other events, lateness or groups.
+
+    A hash, as it is stored once per key.
+    """
+    told = "\x1f".join((rule.event_type, str(rule.lateness_s), *rule.group_fields))
+    return sha256(told.encode()).hexdigest()[:16]
 
 
 def compile_type(event_type: str, versions: tuple[Version, ...]) -> TypeProgram:
@@ -163,10 +168,10 @@ class _Writer:
             "def make(runtime, constants, rules):",
             "    turn = runtime.turn",
             "    counters = turn.counters",
-            "    active = runtime.active",
             "    apply_samples = runtime.judge.judge",
             "    amend_samples = runtime.judge.amend",
             "    touch = turn.touch",
+            "    refreshed = turn.refreshed",
             f"    ({constants},) = constants" if constants else "",
             f"    ({bound},) = rules",
             *self._tables,
@@ -287,10 +292,9 @@ class _Writer:
         for task in tasks:
             if task.kind == "hit":
                 by_list.setdefault(task.hits, []).append(task.index)
-            elif task.kind == "window":
-                self._window(task.index, depth, scope)
-            else:
+            elif task.kind == "absence":
                 self._absence(task.index, depth, scope)
+        self._windows([task.index for task in tasks if task.kind == "window"], depth, scope)
         for hits, indexes in by_list.items():
             if len(indexes) == 1:
                 self._put(depth, f"{hits}.append(r{indexes[0]})")
@@ -304,82 +308,95 @@ class _Writer:
             return depth + 1
         return depth
 
-    def _key(self, fields: tuple[str, ...], scope: Scope) -> tuple[list[str], str]:
-        loads = [Field(path, "string") for path in fields]
-        lines = scope.require(loads)
-        names = [scope.value(load) for load in loads]
-        return lines, "(" + "".join(f"{name}, " for name in names) + ")"
+    def _key(self, fields: tuple[str, ...], depth: int, scope: Scope) -> str:
+        """The name of a group's key, made here unless it is already."""
+        key = Key(tuple(_group_field(path) for path in fields))
+        self._put(depth, *scope.require([key]))
+        return scope.value(key)
 
-    def _window(self, index: int, depth: int, scope: Scope) -> None:
+    def _windows(self, indexes: Sequence[int], depth: int, scope: Scope) -> None:
+        """The window rules whose filter holds here; those of one value and lateness share their tests."""
+        alike: dict[tuple[int, Value | None], list[int]] = {}
+        for index in indexes:
+            rule = self._rules[index]
+            assert rule.window is not None  # noqa: S101 - the task's kind says so
+            alike.setdefault((rule.lateness_s, rule.window.of), []).append(index)
+        for (_, value), found in alike.items():
+            inner = scope.nested()
+            at = self._guarded(self._rules[found[0]], depth)
+            if value is not None:
+                self._put(at, *inner.require(loads_of(value)))
+                name = inner.value(value)
+                most = repr(MAX_AGGREGATED)
+                self._put(at, f"if {name} is not None and -{most} <= {name} <= {most}:")
+                at += 1
+                if any(self._scaled(index) for index in found):
+                    self._put(at, f"n = round({name} * {SCALE!r})")
+            for index in found:
+                amount = "n" if self._scaled(index) else "0" if value is None else inner.value(value)
+                self._window(index, amount, at, inner)
+
+    def _scaled(self, index: int) -> bool:
+        window = self._rules[index].window
+        return window is not None and window.fn in {"sum", "avg"}
+
+    def _window(self, index: int, amount: str, depth: int, scope: Scope) -> None:
         rule = self._rules[index]
         window = rule.window
         assert window is not None  # noqa: S101 - the task's kind says so
-        depth = self._guarded(rule, depth)
-        amount = "0"
-        if window.of is not None:
-            self._put(depth, *scope.require(loads_of(window.of)))
-            name = scope.value(window.of)
-            self._put(
-                depth, f"if {name} is not None and {-MAX_AGGREGATED!r} <= {name} <= {MAX_AGGREGATED!r}:"
-            )
-            depth += 1
-            amount = f"round({name} * {SCALE!r})" if window.fn in {"sum", "avg"} else name
-        lines, key = self._key(rule.group_fields, scope)
+        key = self._key(rule.group_fields, depth, scope)
         emptied = " and g.total" if rule.resolve.mode == "manual" else ""
         self._put(
             depth,
-            *lines,
-            f"k = {key}",
-            f"g = g{index}.get(k)",
+            f"g = g{index}.get({key})",
             f"b = t // {step_us(window)}",
-            f"if g is not None and g.leader is source and g.head <= b < g.first + {BUCKETS}{emptied}:",
+            f"if g is not None and g.head <= b < g.first + {BUCKETS}{emptied}:",
             "    g.head = b",
             f"    b %= {BUCKETS}",
             "    g.counts[b] += 1",
             "    g.total += 1",
         )
-        if window.fn in {"sum", "avg"}:
-            self._put(depth + 1, f"n = {amount}", "g.sums[b] += n", "g.sum += n")
-        elif window.fn in {"min", "max"}:
+        if self._scaled(index):
+            self._put(depth + 1, "g.sums[b] += n", "g.sum += n")
+        elif window.fn != "count":
             sign = "<" if window.fn == "min" else ">"
             self._put(
                 depth + 1,
-                "n = g.extremes[b]",
-                f"if n is None or {amount} {sign} n:",
+                "x = g.extremes[b]",
+                f"if x is None or {amount} {sign} x:",
                 f"    g.extremes[b] = {amount}",
-                f"if {amount} {sign} g.extreme:",
-                f"    g.extreme = {amount}",
+                f"    if {amount} {sign} g.extreme:",
+                f"        g.extreme = {amount}",
             )
         threshold = self.names.constant(scaled_threshold(window))
         kept = {"count": "g.total", "min": "g.extreme", "max": "g.extreme"}.get(window.fn, "g.sum")
         bound = f"{threshold} * g.total" if window.fn == "avg" else threshold
         self._put(
-            depth,
-            f"    if ({kept} {_SYMBOL[window.op]} {bound}):",
-            "        if g.firing:",
-            "            turn.refreshed[g] = e",
-            "        else:",
-            f"            r{index}.judge(g, t, e)",
-            "    elif g.firing:",
+            depth + 1,
+            f"if {kept} {_SYMBOL[window.op]} {bound}:",
+            "    if g.firing:",
+            "        refreshed[g] = e",
+            "    else:",
             f"        r{index}.judge(g, t, e)",
-            "    if not g.dirty:",
-            "        touch(g)",
-            "else:",
-            f"    r{index}.add(k, b, {amount}, t, e, source)",
+            "elif g.firing:",
+            f"    r{index}.judge(g, t, e)",
+            "if g.leader is not source:",
+            f"    r{index}.lead(g, source)",
+            "if not g.dirty:",
+            "    touch(g)",
         )
+        self._put(depth, "else:", f"    r{index}.add({key}, b, {amount}, t, e, source)")
 
     def _absence(self, index: int, depth: int, scope: Scope) -> None:
         rule = self._rules[index]
         depth = self._guarded(rule, depth)
-        lines, key = self._key(rule.group_fields, scope)
+        key = self._key(rule.group_fields, depth, scope.nested())
         after_us = (rule.absence_s or 0) * _SECOND_US
         self._put(
             depth,
-            *lines,
-            f"k = {key}",
-            f"g = g{index}.get(k)",
+            f"g = g{index}.get({key})",
             "if g is None or g.firing:",
-            f"    r{index}.seen(k, e)",
+            f"    r{index}.seen({key}, e)",
             "else:",
             f"    g.deadline_us = turn.now_us + {after_us}",
             "    g.event = e",
@@ -393,25 +410,30 @@ class _Writer:
             self._put(depth, f"if lag <= {track.lateness_us}:")
             depth += 1
             scope = scope.nested()
-        loads = [Field(path, "string") for path in track.fields]
+        loads = [_group_field(path) for path in track.fields]
         lines = scope.require(loads)
-        rest = "".join(f", {scope.value(load)}" for load in loads)
+        rest = "".join(f"{scope.value(load)}, " for load in loads)
         hits = f"h{track.number}"
         closes = f"s{track.number}" if track.closes else "()"
         any_closes = f" or {closes}" if track.closes else ""
         self._put(
             depth,
             *lines,
-            f"k = (e.source, {self.names.constant(track.name)}{rest})",
+            f"k = ({self.names.constant(track.name)}, {rest})",
             "newest = source.newest",
             "p = newest.get(k)",
             "if p is None or t >= p:",
             "    newest[k] = t",
-            f"    if {hits} or k in active{any_closes}:",
+            f"    if {hits} or k in source.active{any_closes}:",
             f"        apply_samples(k, p, t, e, source, {hits}, {closes})",
-            f"elif {hits} or k in active{any_closes}:",
+            f"elif {hits} or k in source.active{any_closes}:",
             f"    amend_samples(k, p, t, e, source, {hits}, {closes})",
         )
+
+
+def _group_field(path: str) -> Field:
+    """A field as it stands in group keys; the severity as its name, not as its rank."""
+    return Field(path, "string")
 
 
 def _conjuncts(condition: Condition | None) -> tuple[Condition, ...]:
@@ -430,8 +452,8 @@ def _branches(tasks: list[_Task]) -> list[_Branch]:
     branches: list[_Branch] = []
     while tasks:
         counts = Counter(conjunct for task in tasks for conjunct in task.conjuncts)
-        best = max(counts, key=lambda conjunct: (counts[conjunct], -condition_cost(conjunct)))
-        if counts[best] < _SHARED:
+        best = _best(counts)
+        if best is None:
             break
         branches.append(_Branch(best, tuple(task.without(best) for task in tasks if best in task.conjuncts)))
         tasks = [task for task in tasks if best not in task.conjuncts]
@@ -441,6 +463,25 @@ def _branches(tasks: list[_Task]) -> list[_Branch]:
         )
         branches.append(_Branch(test, (task.without(test),)))
     return branches
+
+
+def _best(counts: Counter[Condition]) -> Condition | None:
+    """The conjunct to branch on: the most shared; equalities that one index serves count together."""
+    families: Counter[Field] = Counter()
+    members: Counter[Field] = Counter()
+    for conjunct, count in counts.items():
+        if (equality := _equality(conjunct)) is not None:
+            families[equality[0]] += count
+            members[equality[0]] += 1
+
+    def score(conjunct: Condition) -> tuple[int, int, int]:
+        equality = _equality(conjunct)
+        indexed = equality is not None and members[equality[0]] >= _INDEXED
+        weight = families[equality[0]] if equality is not None and indexed else counts[conjunct]
+        return weight, counts[conjunct], -condition_cost(conjunct)
+
+    best = max(counts, key=score)
+    return best if score(best)[0] >= _SHARED else None
 
 
 def _bundles(branches: list[_Branch]) -> list[list[_Branch]]:

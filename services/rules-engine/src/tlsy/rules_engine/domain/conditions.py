@@ -26,13 +26,21 @@ from tlsy.rules_engine.domain.events import SEVERITY_RANK, Scalar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 _SYMBOL: Final = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _ARITHMETIC: Final = {"add": "+", "sub": "-", "mul": "*", "div": "/", "mod": "%"}
 _HEADER: Final = {name: f"e.{name}" for name in ("source", "type", "subject", "site", "value")}
 _READER: Final = {"number": "data_number", "string": "data_string", "boolean": "data_boolean"}
 
-Load = Field | Arithmetic
+@dataclass(frozen=True, slots=True)
+class Key:
+    """The key of a group: the values of its fields, in order."""
+
+    fields: tuple[Field, ...]
+
+
+Load: TypeAlias = Field | Arithmetic | Key
 """What is kept in a local variable: read or computed once, and shared."""
 
 
@@ -82,12 +90,14 @@ class Scope:
                 continue
             if isinstance(load, Arithmetic):
                 lines += self.require(arg for arg in load.args if not isinstance(arg, Const))
+            if isinstance(load, Key):
+                lines += self.require(load.fields)
             name = f"v{next(self._numbers)}"
             lines += self._load(load, name)
             self._locals[load] = name
         return lines
 
-    def value(self, node: Value) -> str:
+    def value(self, node: Value | Key) -> str:
         """The expression for a value whose loads are set."""
         if isinstance(node, Const):
             return self.names.constant(node.value)
@@ -143,6 +153,8 @@ class Scope:
         return test if _always_present(node.operand) else f"({name} is not None and {test})"
 
     def _load(self, load: Load, name: str) -> list[str]:
+        if isinstance(load, Key):
+            return [f"{name} = (" + "".join(f"{self.value(field)}, " for field in load.fields) + ")"]
         if isinstance(load, Arithmetic):
             return self._arithmetic(load, name)
         head, _, rest = load.path.partition(".")

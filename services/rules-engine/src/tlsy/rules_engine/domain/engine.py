@@ -75,8 +75,7 @@ class Engine:
     def __init__(self, compiled: CompiledRuleSet, limits: EngineLimits) -> None:
         self._limits = limits
         self.turn = Turn()
-        self.active: dict[GroupKey, dict[LevelRule, LevelGroup]] = {}
-        self.judge = Judge(self.active, self.turn)
+        self.judge = Judge()
         self._sources: dict[str, SourceState] = {}
         self._deadlines = Deadlines()
         self._rules: dict[VersionId, BoundRule] = {}
@@ -146,7 +145,7 @@ class Engine:
         kept = {version for version, _ in compiled.versions}
         for version, rule in list(self._rules.items()):
             if version not in kept:
-                for group in _groups(rule, self.active):
+                for group in self._groups(rule):
                     self._give_up(rule, group)
                 del self._rules[version]
         self._bind(compiled)
@@ -156,7 +155,7 @@ class Engine:
         """An operator resolved the incident of a group: it opens again when its rule next fires for it."""
         for bound in self._rules.values():
             if bound.rule.name == rule:
-                for found in _groups(bound, self.active):
+                for found in self._groups(bound):
                     if found.values == group:
                         _clear(bound, found)
         return self._effects(())
@@ -165,7 +164,7 @@ class Engine:
         """The whole state."""
         rows = [source_row(source, self._horizon_us) for source in self._sources.values()]
         for rule in self._rules.values():
-            rows += [_row(group) for group in _groups(rule, self.active)]
+            rows += [_row(group) for group in self._groups(rule)]
         return rows
 
     def load(self, rows: Iterable[StateRow], now_us: int) -> None:
@@ -208,7 +207,6 @@ class Engine:
             version=version,
             track=track_name(rule),
             turn=self.turn,
-            active=self.active,
             max_groups=most,
         )
 
@@ -218,7 +216,7 @@ class Engine:
         elif isinstance(rule, WindowRule):
             rule.restore(values, stored, self._sources[stored[2]])
         else:
-            key = (values[0], rule.track, *values[1:])
+            key = (rule.track, *values[1:])
             rule.restore(key, self._sources[str(values[0])], stored)
 
     def _add_source(self, name: str, at_us: int, now_us: int) -> SourceState | None:
@@ -229,7 +227,7 @@ class Engine:
         return source
 
     def _evict_sources(self) -> bool:
-        idle = [source for source in self._sources.values() if not source.groups and source.due_us == NEVER]
+        idle = [source for source in self._sources.values() if not source.active and source.due_us == NEVER]
         idle.sort(key=lambda source: source.seen_us)
         share = max(1, self._limits.max_sources // _EVICTED_SHARE)
         for source in idle[:share]:
@@ -243,6 +241,12 @@ class Engine:
             key_us, _, group = heappop(timers)
             group.due(source, key_us, clock_us)
         source.due_us = timers[0][0] if timers else NEVER
+
+    def _groups(self, rule: BoundRule) -> list[Any]:
+        if not isinstance(rule, LevelRule):
+            return list(rule.groups.values())
+        active = (groups for source in self._sources.values() for groups in source.active.values())
+        return [groups[rule] for groups in active if rule in groups]
 
     def _give_up(self, rule: BoundRule, group: Any) -> None:
         if group.firing:
@@ -290,12 +294,6 @@ class Engine:
                 self.turn.counters.order_keys_evicted += 1
             source.newest = kept
         return source_row(source, self._horizon_us)
-
-
-def _groups(rule: BoundRule, active: dict[GroupKey, dict[LevelRule, LevelGroup]]) -> list[Any]:
-    if isinstance(rule, LevelRule):
-        return [groups[rule] for groups in active.values() if rule in groups]
-    return list(rule.groups.values())
 
 
 def _clear(rule: BoundRule, group: Any) -> None:

@@ -107,15 +107,9 @@ def data_boolean(data: dict[str, Any] | None, path: tuple[str, ...]) -> bool | N
     return found if type(found) is bool else None
 
 
-def read_field(event: Event, path: str, type_: ValueType) -> Scalar | None:
-    """What `path` holds in `event` as a value of `type_`, or None: missing, or of another type."""
-    head, _, rest = path.partition(".")
-    if head == "labels":
-        return event.labels.get(rest)
-    if head != "data":
-        found: Scalar | None = getattr(event, path)
-        return found
-    names = tuple(rest.split("."))
+def read_data(event: Event, path: str, type_: ValueType) -> Scalar | None:
+    """What `path`, which starts with `data.`, holds as a value of `type_`, or None: missing, or another type."""
+    names = tuple(path.split(".")[1:])
     if type_ == "number":
         return data_number(event.data, names)
     return data_boolean(event.data, names) if type_ == "boolean" else data_string(event.data, names)

@@ -78,7 +78,7 @@ class LevelGroup:
 
     @property
     def values(self) -> GroupKey:
-        return (self.key[0], *self.key[2:])
+        return (self.source.name, *self.key[1:])
 
     def read(self) -> Operands:
         """The operands of the newest true sample."""
@@ -111,7 +111,7 @@ class LevelGroup:
 
 
 class LevelRule(ABC):
-    """A level rule bound to the engine's state; `active` is shared by all of them."""
+    """A level rule bound to the engine's state."""
 
     def __init__(
         self,
@@ -120,14 +120,12 @@ class LevelRule(ABC):
         version: VersionId,
         track: str,
         turn: Turn,
-        active: dict[GroupKey, dict[LevelRule, LevelGroup]],
         max_groups: int,
     ) -> None:
         self.rule = rule
         self.version = version
         self.track = track
         self.turn = turn
-        self.active = active
         self.lateness_us = rule.lateness_s * SECOND_US
         self.operands = OperandReader(rule)
         self.max_groups = max_groups
@@ -164,10 +162,9 @@ class LevelRule(ABC):
     def restore(self, key: GroupKey, source: SourceState, stored: list[Any]) -> None:
         """A group as `LevelGroup.dump` wrote it, with its timer."""
         self.size += 1
-        source.groups += 1
         group = LevelGroup(self, key, source, 0)
         group.load(stored)
-        self.active.setdefault(key, {})[self] = group
+        source.active.setdefault(key, {})[self] = group
         self.rearm(group, source)
 
     def rearm(self, group: LevelGroup, source: SourceState) -> None:
@@ -176,9 +173,9 @@ class LevelRule(ABC):
             group.timer_us = group.deadline_us + self.lateness_us
             self.turn.wake(source, group.timer_us, group)
 
-    def group(self, key: GroupKey) -> LevelGroup | None:
+    def group(self, key: GroupKey, source: SourceState) -> LevelGroup | None:
         """The state of a group, if it has any."""
-        groups = self.active.get(key)
+        groups = source.active.get(key)
         return None if groups is None else groups.get(self)
 
     def add(self, key: GroupKey, source: SourceState, at_us: int) -> LevelGroup | None:
@@ -187,21 +184,20 @@ class LevelRule(ABC):
             self.turn.counters.groups_refused += 1
             return None
         self.size += 1
-        source.groups += 1
         found = LevelGroup(self, key, source, at_us)
-        self.active.setdefault(key, {})[self] = found
+        source.active.setdefault(key, {})[self] = found
         self.turn.touch(found)
         return found
 
     def drop(self, group: LevelGroup) -> None:
         """The group has no state any more."""
         self.size -= 1
-        group.source.groups -= 1
         group.alive = False
-        groups = self.active[group.key]
+        active = group.source.active
+        groups = active[group.key]
         del groups[self]
         if not groups:
-            del self.active[group.key]
+            del active[group.key]
         self.turn.touch(group)
 
     def emit(
@@ -261,7 +257,7 @@ class Threshold(LevelRule):
             self.drop(group)
 
     def late_hit(self, key: GroupKey, newest_us: int, at_us: int, event: Event, source: SourceState) -> None:
-        if self.rule.resolve.mode == "manual" and self.group(key) is None:
+        if self.rule.resolve.mode == "manual" and self.group(key, source) is None:
             self.begin(key, newest_us, at_us, event, source)
 
 
@@ -284,7 +280,7 @@ class ExpiringThreshold(LevelRule):
         self.turn.refreshed[group] = event
 
     def late_hit(self, key: GroupKey, newest_us: int, at_us: int, event: Event, source: SourceState) -> None:
-        group = self.group(key)
+        group = self.group(key, source)
         if group is None:
             if newest_us < at_us + self._after_us:
                 self.begin(key, newest_us, at_us, event, source)
@@ -329,14 +325,14 @@ class Hysteresis(LevelRule):
             self.emit("open", group, at_us, self.operands(event))
 
     def late_hit(self, key: GroupKey, newest_us: int, at_us: int, event: Event, source: SourceState) -> None:
-        group = self.group(key)
+        group = self.group(key, source)
         if group is None:
             self.begin(key, newest_us, at_us, event, source)
         elif at_us >= group.newest_us:
             self.hit(group, at_us, event)
 
     def close(self, key: GroupKey, at_us: int, event: Event, source: SourceState) -> None:
-        group = self.group(key) or self.add(key, source, at_us)
+        group = self.group(key, source) or self.add(key, source, at_us)
         if group is None or at_us < group.newest_us:
             return
         group.newest_us = at_us
@@ -400,8 +396,8 @@ class Held(LevelRule):
         self.drop(group)
 
     def late_hit(self, key: GroupKey, newest_us: int, at_us: int, event: Event, source: SourceState) -> None:
-        del newest_us, event, source
-        group = self.group(key)
+        del newest_us, event
+        group = self.group(key, source)
         if group is None or (group.firing and self._latched):
             return
         if at_us < group.since_us and group.false_us is not None and at_us < group.false_us:
@@ -459,10 +455,6 @@ class Held(LevelRule):
 class Judge:
     """Applies the samples of one order key to every level rule that has or gets state there."""
 
-    def __init__(self, active: dict[GroupKey, dict[LevelRule, LevelGroup]], turn: Turn) -> None:
-        self._active = active
-        self._turn = turn
-
     def judge(
         self,
         key: GroupKey,
@@ -474,7 +466,7 @@ class Judge:
         closes: list[LevelRule],
     ) -> None:
         """A sample not older than the newest: `hits` are the rules it makes true, `closes` those it resolves."""
-        groups = self._active.get(key)
+        groups = source.active.get(key)
         if groups is None:
             for rule in hits:
                 rule.begin(key, before_us, at_us, event, source)
@@ -510,7 +502,7 @@ class Judge:
     ) -> None:
         """A sample older than the newest, within the lateness."""
         true = set(hits)
-        for rule, group in list(self._active.get(key, {}).items()):
+        for rule, group in list(source.active.get(key, {}).items()):
             if rule not in true:
                 rule.late_miss(group, at_us, event)
         for rule in hits:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from operator import attrgetter
+
 from tlsy.rules_engine.domain.ast import Field, Rule, condition_fields, value_fields
-from tlsy.rules_engine.domain.events import HEADER_FIELDS, Event, read_field
+from tlsy.rules_engine.domain.events import HEADER_FIELDS, Event, read_data
 from tlsy.rules_engine.domain.template import AGGREGATE, placeholders
 
 if TYPE_CHECKING:
@@ -23,8 +25,19 @@ class OperandReader:
         for path in placeholders(rule.incident.summary)[0]:
             if path != AGGREGATE and path not in fields:
                 fields[path] = Field(path, HEADER_FIELDS.get(path, "string"))
-        self._fields = tuple(fields.values())
+        header = [path for path in fields if path in HEADER_FIELDS]
+        self._header = tuple((path, attrgetter(path)) for path in header)
+        self._labels = tuple(
+            (path, path.partition(".")[2]) for path in fields if path.startswith("labels.")
+        )
+        self._data = tuple(field for field in fields.values() if field.path.startswith("data."))
 
     def __call__(self, event: Event) -> Operands:
         """The values as the rule saw them; None where missing."""
-        return {field.path: read_field(event, field.path, field.type) for field in self._fields}
+        found: Operands = {path: read(event) for path, read in self._header}
+        labels = event.labels
+        for path, key in self._labels:
+            found[path] = labels.get(key)
+        for field in self._data:
+            found[field.path] = read_data(event, field.path, field.type)
+        return found

@@ -47,8 +47,8 @@ def unpack(payload: bytes) -> Any:
 def source_row(source: SourceState, horizon_us: int) -> StateRow:
     """A source with those order keys that an acceptable event could still be older than."""
     cut_us = source.max_us - horizon_us
-    newest = [[list(key[1:]), at_us] for key, at_us in source.newest.items() if at_us > cut_us]
-    payload = pack([source.max_us, source.seen_us, newest])
+    newest = [item for item in source.newest.items() if item[1] > cut_us]
+    payload = pack([source.max_us, newest])
     return StateRow(SOURCE_OWNER, row_key((source.name,)), payload)
 
 
@@ -56,6 +56,6 @@ def load_source(row: StateRow, now_us: int) -> SourceState:
     """A source as of `now_us`: it counts as heard of just now, so that an outage of ours makes nobody idle."""
     assert row.payload is not None  # noqa: S101 - deleted rows are not stored
     (name,) = row_values(row.key)
-    max_us, _, newest = unpack(row.payload)
-    keys: dict[GroupKey, int] = {(name, *key): at_us for key, at_us in newest}
+    max_us, newest = unpack(row.payload)
+    keys: dict[GroupKey, int] = {tuple(key): at_us for key, at_us in newest}
     return SourceState(name or "", max_us, now_us, newest=keys)

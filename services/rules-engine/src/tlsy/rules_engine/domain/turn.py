@@ -81,14 +81,15 @@ class Group(Timed, Protocol):
 class SourceState:
     """One source: its clock, which is its newest event time, and when (processing time) it was last heard of.
 
-    `newest` maps order keys to the newest event time in them; `groups` counts the level groups that refer here.
+    An order key is a track's name and the group values after the source. `newest` maps it to the newest event
+    time there, `active` to the level groups that have state there, by rule.
     """
 
     name: str
     max_us: int
     seen_us: int
-    groups: int = 0
     newest: dict[GroupKey, int] = field(default_factory=dict)
+    active: dict[GroupKey, dict[Any, Any]] = field(default_factory=dict)
     timers: list[tuple[int, int, Timed]] = field(default_factory=list)
     due_us: int = NEVER
 

@@ -224,6 +224,13 @@ class WindowRule:
         self.judge(group, at_us, event)
         self.expire_by_clock(group, group.leader.max_us)
 
+    def lead(self, group: WindowGroup, source: SourceState) -> None:
+        """Another source's sample fell into the head: its clock moves the group from now on."""
+        group.leader = source
+        key_us = (group.first + BUCKETS) * self.step_us + self.lateness_us
+        if group.homes.get(source, key_us + 1) > key_us:
+            self.expire_by_clock(group, source.max_us)
+
     def judge(self, group: WindowGroup, at_us: int, event: Event | None) -> None:
         """Compares the aggregate and reports what changed; `event` is the sample, None when a bucket left."""
         if self.holds(group):
