@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from tlsy.contracts.cloudevents import CloudEvent
-    from tlsy.rpc.denials import DeniedCalls
+    from tlsy.rpc.denials import DenialSink, DeniedCalls
     from tlsy.runtime.host import Host
     from tlsy.runtime.service import Readiness
 
@@ -132,6 +132,11 @@ class Assembly:
     def servers(self) -> str:
         """Bootstrap servers, as clients take them."""
         return ",".join(self.host.brokers)
+
+    @property
+    def denials(self) -> DenialSink:
+        """For refusals that only a handler sees: credentials that are not good."""
+        return self._denials
 
     def jitter(self) -> float:
         """A number from 0 to 1."""
