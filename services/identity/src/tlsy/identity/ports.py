@@ -103,7 +103,7 @@ class Tokens(Protocol):
 class KeyedHash(Protocol):
     """A hash under a key that is nowhere in a database."""
 
-    def __call__(self, tenant_id: UUID, text: str) -> bytes:
+    def __call__(self, tenant_id: UUID, text: str, /) -> bytes:
         """32 bytes, different in each tenant."""
 
 

@@ -6,11 +6,12 @@ import base64
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
-from pydantic import SecretStr
+from pydantic import SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from tlsy.identity.domain.first_administrator import first_administrator_problems
 from tlsy.runtime.settings import ServiceSettings, setting
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class IdentitySettings(ServiceSettings):
         unit="s",
         why="a person logs in again after this; a revocation ends it earlier",
         ge=60,
-        le=43_200,
+        le=3600,
     )
     key_token_s: int = setting(
         600, unit="s", why="agents exchange their key again without a person", ge=60, le=3600
@@ -81,6 +82,15 @@ class IdentitySettings(ServiceSettings):
     keep_retired_s: int = setting(
         90 * 86_400, unit="s", why="retired keys stay as facts, without their private part", ge=0
     )
+
+    @model_validator(mode="after")
+    def _first_administrator(self) -> Self:
+        """A weak first password is refused at the start, not at the first log-in."""
+        email, password = self.bootstrap_admin_email, self.bootstrap_admin_password.get_secret_value()
+        problems = first_administrator_problems(email, password)
+        if problems:
+            raise ValueError("; ".join(f"{problem.field}: {problem.description}" for problem in problems))
+        return self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

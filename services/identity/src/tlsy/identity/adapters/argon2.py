@@ -22,7 +22,7 @@ _R = TypeVar("_R")
 
 
 class Argon2Passwords:
-    """argon2id in threads of its own (it releases the GIL): `concurrency` at once, `queue` waiting.
+    """A component: argon2id in threads of its own (it releases the GIL), a few at once and some waiting.
 
     Verifying against no hash computes one all the same, so that an unknown user takes as long as a wrong
     password. Not timing-exact: thread scheduling varies by more than what is left.
@@ -37,7 +37,24 @@ class Argon2Passwords:
         self._limit = cost.concurrency + cost.queue
         self._inside = 0
         self._timeout_s = cost.timeout_s
-        self._dummy = self._hasher.hash(random(16).hex())
+        self._random = random
+        self._dummy = ""
+
+    @property
+    def name(self) -> str:
+        """See `Component.name`."""
+        return "passwords"
+
+    async def start(self) -> None:
+        """Make the hash that unknown users are checked against."""
+        self._dummy = await self.hash(self._random(16).hex())
+
+    async def stop(self, grace_s: float) -> None:  # noqa: ARG002  a hash takes less than any grace
+        """Let the threads end; hashes under way finish unread."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def wait(self) -> None:
+        """Returns at once: it cannot break."""
 
     async def hash(self, password: str) -> str:
         """PHC string.
@@ -59,10 +76,6 @@ class Argon2Passwords:
     def outdated(self, stored: str) -> bool:
         """Whether `stored` was made with other costs than today's."""
         return self._hasher.check_needs_rehash(stored)
-
-    def close(self) -> None:
-        """Let the threads end; hashes under way finish unread."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _verify(self, stored: str, password: str) -> bool:
         try:

@@ -31,10 +31,9 @@ class KeyRing:
         self._signer: SigningKey | None = None
         self._jwks = ""
 
-    @property
-    def loaded(self) -> bool:
-        """Whether tokens can be issued."""
-        return self._signer is not None
+    def missing(self) -> str | None:
+        """A readiness check: what is missing, if anything is."""
+        return None if self._signer is not None else "no key to sign tokens with yet"
 
     @property
     def signing_kid(self) -> str:

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING
 
 from tlsy.identity.domain.api_keys import SECRET_BYTES, ApiKey, hash_secret, prefix_of, render
 from tlsy.identity.domain.bindings import INTERNAL_ADMIN, RoleBinding
-from tlsy.identity.domain.emails import email_problems
 from tlsy.identity.domain.ids import BindingId, KeyId, PrincipalKind, PrincipalRef, UserId
 from tlsy.identity.domain.lockout import Attempts
-from tlsy.identity.domain.passwords import password_problems
 from tlsy.identity.domain.users import User
 from tlsy.identity.handlers.effects import ITSELF, own_duty
 from tlsy.runtime.ids import PLATFORM_SLUG, PLATFORM_TENANT_ID
@@ -18,7 +16,6 @@ from tlsy.runtime.ids import PLATFORM_SLUG, PLATFORM_TENANT_ID
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tlsy.identity.domain.ids import Problem
     from tlsy.identity.handlers.effects import Effects
     from tlsy.identity.ports import (
         ApiKeys,
@@ -38,16 +35,6 @@ class FirstAdministrator:
     email: str = field(repr=False)
     password: str = field(repr=False)
     key_file: SecretFile | None
-
-
-def first_administrator_problems(email: str, password: str) -> list[Problem]:
-    """What is wrong with the settings, named as they are."""
-    if not email:
-        return []
-    return [
-        *email_problems("bootstrap_admin_email", email),
-        *password_problems("bootstrap_admin_password", password, email),
-    ]
 
 
 class Bootstrap:

@@ -25,7 +25,7 @@ class OnPrincipalRevoked:
         self._tenancy = tenancy
         self._index = index
 
-    async def __call__(self, delivery: Delivery) -> None:
+    async def run(self, delivery: Delivery) -> None:
         """See the class."""
         told = cast("events_pb2.PrincipalRevoked", delivery.message).revocation
         async with self._tenancy.control(PLATFORM, write=True) as tx:
