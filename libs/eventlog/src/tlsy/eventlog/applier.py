@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 import asyncpg
 
 from tlsy.eventlog.delivery import Batch, Delivery, Direct, Each, parse
-from tlsy.eventlog.errors import Fenced, FinalError, RetryableError, TooOld
+from tlsy.eventlog.errors import Fenced, FinalError, RetryableError, TenantPaused, TooOld
 from tlsy.runtime.ids import TenantId
 from tlsy.runtime.logging import get_logger, reset_log_fields, set_log_fields
 from tlsy.tenancy.errors import NotWritable, PlacementUnavailable, Retryable, UnknownTenant
@@ -43,8 +43,9 @@ _TRANSIENT: Final = (
     asyncpg.InterfaceError,
     OSError,
 )
-#: The tenant's database is away, or closed for a move or a suspension: nothing is wrong with the record.
-_PARKS: Final = (PlacementUnavailable, NotWritable)
+#: The tenant's database is away, or closed for a move or a suspension, or the tenant is over its rate:
+#: nothing is wrong with the record.
+_PARKS: Final = (PlacementUnavailable, NotWritable, TenantPaused)
 
 
 class TenantTransactions(Protocol):

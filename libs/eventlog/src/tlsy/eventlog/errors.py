@@ -38,6 +38,10 @@ class LogChanged(RetryableError):  # noqa: N818 - read as a fact
         super().__init__("LOG_CHANGED", message)
 
 
+class TenantPaused(RetryableError):  # noqa: N818 - read as a fact
+    """The tenant's records cannot be applied for now, whoever's fault that is: they are parked, in order."""
+
+
 class FinalError(EventLogError):
     """No retry can help; the record goes to the dead letters. A handler may raise it."""
 

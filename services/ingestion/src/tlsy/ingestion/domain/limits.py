@@ -51,6 +51,16 @@ class TokenBucket:
         self._level -= granted
         return granted
 
+    def take_all(self, wanted: int, now_s: float) -> bool:
+        """Takes `wanted` events or none; more than a burst is granted when the bucket is full, on credit."""
+        if self._rate_per_s <= 0:
+            return True
+        self.take(0, now_s)
+        if self._level + 1e-6 < min(wanted, self._burst):
+            return False
+        self._level -= wanted
+        return True
+
     def give_back(self, unused: int) -> None:
         """Returns what was granted and not stored."""
         self._level = min(self._burst, self._level + unused)

@@ -131,7 +131,7 @@ class IngestEvents:
         """
         _check_size(len(events), size_bytes)
         meter = self._meter(tenant)
-        granted = meter.bucket.take(len(events), self._clock.monotonic())
+        granted = self._grant(meter, len(events), whole=record is not None)
         deferred = len(events) - granted
         retry_after_s = meter.bucket.retry_after_s(deferred) if deferred else None
         if not granted:
@@ -150,6 +150,13 @@ class IngestEvents:
         if published:
             self._after_commit(tenant.context, published)
         return Ingested(work.outcomes, work.problems, retry_after_s)
+
+    def _grant(self, meter: TenantMeter, wanted: int, *, whole: bool) -> int:
+        """How many events the tenant's rate allows now; a producer's record is taken whole or not at all."""
+        now_s = self._clock.monotonic()
+        if not whole:
+            return meter.bucket.take(wanted, now_s)
+        return wanted if meter.bucket.take_all(wanted, now_s) else 0
 
     def _meter(self, tenant: TenantEntry) -> TenantMeter:
         rate_per_s = tenant.entitlements.get("ingest_events_per_s", 0)

@@ -1,0 +1,97 @@
+"""Composition of ingestion."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from tlsy.contracts.events import INGEST_TOPIC, TOPICS
+from tlsy.contracts.ingestion.v1 import ingestion_pb2, ingestion_pb2_grpc
+from tlsy.eventlog.consumer import Consumer
+from tlsy.eventlog.dead_letters import DeadLetters
+from tlsy.eventlog.kafka import KafkaGroupReader
+from tlsy.ingestion import consumers
+from tlsy.ingestion.adapters.postgres.event_store import PostgresEventStore
+from tlsy.ingestion.handlers.get_ingest_usage import GetIngestUsage
+from tlsy.ingestion.handlers.ingest_events import IngestEvents
+from tlsy.ingestion.handlers.list_ingest_outcomes import ListIngestOutcomes
+from tlsy.ingestion.handlers.on_produced_events import OnProducedEvents
+from tlsy.ingestion.handlers.query_events import QueryEvents
+from tlsy.ingestion.handlers.tail_events import TailEvents
+from tlsy.ingestion.rpc.servicer import IngestionServicer
+from tlsy.rpc.assembly import assemble
+from tlsy.rpc.server import Served
+from tlsy.runtime.service import Part
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tlsy.contracts.cloudevents import CloudEvent
+    from tlsy.ingestion.settings import IngestionSettings
+    from tlsy.rpc.assembly import Assembly
+    from tlsy.runtime.host import Host
+    from tlsy.runtime.service import Supervisor
+    from tlsy.tenancy.context import TenantContext
+
+SERVICE: Final = "ingestion"
+_GROUP: Final = "ingestion"
+
+
+def build(settings: IngestionSettings, host: Host) -> Supervisor:
+    """Wires the service; no I/O."""
+    tail = TailEvents()
+    assembly = assemble(host, "ingestion", tailed={TOPICS[SERVICE]: tail.on_event})
+    store = PostgresEventStore(settings.shard)
+
+    def after_commit(tenant: TenantContext, events: Sequence[CloudEvent]) -> None:
+        assembly.relay.publish_after_commit(tenant.placement, events)
+
+    ingest = IngestEvents(
+        tenancy=assembly.tenancy,
+        store=store,
+        after_commit=after_commit,
+        clock=host.clock,
+        ids=host.ids,
+        lateness=timedelta(hours=settings.lateness_h),
+    )
+    servicer = IngestionServicer(
+        ingest=ingest,
+        query=QueryEvents(tenancy=assembly.tenancy, store=store),
+        tail=tail,
+        outcomes=ListIngestOutcomes(tenancy=assembly.tenancy, store=store),
+        usage=GetIngestUsage(tenancy=assembly.tenancy, store=store, clock=host.clock),
+    )
+    served = Served(
+        ingestion_pb2.DESCRIPTOR.services_by_name["IngestionService"],
+        ingestion_pb2_grpc.add_IngestionServiceServicer_to_server,
+        servicer,
+    )
+    return assembly.supervisor([served], workers=[Part(_producers(assembly, ingest, settings))])
+
+
+def _producers(assembly: Assembly, ingest: IngestEvents, settings: IngestionSettings) -> Consumer:
+    host = assembly.host
+    credentials = consumers.ProducerCredentials(
+        verifier=assembly.verifier, catalog=assembly.catalog, ids=host.ids
+    )
+
+    async def ready() -> None:
+        await assembly.catalog.wait_ready()
+        await assembly.inspector.ensure_topics({INGEST_TOPIC: settings.ingest_partitions})
+
+    return Consumer(
+        _GROUP,
+        [INGEST_TOPIC],
+        package="ingestion",
+        reader=lambda: KafkaGroupReader(assembly.servers, _GROUP, [INGEST_TOPIC], host.service),
+        routes=consumers.routes(OnProducedEvents(ingest=ingest, catalog=assembly.catalog)),
+        transactions=assembly.tenancy,
+        dead_letters=DeadLetters(_GROUP, assembly.producer, assembly.inspector, host.clock),
+        clock=host.clock,
+        jitter=assembly.jitter,
+        metrics=assembly.metrics,
+        ready=ready,
+        decode=credentials.decode,
+        decode_parked=credentials.decode_parked,
+        payloads=consumers.PAYLOADS,
+    )

@@ -1,0 +1,103 @@
+"""What ingestion reads from the log: the producers' topic, whose records are no CloudEvents."""
+
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64decode
+from typing import TYPE_CHECKING, Final
+
+from tlsy.contracts.cloudevents import CloudEvent
+from tlsy.contracts.ingestion.events.v1 import events_pb2
+from tlsy.eventlog.delivery import Direct
+from tlsy.eventlog.errors import Poison, RetryableError
+from tlsy.ingestion.handlers.on_produced_events import PRODUCED_EVENTS
+from tlsy.rpc.errors import Unauthenticated, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from uuid import UUID
+
+    from google.protobuf.message import Message
+
+    from tlsy.eventlog.delivery import Route
+    from tlsy.eventlog.ports import Received
+    from tlsy.ingestion.handlers.on_produced_events import OnProducedEvents
+    from tlsy.rpc.tokens import TokenVerifier
+    from tlsy.runtime.ids import Uuid7
+    from tlsy.tenancy.catalog import Catalog
+
+AUTHORIZATION: Final = "authorization"
+PERMISSION: Final = "events.write"
+MODULE: Final = "supervision"
+PAYLOADS: Final[Mapping[str, type[Message]]] = {PRODUCED_EVENTS: events_pb2.ProducedEvents}
+
+
+class ProducerCredentials:
+    """Reads a producer's record as an event of the tenant whose token it carries.
+
+    What the interceptor checks for a call is checked here for a record: the token, the tenant, the module,
+    the permission. Nothing in the record but the token says whose it is.
+    """
+
+    def __init__(self, *, verifier: TokenVerifier, catalog: Catalog, ids: Uuid7) -> None:
+        self._verifier = verifier
+        self._catalog = catalog
+        self._ids = ids
+
+    async def decode(self, record: Received) -> CloudEvent:
+        """The record as an event; its source is the principal.
+
+        Raises:
+            Poison: the record may not be ingested; every reason is the verifier's or one of TOKEN_MISSING,
+                MODULE_DISABLED, PERMISSION_MISSING.
+            RetryableError: identity's keys are not known yet.
+        """
+        try:
+            verified = await self._verifier.verify(_token(record))
+        except Unauthenticated as refused:
+            raise Poison(refused.reason, [refused.message]) from refused
+        except Unavailable as away:
+            raise RetryableError(away.reason, away.message) from away
+        tenant = self._catalog.tenant(verified.claims.tenant_id)
+        problems = []
+        if MODULE not in tenant.modules:
+            problems.append(("MODULE_DISABLED", f"module {MODULE} is off for {tenant.slug}"))
+        if PERMISSION not in verified.grants.permissions(MODULE):
+            problems.append(("PERMISSION_MISSING", f"the token does not permit {PERMISSION}"))
+        if problems:
+            raise Poison(problems[0][0], [text for _, text in problems])
+        return self._event(record, verified.claims.tenant_id, str(verified.claims.principal))
+
+    def decode_parked(self, record: Received, tenant_id: UUID) -> CloudEvent:
+        """The record again, after it was parked for the tenant that its token was verified to be of.
+
+        The token may have expired meanwhile, so it is read and not verified; it only names the principal.
+        """
+        _, payload, _ = _token(record).split(".")
+        claims = json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        return self._event(record, tenant_id, str(claims["sub"]))
+
+    def _event(self, record: Received, tenant_id: UUID, principal: str) -> CloudEvent:
+        return CloudEvent(
+            id=self._ids(),
+            type=PRODUCED_EVENTS,
+            source=principal,
+            tenant_id=tenant_id,
+            epoch=0,
+            time=record.time,
+            key=tenant_id.hex,
+            data=record.value,
+        )
+
+
+def routes(on_produced_events: OnProducedEvents) -> Mapping[str, Route]:
+    """Event type to handler."""
+    return {PRODUCED_EVENTS: Direct(on_produced_events.run)}
+
+
+def _token(record: Received) -> str:
+    for name, value in record.headers:
+        if name.lower() == AUTHORIZATION and value.startswith(b"Bearer "):
+            return value[7:].decode("ascii", errors="replace")
+    text = 'a record needs a header "authorization" with "Bearer " and a token of its tenant'
+    raise Poison("TOKEN_MISSING", [text])
