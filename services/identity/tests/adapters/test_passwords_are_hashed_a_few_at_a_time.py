@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tlsy.identity.adapters.argon2 import Argon2Passwords
+from tlsy.identity.ports import PasswordsBusy
+from tlsy.identity.settings import Argon2Cost
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+CHEAP = Argon2Cost(memory_kib=64, passes=1, concurrency=1, queue=1, timeout_s=5)
+
+
+@asynccontextmanager
+async def started(cost: Argon2Cost) -> AsyncIterator[Argon2Passwords]:
+    passwords = Argon2Passwords(cost, os.urandom)
+    await passwords.start()
+    yield passwords
+    await passwords.stop(1)
+
+
+async def test_the_right_password_verifies_and_no_other_one() -> None:
+    async with started(CHEAP) as passwords:
+        stored = await passwords.hash("correct horse")
+        assert stored.startswith("$argon2id$")
+        assert await passwords.verify(stored, "correct horse")
+        assert not await passwords.verify(stored, "wrong horse")
+        assert not await passwords.verify("no hash at all", "correct horse")
+
+
+async def test_nothing_verifies_against_no_hash() -> None:
+    async with started(CHEAP) as passwords:
+        assert not await passwords.verify(None, "anything")
+
+
+async def test_more_than_may_wait_are_turned_away() -> None:
+    async with started(CHEAP) as passwords:
+        outcomes = await asyncio.gather(*(passwords.hash("x") for _ in range(5)), return_exceptions=True)
+    assert sum(isinstance(outcome, PasswordsBusy) for outcome in outcomes) == 3
+    assert sum(isinstance(outcome, str) for outcome in outcomes) == 2
+
+
+async def test_a_hash_of_other_costs_is_outdated() -> None:
+    dearer = Argon2Cost(memory_kib=128, passes=1, concurrency=1, queue=1, timeout_s=5)
+    async with started(CHEAP) as cheap, started(dearer) as dear:
+        stored = await cheap.hash("password")
+        assert dear.outdated(stored)
+        assert not cheap.outdated(stored)
+
+
+async def test_the_event_loop_goes_on_while_a_password_is_hashed() -> None:
+    slow = Argon2Cost(memory_kib=65_536, passes=4, concurrency=1, queue=1, timeout_s=30)
+    async with started(slow) as passwords:
+        hashing = asyncio.create_task(passwords.hash("password"))
+        turns = 0
+        while not hashing.done():
+            turns += 1
+            await asyncio.sleep(0)
+    assert turns > 10
+
+
+@pytest.mark.parametrize("spelling", ["déjà vu", "de\u0301ja\u0300 vu"])
+async def test_two_spellings_of_one_password_verify(spelling: str) -> None:
+    async with started(CHEAP) as passwords:
+        assert await passwords.verify(await passwords.hash("déjà vu"), spelling)
