@@ -98,9 +98,9 @@ def test_an_active_tenant_is_neither_resumed_nor_deleted_without_deletion(act):
         act(tenant(1))
 
 
-def test_deleting_closes_the_fence_once():
+def test_deleting_closes_the_fence_also_of_a_suspended_tenant():
     assert deleting(tenant(1), NOW, NOW).epoch == 2
-    assert deleting(suspended(tenant(1), None, "unpaid", NOW), NOW, NOW).epoch == 2
+    assert deleting(suspended(tenant(1), None, "unpaid", NOW), NOW, NOW).epoch == 3
 
 
 def test_an_active_tenant_does_not_fail():

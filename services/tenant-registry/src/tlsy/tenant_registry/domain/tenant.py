@@ -180,10 +180,13 @@ def resumed(tenant: Tenant, parent: Tenant | None, now: datetime) -> Tenant:
 
 def deleting(tenant: Tenant, erase_after: datetime, now: datetime) -> Tenant:
     """Closed for writers at once, to be erased from `erase_after` on."""
-    moved = replace(
-        _moved(tenant, TenantState.DELETING, now), state=TenantState.DELETING, erase_after=erase_after
-    )
-    return replace(moved, epoch=tenant.epoch + int(tenant.writable))
+    moved = _moved(tenant, TenantState.DELETING, now)
+    return replace(moved, state=TenantState.DELETING, erase_after=erase_after, epoch=tenant.epoch + 1)
+
+
+def erasing(tenant: Tenant, now: datetime) -> Tenant:
+    """A DELETING tenant whose retention time is over: closed for readers too."""
+    return replace(tenant, epoch=tenant.epoch + 1, updated_at=now)
 
 
 def deleted(tenant: Tenant, now: datetime) -> Tenant:

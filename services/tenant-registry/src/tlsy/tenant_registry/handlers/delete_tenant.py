@@ -10,6 +10,7 @@ from google.longrunning import operations_pb2
 from tlsy.rpc.errors import FailedPrecondition, PermissionDenied
 from tlsy.rpc.etags import check_etag
 from tlsy.rpc.idempotency import answer_once
+from tlsy.tenancy.context import TenantState
 from tlsy.tenant_registry.domain.kinds import Verb
 from tlsy.tenant_registry.domain.tenant import deleting
 from tlsy.tenant_registry.handlers.catalogue import refuse_platform
@@ -67,7 +68,8 @@ class DeleteTenant:
                 refuse_platform(family.tenant)
                 if family.descendants:
                     raise FailedPrecondition("HAS_SUB_TENANTS", "Delete its sub-tenants first.")
-                wait = timedelta(0) if skip_retention else self._retention
+                never_active = family.tenant.phase is TenantState.FAILED
+                wait = timedelta(0) if skip_retention or never_active else self._retention
                 with refusals():
                     changed = deleting(family.tenant, now + wait, now)
                 saved = await catalogue.tenants.save(tx, changed)

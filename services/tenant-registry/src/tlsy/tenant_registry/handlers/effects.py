@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from google.protobuf.struct_pb2 import Struct
-
-from tlsy.contracts.audit_log.events.v1 import events_pb2 as audit_pb
-from tlsy.contracts.billing.events.v1 import events_pb2 as billing_pb
+from tlsy.contracts.audit_log.events.v1.events_pb2 import AuditRecorded
 from tlsy.contracts.cloudevents import CloudEvent
-from tlsy.contracts.events import TENANT_CHANGED, audit_recorded, usage_recorded
+from tlsy.contracts.events import TENANT_CHANGED, audit_recorded
 from tlsy.contracts.tenant_registry.events.v1 import events_pb2
 from tlsy.contracts.tenant_registry.v1 import tenant_pb2, tenant_registry_pb2
+from tlsy.rpc.audit import AuditTrail
 from tlsy.runtime.ids import PLATFORM_TENANT_ID
 
 if TYPE_CHECKING:
@@ -21,12 +19,12 @@ if TYPE_CHECKING:
 
     from tlsy.rpc.call import Call
     from tlsy.runtime.clock import Clock
-    from tlsy.runtime.ids import TenantId, Uuid7
+    from tlsy.runtime.ids import Uuid7
     from tlsy.tenancy.unit_of_work import UnitOfWork
     from tlsy.tenant_registry.domain.tenant import Tenant
 
 #: What changed; neither secrets nor personal data.
-Details: TypeAlias = "Mapping[str, str | bool | float]"
+Details: TypeAlias = "Mapping[str, str | bool | int]"
 
 SERVICE: Final = "tenant-registry"
 _PRINCIPAL: Final = f"services/{SERVICE}"
@@ -38,86 +36,57 @@ class Effects:
     def __init__(self, clock: Clock, ids: Uuid7) -> None:
         self._clock = clock
         self._ids = ids
+        self._trail = AuditTrail(SERVICE, clock, ids)
 
     def tenant_changed(self, tx: UnitOfWork, tenant: Tenant, cause: str) -> None:
         """Tell every service; `tenant` as it was saved, with its version."""
         changed = events_pb2.TenantChanged(entry=catalog_entry(tenant), cause=cause)
-        self._publish(tx, TENANT_CHANGED, changed, tenant.tenant_id, tenant.epoch)
+        self._publish(tx, TENANT_CHANGED, changed, tenant)
 
     def audited(
-        self,
-        tx: UnitOfWork,
-        call: Call,
-        resource: str,
-        details: Details,
-        *,
-        tenant: Tenant | None = None,
+        self, tx: UnitOfWork, call: Call, resource: str, details: Details, *, tenant: Tenant | None = None
     ) -> None:
         """One record of a call, in the log of `tenant`, else in the platform's."""
-        actor = call.claims.actor if call.claims is not None else None
-        home = actor.tenant_id if actor is not None else call.tenant_id
-        self._record(
-            tx,
-            audit_pb.AuditRecorded(
-                method=call.method,
-                principal=call.principal or "",
-                principal_tenant_id=str(home or ""),
+        tx.publish(
+            self._trail.recorded(
+                call,
                 resource=resource,
-                request_id=str(call.request_id or ""),
-                trace_id=call.trace_id,
-            ),
-            details,
-            tenant,
+                tenant_id=PLATFORM_TENANT_ID if tenant is None else tenant.tenant_id,
+                epoch=1 if tenant is None else tenant.epoch,
+                details=details,
+            )
         )
 
     def audited_duty(self, tx: UnitOfWork, duty: str, tenant: Tenant, details: Details) -> None:
         """One record of what this service did by itself, e.g. "provision"."""
-        record = audit_pb.AuditRecorded(
+        record = AuditRecorded(
+            record_id=str(self._ids()),
+            tenant_id=str(tenant.tenant_id),
             method=f"{_PRINCIPAL}/{duty}",
             principal=_PRINCIPAL,
             principal_tenant_id=str(PLATFORM_TENANT_ID),
             resource=f"tenants/{tenant.slug}",
+            outcome="OK",
+            count=1,
         )
-        self._record(tx, record, details, tenant)
+        record.time.FromDatetime(self._clock.now())
+        record.details.update(dict(details))
+        self._publish(tx, audit_recorded(SERVICE), record, tenant)
 
     def used(self, tx: UnitOfWork, tenant: Tenant, meter: str, quantity: int) -> None:
         """One usage fact."""
-        fact = billing_pb.UsageRecorded(
-            fact_id=str(self._ids()), tenant_id=str(tenant.tenant_id), meter=meter, quantity=quantity
-        )
-        fact.time.FromDatetime(self._clock.now())
-        self._publish(tx, usage_recorded(SERVICE), fact, tenant.tenant_id, tenant.epoch)
+        tx.publish(self._trail.usage(tenant.tenant_id, tenant.epoch, meter, quantity))
 
-    def _record(
-        self,
-        tx: UnitOfWork,
-        record: audit_pb.AuditRecorded,
-        details: Details,
-        tenant: Tenant | None,
-    ) -> None:
-        of = PLATFORM_TENANT_ID if tenant is None else tenant.tenant_id
-        struct = Struct()
-        struct.update(dict(details))
-        record.MergeFrom(
-            audit_pb.AuditRecorded(
-                record_id=str(self._ids()), tenant_id=str(of), outcome="OK", details=struct, count=1
-            )
-        )
-        record.time.FromDatetime(self._clock.now())
-        self._publish(tx, audit_recorded(SERVICE), record, of, 1 if tenant is None else tenant.epoch)
-
-    def _publish(
-        self, tx: UnitOfWork, event_type: str, message: Message, tenant_id: TenantId, epoch: int
-    ) -> None:
+    def _publish(self, tx: UnitOfWork, event_type: str, message: Message, tenant: Tenant) -> None:
         tx.publish(
             CloudEvent(
                 id=self._ids(),
                 type=event_type,
                 source=SERVICE,
-                tenant_id=tenant_id,
-                epoch=epoch,
+                tenant_id=tenant.tenant_id,
+                epoch=tenant.epoch,
                 time=self._clock.now(),
-                key=tenant_id.hex,
+                key=tenant.tenant_id.hex,
                 data=message.SerializeToString(),
             )
         )

@@ -1,0 +1,210 @@
+"""What the registry does by itself: due operations, one worker of all at a time, and the upkeep of databases."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+
+from tlsy.runtime.logging import get_logger
+from tlsy.tenancy.context import PLATFORM
+from tlsy.tenancy.errors import LeaseLost, TenancyError
+from tlsy.tenancy.lease import renew_lease, take_lease
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from tlsy.runtime.ids import TenantId
+    from tlsy.tenancy.context import Placement
+    from tlsy.tenancy.database import Databases
+    from tlsy.tenancy.lease import Lease
+    from tlsy.tenant_registry.domain.operation import Operation
+    from tlsy.tenant_registry.handlers.catalogue import Catalogue
+    from tlsy.tenant_registry.handlers.run_operation import Placements, RunOperation
+
+_LEASE: Final = "provisioner"
+#: A lease is renewed, and tried for, this often in its time.
+_BEATS: Final = 3
+_FAILURES: Final = (TenancyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+_RETRY_S: Final = 0.5
+_SWEEP_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Duty:
+    """Something done again and again by who holds the lease."""
+
+    name: str
+    every_s: float
+    run: Callable[[], Awaitable[None]]
+
+
+class Provisioner:
+    """Runs due operations while it holds the lease; what `Task` runs.
+
+    There may be any number of provisioners: one works, the others try for its lease. What a former holder
+    still does is refused by the fencing token at its next action, and every action may be done twice. It
+    wakes when an operation is new, when one of its own ended, when one becomes due, and every few seconds.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        run_operation: RunOperation,
+        *,
+        databases: Databases,
+        control: Placement,
+        placements: Callable[[Lease], Placements],
+        due: asyncio.Event,
+        duties: tuple[Duty, ...],
+        holder: str,
+        lease_s: float,
+        in_flight: int,
+    ) -> None:
+        """Wire it.
+
+        Args:
+            catalogue: finds due operations.
+            run_operation: attempts one.
+            databases: connects as tlsy_migrator, for the lease.
+            control: the control database.
+            placements: what carries out actions under a lease.
+            due: set when an operation is new.
+            duties: besides.
+            holder: names this process.
+            lease_s: how long a lease lasts without renewal.
+            in_flight: operations at once.
+        """
+        self._catalogue = catalogue
+        self._run_operation = run_operation
+        self._databases = databases
+        self._control = control
+        self._placements = placements
+        self._due = due
+        self._duties = duties
+        self._holder = holder
+        self._lease_s = lease_s
+        self._in_flight = in_flight
+        self._logger = get_logger("registry.provisioner")
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Until `stopping`; attempts that run then are finished by who takes the lease next."""
+        stopped = asyncio.ensure_future(stopping.wait())
+        try:
+            while not stopping.is_set():
+                lease = await self._take()
+                if lease is not None:
+                    await self._hold(lease, stopped)
+                pause_s = self._lease_s / _BEATS if lease is None else _RETRY_S
+                await asyncio.wait({stopped}, timeout=pause_s)
+        finally:
+            stopped.cancel()
+
+    async def _take(self) -> Lease | None:
+        try:
+            async with self._databases.acquire(self._control) as connection:
+                return await take_lease(connection, _LEASE, self._holder, self._lease_s)
+        except _FAILURES as error:
+            self._logger.warning("lease not taken", error=str(error))
+            return None
+
+    async def _hold(self, lease: Lease, stopped: asyncio.Future[bool]) -> None:
+        """Work until stopped, or until the lease is lost or a defect ends one of the tasks."""
+        tasks = {
+            asyncio.ensure_future(self._renew(lease)),
+            asyncio.ensure_future(self._operate(self._placements(lease))),
+            *(asyncio.ensure_future(self._repeat(duty)) for duty in self._duties),
+        }
+        try:
+            done, _ = await asyncio.wait({stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        for task in done & tasks:
+            try:
+                task.result()
+            except LeaseLost:
+                self._logger.warning("lease lost")
+        if stopped.done():
+            await self._release(lease)
+
+    async def _renew(self, lease: Lease) -> None:
+        while True:
+            await self._catalogue.clock.sleep(self._lease_s / _BEATS)
+            try:
+                async with self._databases.acquire(self._control) as connection:
+                    await renew_lease(connection, lease, self._lease_s)
+            except LeaseLost:
+                raise
+            except _FAILURES as error:
+                self._logger.warning("lease not renewed", error=str(error))
+
+    async def _release(self, lease: Lease) -> None:
+        """Let another take it at once; if that fails, it expires."""
+        try:
+            async with self._databases.acquire(self._control) as connection:
+                await renew_lease(connection, lease, 0.0)
+        except _FAILURES as error:
+            self._logger.warning("lease not released", error=str(error))
+
+    async def _operate(self, placements: Placements) -> None:
+        running: dict[asyncio.Future[None], TenantId] = {}
+        try:
+            while True:
+                self._due.clear()
+                pause_s = await self._begin(placements, running)
+                woken = asyncio.ensure_future(self._due.wait())
+                await asyncio.wait({woken, *running}, timeout=pause_s, return_when=asyncio.FIRST_COMPLETED)
+                woken.cancel()
+                for task in [task for task in running if task.done()]:
+                    del running[task]
+                    task.result()
+        finally:
+            for task in running:
+                task.cancel()
+            if running:
+                await asyncio.wait(running)
+
+    async def _begin(
+        self, placements: Placements, running: dict[asyncio.Future[None], TenantId]
+    ) -> float | None:
+        """Begin what is due as far as there is room; answers when to look again."""
+        room = self._in_flight - len(running)
+        if not room:
+            return None
+        catalogue, busy = self._catalogue, set(running.values())
+        now = catalogue.clock.now()
+        try:
+            async with catalogue.tenancy.control(PLATFORM, write=False) as tx:
+                found = await catalogue.operations.due(tx, now, busy, room)
+                busy |= {operation.target_id for operation in found}
+                following = None if found else await catalogue.operations.next_due(tx, busy)
+        except _FAILURES as error:
+            self._logger.warning("operations not read", error=str(error))
+            return _RETRY_S
+        for operation in found:
+            running[asyncio.ensure_future(self._attempt(operation, placements))] = operation.target_id
+        if following is None:
+            return _SWEEP_S
+        return min(_SWEEP_S, max(0.0, (following - now).total_seconds()))
+
+    async def _attempt(self, operation: Operation, placements: Placements) -> None:
+        try:
+            await self._run_operation.run(operation, placements)
+        except LeaseLost:
+            raise
+        except _FAILURES as error:
+            # The control database was away when the result was to be written: the operation is still due.
+            self._logger.warning("attempt not recorded", tenant=operation.target_slug, error=str(error))
+            await self._catalogue.clock.sleep(_RETRY_S)
+
+    async def _repeat(self, duty: Duty) -> None:
+        while True:
+            try:
+                await duty.run()
+            except _FAILURES as error:
+                self._logger.warning("duty not done", duty=duty.name, error=str(error))
+            await self._catalogue.clock.sleep(duty.every_s)

@@ -1,0 +1,250 @@
+"""Does what an operation is for: provisions a tenant, moves its fence, or erases it; one attempt.
+
+What databases are to become is decided by tenancy's pure plan and carried out by its executor; each step that
+is done is written to the operation, and the last transaction changes tenant and operation together. It does
+not matter where an attempt dies: the next one observes what is there and goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+import asyncpg
+
+from tlsy.runtime.logging import get_logger
+from tlsy.tenancy.context import PLATFORM, Placement, TenantState
+from tlsy.tenancy.errors import LeaseLost, PlacementFull, PlacementUnavailable, UnknownCluster
+from tlsy.tenancy.migrations import MigrationFailed
+from tlsy.tenancy.provisioning import (
+    Action,
+    CreateDatabase,
+    CreateSchema,
+    DesiredState,
+    DesiredTenant,
+    SetFence,
+)
+from tlsy.tenant_registry.domain.kinds import Verb
+from tlsy.tenant_registry.domain.operation import (
+    Outcome,
+    attempt_failed,
+    step_done,
+    succeeded,
+    waiting_until,
+)
+from tlsy.tenant_registry.domain.tenant import activated, deleted, erasing, failed
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from tlsy.tenancy.unit_of_work import UnitOfWork
+    from tlsy.tenant_registry.domain.operation import Operation, RetryPolicy
+    from tlsy.tenant_registry.domain.tenant import Tenant
+    from tlsy.tenant_registry.handlers.catalogue import Catalogue
+
+_FENCE_WENT_BACK: Final = "TL003"
+_REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
+    (PlacementUnavailable, "CLUSTER_UNREACHABLE"),
+    (PlacementFull, "CLUSTER_FULL"),
+    (UnknownCluster, "CLUSTER_NOT_CONFIGURED"),
+    (MigrationFailed, "MIGRATION_FAILED"),
+    (asyncpg.PostgresError, "DATABASE_ERROR"),
+    (TimeoutError, "TIMED_OUT"),
+)
+
+
+class Placements(Protocol):
+    """Makes placements what they should be; `tlsy.tenancy.executor.Executor`."""
+
+    async def converge(
+        self, desired: DesiredTenant, progress: Callable[[Action], Awaitable[None]] | None = None
+    ) -> tuple[Action, ...]:
+        """Observe, plan and execute until nothing is left to do."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why an attempt failed; `away`: the cluster did not answer."""
+
+    reason: str
+    message: str
+    retryable: bool
+    away: bool = False
+
+
+class RunOperation:
+    """One attempt at one operation. Never raises but LeaseLost: a failure is written to the operation."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        retries: RetryPolicy,
+        jitter: Callable[[], float],
+        attempt_timeout_s: float,
+    ) -> None:
+        self._catalogue = catalogue
+        self._retries = retries
+        self._jitter = jitter
+        self._attempt_timeout_s = attempt_timeout_s
+        self._logger = get_logger("registry.provisioner")
+
+    async def run(self, operation: Operation, placements: Placements) -> None:
+        """Attempt it. Raises LeaseLost, having changed nothing more."""
+        attempt = _Attempt(self._catalogue, placements, operation)
+        try:
+            async with asyncio.timeout(self._attempt_timeout_s):
+                await attempt.run()
+        except LeaseLost:
+            raise
+        except Exception as error:
+            failure = _failure_of(error)
+            self._logger.warning(
+                "attempt failed",
+                tenant=operation.target_slug,
+                verb=str(operation.verb),
+                reason=failure.reason,
+                exc_info=error if failure.reason == "PROVISIONING_ERROR" else None,
+            )
+            await self._failed(attempt.operation, failure)
+
+    async def _failed(self, operation: Operation, failure: _Failure) -> None:
+        catalogue = self._catalogue
+        now = catalogue.clock.now()
+        tried = attempt_failed(
+            operation,
+            reason=failure.reason,
+            message=failure.message,
+            retryable=failure.retryable,
+            policy=self._retries,
+            now=now,
+            jitter=self._jitter(),
+        )
+        async with catalogue.writing() as tx:
+            line = await catalogue.tenants.lock_line(tx, operation.target_id)
+            if failure.away:
+                await catalogue.places.note_reachable(tx, line[-1].cluster_id, now, reachable=False)
+            if tried.outcome is Outcome.FAILED and line[-1].phase is TenantState.PROVISIONING:
+                tenant = await catalogue.tenants.save(tx, failed(line[-1], failure.reason, now))
+                catalogue.effects.tenant_changed(tx, tenant, "failed")
+                catalogue.effects.audited_duty(tx, "provision", tenant, {"failed": failure.reason})
+            await catalogue.operations.save(tx, tried, now)
+
+
+class _Attempt:
+    """The operation as far as it has come in this attempt."""
+
+    def __init__(self, catalogue: Catalogue, placements: Placements, operation: Operation) -> None:
+        self._catalogue = catalogue
+        self._placements = placements
+        self.operation = operation
+
+    async def run(self) -> None:
+        async with self._catalogue.tenancy.control(PLATFORM, write=False) as tx:
+            tenant = await self._catalogue.tenants.by_id(tx, self.operation.target_id)
+        if tenant is None:
+            raise AssertionError("tenants are never removed from the catalogue")
+        match self.operation.verb:
+            case Verb.CREATE:
+                await self._create(tenant)
+            case Verb.FENCE:
+                await self._move_fence(tenant)
+            case Verb.DELETE:
+                await self._delete(tenant)
+
+    async def _create(self, tenant: Tenant) -> None:
+        await self._placements.converge(_desired(tenant, DesiredState.ACTIVE), self._creating)
+        catalogue = self._catalogue
+        async with catalogue.writing() as tx:
+            now = catalogue.clock.now()
+            line = await catalogue.tenants.lock_line(tx, tenant.tenant_id)
+            if line[-1].phase is TenantState.PROVISIONING:
+                changed = activated(line[-1], line[-2] if len(line) > 1 else None, now)
+                saved = await catalogue.tenants.save(tx, changed)
+                catalogue.effects.tenant_changed(tx, saved, "activated")
+                catalogue.effects.audited_duty(tx, "provision", saved, {"epoch": saved.epoch})
+                catalogue.effects.used(tx, saved, "tenants.activated", 1)
+                if saved.epoch != tenant.epoch:
+                    await catalogue.start(tx, Verb.FENCE, owner=None, target=saved, now=now)
+                if self.operation.attempts:
+                    await catalogue.places.note_reachable(tx, saved.cluster_id, now, reachable=True)
+            await self._end(tx)
+
+    async def _creating(self, action: Action) -> None:
+        """Steps that lie before `action` are done."""
+        if isinstance(action, CreateDatabase | CreateSchema):
+            return
+        await self._done("place", "migrate") if isinstance(action, SetFence) else await self._done("place")
+
+    async def _move_fence(self, tenant: Tenant) -> None:
+        if tenant.state in {TenantState.ACTIVE, TenantState.SUSPENDED}:
+            try:
+                await self._placements.converge(_desired(tenant, DesiredState(tenant.state)))
+            except asyncpg.PostgresError as error:
+                # A newer change of the tenant has moved the fence further already.
+                if error.sqlstate != _FENCE_WENT_BACK:
+                    raise
+        async with self._catalogue.writing() as tx:
+            await self._end(tx)
+
+    async def _delete(self, tenant: Tenant) -> None:
+        catalogue = self._catalogue
+        if not self.operation.is_done("retain"):
+            now = catalogue.clock.now()
+            if tenant.erase_after is not None and tenant.erase_after > now:
+                await self._placements.converge(_desired(tenant, DesiredState.SUSPENDED))
+                self.operation = waiting_until(step_done(self.operation, "fence"), tenant.erase_after)
+                async with catalogue.writing() as tx:
+                    await catalogue.operations.save(tx, self.operation, now)
+                return
+            async with catalogue.writing() as tx:
+                await catalogue.tenants.lock_line(tx, tenant.tenant_id)
+                tenant = await catalogue.tenants.save(tx, erasing(tenant, now))
+                catalogue.effects.tenant_changed(tx, tenant, "deleting")
+                self.operation = step_done(step_done(self.operation, "fence"), "retain")
+                await catalogue.operations.save(tx, self.operation, now)
+        await self._placements.converge(_desired(tenant, DesiredState.ERASED))
+        await self._done("erase", "verify")
+        async with catalogue.writing() as tx:
+            await catalogue.tenants.lock_line(tx, tenant.tenant_id)
+            await catalogue.places.give_room_back(tx, tenant.cluster_id)
+            saved = await catalogue.tenants.save(tx, deleted(tenant, catalogue.clock.now()))
+            catalogue.effects.tenant_changed(tx, saved, "deleted")
+            catalogue.effects.audited_duty(tx, "erase", saved, {"verified_empty": True})
+            await self._end(tx)
+
+    async def _done(self, *names: str) -> None:
+        """Write that these steps are done, unless that is known."""
+        if all(self.operation.is_done(name) for name in names):
+            return
+        for name in names:
+            self.operation = step_done(self.operation, name)
+        async with self._catalogue.writing() as tx:
+            await self._catalogue.operations.save(tx, self.operation, self._catalogue.clock.now())
+
+    async def _end(self, tx: UnitOfWork) -> None:
+        await self._catalogue.operations.save(tx, succeeded(self.operation), self._catalogue.clock.now())
+
+
+def _desired(tenant: Tenant, state: DesiredState) -> DesiredTenant:
+    return DesiredTenant(
+        tenant_id=tenant.tenant_id,
+        mode=tenant.isolation_mode,
+        placement=Placement(tenant.cluster_id, tenant.database, tenant.schema),
+        epoch=tenant.epoch,
+        state=state,
+    )
+
+
+def _failure_of(error: Exception) -> _Failure:
+    text = f"{error.sqlstate}: {error}" if isinstance(error, asyncpg.PostgresError) else str(error)
+    for kind, reason in _REASONS:
+        if isinstance(error, kind):
+            return _Failure(
+                reason,
+                text,
+                retryable=not isinstance(error, PlacementFull),
+                away=isinstance(error, PlacementUnavailable),
+            )
+    return _Failure("PROVISIONING_ERROR", type(error).__name__, retryable=True)
