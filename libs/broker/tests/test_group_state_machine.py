@@ -158,6 +158,11 @@ def test_the_protocol_most_members_prefer_is_chosen():
     assert {reply.protocol for reply in replies.values()} == {"range"}
 
 
+def test_a_stranger_with_an_id_of_its_own_making_is_refused():
+    replies = join(stable_pair(), 6, "stranger", 1.0, is_new=False)
+    assert replies[6].error is ErrorCode.unknown_member_id
+
+
 def test_a_full_group_refuses_another_member():
     group = Group(max_members=1)
     join(group, 1, "a", 0.0)
