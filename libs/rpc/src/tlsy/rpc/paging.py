@@ -45,7 +45,8 @@ class Pages:
         query = type(request)()
         query.CopyFrom(request)
         for field in _NOT_QUERY:
-            query.ClearField(field)
+            if field in query.DESCRIPTOR.fields_by_name:
+                query.ClearField(field)
         head = f"{call.tenant_id}\0{call.method}\0".encode()
         self._binding = head + query.SerializeToString(deterministic=True)
 
