@@ -158,6 +158,12 @@ def test_the_protocol_most_members_prefer_is_chosen():
     assert {reply.protocol for reply in replies.values()} == {"range"}
 
 
+def test_an_announced_member_that_has_joined_is_not_waited_for_again():
+    group = Group(max_members=3)
+    group.announce(MemberId("a"), SESSION_S, 0.0)
+    assert join(group, 1, "a", 1.0, is_new=False)[1].generation == 1
+
+
 def test_a_stranger_with_an_id_of_its_own_making_is_refused():
     replies = join(stable_pair(), 6, "stranger", 1.0, is_new=False)
     assert replies[6].error is ErrorCode.unknown_member_id
