@@ -29,21 +29,27 @@ create table tlsy.fence (
 create function tlsy.enter(tenant uuid, epoch bigint, write boolean) returns void
 language plpgsql volatile security invoker as $$
 declare
-    fence record;
+    found_epoch bigint;
+    admits_writes boolean;
+    path text;
 begin
     perform pg_advisory_xact_lock_shared(uuid_hash_extended(tenant, 0));
-    perform set_config('app.current_tenant', tenant::text, true),
-            set_config('app.epoch', enter.epoch::text, true),
-            set_config('app.scope', '', true);
-    select f.epoch, f.writable, coalesce(f.schema_name, substr(current_user, 6)) as schema_name
-        into fence from tlsy.fence f where f.tenant_id = enter.tenant;
-    if fence.epoch is distinct from enter.epoch then
+    -- Assignments, not SELECTs: as simple expressions they cost a tenth.
+    path := set_config('app.current_tenant', tenant::text, true);
+    path := set_config('app.epoch', enter.epoch::text, true);
+    select f.epoch, f.writable, f.schema_name into found_epoch, admits_writes, path
+        from tlsy.fence f where f.tenant_id = enter.tenant;
+    if found_epoch is distinct from enter.epoch then
         raise exception using errcode = 'TL001', message = 'STALE_EPOCH';
     end if;
-    if enter.write and not fence.writable then
+    if enter.write and not admits_writes then
         raise exception using errcode = 'TL002', message = 'NOT_WRITABLE';
     end if;
-    perform set_config('search_path', quote_ident(fence.schema_name), true);
+    if path is null then
+        path := set_config('app.scope', '', true);
+        path := substr(current_user, 6);
+    end if;
+    path := set_config('search_path', quote_ident(path), true);
 end
 $$;
 
@@ -115,11 +121,12 @@ begin
 end
 $$;
 
--- The fence itself: readable for the tenant that enter() is about to admit, written by nobody under it.
+-- The fence itself shows a tenant's row to that tenant alone. enter() reads one row of it by its key, which
+-- is cheaper without the sub-select that the other tables' policies have.
 alter table tlsy.fence enable row level security, force row level security;
 create policy tenant on tlsy.fence
-    using (tenant_id = (select nullif(current_setting('app.current_tenant', true), ''))::uuid)
-    with check (tenant_id = (select nullif(current_setting('app.current_tenant', true), ''))::uuid);
+    using (tenant_id = nullif(current_setting('app.current_tenant', true), '')::uuid)
+    with check (tenant_id = nullif(current_setting('app.current_tenant', true), '')::uuid);
 
 -- Runs one data-changing statement of a migration over the rows of all tenants: as the session's own role,
 -- because row-level security is forced on the owner, who would silently change nothing.

@@ -1,0 +1,272 @@
+"""The catalogue linter: what a database says about its own tenancy, against what it must say.
+
+It reads PostgreSQL's catalogue and nothing else: no row of a tenant. Rules are pure functions over what was
+read. Run it as a role that sees the whole catalogue (any may); a clean database gives no finding.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from tlsy.tenancy import policy_shapes, sql
+from tlsy.tenancy.cluster import MIGRATOR, RELAY
+from tlsy.tenancy.context import DEDICATED_SCHEMA, SHARED_SCHEMA
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    import asyncpg
+
+    from tlsy.tenancy.database import Connection
+    from tlsy.tenancy.migrations import ServiceMigrations
+
+Code = Literal[
+    "RLS_OFF",
+    "RLS_NOT_FORCED",
+    "POLICY_MISSING",
+    "POLICY_UNKNOWN",
+    "NULLIF_MISSING",
+    "TENANT_ID_MISSING",
+    "KEY_NOT_LED_BY_TENANT",
+    "TIME_INDEX_MISSING",
+    "COLUMN_TYPE_BOUND",
+    "PARTITION_GRANTED",
+    "GRANT_TOO_MANY",
+    "OWNER_WRONG",
+    "ROLE_BYPASSES",
+    "SECURITY_DEFINER",
+]
+
+_OWNER: Final = "tlsy_owner"
+_MOVER: Final = "tlsy_mover"
+_MAY_BYPASS: Final = frozenset({MIGRATOR, _MOVER})
+_TENANT_SCHEMA: Final = re.compile(rf"{SHARED_SCHEMA}|{DEDICATED_SCHEMA}|t_[0-9a-f]{{32}}")
+#: Partitioned by day for retention alone; it is only ever looked up by its whole key.
+_NEVER_READ_BY_TIME: Final = "inbox"
+_RELAY_MARKS: Final = ("published_at", "published_log", "published_partition", "published_offset")
+
+#: What the libraries' own tables grant: in the schema of each service, and in schema tlsy.
+_OF_SERVICE: Final = {
+    "outbox": ("select", "insert"),
+    "inbox": ("select", "insert"),
+    "consumer_fence": ("select", "insert", "update"),
+    "idempotency": ("select", "insert", "update"),
+    "parked_record": ("select", "insert", "delete"),
+}
+_OF_RELAY_IN_SERVICE: Final = {
+    "outbox": ("select", *(f"update({column})" for column in _RELAY_MARKS)),
+    "relay_state": ("select", "insert", "update"),
+}
+_OF_SERVICE_IN_TLSY: Final = {
+    "fence": ("select",),
+    "topic_log": ("select", "update(incarnation)", "update(changed_at)"),
+    "consumer_group": ("select", "insert", "update"),
+    "consumer_watermark": ("select", "insert", "update"),
+    "partition_assignment": ("select", "insert", "update"),
+}
+_OF_RELAY_IN_TLSY: Final = {
+    "topic_log": ("select", "insert", "update"),
+    "topic_end": ("select", "insert", "update"),
+    "consumer_group": ("select",),
+    "consumer_watermark": ("select", "delete"),
+}
+_ENTRANCES: Final = frozenset({"enter", "enter_platform"})
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong: a stable code, the object's qualified name, what is wrong, what to do."""
+
+    code: Code
+    object: str
+    message: str
+    fix: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Catalogue:
+    """What was read, one row per object."""
+
+    control: bool
+    tables: Sequence[asyncpg.Record]
+    policies: Sequence[asyncpg.Record]
+    keys: Sequence[asyncpg.Record]
+    grants: Sequence[asyncpg.Record]
+    roles: Sequence[asyncpg.Record]
+    definers: Sequence[asyncpg.Record]
+
+
+async def lint(connection: Connection, services: Sequence[ServiceMigrations]) -> tuple[Finding, ...]:
+    """Every finding in one database, sorted; none if it is as it must be.
+
+    `services`: everything that is installed, because what they declare is what may be granted.
+    """
+    catalogue = _Catalogue(
+        control=await connection.fetchval("select to_regprocedure('tlsy.enter_platform()') is not null"),
+        tables=await connection.fetch(sql.text("lint/tables.sql")),
+        policies=await connection.fetch(sql.text("lint/policies.sql")),
+        keys=await connection.fetch(sql.text("lint/keys.sql")),
+        grants=await connection.fetch(sql.text("lint/grants.sql")),
+        roles=await connection.fetch(sql.text("lint/roles.sql")),
+        definers=await connection.fetch(sql.text("lint/definers.sql")),
+    )
+    findings = [
+        *_tables(catalogue),
+        *_grants(catalogue, services),
+        *_roles(catalogue),
+        *_definers(catalogue),
+    ]
+    return tuple(sorted(findings, key=lambda finding: (finding.object, finding.code, finding.message)))
+
+
+def _tables(catalogue: _Catalogue) -> Iterator[Finding]:
+    for table in catalogue.tables:
+        name = f"{table['schema_name']}.{table['table_name']}"
+        if table["owner"] != _OWNER:
+            yield Finding(
+                "OWNER_WRONG", name, f"owned by {table['owner']}", f"alter table {name} owner to {_OWNER}"
+            )
+        if not table["has_tenant"]:
+            if _TENANT_SCHEMA.fullmatch(table["schema_name"]):
+                yield Finding("TENANT_ID_MISSING", name, "no tenant_id", "add tenant_id, first in the key")
+            continue
+        if not table["enabled"]:
+            yield Finding("RLS_OFF", name, "row-level security is off", f"select tlsy.protect('{name}')")
+        elif not table["forced"]:
+            yield Finding(
+                "RLS_NOT_FORCED",
+                name,
+                "row-level security does not hold its owner",
+                f"alter table {name} force row level security",
+            )
+        yield from _policies(catalogue, table, name)
+        if not table["is_partition"]:
+            yield from _keys(catalogue, table, name)
+        if table["bound_types"]:
+            yield Finding(
+                "COLUMN_TYPE_BOUND",
+                name,
+                f"enum, domain or composite type: {', '.join(table['bound_types'])}",
+                "use a base type with a CHECK: cached statements do not survive a change of search_path",
+            )
+
+
+def _policies(catalogue: _Catalogue, table: asyncpg.Record, name: str) -> Iterator[Finding]:
+    present = {
+        (row["name"], row["permissive"], row["command"]): row
+        for row in catalogue.policies
+        if row["table_id"] == table["id"]
+    }
+    if table["is_partition"]:  # read directly it shows nothing: no policy, no grant
+        expected: dict[tuple[str, bool, str], tuple[str, str]] = {}
+    elif name == "tlsy.fence":
+        own = policy_shapes.FENCE_POLICY
+        expected = {("tenant", True, policy_shapes.ALL): (own, own)}
+    else:
+        tenant = present.get(("tenant", True, policy_shapes.ALL))
+        platform = catalogue.control and tenant is not None and "'app.scope'" in tenant["using_text"]
+        expected = policy_shapes.shape(platform=platform)
+    is_outbox = table["table_name"] == "outbox"
+    for key, row in present.items():
+        if is_outbox and key[0] in ("relay_reads", "relay_marks") and list(row["roles"]) == [RELAY]:
+            continue
+        fenced_role = f"tlsy_{table['schema_name']}" if is_outbox and not row["permissive"] else "public"
+        texts = (row["using_text"], row["check_text"])
+        if key in expected and texts == expected[key] and list(row["roles"]) == [fenced_role]:
+            continue
+        if key in expected and any("current_setting" in text and "NULLIF" not in text for text in texts):
+            message = f"policy {key[0]} compares a setting without nullif: it raises where none is set"
+            yield Finding("NULLIF_MISSING", name, message, _AGAIN.format(name))
+        else:
+            yield Finding("POLICY_UNKNOWN", name, f"policy {key[0]} is of no known shape", _AGAIN.format(name))
+    for key in expected.keys() - present.keys():
+        yield Finding("POLICY_MISSING", name, f"no policy {key[0]}", _AGAIN.format(name))
+
+
+_AGAIN: Final = "drop its policies, then select tlsy.protect('{}')"
+
+
+def _keys(catalogue: _Catalogue, table: asyncpg.Record, name: str) -> Iterator[Finding]:
+    keys = [row for row in catalogue.keys if row["table_id"] == table["id"]]
+    if not any(row["is_primary"] for row in keys):
+        yield Finding("KEY_NOT_LED_BY_TENANT", name, "no primary key", "add primary key (tenant_id, …)")
+    for row in keys:
+        if row["is_unique"] and row["columns"][0] != "tenant_id":
+            yield Finding(
+                "KEY_NOT_LED_BY_TENANT",
+                name,
+                f"unique index {row['name']} is led by {row['columns'][0] or 'an expression'}",
+                "put tenant_id first: else one tenant's rows collide with another's",
+            )
+    column = table["time_column"]
+    if column is None or table["table_name"] == _NEVER_READ_BY_TIME:
+        return
+    if not any(row["columns"][:2] == ["tenant_id", column] for row in keys):
+        yield Finding(
+            "TIME_INDEX_MISSING", name, "cannot be read by tenant and time", f"index (tenant_id, {column})"
+        )
+
+
+def _grants(catalogue: _Catalogue, services: Sequence[ServiceMigrations]) -> Iterator[Finding]:
+    allowed = _allowed_grants(services, control=catalogue.control)
+    for row in catalogue.grants:
+        grantee, privilege = row["grantee"], row["privilege"]
+        schema, name = row["schema_name"], row["name"]
+        target = name if row["kind"] == "schema" else f"{schema}.{name}"
+        if row["kind"] == "schema":
+            fine = privilege == "usage" and grantee != "public"
+        elif row["kind"] == "function":
+            fine = name in _ENTRANCES and grantee in {service.role for service in services}
+        else:
+            plane = "*" if _TENANT_SCHEMA.fullmatch(schema) else schema
+            fine = not row["is_partition"] and (plane, name, grantee, privilege) in allowed
+        if fine:
+            continue
+        kind: Code = "PARTITION_GRANTED" if row["is_partition"] else "GRANT_TOO_MANY"
+        of = "function " if row["kind"] == "function" else "schema " if row["kind"] == "schema" else ""
+        yield Finding(
+            kind,
+            target,
+            f"{grantee} has {privilege}",
+            f"revoke {privilege} on {of}{target} from {grantee}",
+        )
+
+
+def _allowed_grants(
+    services: Iterable[ServiceMigrations], *, control: bool
+) -> frozenset[tuple[str, str, str, str]]:
+    """(schema, table, role, privilege); schema "*" stands for every schema with tenants' tables."""
+    tables: list[tuple[str, str, str, Sequence[str]]] = []
+    for service in services:
+        package, role = service.package, service.role
+        owned = service.control_grants if control else service.tenant_grants
+        tables += [(package if control else "*", table, role, what) for table, what in owned.items()]
+        tables += [(package, table, role, what) for table, what in _OF_SERVICE.items()]
+        tables += [(package, table, RELAY, what) for table, what in _OF_RELAY_IN_SERVICE.items()]
+        tables += [("tlsy", table, role, what) for table, what in _OF_SERVICE_IN_TLSY.items()]
+    tables += [("tlsy", table, RELAY, what) for table, what in _OF_RELAY_IN_TLSY.items()]
+    return frozenset(
+        (schema, table, role, privilege) for schema, table, role, what in tables for privilege in what
+    )
+
+
+def _roles(catalogue: _Catalogue) -> Iterator[Finding]:
+    for row in catalogue.roles:
+        role = row["role"]
+        if row["is_superuser"]:
+            yield Finding("ROLE_BYPASSES", role, "is a superuser", f"alter role {role} nosuperuser")
+        if row["bypasses"] and role not in _MAY_BYPASS:
+            yield Finding("ROLE_BYPASSES", role, "has BYPASSRLS", f"alter role {role} nobypassrls")
+        if role in _MAY_BYPASS:
+            continue
+        for group in row["member_of"]:
+            message = f"is a member of {group}"
+            yield Finding("ROLE_BYPASSES", role, message, f"revoke {group} from {role}")
+
+
+def _definers(catalogue: _Catalogue) -> Iterator[Finding]:
+    for row in catalogue.definers:
+        name = f"{row['schema_name']}.{row['name']}"
+        yield Finding("SECURITY_DEFINER", name, "runs as its owner", f"alter function {name} security invoker")

@@ -1,0 +1,25 @@
+-- What anybody but the owner may do with tables, columns, schemas and the functions of schema tlsy.
+with entries as (
+    select 'table' as kind, n.nspname as schema_name, c.relname as name, c.relispartition as is_partition,
+        c.relowner as owner, a.grantee, lower(a.privilege_type) as privilege
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace, aclexplode(c.relacl) a
+    where c.relkind in ('r', 'p', 'v', 'm', 'S')
+    union all
+    select 'column', n.nspname, c.relname, c.relispartition, c.relowner, a.grantee,
+        lower(a.privilege_type) || '(' || t.attname || ')'
+    from pg_attribute t join pg_class c on c.oid = t.attrelid join pg_namespace n on n.oid = c.relnamespace,
+        aclexplode(t.attacl) a
+    union all
+    select 'schema', n.nspname, n.nspname, false, n.nspowner, a.grantee, lower(a.privilege_type)
+    from pg_namespace n, aclexplode(n.nspacl) a
+    union all
+    select 'function', n.nspname, p.proname, false, p.proowner, a.grantee, lower(a.privilege_type)
+    from pg_proc p join pg_namespace n on n.oid = p.pronamespace,
+        aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+    where n.nspname = 'tlsy'
+)
+select kind, schema_name, name, is_partition, privilege,
+    case grantee when 0 then 'public' else pg_get_userbyid(grantee) end as grantee
+from entries
+where grantee <> owner and schema_name !~ '^pg_' and schema_name not in ('information_schema', 'public')
+order by 1, 2, 3, 6, 5

@@ -1,0 +1,11 @@
+-- Every valid index with the names of its plain columns in order ('' for an expression).
+select i.indrelid::bigint as table_id, x.relname as name, i.indisunique as is_unique, i.indisprimary as is_primary,
+    array(
+        select coalesce(a.attname::text, '')
+        from unnest(i.indkey[0:i.indnkeyatts - 1]) with ordinality as k (attnum, position)
+        left join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+        order by k.position
+    ) as columns
+from pg_index i join pg_class x on x.oid = i.indexrelid join pg_class c on c.oid = i.indrelid
+join pg_namespace n on n.oid = c.relnamespace
+where i.indisvalid and n.nspname !~ '^pg_'

@@ -1,0 +1,270 @@
+"""Probes of one guard each, and mutants that take that guard away: a probe holds, and its mutant kills it.
+
+Layers mask each other, so each probe goes at its own layer: as the service's role, as the owner, or in SQL
+beside the unit of work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+
+from tlsy.tenancy.context import IsolationMode
+from tlsy.tenancy.database import PoolLimits
+from tlsy.tenancy.errors import NotWritable, StaleEpoch
+from tlsy.tenancy.provisioning import DesiredState
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from tlsy.tenancy.catalog import TenantEntry
+    from tlsy.tenancy.database import Connection, Databases
+    from tlsy.tenancy.unit_of_work import Tenancy
+    from tlsy.testkit.installation import Installation
+
+ONE = PoolLimits(total=1, per_database=1)
+
+
+@dataclass
+class World:
+    """Two SHARED tenants with an order each, one pooled connection of the service, and the administrator."""
+
+    installation: Installation
+    ours: TenantEntry
+    theirs: TenantEntry
+    databases: Databases
+    shop: Tenancy
+    owner: Connection
+
+    async def entered(self, entry: TenantEntry, statement: str, *args: object) -> object:
+        async with self.shop.transaction(entry.context, write=True) as tx:
+            return await tx.fetchval(statement, *args)
+
+
+@pytest.fixture
+async def world(installation):
+    ours, theirs = [await installation.provisioned_tenant() for _ in range(2)]
+    shop = installation.tenancy("web_shop", ONE)
+    return World(
+        installation,
+        ours,
+        theirs,
+        databases=shop._databases,
+        shop=shop,
+        owner=await installation.connect(None, installation.common),
+    )
+
+
+async def rows_of_others_are_unseen(world):
+    seen = await world.entered(
+        world.ours, "select count(*) from orders where tenant_id = $1", world.theirs.tenant_id
+    )
+    assert seen == 0
+
+
+async def rows_for_others_are_refused(world):
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await world.entered(world.ours, "insert into orders values ($1, 7, '')", world.theirs.tenant_id)
+
+
+async def the_owner_sees_nothing(world):
+    async with world.owner.transaction():
+        await world.owner.execute("set local role tlsy_owner")
+        assert await world.owner.fetchval("select count(*) from shared.orders") == 0
+
+
+async def a_used_connection_reads_nothing_without_context(world):
+    await world.entered(world.ours, "select 1")
+    async with world.databases.acquire(world.ours.placement) as connection:
+        assert await connection.fetchval("select count(*) from shared.orders") == 0
+
+
+async def own_rows_are_seen(world):
+    assert await world.entered(world.ours, "select count(*) from orders") == 1
+
+
+async def context_ends_with_the_transaction(world):
+    await world.entered(world.ours, "select 1")
+    async with world.databases.acquire(world.ours.placement) as connection:
+        left = await connection.fetchval("select current_setting('app.current_tenant', true)")
+        assert left == ""
+
+
+async def a_writer_that_passed_the_check_commits_before_the_flip(world):
+    provisioner = await world.installation.connect("tlsy_migrator", world.installation.common)
+    await provisioner.execute("set lock_timeout = '100ms'")
+    flip = "select tlsy.set_fence($1, 2, true, 'ACTIVE', 'shared')"
+    async with world.shop.transaction(world.ours.context, write=True) as tx:
+        await tx.execute("insert into orders values ($1, 9, 'before the flip')", world.ours.tenant_id)
+        with pytest.raises(asyncpg.LockNotAvailableError):
+            await provisioner.execute(flip, world.ours.tenant_id)
+    await provisioner.execute(flip, world.ours.tenant_id)
+
+
+async def a_stale_epoch_is_refused(world):
+    with pytest.raises(StaleEpoch):
+        await world.entered(replace(world.ours, epoch=7), "select 1")
+
+
+async def a_suspended_tenant_is_not_written(world):
+    await world.installation.converge(replace(world.ours, epoch=2), DesiredState.SUSPENDED)
+    with pytest.raises(NotWritable):
+        await world.entered(replace(world.ours, epoch=2), "select 1")
+
+
+def beside_enter(statement: str, expected: str) -> Callable[[World], Awaitable[None]]:
+    async def a_context_that_was_not_entered_by_the_function_is_fenced(world):
+        async with world.databases.acquire(world.ours.placement) as connection, connection.transaction():
+            await connection.execute(
+                f"select set_config('app.current_tenant', '{world.ours.tenant_id}', true),"
+                " set_config('app.epoch', '7', true), set_config('search_path', 'shared', true)"
+            )
+            try:
+                result = await connection.execute(statement)
+            except asyncpg.InsufficientPrivilegeError:
+                result = "refused"
+            assert result == expected
+
+    return a_context_that_was_not_entered_by_the_function_is_fenced
+
+
+async def a_new_partition_shows_nothing(world):
+    await world.owner.execute("select tlsy.ensure_partition('shared.readings', 'day', '2020-01-01')")
+    await world.owner.execute(
+        "insert into shared.readings values ($1, '2020-01-01 12:00+00', 1)", world.ours.tenant_id
+    )
+    async with world.owner.transaction():
+        await world.owner.execute("set local role tlsy_owner")
+        assert await world.owner.fetchval("select count(*) from shared.readings_p20200101") == 0
+
+
+def altered(function: str, old: str, new: str) -> Callable[[Connection], Awaitable[None]]:
+    """A mutant of one of our functions."""
+
+    async def apply(owner):
+        text = await owner.fetchval("select pg_get_functiondef($1::text::regproc)", function)
+        assert old in text
+        await owner.execute(text.replace(old, new))
+
+    return apply
+
+
+def executed(statement: str) -> Callable[[Connection], Awaitable[None]]:
+    async def apply(owner):
+        await owner.execute(statement)
+
+    return apply
+
+
+INSERT = "insert into orders values (current_setting('app.current_tenant')::uuid, 5, '')"
+KILLS = {
+    "the policy": (
+        rows_of_others_are_unseen,
+        executed("alter policy tenant on shared.orders using (true)"),
+    ),
+    "the policy's check": (
+        rows_for_others_are_refused,
+        executed("alter policy tenant on shared.orders with check (true)"),
+    ),
+    "FORCE": (the_owner_sees_nothing, executed("alter table shared.orders no force row level security")),
+    "nullif": (
+        a_used_connection_reads_nothing_without_context,
+        executed(
+            "alter policy tenant on shared.orders "
+            "using (tenant_id = (select current_setting('app.current_tenant', true))::uuid)"
+        ),
+    ),
+    "the context call": (
+        own_rows_are_seen,
+        executed(
+            "create or replace function tlsy.enter(tenant uuid, epoch bigint, write boolean) "
+            "returns void language sql as ''"
+        ),
+    ),
+    "its transaction scope": (
+        context_ends_with_the_transaction,
+        altered("tlsy.enter", "tenant::text, true)", "tenant::text, false)"),
+    ),
+    "the lock": (
+        a_writer_that_passed_the_check_commits_before_the_flip,
+        altered(
+            "tlsy.enter", "perform pg_advisory_xact_lock_shared(uuid_hash_extended(tenant, 0));", "null;"
+        ),
+    ),
+    "the lock of the flip": (
+        a_writer_that_passed_the_check_commits_before_the_flip,
+        altered(
+            "tlsy.set_fence", "perform pg_advisory_xact_lock(uuid_hash_extended(tenant, 0));", "null;"
+        ),
+    ),
+    "the epoch check": (
+        a_stale_epoch_is_refused,
+        altered("tlsy.enter", "found_epoch is distinct from enter.epoch", "false"),
+    ),
+    "the check for writes": (
+        a_suspended_tenant_is_not_written,
+        altered("tlsy.enter", "enter.write and not admits_writes", "false"),
+    ),
+    "the fence policy of SELECT": (
+        beside_enter("select from orders", "SELECT 0"),
+        executed("drop policy fence_select on shared.orders"),
+    ),
+    "the fence policy of INSERT": (
+        beside_enter(INSERT, "refused"),
+        executed("drop policy fence_insert on shared.orders"),
+    ),
+    "the fence policy of UPDATE": (
+        beside_enter("update orders set note = 'changed'", "UPDATE 0"),
+        executed("drop policy fence_update on shared.orders; drop policy fence_select on shared.orders"),
+    ),
+    "the fence policy of DELETE": (
+        beside_enter("delete from orders", "DELETE 0"),
+        executed("drop policy fence_delete on shared.orders; drop policy fence_select on shared.orders"),
+    ),
+    "row-level security on a new partition": (
+        a_new_partition_shows_nothing,
+        altered(
+            "tlsy.ensure_partition",
+            "execute format('alter table %s enable row level security, force row level security', name);",
+            "",
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("guard", KILLS)
+async def test_the_guard_holds(world, guard):
+    await KILLS[guard][0](world)
+
+
+@pytest.mark.parametrize("guard", KILLS)
+async def test_without_the_guard_its_probe_fails(world, guard):
+    probe, mutate = KILLS[guard]
+    await mutate(world.owner)
+    with pytest.raises((AssertionError, pytest.fail.Exception, asyncpg.PostgresError)):
+        await probe(world)
+
+
+@pytest.mark.parametrize("mode", list(IsolationMode))
+async def test_other_services_tables_are_out_of_reach(installation, mode):
+    tenant = await installation.provisioned_tenant(mode)
+    async with installation.databases("tlsy_relay").acquire(tenant.placement) as connection:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute(f"select from {tenant.placement.schema}.orders")
+
+
+async def test_a_partition_read_directly_is_refused(world):
+    partition = await world.owner.fetchval(
+        "select inhrelid::regclass::text from pg_inherits where inhparent = 'shared.readings'::regclass limit 1"
+    )
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await world.entered(world.ours, f"select count(*) from {partition}")
+
+
+async def test_the_platform_scope_exists_only_in_the_control_database(world):
+    async with world.databases.acquire(world.installation.common) as connection:
+        with pytest.raises(asyncpg.UndefinedFunctionError):
+            await connection.execute("select tlsy.enter_platform()")

@@ -1,0 +1,115 @@
+"""Each mutant takes one guard away; the linter must name it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tlsy.tenancy.context import IsolationMode
+from tlsy.tenancy.lint import lint
+
+TENANT_POLICY = "tenant_id = (select nullif(current_setting('app.current_tenant', true), ''))::uuid"
+PARTITION = "to_char(now() at time zone 'utc', '\"readings_p\"YYYYMMDD')"
+
+MUTANTS = {
+    "row-level security off": ("RLS_OFF", "alter table shared.orders disable row level security"),
+    "row-level security not forced": (
+        "RLS_NOT_FORCED",
+        "alter table shared.orders no force row level security",
+    ),
+    "row-level security off on a partition": (
+        "RLS_OFF",
+        f"do $$ begin execute format('alter table shared.%I disable row level security', {PARTITION}); end $$",
+    ),
+    "the tenant policy gone": ("POLICY_MISSING", "drop policy tenant on shared.orders"),
+    "the fence policy of one command gone": ("POLICY_MISSING", "drop policy fence_update on shared.orders"),
+    "a policy that shows everything": ("POLICY_UNKNOWN", "create policy more on shared.orders using (true)"),
+    "a policy on a partition": (
+        "POLICY_UNKNOWN",
+        f"do $$ begin execute format('create policy p on shared.%I using (true)', {PARTITION}); end $$",
+    ),
+    "the relay's exception on another table": (
+        "POLICY_UNKNOWN",
+        "create policy relay_reads on shared.orders for select to tlsy_relay using (true)",
+    ),
+    "the platform's shape outside the control database": (
+        "POLICY_UNKNOWN",
+        f"alter policy tenant on shared.orders using ({TENANT_POLICY} or "
+        "(select nullif(current_setting('app.scope', true), '')) = 'platform')",
+    ),
+    "no nullif": (
+        "NULLIF_MISSING",
+        "alter policy tenant on shared.orders "
+        "using (tenant_id = (select current_setting('app.current_tenant', true))::uuid)",
+    ),
+    "a table of tenants without tenant_id": ("TENANT_ID_MISSING", "create table shared.loose (id int)"),
+    "a primary key led by something else": (
+        "KEY_NOT_LED_BY_TENANT",
+        "alter table shared.orders drop constraint orders_pkey, add primary key (order_id, tenant_id)",
+    ),
+    "a unique index over all tenants": (
+        "KEY_NOT_LED_BY_TENANT",
+        "create unique index on shared.orders (note)",
+    ),
+    "no index by time": (
+        "TIME_INDEX_MISSING",
+        "alter table shared.readings drop constraint readings_pkey, add primary key (tenant_id, reading_id, ts)",
+    ),
+    "an enum column": (
+        "COLUMN_TYPE_BOUND",
+        "create type shared.mood as enum ('good'); alter table shared.orders add mood shared.mood",
+    ),
+    "a grant on a partition": (
+        "PARTITION_GRANTED",
+        f"do $$ begin execute format('grant select on shared.%I to tlsy_web_shop', {PARTITION}); end $$",
+    ),
+    "a privilege that was not declared": (
+        "GRANT_TOO_MANY",
+        "grant truncate on shared.orders to tlsy_web_shop",
+    ),
+    "a grant to everybody": ("GRANT_TOO_MANY", "grant select on shared.orders to public"),
+    "a grant on one column": ("GRANT_TOO_MANY", "grant update (data) on web_shop.outbox to tlsy_relay"),
+    "a right to create in a schema": ("GRANT_TOO_MANY", "grant create on schema shared to tlsy_web_shop"),
+    "a function of ours for everybody": (
+        "GRANT_TOO_MANY",
+        "grant execute on function tlsy.remove_fence to public",
+    ),
+    "another owner": ("OWNER_WRONG", "alter table shared.orders owner to tlsy_migrator"),
+    "a function that runs as its owner": (
+        "SECURITY_DEFINER",
+        "alter function tlsy.enter security definer",
+    ),
+}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+async def test_a_mutant_is_found(installation, service_migrations, mutant):
+    code, statement = MUTANTS[mutant]
+    owner = await installation.connect(None, installation.common)
+    await owner.execute(statement)
+    assert code in {finding.code for finding in await lint(owner, service_migrations)}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "alter role tlsy_web_shop bypassrls",
+        "alter role tlsy_web_shop superuser",
+        "grant tlsy_owner to tlsy_web_shop",
+        "grant tlsy_migrator to tlsy_relay",
+    ],
+)
+async def test_a_role_that_escapes_row_level_security_is_found(installation, service_migrations, statement):
+    owner = await installation.connect(None, installation.common)
+    transaction = owner.transaction()
+    await transaction.start()
+    await owner.execute(statement)
+    found = await lint(owner, service_migrations)
+    await transaction.rollback()
+    assert {finding.code for finding in found} == {"ROLE_BYPASSES"}
+
+
+async def test_a_clean_installation_has_no_finding(installation, service_migrations):
+    await installation.provisioned_tenant(IsolationMode.SCHEMA)
+    dedicated = await installation.provisioned_tenant(IsolationMode.DEDICATED)
+    for placement in (installation.control, installation.common, dedicated.placement):
+        assert await lint(await installation.connect(None, placement), service_migrations) == ()
