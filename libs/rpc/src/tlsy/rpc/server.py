@@ -147,6 +147,7 @@ class RpcServer:
         "_ready",
         "_served",
         "_server",
+        "_stopped",
         "_tls",
         "port",
     )
@@ -169,6 +170,7 @@ class RpcServer:
         self._health = health.HealthServicer()
         self._health_task: asyncio.Task[None] | None = None
         self._server: grpc.aio.Server | None = None
+        self._stopped = asyncio.Event()
         self._logger = get_logger("rpc.server")
         #: The TCP port that it listens on, once started; 1 on a unix socket.
         self.port = 0
@@ -188,15 +190,17 @@ class RpcServer:
         for each in self._served:
             each.add(each.servicer, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        reflection.enable_server_reflection(
-            (*self._names[1:], _HEALTH, reflection.SERVICE_NAME), server
-        )
+        reflection.enable_server_reflection((*self._names[1:], _HEALTH, reflection.SERVICE_NAME), server)
         await self._set_health(serving=False)
-        if self._tls is None:
-            self.port = server.add_insecure_port(self._listen)
-        else:
-            self.port = server.add_secure_port(self._listen, _credentials(self._tls))
-        await server.start()
+        try:
+            if self._tls is None:
+                self.port = server.add_insecure_port(self._listen)
+            else:
+                self.port = server.add_secure_port(self._listen, _credentials(self._tls))
+            await server.start()
+        except RuntimeError:
+            await server.stop(None)
+            raise
         self._server = server
         self._health_task = asyncio.create_task(self._follow_readiness())
 
@@ -209,11 +213,12 @@ class RpcServer:
         await self._health.enter_graceful_shutdown()
         self._interceptor.end_streams()
         await self._server.stop(grace_s)
+        self._stopped.set()
 
     async def wait(self) -> None:
         """See `Component.wait`."""
-        if self._server is not None:
-            await self._server.wait_for_termination()
+        # Not wait_for_termination: cancelling that would cancel the stop that others wait for.
+        await self._stopped.wait()
 
     async def _follow_readiness(self) -> None:
         was: bool | None = None

@@ -1,0 +1,182 @@
+"""What our own client side does: tokens, deadlines, retries, and the metadata of a hop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from uuid import UUID
+
+import pytest
+
+from libs.rpc.tests.world import SERVICES, bearer, refused
+from tlsy.contracts.identity.v1 import identity_pb2 as identity
+from tlsy.contracts.identity.v1 import identity_pb2_grpc
+from tlsy.contracts.ingestion.v1 import ingestion_pb2_grpc
+from tlsy.rpc.channel import CallPolicy, dial, dial_bearer, may_repeat, service_config, service_name
+from tlsy.rpc.errors import DeadlineExceeded, FailedPrecondition, ResourceExhausted, Unavailable
+
+DESCRIPTOR = SERVICES["identity"][0]
+READ = identity.GetUserRequest(name="tenants/acme/users/u")
+CREATE = identity.CreateUserRequest(parent="tenants/acme", user={"email": "a@b"})
+EXCHANGE = identity.ExchangeTokenRequest(target_tenant="tenants/other", reason="x")
+
+
+class Failing:
+    """Fails the first calls, then not."""
+
+    def __init__(self, times: int, error: Exception) -> None:
+        self.left = times
+        self.error = error
+        self.reached = 0
+
+    async def __call__(self) -> None:
+        self.reached += 1
+        if self.left:
+            self.left -= 1
+            raise self.error
+
+
+@pytest.fixture
+async def patient(world, server):
+    async def token() -> str:
+        return world.token("client-admin")
+
+    policy = CallPolicy(timeout_s=5, attempts=3, max_wait_s=0.5)
+    channel = dial_bearer(
+        world.host.listen, DESCRIPTOR, token, clock=world.clock, random=os.urandom, policy=policy
+    )
+    async with channel:
+        yield identity_pb2_grpc.IdentityServiceStub(channel)
+
+
+async def test_a_read_is_sent_again_while_the_server_is_unavailable(world, patient):
+    world.identity.act = failing = Failing(2, Unavailable("AWAY", "x", retry_after_s=0.01))
+    assert (await patient.GetUser(READ)).name == READ.name
+    assert failing.reached == 3
+
+
+async def test_a_limited_call_waits_as_long_as_it_is_told(world, patient):
+    world.identity.act = failing = Failing(2, ResourceExhausted("RATE_LIMITED", "x", retry_after_s=0.05))
+    before = world.clock.monotonic()
+    await patient.GetUser(READ)
+    assert failing.reached == 3
+    assert world.clock.monotonic() - before >= 0.1
+
+
+async def test_patience_has_an_end(world, patient):
+    world.identity.act = failing = Failing(99, ResourceExhausted("RATE_LIMITED", "x", retry_after_s=0.01))
+    assert (await refused(patient.GetUser(READ))).reason == "RATE_LIMITED"
+    assert failing.reached == 3
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ResourceExhausted("QUOTA", "x", retry_after_s=3600),
+        ResourceExhausted("QUOTA", "x"),
+        FailedPrecondition("NOT_WRITABLE", "x"),
+    ],
+)
+async def test_what_waiting_does_not_help_is_not_sent_again(world, patient, error):
+    world.identity.act = failing = Failing(1, error)
+    await refused(patient.GetUser(READ))
+    assert failing.reached == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Unavailable("AWAY", "x", retry_after_s=0.01), ResourceExhausted("R", "x", retry_after_s=0.01)],
+)
+async def test_what_may_not_be_done_twice_is_not_sent_again(world, patient, error):
+    world.identity.act = failing = Failing(1, error)
+    await refused(patient.ExchangeToken(EXCHANGE))
+    assert failing.reached == 1
+
+
+async def test_a_mutation_is_sent_again_under_one_request_id(world, patient):
+    world.identity.act = failing = Failing(1, Unavailable("AWAY", "x", retry_after_s=0.01))
+    await patient.CreateUser(CREATE)
+    assert failing.reached == 2
+    ids = {call.request_id for call in world.identity.calls}
+    assert len(ids) == 1
+    assert isinstance(ids.pop(), UUID)
+    assert CREATE.request_id == ""
+
+
+async def test_a_call_gets_the_policys_deadline(world, server):
+    async def forever() -> None:
+        await asyncio.Event().wait()
+
+    world.identity.act = forever
+
+    async def token() -> str:
+        return world.token("client-admin")
+
+    policy = CallPolicy(timeout_s=0.1)
+    async with dial_bearer(
+        world.host.listen, DESCRIPTOR, token, clock=world.clock, random=os.urandom, policy=policy
+    ) as channel:
+        error = await refused(identity_pb2_grpc.IdentityServiceStub(channel).GetUser(READ))
+    assert isinstance(error, DeadlineExceeded)
+
+
+async def test_a_service_calls_with_its_own_token(world, server):
+    async with dial(world.host, DESCRIPTOR, world.service_tokens()) as channel:
+        stub = identity_pb2_grpc.IdentityServiceStub(channel)
+        await stub.ListRevocations(identity.ListRevocationsRequest())
+    assert world.identity.calls[0].principal == "services/ingestion"
+
+
+async def test_a_peer_without_an_address_is_named(world):
+    with pytest.raises(KeyError, match="ingestion"):
+        dial(world.host, SERVICES["ingestion"][0], world.service_tokens())
+
+
+async def test_a_hop_carries_trace_request_id_and_deadline(world, client):
+    """A handler that calls on: the second call is known as part of the first."""
+    hops = []
+    trace = "00-" + "a" * 32 + "-" + "b" * 16 + "-00"
+
+    async def call_on() -> None:
+        hops.append(world.identity.calls[-1])
+        if len(hops) == 1:
+            async with dial(world.host, DESCRIPTOR, world.service_tokens()) as channel:
+                stub = identity_pb2_grpc.IdentityServiceStub(channel)
+                await stub.ListRevocations(identity.ListRevocationsRequest())
+
+    world.identity.act = call_on
+    metadata = (*bearer(world.token("client-admin")), ("x-request-id", "r-1"), ("traceparent", trace))
+    await client.identity.GetUser(READ, metadata=metadata, timeout=2)
+    first, second = hops
+    assert (second.correlation_id, second.trace_id, second.traceparent) == ("r-1", "a" * 32, trace)
+    assert first.principal != second.principal
+    assert second.deadline <= first.deadline + 0.1
+
+
+async def test_a_stream_gets_a_token_too(world, server):
+    async def token() -> str:
+        return world.token("viewer")
+
+    async with dial_bearer(
+        world.host.listen, SERVICES["ingestion"][0], token, clock=world.clock, random=os.urandom
+    ) as channel:
+        stub = ingestion_pb2_grpc.IngestionServiceStub(channel)
+        request = ingestion_pb2_grpc.tlsy_dot_ingestion_dot_v1_dot_ingestion__pb2.TailEventsRequest()
+        assert [answer.missed async for answer in stub.TailEvents(request)] == [1, 2]
+
+
+def test_what_may_be_repeated_is_read_from_the_proto():
+    repeatable = {method.name for method in DESCRIPTOR.methods if may_repeat(method)}
+    assert {"GetUser", "ListUsers", "CreateUser", "ExchangeApiKey"} <= repeatable
+    assert not {"LogIn", "ExchangeToken", "SetPassword", "CreateApiKey"} & repeatable
+
+
+def test_grpc_retries_what_may_be_repeated_and_nothing_else():
+    (only,) = service_config(DESCRIPTOR, CallPolicy())["methodConfig"]
+    names = {name["method"] for name in only["name"]}
+    assert names == {method.name for method in DESCRIPTOR.methods if may_repeat(method)}
+    assert only["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
+
+
+def test_a_service_is_known_by_its_proto():
+    assert service_name(SERVICES["registry"][0]) == "tenant-registry"

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import grpc
+import pytest
+
+from libs.rpc.tests.world import bearer, refused
+from tlsy.contracts.identity.v1 import identity_pb2 as identity
+from tlsy.rpc import errors
+from tlsy.rpc.errors import InvalidArgument, Permanent, Retryable, ServiceError, Violation
+from tlsy.tenancy import errors as tenancy
+from tlsy.tenancy.context import Placement
+
+REQUEST = identity.GetUserRequest(name="tenants/acme/users/u")
+DATABASE = Placement("eu-1", "t_secret", "tenant")
+
+KINDS = [
+    errors.NotFound,
+    errors.AlreadyExists,
+    errors.FailedPrecondition,
+    errors.OutOfRange,
+    errors.PermissionDenied,
+    errors.Unauthenticated,
+    errors.Unimplemented,
+    errors.Aborted,
+    errors.Internal,
+    errors.ResourceExhausted,
+    errors.Unavailable,
+    errors.DeadlineExceeded,
+]
+
+
+async def answer_of(world, client, error: Exception) -> ServiceError:
+    async def fail() -> None:
+        raise error
+
+    world.identity.act = fail
+    return await refused(client.identity.GetUser(REQUEST, metadata=bearer(world.token("client-admin"))))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_every_kind_arrives_as_itself(world, client, kind):
+    sent = kind("SOME_REASON", "What to do.", metadata={"a": "b"}, retry_after_s=1.5)
+    told = await answer_of(world, client, sent)
+    assert type(told) is kind
+    assert (told.reason, told.message, told.metadata) == ("SOME_REASON", "What to do.", {"a": "b"})
+    assert (told.retry_after_s, told.domain) == (1.5, "tlsy.identity")
+
+
+async def test_all_violations_arrive(world, client):
+    violations = (Violation("a.b", "TOO_LONG", "must be short"), Violation("c", "MISSING", "must be there"))
+    told = await answer_of(world, client, InvalidArgument(violations=violations))
+    assert (type(told), told.violations) == (InvalidArgument, violations)
+
+
+def test_what_may_be_sent_again_is_a_type():
+    retryable = {kind for kind in KINDS if issubclass(kind, Retryable)}
+    assert retryable == {errors.ResourceExhausted, errors.Unavailable, errors.DeadlineExceeded}
+    assert all(issubclass(kind, Permanent) for kind in set(KINDS) - retryable)
+
+
+async def test_an_unknown_error_says_nothing_of_what_happened(world, client, log_lines):
+    told = await answer_of(world, client, RuntimeError("password of t_secret is hunter2"))
+    assert (type(told), told.reason) == (errors.Internal, "INTERNAL")
+    assert "hunter2" not in str(told)
+    failed = next(line for line in log_lines if line["event"] == "call failed")
+    assert "RuntimeError" in failed["exception"]
+    assert (failed["tenant"], failed["principal"]) == ("acme", world.claims().principal)
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind", "reason"),
+    [
+        (tenancy.NotWritable(), errors.FailedPrecondition, "NOT_WRITABLE"),
+        (tenancy.StaleEpoch(), errors.Unavailable, "STALE_EPOCH"),
+        (tenancy.PlacementUnavailable(DATABASE, "down"), errors.Unavailable, "PLACEMENT_UNAVAILABLE"),
+        (
+            tenancy.PlacementUnavailable(DATABASE, "lost", outcome_unknown=True),
+            errors.Unavailable,
+            "OUTCOME_UNKNOWN",
+        ),
+        (tenancy.LeaseLost(), errors.Unavailable, "LEASE_LOST"),
+        (tenancy.UnknownTenant("x"), errors.NotFound, "UNKNOWN_TENANT"),
+        (tenancy.RequestIdReused("x"), errors.InvalidArgument, "REQUEST_ID_REUSED"),
+        (tenancy.UnknownCluster("x"), errors.Internal, "INTERNAL"),
+    ],
+)
+async def test_tenancys_errors_have_a_code(world, client, raised, kind, reason):
+    told = await answer_of(world, client, raised)
+    assert (type(told), told.reason) == (kind, reason)
+    assert "t_secret" not in told.message
+    assert (told.retry_after_s is not None) == issubclass(kind, Retryable)
+
+
+async def test_a_peer_that_is_away_makes_the_call_retryable(world, client):
+    away = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), "gone")
+    told = await answer_of(world, client, away)
+    assert (type(told), told.reason) == (errors.Unavailable, "PEER_UNAVAILABLE")
+
+
+async def test_a_peers_refusal_that_nobody_expected_is_a_defect(world, client):
+    metadata = grpc.aio.Metadata()
+    no = grpc.aio.AioRpcError(grpc.StatusCode.PERMISSION_DENIED, metadata, metadata, "you may not")
+    told = await answer_of(world, client, no)
+    assert (type(told), told.message.count("may not")) == (errors.Internal, 0)
+
+
+async def test_a_status_that_grpc_made_itself_has_its_code_as_reason(world, client):
+    call = client.channel.unary_unary("/tlsy.identity.v1.IdentityService/Nothing")
+    told = await refused(call(b""))
+    assert (type(told), told.reason) == (errors.Unimplemented, "UNIMPLEMENTED")

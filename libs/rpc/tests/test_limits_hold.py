@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import pytest
+
+from libs.rpc.tests.world import ACME, OTHER, bearer, entry, refused
+from tlsy.contracts.identity.v1 import identity_pb2 as identity
+from tlsy.contracts.ingestion.v1 import ingestion_pb2 as ingestion
+from tlsy.rpc.errors import DeadlineExceeded, ResourceExhausted
+from tlsy.rpc.limits import RequestRates
+from tlsy.rpc.server import ServerLimits
+from tlsy.testkit.clock import FakeClock
+
+REQUEST = identity.GetUserRequest(name="tenants/acme/users/u")
+TAIL = ingestion.TailEventsRequest(parent="tenants/acme")
+
+
+@pytest.fixture
+def server_limits() -> ServerLimits:
+    return ServerLimits(
+        default_deadline_s=0.3,
+        max_deadline_s=0.4,
+        max_stream_s=0.5,
+        max_in_flight=2,
+        max_streams_per_tenant=1,
+    )
+
+
+async def forever() -> None:
+    await asyncio.Event().wait()
+
+
+def test_a_tenant_over_its_rate_is_told_when_to_come_back():
+    clock = FakeClock()
+    rates = RequestRates(clock, default_per_s=100)
+    tenant = entry(ACME, "acme", entitlements={"requests_per_s": 2})
+    for _ in range(4):
+        rates.take(tenant)
+    with pytest.raises(ResourceExhausted) as raised:
+        rates.take(tenant)
+    assert raised.value.reason == "RATE_LIMITED"
+    clock.advance(raised.value.retry_after_s)
+    rates.take(tenant)
+
+
+def test_a_tenants_rate_is_its_own():
+    rates = RequestRates(FakeClock(), default_per_s=1)
+    for _ in range(2):
+        rates.take(entry(ACME, "acme"))
+    rates.take(entry(OTHER, "other"))
+
+
+def test_a_rate_of_zero_is_unlimited():
+    rates = RequestRates(FakeClock(), default_per_s=1)
+    for _ in range(100):
+        rates.take(entry(ACME, "acme", entitlements={"requests_per_s": 0}))
+
+
+async def test_the_rate_is_enforced_on_calls(world, client):
+    world.catalog.put(entry(ACME, "acme", entitlements={"requests_per_s": 1}))
+    metadata = bearer(world.token("client-admin"))
+    for _ in range(2):
+        await client.identity.GetUser(REQUEST, metadata=metadata)
+    error = await refused(client.identity.GetUser(REQUEST, metadata=metadata))
+    assert (error.reason, error.retry_after_s > 0) == ("RATE_LIMITED", True)
+
+
+async def test_a_call_without_a_deadline_gets_one(world, client):
+    world.identity.act = forever
+    error = await refused(client.identity.GetUser(REQUEST, metadata=bearer(world.token("client-admin"))))
+    assert isinstance(error, DeadlineExceeded)
+
+
+async def test_a_deadline_beyond_the_limit_is_cut(world, client):
+    world.identity.act = forever
+    metadata = bearer(world.token("client-admin"))
+    error = await refused(client.identity.GetUser(REQUEST, metadata=metadata, timeout=60))
+    assert isinstance(error, DeadlineExceeded)
+
+
+async def test_the_handler_knows_its_deadline(world, client):
+    before = world.clock.monotonic()
+    await client.identity.GetUser(REQUEST, metadata=bearer(world.token("client-admin")), timeout=0.2)
+    assert before < world.identity.calls[0].deadline <= world.clock.monotonic() + 0.2
+
+
+async def test_one_call_too_many_at_once_is_refused(world, client):
+    world.identity.act = forever
+    metadata = bearer(world.token("client-admin"))
+    calls = [refused(client.identity.GetUser(REQUEST, metadata=metadata)) for _ in range(5)]
+    reasons = sorted(error.reason for error in await asyncio.gather(*calls))
+    assert reasons == ["DEADLINE_EXCEEDED"] * 2 + ["SERVER_BUSY"] * 3
+
+
+async def test_a_bad_token_does_not_leave_a_call_counted(world, client):
+    for _ in range(5):
+        await refused(client.identity.GetUser(REQUEST, metadata=bearer("x")))
+    assert (await client.identity.GetUser(REQUEST, metadata=bearer(world.token("client-admin")))).name
+
+
+async def test_one_stream_too_many_of_a_tenant_is_refused(world, client):
+    world.ingestion.act = forever
+    metadata = bearer(world.token("viewer"))
+    first = client.ingestion.TailEvents(TAIL, metadata=metadata)
+    assert (await first.read()).missed == 1
+    error = await refused(client.ingestion.TailEvents(TAIL, metadata=metadata).read())
+    assert error.reason == "TOO_MANY_STREAMS"
+    first.cancel()
+
+
+async def test_a_stream_that_was_left_is_not_counted_any_more(world, client):
+    metadata = bearer(world.token("viewer"))
+    for _ in range(3):
+        stream = client.ingestion.TailEvents(TAIL, metadata=metadata)
+        assert [answer.missed async for answer in stream] == [1, 2]
+
+
+async def test_a_stream_ends_at_its_limit(world, client):
+    world.ingestion.act = forever
+    stream = client.ingestion.TailEvents(TAIL, metadata=bearer(world.token("viewer")))
+    assert (await stream.read()).missed == 1
+    assert isinstance(await refused(stream.read()), DeadlineExceeded)
+
+
+async def test_a_request_over_the_size_limit_is_refused(world, client):
+    batch = ingestion.IngestEventsRequest(parent="tenants/acme", events=[{"data": b"x" * 10_000_000}])
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await client.ingestion.IngestEvents(batch, metadata=bearer(world.token("agent")))
+    assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
