@@ -5,20 +5,21 @@ from pathlib import Path
 
 import pytest
 
+from tlsy.tenancy.context import IsolationMode
+
 sys.path.insert(0, str(Path(__file__).parent))
+
+from ledger import LEDGER, PUBLISHER
+from world import BrokerControl, World
 
 
 @pytest.fixture(scope="session")
 def service_migrations():
-    from ledger import LEDGER, PUBLISHER
-
     return (PUBLISHER, LEDGER)
 
 
 @pytest.fixture
 async def broker():
-    from world import BrokerControl
-
     control = BrokerControl()
     await control.start()
     yield control
@@ -27,8 +28,6 @@ async def broker():
 
 @pytest.fixture
 async def world(installation, broker):
-    from world import World
-
     made = World(installation=installation, servers=broker.address)
     yield made
     await made.stop()
@@ -41,6 +40,4 @@ async def tenant(installation):
 
 @pytest.fixture
 async def dedicated(installation):
-    from tlsy.tenancy.context import IsolationMode
-
     return await installation.provisioned_tenant(IsolationMode.DEDICATED)

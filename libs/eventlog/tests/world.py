@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import aiokafka
@@ -71,13 +70,14 @@ def note_of(data: bytes) -> str:
 class BrokerControl:
     """An embedded broker on one port that can be killed and come back empty."""
 
-    def __init__(self) -> None:
-        self._broker = Broker(BrokerSettings())
+    def __init__(self, **settings: int) -> None:
+        self._settings = settings
+        self._broker = Broker(BrokerSettings(**settings))
         self.address = ""
 
     async def start(self) -> None:
         if self.address:
-            self._broker = Broker(BrokerSettings(port=int(self.address.split(":")[1])))
+            self._broker = Broker(BrokerSettings(port=int(self.address.split(":")[1]), **self._settings))
         self.address = str(await self._broker.start())
 
     async def stop(self) -> None:
@@ -144,9 +144,7 @@ class World:
         settings |= {name: changes.pop(name) for name in known if name in changes}
         wiring = {
             "package": "rules_engine",
-            "reader": lambda: KafkaGroupReader(
-                self.servers, GROUP, [TOPIC], "test", session_timeout_s=3.0
-            ),
+            "reader": lambda: KafkaGroupReader(self.servers, GROUP, [TOPIC], "test", session_timeout_s=3.0),
             "routes": {EVENTS_ACCEPTED: Each(note_down)} if routes is None else routes,
             "transactions": self.installation.tenancy("rules_engine"),
             "dead_letters": DeadLetters(GROUP, self.producer(), self.inspector(), CLOCK),
@@ -206,14 +204,18 @@ class World:
 
     async def records(self, topic: str = TOPIC) -> list[aiokafka.ConsumerRecord]:
         """Everything that is in the topic, in order per partition."""
-        consumer = aiokafka.AIOKafkaConsumer(topic, bootstrap_servers=self.servers, auto_offset_reset="earliest")
+        consumer = aiokafka.AIOKafkaConsumer(
+            topic, bootstrap_servers=self.servers, auto_offset_reset="earliest"
+        )
         await consumer.start()
         try:
+            starts = await consumer.beginning_offsets(list(consumer.assignment()))
             ends = await consumer.end_offsets(list(consumer.assignment()))
             found = []
-            while len(found) < sum(ends.values()):
-                for batch in (await consumer.getmany(timeout_ms=200)).values():
-                    found += batch
+            async with asyncio.timeout(10):
+                while len(found) < sum(ends.values()) - sum(starts.values()):
+                    for batch in (await consumer.getmany(timeout_ms=200)).values():
+                        found += batch
             return sorted(found, key=lambda record: (record.partition, record.offset))
         finally:
             await consumer.stop()
@@ -233,5 +235,3 @@ async def note_down(delivery, tx) -> None:
         delivery.message.events[0].id,
         delivery.assignment_epoch,
     )
-
-

@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+
+from world import event_of, note_of, until
+
+from tlsy.eventlog.errors import LogUnavailable
+from tlsy.eventlog.ports import OutboxDatabase
+from tlsy.tenancy.context import Placement
+from tlsy.tenancy.errors import PlacementUnavailable
+
+
+class Flaky:
+    """A producer that fails after having written the first half of every other batch."""
+
+    def __init__(self, producer):
+        self.producer = producer
+        self.calls = 0
+
+    async def publish(self, records, *, timeout_s):
+        self.calls += 1
+        if self.calls % 2:
+            half = len(records) // 2
+            positions = await self.producer.publish(records[:half], timeout_s=timeout_s) if half else []
+            return [*positions, *([None] * (len(records) - half))]
+        return await self.producer.publish(records, timeout_s=timeout_s)
+
+
+class LosesMarks:
+    """Outboxes of which the first `deaths` marking transactions end without a commit."""
+
+    def __init__(self, outboxes, deaths):
+        self.outboxes = outboxes
+        self.deaths = deaths
+
+    def __getattr__(self, name):
+        return getattr(self.outboxes, name)
+
+    @asynccontextmanager
+    async def lead(self, placement):
+        async with self.outboxes.lead(placement) as outbox:
+            marking = Marking(outbox) if outbox else None
+            yield marking
+            if marking and marking.marked and self.deaths:
+                self.deaths -= 1
+                raise PlacementUnavailable(placement, "died before the commit")
+
+
+class Marking:
+    def __init__(self, outbox):
+        self.outbox = outbox
+        self.marked = False
+
+    def __getattr__(self, name):
+        return getattr(self.outbox, name)
+
+    async def mark(self, published, log):
+        self.marked = bool(published)
+        await self.outbox.mark(published, log)
+
+
+async def test_rows_wait_for_a_broker_that_is_down(world, tenant, broker):
+    await world.relaying()
+    await world.publish(tenant, "before")
+    await world.published(tenant)
+    await broker.stop()
+    await world.publish(tenant, "meanwhile")
+    await world.publish(tenant, "and more")
+    assert await world.unpublished(tenant) == 2
+    await broker.start()
+    await world.published(tenant)
+    assert [note_of(r.value) for r in await world.records()][-2:] == ["meanwhile", "and more"]
+
+
+async def test_a_relay_starts_before_its_broker(world, tenant, broker):
+    await broker.stop()
+    await world.relaying()
+    await world.publish(tenant, "a")
+    await broker.start()
+    await world.published(tenant)
+
+
+async def test_publishing_resumes_within_a_second(world, tenant, broker):
+    await world.relaying()
+    await world.publish(tenant, "a")
+    await world.published(tenant)
+    await broker.stop()
+    await world.publish(tenant, "b")
+    failures = world.metrics.relay_failures
+
+    async def noticed():
+        return any(s.value > 2 for m in failures.collect() for s in m.samples if s.name.endswith("_total"))
+
+    await until(noticed)
+    await broker.start()
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    await world.published(tenant)
+    assert loop.time() - begun < 2.0
+
+
+async def test_order_is_kept_per_key_under_retries(world, tenant):
+    flaky = Flaky(world.producer())
+    await world.relaying(producer=flaky, batch_rows=7)
+    await world.consuming()
+    notes = [f"{number:03}" for number in range(40)]
+    for start in range(0, 40, 5):
+        await world.publish(tenant, *notes[start : start + 5])
+    await world.noted(tenant, *notes)
+    assert flaky.calls > 2
+
+
+async def test_a_relay_that_dies_before_marking_publishes_again_and_nothing_counts_twice(world, tenant):
+    await world.consuming()
+    dying = LosesMarks(world.outboxes(), 2)
+    await world.relaying(outboxes=dying)
+    await world.publish(tenant, "a", "b")
+    await world.published(tenant)
+    await world.publish(tenant, "c")
+    await world.noted(tenant, "a", "b", "c")
+    assert len(await world.records()) > 3
+
+
+async def test_only_one_relay_leads_an_outbox(world, tenant):
+    first, second = world.outboxes(), world.outboxes()
+    async with first.lead(tenant.placement) as held:
+        assert held is not None
+        async with second.lead(tenant.placement) as refused:
+            assert refused is None
+    async with second.lead(tenant.placement) as taken:
+        assert taken is not None
+
+
+async def test_two_relays_publish_each_row_once(world, tenant):
+    await world.relaying()
+    await world.relaying()
+    for number in range(30):
+        await world.publish(tenant, f"{number:02}")
+    await world.published(tenant)
+    notes = [note_of(record.value) for record in await world.records()]
+    assert notes == [f"{number:02}" for number in range(30)]
+
+
+async def test_a_second_relay_takes_over(world, tenant):
+    first = await world.relaying()
+    await world.relaying()
+    await world.publish(tenant, "a")
+    await world.published(tenant)
+    await first.stop(0)
+    await world.publish(tenant, "b")
+    await world.published(tenant)
+
+
+class WithDeadDatabases:
+    def __init__(self, world):
+        self.world = world
+
+    def databases(self):
+        dead = [OutboxDatabase(Placement("local", f"gone_{n}", ""), notifies=False) for n in range(20)]
+        return [*dead, *self.world.databases()]
+
+
+async def test_dead_databases_do_not_stall_the_others(world, tenant):
+    await world.relaying(source=WithDeadDatabases(world))
+    for number in range(10):
+        await world.publish(tenant, str(number))
+        await world.published(tenant)
+
+
+async def test_a_commit_wakes_the_relay(world, tenant):
+    await world.relaying(sweep_s=60.0)
+    await world.publish(tenant, "first")
+    await world.published(tenant)
+    await world.publish(tenant, "notified")
+    await until(lambda: _published(world, tenant), 5.0)
+
+
+async def _published(world, tenant):
+    return await world.unpublished(tenant) == 0
+
+
+async def test_a_stopping_relay_publishes_what_is_committed(world, tenant):
+    relay = await world.relaying(sweep_s=60.0)
+    await world.publish(tenant, "a")
+    await world.published(tenant)
+    await world.publish(tenant, "b")
+    await relay.stop(5.0)
+    assert await world.unpublished(tenant) == 0
+
+
+async def test_a_refused_batch_is_no_reason_to_mark(world, tenant):
+    class Refusing:
+        async def publish(self, records, *, timeout_s):
+            raise LogUnavailable("no")
+
+    relay = await world.relaying(producer=Refusing())
+    await world.publish(tenant, "a")
+    failures = world.metrics.relay_failures.labels("ingestion", "LOG_UNAVAILABLE")
+    await until(lambda: _positive(failures))
+    assert await world.unpublished(tenant) == 1
+    await relay.stop(1.0)
+
+
+async def _positive(counter):
+    return counter._value.get() > 0
+
+
+async def test_the_backlog_is_measured_in_items_and_seconds(world, tenant, broker):
+    await broker.stop()
+    await world.publish(tenant, "a", "b")
+    async with world.outboxes().lead(tenant.placement) as outbox:
+        backlog = await outbox.backlog()
+    assert backlog.items == 2
+    assert backlog.oldest is not None
+
+
+async def test_batches_are_bounded_in_bytes(world, tenant):
+    big = [event_of(tenant, "x" * 1_000) for _ in range(10)]
+    await world.write(tenant, *big)
+    async with world.outboxes().lead(tenant.placement) as outbox:
+        batch = await outbox.unpublished(limit=100, max_bytes=2_500, all_rows=False)
+        alone = await outbox.unpublished(limit=100, max_bytes=1, all_rows=False)
+    assert [event.id for event in batch] == [event.id for event in big[:3]]
+    assert len(alone) == 1
