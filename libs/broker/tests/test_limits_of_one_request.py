@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import replace
 
@@ -9,6 +10,8 @@ from kio.schema.metadata.v8.request import MetadataRequest, MetadataRequestTopic
 from kio.static.primitive import i32
 
 from tlsy.broker import BrokerSettings
+from tlsy.broker.handlers.fetch import fetch
+from tlsy.broker.topics import TopicStore
 from tlsy.testkit.kafka import embedded_broker
 
 
@@ -47,6 +50,20 @@ async def test_a_long_poll_is_no_longer_than_the_broker_allows(address, connect,
     begun = time.monotonic()
     await client.ask(long_poll("topic", max_wait_s=9))
     assert time.monotonic() - begun < 3
+
+
+@pytest.mark.parametrize("cancels", [False, True])
+async def test_a_long_poll_that_is_over_listens_no_longer(long_poll, cancels):
+    settings = BrokerSettings()
+    topics = TopicStore(settings)
+    topics.create("topic", 1)
+    waiting = asyncio.create_task(fetch(topics, settings, long_poll("topic", max_wait_s=0.2), None))
+    await asyncio.wait({waiting}, timeout=0.02)
+    assert len(topics.partition("topic", 0).listeners) == 1
+    if cancels:
+        waiting.cancel()
+    await asyncio.wait({waiting})
+    assert topics.partition("topic", 0).listeners == set()
 
 
 async def test_a_fetch_session_is_not_known(address, connect, long_poll):

@@ -78,6 +78,8 @@ async def test_the_deletion_of_a_topic_ends_the_wait_for_its_records(kafka, conn
     client = await connect(kafka.address)
     begun = time.monotonic()
     waiting = asyncio.create_task(client.ask(fetch_request(topic, max_wait_s=9)))
+    done, _ = await asyncio.wait({waiting}, timeout=0.2)
+    assert not done
     await (await kafka.admin()).delete_topics([topic])
     response = await waiting
     assert response.responses[0].partitions[0].error_code is not ErrorCode.none
