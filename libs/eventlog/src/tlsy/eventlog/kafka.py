@@ -33,7 +33,15 @@ _METADATA_MAX_AGE_MS: Final = 5_000
 #: Kafka's own limit per batch is 1 MiB and some bytes; one record is at most 512 KiB and its headers.
 _MAX_BATCH_BYTES: Final = 900_000
 _MAX_FETCH_BYTES: Final = 4_194_304
-_FAILURES: Final = (KafkaError, OSError, TimeoutError, AssertionError, AttributeError, IndexError)
+_FAILURES: Final = (
+    KafkaError,
+    ConsumerStoppedError,
+    OSError,
+    TimeoutError,
+    AssertionError,
+    AttributeError,
+    IndexError,
+)
 
 
 class KafkaProducer:

@@ -22,7 +22,7 @@ from tlsy.eventlog.kafka import KafkaInspector, KafkaProducer, KafkaTail
 from tlsy.eventlog.metrics import EventLogMetrics
 from tlsy.eventlog.outboxes import Outboxes
 from tlsy.eventlog.ports import OutboxDatabase
-from tlsy.eventlog.relay import Relay
+from tlsy.eventlog.relay import Relay, RelaySettings
 from tlsy.rpc.audit import AuditTrail
 from tlsy.rpc.catalog import CatalogFeed
 from tlsy.rpc.channel import dial
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from tlsy.runtime.host import Host
     from tlsy.runtime.service import Readiness
 
-CONTROL_DATABASE: Final = "tlsy_control"
 _RELAY_LIMITS: Final = PoolLimits(total=8, per_database=3)
 _JITTER_BYTES: Final = 4
 
@@ -245,7 +244,7 @@ def assemble(
             events; beside those of the registry and identity.
     """
     clock = host.clock
-    control = Placement(host.control_cluster, CONTROL_DATABASE, package)
+    control = Placement(host.control_cluster, host.control_database, package)
     tokens = ServiceTokens(host.service, host.service_key, clock=clock, new_id=host.ids)
     registry = tenant_registry_pb2_grpc.TenantRegistryServiceStub(
         dial(host, tenant_registry_pb2.DESCRIPTOR.services_by_name["TenantRegistryService"], tokens)
@@ -296,6 +295,15 @@ def assemble(
     )
 
 
+class _ReadyTail(KafkaTail):
+    """Makes the topics before it reads them: a service may start before those that publish to them."""
+
+    async def open(self) -> None:
+        """See `Tail.open`."""
+        await self._inspector.ensure_topics(dict.fromkeys(self._topics, RelaySettings().partitions))
+        await super().open()
+
+
 def _broadcast(
     host: Host,
     catalog: CatalogFeed,
@@ -318,7 +326,7 @@ def _broadcast(
 
     return Broadcast(
         "platform-events",
-        tail=lambda: KafkaTail(",".join(host.brokers), topics, host.service),
+        tail=lambda: _ReadyTail(",".join(host.brokers), topics, host.service),
         snapshot=snapshot,
         apply=apply,
         clock=host.clock,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic_settings import SettingsConfigDict
 
 from tlsy.runtime.settings import ServiceSettings, setting
+
+CONTROL_DATABASE: Final = "tlsy_control"
 
 
 class HostSettings(ServiceSettings):
@@ -29,6 +31,7 @@ class HostSettings(ServiceSettings):
         None, unit="", why="a file per cluster, holding its DSN; a mounted secret that may grow while we run"
     )
     control_cluster: str = setting("control", unit="", why="the cluster that holds the control database")
+    control_database: str = setting(CONTROL_DATABASE, unit="", why="its name on that cluster", min_length=1)
     brokers: tuple[str, ...] = setting(
         ("127.0.0.1:9092",), unit="JSON", why="bootstrap servers of Kafka", min_length=1
     )

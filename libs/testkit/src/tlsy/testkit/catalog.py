@@ -30,6 +30,10 @@ class StaticCatalog:
         """Let the owner have a newer entry than the copy."""
         self._owned[entry.tenant_id] = entry
 
+    def entries(self) -> tuple[TenantEntry, ...]:
+        """All that are known."""
+        return tuple(self._known.values())
+
     def tenant(self, tenant_id: TenantId) -> TenantEntry:
         """See `Catalog.tenant`."""
         try:
