@@ -6,7 +6,7 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
-from tlsy.rules_engine.domain.operands import OperandReader
+from tlsy.rules_engine.domain.operands import no_operands
 from tlsy.rules_engine.domain.turn import (
     GroupKey,
     Operands,
@@ -18,6 +18,8 @@ from tlsy.rules_engine.domain.turn import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tlsy.rules_engine.domain.ast import Rule, VersionId
     from tlsy.rules_engine.domain.events import Event
 
@@ -99,7 +101,7 @@ class AbsenceRule:
         self.turn = turn
         self.groups: dict[GroupKey, AbsenceGroup] = {}
         self.after_us = (rule.absence_s or 0) * _SECOND_US
-        self.operands = OperandReader(rule)
+        self.operands: Callable[[Event], Operands] = no_operands
         self._deadlines = deadlines
         self._max_groups = max_groups
 

@@ -36,6 +36,8 @@ from tlsy.rules_engine.domain.events import (
     data_number,
     data_string,
 )
+from tlsy.rules_engine.domain.operands import operand_fields
+from tlsy.rules_engine.domain.turn import NEVER
 from tlsy.rules_engine.domain.windows import BUCKETS, SCALE, scaled_threshold, step_us
 
 if TYPE_CHECKING:
@@ -161,7 +163,7 @@ class _Writer:
         self._block(tuple(self._tasks()), 2, scope)
         for track in self._tracks.values():
             self._judge_track(track, scope)
-        body = self._lines
+        body, readers = self._lines, self._readers()
         constants = ", ".join(f"c{index}" for index in range(len(self.names.values)))
         bound = ", ".join(f"r{index}" for index in range(len(self._rules)))
         head = [
@@ -176,10 +178,30 @@ class _Writer:
             f"    ({bound},) = rules",
             *self._tables,
         ]
+        head += readers
         for index, rule in enumerate(self._rules):
             if rule.kind in {"window", "absence"}:
                 head.append(f"    g{index} = r{index}.groups")
         return "\n".join([*head, "    def judge(e, t, source):", *body, "    return judge", ""])
+
+    def _readers(self) -> list[str]:
+        """A function per distinct set of operands, given to the rules that report it."""
+        lines: list[str] = []
+        made: dict[tuple[Field, ...], str] = {}
+        for index, rule in enumerate(self._rules):
+            fields = operand_fields(rule)
+            if fields not in made:
+                name = made[fields] = f"o{len(made)}"
+                scope = Scope(self.names)
+                body = scope.require(fields)
+                items = ", ".join(f"{self.names.constant(f.path)}: {scope.value(f)}" for f in fields)
+                lines += [
+                    f"    def {name}(e):",
+                    *(f"        {line}" for line in body),
+                    f"        return {{{items}}}",
+                ]
+            lines.append(f"    r{index}.operands = {made[fields]}")
+        return lines
 
     def _put(self, depth: int, *lines: str) -> None:
         self._lines += ["    " * depth + line for line in lines]
@@ -350,7 +372,7 @@ class _Writer:
             depth,
             f"g = g{index}.get({key})",
             f"b = t // {step_us(window)}",
-            f"if g is not None and g.head <= b < g.first + {BUCKETS}{emptied}:",
+            f"if g is not None and g.head <= b < g.end{emptied}:",
             "    g.head = b",
             f"    b %= {BUCKETS}",
             "    g.counts[b] += 1",
@@ -381,7 +403,9 @@ class _Writer:
             "elif g.firing:",
             f"    r{index}.judge(g, t, e)",
             "if g.leader is not source:",
-            f"    r{index}.lead(g, source)",
+            "    g.leader = source",
+            f"    if g.homes.get(source, {NEVER}) > g.leaves_us:",
+            f"        r{index}.expire_by_clock(g, source.max_us)",
             "if not g.dirty:",
             "    touch(g)",
         )
@@ -424,9 +448,9 @@ class _Writer:
             "p = newest.get(k)",
             "if p is None or t >= p:",
             "    newest[k] = t",
-            f"    if {hits} or k in source.active{any_closes}:",
+            f"    if {hits} or (source.active and k in source.active){any_closes}:",
             f"        apply_samples(k, p, t, e, source, {hits}, {closes})",
-            f"elif {hits} or k in source.active{any_closes}:",
+            f"elif {hits} or (source.active and k in source.active){any_closes}:",
             f"    amend_samples(k, p, t, e, source, {hits}, {closes})",
         )
 

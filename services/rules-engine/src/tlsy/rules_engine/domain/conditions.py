@@ -5,7 +5,7 @@ every constant is bound to a name by value.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from tlsy.rules_engine.domain.ast import (
     And,
@@ -32,6 +32,7 @@ _SYMBOL: Final = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge"
 _ARITHMETIC: Final = {"add": "+", "sub": "-", "mul": "*", "div": "/", "mod": "%"}
 _HEADER: Final = {name: f"e.{name}" for name in ("source", "type", "subject", "site", "value")}
 _READER: Final = {"number": "data_number", "string": "data_string", "boolean": "data_boolean"}
+
 
 @dataclass(frozen=True, slots=True)
 class Key:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from tlsy.rules_engine.domain.absences import AbsenceRule, Deadlines
 from tlsy.rules_engine.domain.ast import RuleName, VersionId
 from tlsy.rules_engine.domain.codegen import track_name
-from tlsy.rules_engine.domain.levels import Judge, LevelGroup, LevelRule, bind_level
+from tlsy.rules_engine.domain.levels import Judge, LevelRule, bind_level
 from tlsy.rules_engine.domain.rows import (
     SOURCE_OWNER,
     StateRow,
@@ -27,7 +27,6 @@ from tlsy.rules_engine.domain.rows import (
 from tlsy.rules_engine.domain.turn import (
     NEVER,
     Counters,
-    Group,
     GroupKey,
     SourceState,
     Transition,
@@ -75,7 +74,7 @@ class Engine:
     def __init__(self, compiled: CompiledRuleSet, limits: EngineLimits) -> None:
         self._limits = limits
         self.turn = Turn()
-        self.judge = Judge()
+        self.judge = Judge(self.turn)
         self._sources: dict[str, SourceState] = {}
         self._deadlines = Deadlines()
         self._rules: dict[VersionId, BoundRule] = {}
@@ -223,7 +222,7 @@ class Engine:
         if len(self._sources) >= self._limits.max_sources and not self._evict_sources():
             self.turn.counters.sources_refused += 1
             return None
-        source = self._sources[name] = SourceState(name, at_us, now_us)
+        source = self._sources[name] = SourceState(name, row_key((name,)), at_us, now_us)
         return source
 
     def _evict_sources(self) -> bool:
@@ -270,7 +269,10 @@ class Engine:
         turn = self.turn
         for group, event in turn.refreshed.items():
             turn.transitions.append(_refresh(group, event))
-        rows = [self._kept_row(source) for source in touched if source.name in self._sources]
+        for source in touched:
+            if len(source.newest) > self._limits.max_order_keys_per_source:
+                self._forget_order_keys(source)
+        rows = [source_row(source, self._horizon_us) for source in touched if source.name in self._sources]
         rows += [
             StateRow(SOURCE_OWNER, row_key((name,)), None)
             for name in self._gone_sources
@@ -283,17 +285,15 @@ class Engine:
         self._gone_sources.clear()
         return effects
 
-    def _kept_row(self, source: SourceState) -> StateRow:
-        """The source's row; order keys that can no longer matter, and those beyond the cap, are forgotten."""
-        if len(source.newest) > self._limits.max_order_keys_per_source:
-            cut_us = source.max_us - self._horizon_us
-            kept = {key: at_us for key, at_us in source.newest.items() if at_us > cut_us}
-            excess = len(kept) - self._limits.max_order_keys_per_source
-            for key in list(kept)[: max(excess, 0)]:
-                del kept[key]
-                self.turn.counters.order_keys_evicted += 1
-            source.newest = kept
-        return source_row(source, self._horizon_us)
+    def _forget_order_keys(self, source: SourceState) -> None:
+        """Drops order keys that can no longer matter and, counted, the oldest beyond the cap."""
+        cut_us = source.max_us - self._horizon_us
+        kept = {key: at_us for key, at_us in source.newest.items() if at_us > cut_us}
+        excess = max(len(kept) - self._limits.max_order_keys_per_source, 0)
+        for key in sorted(kept, key=kept.__getitem__)[:excess]:
+            del kept[key]
+        self.turn.counters.order_keys_evicted += excess
+        source.newest = kept
 
 
 def _clear(rule: BoundRule, group: Any) -> None:
@@ -319,19 +319,21 @@ def _refresh(group: Any, event: Event) -> Transition:
     )
 
 
-def _row(group: Group) -> StateRow:
-    return StateRow(group.owner, row_key(group.values), pack(group.dump()))
+def _row(group: Any) -> StateRow:
+    return StateRow(group.rule.version, row_key(group.values), pack(group.dump()))
 
 
-def _changed_rows(dirty: list[Group]) -> list[StateRow]:
+def _changed_rows(dirty: list[Any]) -> list[StateRow]:
     """One row per changed group; a group that ended and began again in one call is written, not deleted."""
-    rows: dict[tuple[str, str], StateRow] = {}
+    rows: list[StateRow] = []
+    gone: list[StateRow] = []
     for group in dirty:
         group.dirty = False
         if group.alive:
-            row = _row(group)
-            rows[row.owner, row.key] = row
+            rows.append(_row(group))
         else:
-            gone = StateRow(group.owner, row_key(group.values), None)
-            rows.setdefault((gone.owner, gone.key), gone)
-    return list(rows.values())
+            gone.append(StateRow(group.rule.version, row_key(group.values), None))
+    if gone:
+        written = {row[:2] for row in rows}
+        rows += [row for row in dict.fromkeys(gone) if row[:2] not in written]
+    return rows

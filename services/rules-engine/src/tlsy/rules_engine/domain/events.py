@@ -105,11 +105,3 @@ def data_boolean(data: dict[str, Any] | None, path: tuple[str, ...]) -> bool | N
     """The member as a boolean, or None."""
     found = data_member(data, path)
     return found if type(found) is bool else None
-
-
-def read_data(event: Event, path: str, type_: ValueType) -> Scalar | None:
-    """What `path`, which starts with `data.`, holds as a value of `type_`, or None: missing, or another type."""
-    names = tuple(path.split(".")[1:])
-    if type_ == "number":
-        return data_number(event.data, names)
-    return data_boolean(event.data, names) if type_ == "boolean" else data_string(event.data, names)

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Final, NewType
+from typing import TYPE_CHECKING, Final, NewType
 
-from tlsy.rules_engine.domain.ast import Rule, RuleName, VersionId
-from tlsy.rules_engine.domain.events import Scalar
 from tlsy.rules_engine.domain.template import render
-from tlsy.rules_engine.domain.turn import GroupKey, Transition
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tlsy.rules_engine.domain.ast import Rule, RuleName, VersionId
+    from tlsy.rules_engine.domain.events import Scalar
+    from tlsy.rules_engine.domain.turn import GroupKey, Transition
 
 IncidentId = NewType("IncidentId", str)
 DedupKey = NewType("DedupKey", str)

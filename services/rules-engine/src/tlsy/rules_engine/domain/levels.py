@@ -8,11 +8,10 @@ false is known from the order keys of its source, which all rules of one event t
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from bisect import bisect_right, insort
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from tlsy.rules_engine.domain.operands import OperandReader
+from tlsy.rules_engine.domain.operands import no_operands
 from tlsy.rules_engine.domain.turn import (
     NEVER,
     GroupKey,
@@ -25,6 +24,8 @@ from tlsy.rules_engine.domain.turn import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tlsy.rules_engine.domain.ast import Rule, VersionId
     from tlsy.rules_engine.domain.events import Event
 
@@ -110,8 +111,11 @@ class LevelGroup:
         self.trues, self.deadline_us, self.operands = stored[4:]
 
 
-class LevelRule(ABC):
+class LevelRule:
     """A level rule bound to the engine's state."""
+
+    only_refreshes: ClassVar[bool] = False
+    """Whether a true sample of a group with state changes nothing in it."""
 
     def __init__(
         self,
@@ -127,15 +131,13 @@ class LevelRule(ABC):
         self.track = track
         self.turn = turn
         self.lateness_us = rule.lateness_s * SECOND_US
-        self.operands = OperandReader(rule)
+        self.operands: Callable[[Event], Operands] = no_operands
         self.max_groups = max_groups
         self.size = 0
 
-    @abstractmethod
     def hit(self, group: LevelGroup, at_us: int, event: Event) -> None:
         """The newest sample of a group with state is true."""
 
-    @abstractmethod
     def begin(
         self, key: GroupKey, before_us: int | None, at_us: int, event: Event, source: SourceState
     ) -> None:
@@ -239,6 +241,8 @@ class LevelRule(ABC):
 class Threshold(LevelRule):
     """Fires while the newest sample is true; with `auto: false`, until an operator resolves."""
 
+    only_refreshes = True
+
     def begin(
         self, key: GroupKey, before_us: int | None, at_us: int, event: Event, source: SourceState
     ) -> None:
@@ -246,10 +250,6 @@ class Threshold(LevelRule):
         group = self.add(key, source, at_us)
         if group is not None:
             self.emit("open", group, at_us, self.operands(event))
-
-    def hit(self, group: LevelGroup, at_us: int, event: Event) -> None:
-        del at_us
-        self.turn.refreshed[group] = event
 
     def miss(self, group: LevelGroup, at_us: int, event: Event) -> None:
         if self.rule.resolve.mode == "auto":
@@ -455,6 +455,9 @@ class Held(LevelRule):
 class Judge:
     """Applies the samples of one order key to every level rule that has or gets state there."""
 
+    def __init__(self, turn: Turn) -> None:
+        self._refreshed = turn.refreshed
+
     def judge(
         self,
         key: GroupKey,
@@ -474,14 +477,18 @@ class Judge:
             for group in [group for group in groups.values() if at_us >= group.deadline_us]:
                 group.rule.settle(group)
             present = 0
+            refreshed = self._refreshed
             for rule in hits:
                 found = groups.get(rule)
                 if found is None:
                     rule.begin(key, before_us, at_us, event, source)
                     present += rule in groups
                 else:
-                    rule.hit(found, at_us, event)
                     present += 1
+                    if rule.only_refreshes:
+                        refreshed[found] = event
+                    else:
+                        rule.hit(found, at_us, event)
             if len(groups) > present:
                 true = set(hits)
                 for rule, group in list(groups.items()):

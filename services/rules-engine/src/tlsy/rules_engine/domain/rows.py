@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from tlsy.rules_engine.domain.turn import GroupKey, SourceState
 
 SOURCE_OWNER: Final = "source"
+_MSGPACK: Final = msgspec.msgpack.Encoder()
+_JSON: Final = msgspec.json.Encoder()
 
 
-@dataclass(frozen=True, slots=True)
-class StateRow:
+class StateRow(NamedTuple):
     """`owner` is a version id or SOURCE_OWNER, `key` the group values or the source's name as JSON text.
 
     `payload` is opaque, None when the row is to be deleted. (owner, key) is unique.
@@ -26,7 +26,7 @@ class StateRow:
 
 def row_key(values: GroupKey) -> str:
     """The key of a group's row."""
-    return msgspec.json.encode(values).decode()
+    return _JSON.encode(values).decode()
 
 
 def row_values(key: str) -> GroupKey:
@@ -36,7 +36,7 @@ def row_values(key: str) -> GroupKey:
 
 def pack(value: Any) -> bytes:
     """A payload."""
-    return msgspec.msgpack.encode(value)
+    return _MSGPACK.encode(value)
 
 
 def unpack(payload: bytes) -> Any:
@@ -48,8 +48,7 @@ def source_row(source: SourceState, horizon_us: int) -> StateRow:
     """A source with those order keys that an acceptable event could still be older than."""
     cut_us = source.max_us - horizon_us
     newest = [item for item in source.newest.items() if item[1] > cut_us]
-    payload = pack([source.max_us, newest])
-    return StateRow(SOURCE_OWNER, row_key((source.name,)), payload)
+    return StateRow(SOURCE_OWNER, source.row_key, _MSGPACK.encode((source.max_us, newest)))
 
 
 def load_source(row: StateRow, now_us: int) -> SourceState:
@@ -58,4 +57,4 @@ def load_source(row: StateRow, now_us: int) -> SourceState:
     (name,) = row_values(row.key)
     max_us, newest = unpack(row.payload)
     keys: dict[GroupKey, int] = {tuple(key): at_us for key, at_us in newest}
-    return SourceState(name or "", max_us, now_us, newest=keys)
+    return SourceState(name or "", row.key, max_us, now_us, newest=keys)

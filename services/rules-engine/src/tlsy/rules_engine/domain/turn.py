@@ -86,6 +86,7 @@ class SourceState:
     """
 
     name: str
+    row_key: str
     max_us: int
     seen_us: int
     newest: dict[GroupKey, int] = field(default_factory=dict)

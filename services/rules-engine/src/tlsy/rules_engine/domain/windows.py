@@ -12,7 +12,7 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING, Any, Final
 
-from tlsy.rules_engine.domain.operands import OperandReader
+from tlsy.rules_engine.domain.operands import no_operands
 from tlsy.rules_engine.domain.template import AGGREGATE
 from tlsy.rules_engine.domain.turn import (
     GroupKey,
@@ -63,7 +63,7 @@ class WindowGroup:
         "alive",
         "counts",
         "dirty",
-        "event",
+        "end",
         "extreme",
         "extremes",
         "firing",
@@ -72,6 +72,7 @@ class WindowGroup:
         "homes",
         "key",
         "leader",
+        "leaves_us",
         "rule",
         "sum",
         "sums",
@@ -82,7 +83,7 @@ class WindowGroup:
         self.rule = rule
         self.key = key
         self.head = head
-        self.first = head
+        self.start(head)
         self.leader = leader
         self.homes: dict[SourceState, int] = {}
         self.firing = False
@@ -92,7 +93,6 @@ class WindowGroup:
         self.counts = [0] * BUCKETS
         self.sums: list[Any] = [0] * BUCKETS if rule.sums else []
         self.extremes: list[float | None] = [None] * BUCKETS if rule.pick else []
-        self.event: Event | None = None
         self.dirty = False
         self.alive = True
 
@@ -104,11 +104,17 @@ class WindowGroup:
     def values(self) -> GroupKey:
         return self.key
 
+    def start(self, bucket: int) -> None:
+        """`bucket` is the oldest filled: it leaves when the head reaches `end`, or the leader `leaves_us`."""
+        self.first = bucket
+        self.end = bucket + BUCKETS
+        self.leaves_us = self.end * self.rule.step_us + self.rule.lateness_us
+
     def add(self, bucket: int, amount: float) -> None:
         """One sample; `amount` is scaled for sums and averages, and unused for counts."""
         cell = bucket % BUCKETS
         if bucket < self.first or not self.total:
-            self.first = bucket
+            self.start(bucket)
         self.counts[cell] += 1
         self.total += 1
         if self.sums:
@@ -132,7 +138,7 @@ class WindowGroup:
             left = [extreme for extreme in self.extremes if extreme is not None]
             self.extreme = pick(left) if left else None
         if self.total:
-            self.first = self._next_filled(self.first + 1)
+            self.start(self._next_filled(self.first + 1))
 
     def _next_filled(self, bucket: int) -> int:
         while not self.counts[bucket % BUCKETS]:
@@ -146,24 +152,26 @@ class WindowGroup:
             self.rule.expire_by_clock(self, clock_us)
 
     def dump(self) -> list[Any]:
-        filled = [b for b in range(self.head - BUCKETS + 1, self.head + 1) if self.counts[b % BUCKETS]]
-        cells = (
-            [self.head - bucket for bucket in filled],
-            [self.counts[bucket % BUCKETS] for bucket in filled],
-        )
-        amounts: list[Any] = self.extremes or [str(amount) for amount in self.sums]
+        counts = self.counts
+        filled = [b for b in range(self.first, self.head + 1) if counts[b % BUCKETS]] if self.total else []
+        amounts: list[Any] = []
+        if self.sums:
+            amounts = [str(self.sums[b % BUCKETS]) for b in filled]
+        elif self.extremes:
+            amounts = [self.extremes[b % BUCKETS] for b in filled]
         return [
             self.firing,
             self.head,
             self.leader.name,
-            *cells,
-            [amounts[bucket % BUCKETS] for bucket in filled] if amounts else [],
+            [self.head - b for b in filled],
+            [counts[b % BUCKETS] for b in filled],
+            amounts,
         ]
 
     def load(self, stored: list[Any]) -> None:
         """The inverse of `dump`, but for head and leader, which the constructor took."""
         self.firing = stored[0]
-        self.first = self.head - max(stored[3], default=0)
+        self.start(self.head - max(stored[3], default=0))
         for age, counted, amount in zip(stored[3], stored[4], stored[5] or stored[4], strict=True):
             cell = (self.head - age) % BUCKETS
             self.counts[cell] = counted
@@ -198,7 +206,7 @@ class WindowRule:
         self.lateness_us = rule.lateness_s * _SECOND_US
         self._compare = _COMPARE[window.op]
         self._threshold = scaled_threshold(window)
-        self._operands = OperandReader(rule)
+        self.operands: Callable[[Event], Operands] = no_operands
         self._max_groups = max_groups
 
     def add(
@@ -223,13 +231,6 @@ class WindowRule:
         self.turn.touch(group)
         self.judge(group, at_us, event)
         self.expire_by_clock(group, group.leader.max_us)
-
-    def lead(self, group: WindowGroup, source: SourceState) -> None:
-        """Another source's sample fell into the head: its clock moves the group from now on."""
-        group.leader = source
-        key_us = (group.first + BUCKETS) * self.step_us + self.lateness_us
-        if group.homes.get(source, key_us + 1) > key_us:
-            self.expire_by_clock(group, source.max_us)
 
     def judge(self, group: WindowGroup, at_us: int, event: Event | None) -> None:
         """Compares the aggregate and reports what changed; `event` is the sample, None when a bucket left."""
@@ -261,14 +262,13 @@ class WindowRule:
         """Drops what the leader's clock has passed, and sets the timer for what is next."""
         source = group.leader
         while group.total:
-            leaves = group.first + BUCKETS
-            key_us = leaves * self.step_us + self.lateness_us
+            key_us = group.leaves_us
             if key_us > clock_us:
                 if key_us < group.homes.get(source, key_us + 1):
                     group.homes[source] = key_us
                     self.turn.wake(source, key_us, group)
                 return
-            group.head = max(group.head, leaves)
+            group.head = max(group.head, group.end)
             self._leave(group)
         if not group.firing:
             del self.groups[group.key]
@@ -279,8 +279,8 @@ class WindowRule:
         group = self.groups[key] = WindowGroup(self, key, stored[1], leader)
         group.load(stored)
         if group.total:
-            key_us = group.homes[leader] = (group.first + BUCKETS) * self.step_us + self.lateness_us
-            self.turn.wake(leader, key_us, group)
+            group.homes[leader] = group.leaves_us
+            self.turn.wake(leader, group.leaves_us, group)
 
     def clear(self, group: WindowGroup) -> None:
         """The operator resolved the group's incident: it does not fire until a sample passes again."""
@@ -293,7 +293,7 @@ class WindowRule:
 
     def read(self, group: WindowGroup, event: Event | None) -> Operands:
         """The fields of the sample and the aggregate, None if the window is empty."""
-        found = {} if event is None else self._operands(event)
+        found = {} if event is None else self.operands(event)
         found[AGGREGATE] = self._aggregate(group)
         return found
 
@@ -307,11 +307,11 @@ class WindowRule:
         return group.sum / SCALE if self.fn == "sum" else group.sum / group.total / SCALE
 
     def _expire_until(self, group: WindowGroup, bucket: int) -> None:
-        while group.total and group.first + BUCKETS <= bucket:
+        while group.total and group.end <= bucket:
             self._leave(group)
 
     def _leave(self, group: WindowGroup) -> None:
-        at_us = (group.first + BUCKETS) * self.step_us
+        at_us = group.end * self.step_us
         group.shift()
         self.turn.touch(group)
         self.judge(group, at_us, None)
