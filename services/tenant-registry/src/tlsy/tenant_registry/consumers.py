@@ -1,10 +1,10 @@
-"""What the registry does by itself: due operations, one worker of all at a time, and the upkeep of databases."""
+"""What the registry does by itself: due operations and upkeep, in one process of all at a time."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
@@ -90,7 +90,7 @@ class Provisioner:
         self._logger = get_logger("registry.provisioner")
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Until `stopping`; attempts that run then are finished by who takes the lease next."""
+        """Until `stopping`; who takes the lease next finishes what is begun. Closes `databases`."""
         stopped = asyncio.ensure_future(stopping.wait())
         try:
             while not stopping.is_set():
@@ -101,6 +101,7 @@ class Provisioner:
                 await asyncio.wait({stopped}, timeout=pause_s)
         finally:
             stopped.cancel()
+            await self._databases.close()
 
     async def _take(self) -> Lease | None:
         try:
@@ -110,9 +111,9 @@ class Provisioner:
             self._logger.warning("lease not taken", error=str(error))
             return None
 
-    async def _hold(self, lease: Lease, stopped: asyncio.Future[bool]) -> None:
+    async def _hold(self, lease: Lease, stopped: asyncio.Future[Any]) -> None:
         """Work until stopped, or until the lease is lost or a defect ends one of the tasks."""
-        tasks = {
+        tasks: set[asyncio.Future[Any]] = {
             asyncio.ensure_future(self._renew(lease)),
             asyncio.ensure_future(self._operate(self._placements(lease))),
             *(asyncio.ensure_future(self._repeat(duty)) for duty in self._duties),
@@ -157,7 +158,8 @@ class Provisioner:
                 self._due.clear()
                 pause_s = await self._begin(placements, running)
                 woken = asyncio.ensure_future(self._due.wait())
-                await asyncio.wait({woken, *running}, timeout=pause_s, return_when=asyncio.FIRST_COMPLETED)
+                waited: set[asyncio.Future[Any]] = {woken, *running}
+                await asyncio.wait(waited, timeout=pause_s, return_when=asyncio.FIRST_COMPLETED)
                 woken.cancel()
                 for task in [task for task in running if task.done()]:
                     del running[task]

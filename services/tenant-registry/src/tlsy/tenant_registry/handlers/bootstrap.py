@@ -1,4 +1,4 @@
-"""What an installation begins with: the provider's country, the first cluster, and the provider's own tenant."""
+"""What an installation begins with: the provider's country, the first cluster, the provider's own tenant."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _RETRY_S: Final = 0.5
 
 
 class Bootstrap:
-    """Done once per installation, in one transaction, by whichever replica is first; the others find it done."""
+    """Done once per installation, in one transaction, by the first replica; the others find it done."""
 
     def __init__(
         self, catalogue: Catalogue, installation: Installation, country: Country, cluster: Cluster

@@ -1,4 +1,4 @@
-"""The upkeep of databases: partitions made ahead and dropped behind, rows past a tenant's retention, probes."""
+"""The upkeep of databases: partitions ahead and behind, rows past a tenant's retention, probes."""
 
 from __future__ import annotations
 

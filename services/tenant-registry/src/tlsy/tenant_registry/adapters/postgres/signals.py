@@ -88,6 +88,7 @@ class PostgresSignals:
             except (TenancyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 self._logger.warning("not listening", error=str(error))
                 await self._clock.sleep(_RETRY_S)
+        await self._databases.close()
 
     async def _hear(self, connection: asyncpg.Connection[asyncpg.Record], stopping: asyncio.Event) -> None:
         for channel in (_DUE, _CHANGED):
