@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 
 from tlsy.rules_engine.domain.canonical import to_document, version_id
 from tlsy.rules_engine.domain.compiler import compile_rules
@@ -54,6 +54,8 @@ class Stored:
 
 @settings(
     max_examples=EXAMPLES,
+    phases=[Phase.generate] if os.environ.get("NOSHRINK") else list(Phase),
+    report_multiple_bugs=False,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
