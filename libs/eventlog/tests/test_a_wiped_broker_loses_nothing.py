@@ -227,7 +227,7 @@ async def small_broker():
 
 async def test_records_dropped_for_want_of_memory_are_published_again(installation, tenant, small_broker):
     world = World(installation=installation, servers=small_broker.address)
-    await world.relaying()
+    await world.relaying(batch_bytes=8_000)
     consumer = await world.consuming()
     await world.publish(tenant, "first")
     await world.noted(tenant, "first")
