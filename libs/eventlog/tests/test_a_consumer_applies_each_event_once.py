@@ -8,30 +8,12 @@ import pytest
 from world import CLOCK, GROUP, TOPIC, event_of, note_down, note_of, until
 
 from tlsy.contracts.events import EVENTS_ACCEPTED
-from tlsy.eventlog.cloudevents import to_headers
 from tlsy.eventlog.delivery import Batch, Direct, Each
 from tlsy.eventlog.errors import FinalError, LogUnavailable, RetryableError
 from tlsy.eventlog.kafka import KafkaGroupReader
-from tlsy.eventlog.ports import Record
 from tlsy.runtime.ids import Uuid7
 
 DLQ = f"{TOPIC}.{GROUP}.dlq"
-
-
-async def send(world, *events, **changes):
-    """Write records as a relay would, or as it would not."""
-    await world.inspector().ensure_topics({TOPIC: 4})
-    records = [
-        Record(
-            topic=TOPIC,
-            key=changes.get("key", event.key.encode()),
-            value=event.data,
-            headers=changes.get("headers", to_headers(event, log=1)),
-            time=CLOCK.now(),
-        )
-        for event in events
-    ]
-    assert None not in await world.producer().publish(records, timeout_s=5)
 
 
 async def dead_letters(world, count):
@@ -46,7 +28,7 @@ async def dead_letters(world, count):
 
 async def test_a_record_that_comes_twice_has_one_effect(world, tenant):
     twice, after = event_of(tenant, "twice"), event_of(tenant, "after")
-    await send(world, twice, twice, after)
+    await world.send(twice, twice, after)
     await world.consuming()
     await world.noted(tenant, "twice", "after")
     assert world.metrics.duplicates.labels(GROUP)._value.get() == 1
@@ -60,7 +42,7 @@ async def test_a_consumer_killed_before_its_commit_applies_on_return(world, tena
         entered.set()
         await asyncio.Event().wait()
 
-    await send(world, event_of(tenant, "a"))
+    await world.send(event_of(tenant, "a"))
     doomed = await world.consuming({EVENTS_ACCEPTED: Each(hang)}, revoke_timeout_s=0.1)
     await asyncio.wait_for(entered.wait(), 10)
     await doomed.stop(0.2)
@@ -75,12 +57,12 @@ class NeverCommits(KafkaGroupReader):
 
 
 async def test_a_consumer_killed_between_effect_and_offset_counts_once(world, tenant):
-    await send(world, event_of(tenant, "a"))
+    await world.send(event_of(tenant, "a"))
     doomed = await world.consuming(reader=lambda: NeverCommits(world.servers, GROUP, [TOPIC], "doomed"))
     await world.noted(tenant, "a")
     await doomed.stop(2.0)
     await world.consuming()
-    await send(world, event_of(tenant, "b"))
+    await world.send(event_of(tenant, "b"))
     await world.noted(tenant, "a", "b")
     assert world.metrics.duplicates.labels(GROUP)._value.get() == 1
 
@@ -94,7 +76,7 @@ async def test_a_retryable_failure_is_tried_again(world, tenant):
             raise RetryableError("NOT_YET", "soon")
         await note_down(delivery, tx)
 
-    await send(world, event_of(tenant, "a"))
+    await world.send(event_of(tenant, "a"))
     await world.consuming({EVENTS_ACCEPTED: Each(succeed_third)})
     await world.noted(tenant, "a")
     assert attempts == [1, 2, 3]
@@ -107,7 +89,7 @@ async def refuse_bad(delivery, tx):
 
 
 async def test_a_final_failure_goes_to_the_dead_letters_with_its_reasons(world, tenant):
-    await send(world, event_of(tenant, "bad"), event_of(tenant, "good"))
+    await world.send(event_of(tenant, "bad"), event_of(tenant, "good"))
     await world.consuming({EVENTS_ACCEPTED: Each(refuse_bad)})
     await world.noted(tenant, "good")
     (letter,) = await dead_letters(world, 1)
@@ -125,7 +107,7 @@ async def test_retries_that_never_succeed_end_in_the_dead_letters(world, tenant)
     async def never(delivery, tx):
         raise RetryableError("NOT_YET", "soon")
 
-    await send(world, event_of(tenant, "a"))
+    await world.send(event_of(tenant, "a"))
     await world.consuming({EVENTS_ACCEPTED: Each(never)})
     (letter,) = await dead_letters(world, 1)
     assert dict(letter.headers)["dlq-attempt"] == b"3"
@@ -133,7 +115,7 @@ async def test_retries_that_never_succeed_end_in_the_dead_letters(world, tenant)
 
 async def test_a_record_that_claims_another_tenant_is_refused(world, tenant, dedicated):
     claimed = event_of(tenant, "stolen")
-    await send(world, claimed, key=dedicated.tenant_id.hex.encode())
+    await world.send(claimed, key=dedicated.tenant_id.hex.encode())
     await world.consuming()
     (letter,) = await dead_letters(world, 1)
     assert dict(letter.headers)["dlq-reason"] == b"MALFORMED_RECORD"
@@ -141,7 +123,7 @@ async def test_a_record_that_claims_another_tenant_is_refused(world, tenant, ded
 
 
 async def test_a_record_of_a_service_that_does_not_own_the_topic_is_refused(world, tenant):
-    await send(world, replace(event_of(tenant, "a"), source="identity"))
+    await world.send(replace(event_of(tenant, "a"), source="identity"))
     await world.consuming()
     (letter,) = await dead_letters(world, 1)
     assert dict(letter.headers)["dlq-reason"] == b"FOREIGN_SOURCE"
@@ -153,7 +135,7 @@ async def test_an_event_older_than_the_inbox_is_refused(world, tenant):
             return CLOCK.now() - timedelta(days=10)
 
     old = replace(event_of(tenant, "old"), id=Uuid7(LongAgo(), bytes)())
-    await send(world, old, event_of(tenant, "new"))
+    await world.send(old, event_of(tenant, "new"))
     await world.consuming()
     await world.noted(tenant, "new")
     (letter,) = await dead_letters(world, 1)
@@ -162,7 +144,7 @@ async def test_an_event_older_than_the_inbox_is_refused(world, tenant):
 
 async def test_types_without_a_handler_are_skipped_and_counted(world, tenant):
     other = event_of(tenant, "x", kind="tlsy.ingestion.usage.recorded.v1")
-    await send(world, other, event_of(tenant, "a"))
+    await world.send(other, event_of(tenant, "a"))
     await world.consuming()
     await world.noted(tenant, "a")
     assert world.metrics.skipped.labels(GROUP)._value.get() == 1
@@ -170,14 +152,14 @@ async def test_types_without_a_handler_are_skipped_and_counted(world, tenant):
 
 async def test_an_event_of_an_unknown_tenant_is_refused_after_retries(world, tenant):
     stranger = replace(tenant, tenant_id=tenant.tenant_id.__class__(int=tenant.tenant_id.int ^ 1))
-    await send(world, event_of(stranger, "a"))
+    await world.send(event_of(stranger, "a"))
     await world.consuming()
     (letter,) = await dead_letters(world, 1)
     assert dict(letter.headers)["dlq-reason"] == b"UNKNOWN_TENANT"
 
 
 async def test_too_many_refusals_stop_the_partition_where_it_is(world, tenant):
-    await send(world, *(event_of(tenant, f"bad{n}") for n in range(30)))
+    await world.send(*(event_of(tenant, f"bad{n}") for n in range(30)))
     stopped = await world.consuming({EVENTS_ACCEPTED: Each(refuse_bad)})
     await until(lambda: _stopped(stopped))
     assert len(await dead_letters(world, 20)) == 20
@@ -193,10 +175,10 @@ async def _stopped(consumer):
 async def test_another_partition_goes_on_when_one_is_stopped(world, installation):
     tenants = [await installation.provisioned_tenant() for _ in range(8)]
     bad = tenants[0]
-    await send(world, *(event_of(bad, f"bad{n}") for n in range(30)))
+    await world.send(*(event_of(bad, f"bad{n}") for n in range(30)))
     consumer = await world.consuming({EVENTS_ACCEPTED: Each(refuse_bad)})
     await until(lambda: _stopped(consumer))
-    await send(world, *(event_of(tenant, "a") for tenant in tenants[1:]))
+    await world.send(*(event_of(tenant, "a") for tenant in tenants[1:]))
     await until(lambda: _some_noted(world, tenants[1:]))
 
 
@@ -214,7 +196,7 @@ async def test_a_batch_is_one_transaction_of_one_tenant_in_order(world, tenant, 
 
     notes = [str(number) for number in range(30)]
     events = [event_of(whose, note) for note in notes for whose in (tenant, dedicated)]
-    await send(world, *events)
+    await world.send(*events)
     await world.consuming({EVENTS_ACCEPTED: Batch(together, limit=10)})
     await world.noted(tenant, *notes)
     await world.noted(dedicated, *notes)
@@ -227,7 +209,7 @@ async def test_a_batch_refuses_only_what_is_wrong(world, tenant):
         for delivery in deliveries:
             await refuse_bad(delivery, tx)
 
-    await send(world, *(event_of(tenant, note) for note in ("a", "bad", "b")))
+    await world.send(*(event_of(tenant, note) for note in ("a", "bad", "b")))
     await world.consuming({EVENTS_ACCEPTED: Batch(together)})
     await world.noted(tenant, "a", "b")
     assert len(await dead_letters(world, 1)) == 1
@@ -239,7 +221,7 @@ async def test_a_direct_handler_has_no_transaction(world, tenant):
     async def direct(delivery):
         seen.append(delivery.message.events[0].id)
 
-    await send(world, event_of(tenant, "a"))
+    await world.send(event_of(tenant, "a"))
     await world.consuming({EVENTS_ACCEPTED: Direct(direct)})
 
     async def arrived():
@@ -255,7 +237,7 @@ async def test_nothing_is_read_before_the_consumer_is_ready(world, tenant):
     async def ready():
         await gate.wait()
 
-    await send(world, event_of(tenant, "a"))
+    await world.send(event_of(tenant, "a"))
     await world.consuming(ready=ready)
     assert await world.entries(tenant) == []
     gate.set()

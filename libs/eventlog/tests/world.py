@@ -15,6 +15,7 @@ from tlsy.contracts.cloudevents import CloudEvent
 from tlsy.contracts.events import EVENTS_ACCEPTED, TOPICS
 from tlsy.contracts.ingestion.events.v1.events_pb2 import EventsAccepted
 from tlsy.eventlog.applier import RetryPolicy
+from tlsy.eventlog.cloudevents import to_headers
 from tlsy.eventlog.consumer import Consumer, ConsumerSettings
 from tlsy.eventlog.dead_letters import DeadLetters
 from tlsy.eventlog.delivery import Each
@@ -22,7 +23,7 @@ from tlsy.eventlog.kafka import KafkaGroupReader, KafkaInspector, KafkaProducer
 from tlsy.eventlog.metrics import EventLogMetrics
 from tlsy.eventlog.outboxes import Outboxes
 from tlsy.eventlog.partition import PartitionSettings
-from tlsy.eventlog.ports import OutboxDatabase
+from tlsy.eventlog.ports import OutboxDatabase, Record
 from tlsy.eventlog.relay import Relay, RelaySettings
 from tlsy.runtime.clock import SystemClock
 from tlsy.runtime.ids import Uuid7
@@ -172,6 +173,21 @@ class World:
         async with tenancy.transaction(tenant.context, write=True) as tx:
             for event in events:
                 tx.publish(event, sweep_after_s=sweep_after_s)
+
+    async def send(self, *events: CloudEvent, key: bytes | None = None) -> None:
+        """Write records to the topic as a relay would, without an outbox."""
+        await self.inspector().ensure_topics({TOPIC: 4})
+        records = [
+            Record(
+                topic=TOPIC,
+                key=event.key.encode() if key is None else key,
+                value=event.data,
+                headers=to_headers(event, log=1),
+                time=CLOCK.now(),
+            )
+            for event in events
+        ]
+        assert None not in await self.producer().publish(records, timeout_s=5)
 
     async def entries(self, tenant: TenantEntry) -> list[str]:
         """What the ledger has noted for the tenant, in order."""

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import asyncio
+
+from world import CLOCK, TOPIC, event_of, note_of, until
+
+from tlsy.eventlog.broadcast import Broadcast
+from tlsy.eventlog.errors import RetryableError
+from tlsy.eventlog.kafka import KafkaTail
+
+
+class Copy:
+    """What a catalogue in memory would be: notes that were seen, from snapshots and from events."""
+
+    def __init__(self, world):
+        self.world = world
+        self.snapshots = 0
+        self.notes = []
+        self.during_snapshot = []
+
+    async def snapshot(self):
+        self.snapshots += 1
+        for event in self.during_snapshot:
+            await self.world.send(event)
+        self.during_snapshot = []
+
+    def apply(self, event):
+        self.notes.append(note_of(event.data))
+
+    def broadcast(self):
+        return Broadcast(
+            "copy",
+            tail=lambda: KafkaTail(self.world.servers, [TOPIC], "test"),
+            snapshot=self.snapshot,
+            apply=self.apply,
+            clock=CLOCK,
+            jitter=lambda: 0.5,
+            metrics=self.world.metrics,
+        )
+
+    async def has(self, *notes):
+        async def condition():
+            return self.notes == list(notes)
+
+        await until(condition)
+
+
+async def test_what_happens_during_the_snapshot_is_seen(world, tenant):
+    await world.send(event_of(tenant, "before"))
+    copy = Copy(world)
+    copy.during_snapshot = [event_of(tenant, "during")]
+    world.components.append(broadcast := copy.broadcast())
+    await broadcast.start()
+    await asyncio.wait_for(broadcast.complete(), 10)
+    await world.send(event_of(tenant, "after"))
+    await copy.has("during", "after")
+    assert broadcast.stale_s() < 10
+
+
+async def test_a_failed_snapshot_is_taken_again(world, tenant):
+    await world.send(event_of(tenant, "before"))
+    copy = Copy(world)
+    taken = copy.snapshot
+
+    async def fail_once():
+        await taken()
+        if copy.snapshots == 1:
+            raise RetryableError("PEER_AWAY", "not yet")
+
+    copy.snapshot = fail_once
+    world.components.append(broadcast := copy.broadcast())
+    await broadcast.start()
+    await asyncio.wait_for(broadcast.complete(), 10)
+    assert copy.snapshots == 2
+
+
+async def test_another_broker_means_another_snapshot(world, tenant, broker):
+    await world.send(event_of(tenant, "before"))
+    copy = Copy(world)
+    world.components.append(broadcast := copy.broadcast())
+    await broadcast.start()
+    await asyncio.wait_for(broadcast.complete(), 10)
+    await broker.stop()
+    await broker.start()
+    await world.inspector().ensure_topics({TOPIC: 4})
+
+    async def again():
+        return copy.snapshots == 2
+
+    await until(again)
+    await world.send(event_of(tenant, "after"))
+    await copy.has("after")
+
+
+async def test_a_broadcast_without_a_broker_is_stale(world, broker):
+    await broker.stop()
+    world.components.append(broadcast := Copy(world).broadcast())
+    await broadcast.start()
+    assert broadcast.stale_s() == float("inf")
+    await broker.start()
+
+
+async def test_a_record_that_cannot_be_read_is_skipped(world, tenant):
+    await world.send(event_of(tenant, "before"))
+    copy = Copy(world)
+    world.components.append(broadcast := copy.broadcast())
+    await broadcast.start()
+    await asyncio.wait_for(broadcast.complete(), 10)
+    await world.send(event_of(tenant, "foreign"), key=b"another")
+    await world.send(event_of(tenant, "after"))
+    await copy.has("after")

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from world import GROUP, TOPIC, event_of, until
+
+from tlsy.eventlog.errors import Fenced
+from tlsy.eventlog.fence import PartitionFence
+from tlsy.eventlog.group_books import GroupBooks
+from tlsy.eventlog.ports import TopicPartition
+
+PARTITION = TopicPartition(topic=TOPIC, partition=0)
+
+
+class State:
+    """Remembers what was assigned and revoked, in order."""
+
+    def __init__(self):
+        self.epochs = {}
+        self.log = []
+
+    async def on_assigned(self, partition, epoch):
+        self.epochs[partition] = epoch
+        self.log.append(("assigned", partition.partition))
+
+    async def on_revoked(self, partition):
+        del self.epochs[partition]
+        self.log.append(("revoked", partition.partition))
+
+
+@pytest.fixture
+def books(world):
+    return GroupBooks("rules_engine", GROUP, world.installation.tenancy("rules_engine"))
+
+
+async def test_every_assignment_has_a_higher_epoch(books):
+    assert [await books.take(PARTITION) for _ in range(3)] == [1, 2, 3]
+
+
+@pytest.fixture
+def tenancy(world):
+    return world.installation.tenancy("rules_engine")
+
+
+async def test_a_lower_epoch_is_refused_once_a_higher_one_was_there(tenancy, tenant):
+    fence = PartitionFence("rules_engine", GROUP)
+    for epoch in (1, 1, 2):
+        async with tenancy.transaction(tenant.context, write=True) as tx:
+            await fence.hold(tx, epoch)
+    with pytest.raises(Fenced):
+        async with tenancy.transaction(tenant.context, write=True) as tx:
+            await fence.hold(tx, 1)
+
+
+async def test_the_next_owner_waits_for_a_transaction_that_passed(tenancy, tenant):
+    fence = PartitionFence("rules_engine", GROUP)
+    async with tenancy.transaction(tenant.context, write=True) as tx:
+        await fence.hold(tx, 1)
+
+    async def next_owner():
+        async with tenancy.transaction(tenant.context, write=True) as tx:
+            await fence.hold(tx, 2)
+            return await tx.fetchval("select count(*) from entries")
+
+    async with tenancy.transaction(tenant.context, write=True) as tx:
+        await fence.hold(tx, 1)
+        waiting = asyncio.create_task(next_owner())
+        await until(lambda: _blocked(tenancy, tenant))
+        await tx.execute(
+            "insert into entries (tenant_id, note, epoch) values ($1, 'in time', 1)", tx.tenant_id
+        )
+    assert await waiting == 1
+
+
+async def _blocked(tenancy, tenant):
+    async with tenancy.transaction(tenant.context, write=False) as tx:
+        return await tx.fetchval("select exists (select from pg_locks where not granted)")
+
+
+async def test_state_is_loaded_before_and_dropped_after(world, tenant):
+    state = State()
+    await world.send(event_of(tenant, "a"))
+    consumer = await world.consuming(ownership=state)
+    await world.noted(tenant, "a")
+    assert len(state.epochs) == 4
+    await consumer.stop(2.0)
+    assert state.epochs == {}
+    assert sorted(state.log[4:]) == [("revoked", n) for n in range(4)]
+
+
+async def test_a_zombies_delivery_has_no_effect(world, tenancy, tenant):
+    await world.send(event_of(tenant, "a"))
+    zombie = await world.consuming(ownership=State())
+    await world.noted(tenant, "a")
+    async with tenancy.transaction(tenant.context, write=True) as tx:
+        await PartitionFence("rules_engine", GROUP).hold(tx, 1_000)
+    await world.send(event_of(tenant, "b"))
+
+    async def let_go():
+        return zombie._broken.is_set()
+
+    await until(let_go)
+    assert await world.entries(tenant) == ["a"]
+
+
+async def test_two_members_share_the_partitions_and_each_event_counts_once(world, installation):
+    tenants = [await installation.provisioned_tenant() for _ in range(6)]
+    await world.relaying()
+    states = State(), State()
+    await world.consuming(ownership=states[0])
+    leaver = await world.consuming(ownership=states[1])
+    await until(lambda: _shared(states))
+    for number in range(3):
+        for tenant in tenants:
+            await world.publish(tenant, str(number))
+    for tenant in tenants:
+        await world.noted(tenant, "0", "1", "2")
+    await leaver.stop(2.0)
+    for tenant in tenants:
+        await world.publish(tenant, "3")
+    for tenant in tenants:
+        await world.noted(tenant, "0", "1", "2", "3")
+
+
+async def _shared(states):
+    held = [set(state.epochs) for state in states]
+    return all(held) and not held[0] & held[1] and len(held[0] | held[1]) == 4

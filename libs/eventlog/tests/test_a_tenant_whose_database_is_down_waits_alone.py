@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from world import CLOCK, GROUP, TOPIC, event_of, note_down, until
+
+from tlsy.contracts.events import EVENTS_ACCEPTED
+from tlsy.eventlog.delivery import Each
+from tlsy.eventlog.errors import FinalError, ParkingFull
+from tlsy.eventlog.parking import Parking
+from tlsy.eventlog.ports import Received, TopicPartition
+from tlsy.tenancy.context import PLATFORM
+from tlsy.tenancy.provisioning import DesiredState
+
+
+async def take_down(world, tenant):
+    administrator = await world.installation.connect(None, world.installation.control)
+    name = tenant.placement.database
+    await administrator.execute(f"alter database {name} with allow_connections false")
+    await administrator.execute(
+        "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1", name
+    )
+
+
+async def bring_back(world, tenant):
+    administrator = await world.installation.connect(None, world.installation.control)
+    await administrator.execute(f"alter database {tenant.placement.database} with allow_connections true")
+
+
+async def parked(world, count):
+    tenancy = world.installation.tenancy("rules_engine")
+
+    async def reached():
+        async with tenancy.control(PLATFORM, write=False) as tx:
+            return await tx.fetchval("select count(*) from rules_engine.parked_record") == count
+
+    await until(reached)
+
+
+@pytest.fixture
+async def running(world, tenant, dedicated):
+    await world.relaying()
+    await world.consuming()
+    await world.publish(dedicated, "before")
+    await world.noted(dedicated, "before")
+    return world
+
+
+async def test_its_events_are_parked_and_replayed_in_order_and_others_go_on(running, tenant, dedicated):
+    events = [event_of(dedicated, note) for note in ("one", "two", "three")]
+    for event in events:
+        await running.write(dedicated, event)
+    await running.noted(dedicated, "before", "one", "two", "three")
+    await take_down(running, dedicated)
+    await running.send(*(event_of(dedicated, note) for note in ("down 1", "down 2")))
+    await parked(running, 2)
+    await running.send(event_of(tenant, "unaffected"))
+    await running.noted(tenant, "unaffected")
+    await running.send(event_of(dedicated, "down 3"))
+    await parked(running, 3)
+    await bring_back(running, dedicated)
+    await running.noted(dedicated, "before", "one", "two", "three", "down 1", "down 2", "down 3")
+    await parked(running, 0)
+    await running.send(event_of(dedicated, "after"))
+    await running.noted(dedicated, "before", "one", "two", "three", "down 1", "down 2", "down 3", "after")
+
+
+async def test_parked_records_outlive_the_consumer(world, dedicated):
+    consumer = await world.consuming()
+    await take_down(world, dedicated)
+    await world.send(event_of(dedicated, "parked"))
+    await parked(world, 1)
+    await consumer.stop(2.0)
+    await world.consuming()
+    await world.send(event_of(dedicated, "newer"))
+    await parked(world, 2)
+    await bring_back(world, dedicated)
+    await world.noted(dedicated, "parked", "newer")
+
+
+async def test_a_full_parking_stops_the_partition_and_loses_nothing(world, dedicated):
+    await world.consuming(parked_rows=2)
+    await take_down(world, dedicated)
+    await world.send(event_of(dedicated, "1"))
+    await parked(world, 1)
+    await world.send(*(event_of(dedicated, str(n)) for n in range(2, 6)))
+    await bring_back(world, dedicated)
+    await world.noted(dedicated, "1", "2", "3", "4", "5")
+    await parked(world, 0)
+
+
+def received(tenant, value):
+    return Received(
+        topic=TOPIC,
+        partition=3,
+        offset=7,
+        time=CLOCK.now(),
+        key=None,
+        value=value,
+        headers=(("tenantid", str(tenant.tenant_id).encode()), ("é", b"")),
+    )
+
+
+@pytest.mark.parametrize(("rows", "size"), [(1, 10_000), (10, 3)])
+async def test_the_parking_is_bounded_in_rows_and_bytes(world, tenant, rows, size):
+    tenancy = world.installation.tenancy("rules_engine")
+    parking = Parking("rules_engine", GROUP, tenancy, max_rows=rows, max_bytes=size)
+    records = [received(tenant, value=b"xx") for _ in range(2)]
+    await parking.park(tenant.tenant_id, records[:1])
+    with pytest.raises(ParkingFull):
+        await parking.park(tenant.tenant_id, records[1:])
+    assert await parking.count() == 1
+
+
+async def test_a_parked_record_is_read_back_as_it_was(world, tenant):
+    tenancy = world.installation.tenancy("rules_engine")
+    parking = Parking("rules_engine", GROUP, tenancy, max_rows=10, max_bytes=1_000)
+    record = received(tenant, value=b"\x00\xff")
+    await parking.park(tenant.tenant_id, [record])
+    partition = TopicPartition(topic=record.topic, partition=record.partition)
+    assert [found for _, found in await parking.first(tenant.tenant_id, partition, 10)] == [record]
+    assert await parking.tenants(partition) == [tenant.tenant_id]
+
+
+async def test_a_suspended_tenants_events_wait_for_it(world, installation, tenant):
+    await world.consuming()
+    suspended = replace(tenant, epoch=tenant.epoch + 1)
+    await installation.converge(suspended, DesiredState.SUSPENDED)
+    installation.catalog.put(suspended)
+    await world.send(event_of(tenant, "waits"))
+    await parked(world, 1)
+    resumed = replace(tenant, epoch=tenant.epoch + 2)
+    await installation.converge(resumed, DesiredState.ACTIVE)
+    installation.catalog.put(resumed)
+    await world.noted(resumed, "waits")
+
+
+async def test_a_parked_record_that_is_refused_later_does_not_block(world, dedicated):
+    async def refuse_first(delivery, tx):
+        if delivery.message.events[0].id == "bad":
+            raise FinalError("BAD", "refused on replay")
+        await note_down(delivery, tx)
+
+    await world.consuming({EVENTS_ACCEPTED: Each(refuse_first)})
+    await take_down(world, dedicated)
+    await world.send(event_of(dedicated, "bad"), event_of(dedicated, "good"))
+    await parked(world, 2)
+    await bring_back(world, dedicated)
+    await world.noted(dedicated, "good")
+    await parked(world, 0)
