@@ -51,10 +51,13 @@ def test_a_weak_first_password_is_refused_without_being_shown(tmp_path: Path) ->
     assert "canary" not in str(caught.value)
 
 
-def test_a_secret_file_is_its_owners_alone_and_replaced_whole(tmp_path: Path) -> None:
+def test_a_secret_file_is_its_owners_alone_and_there_once_published(tmp_path: Path) -> None:
     path = tmp_path / "key"
     for secret in ("first", "second"):
-        OwnerOnlyFile(path).write(secret)
+        OwnerOnlyFile(path).prepare(secret)
+        assert not path.exists()
+    OwnerOnlyFile(path).publish()
+    OwnerOnlyFile(path).publish()
     assert path.read_text() == "second\n"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert list(tmp_path.iterdir()) == [path]

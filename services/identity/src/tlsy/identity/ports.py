@@ -166,8 +166,8 @@ class RoleBindings(Protocol):
     async def delete_of(self, tx: UnitOfWork, principal: PrincipalRef) -> None:
         """Take all roles of a principal away."""
 
-    async def administrators(self, tx: UnitOfWork, role: str, now: datetime) -> list[PrincipalRef]:
-        """Who holds `role` in every module and can act; at most 100."""
+    async def administrators(self, tx: UnitOfWork, role: str) -> list[PrincipalRef]:
+        """Users, not disabled, who hold `role` in every module; at most 100."""
 
 
 class ApiKeys(Protocol):
@@ -249,7 +249,13 @@ class RevocationIndex(Protocol):
 
 
 class SecretFile(Protocol):
-    """Where the first administrator's key is left for an operator, or None in the wiring."""
+    """Where the first administrator's key is left for an operator, readable by its owner alone.
 
-    def write(self, secret: str) -> None:
-        """Replace the file, readable by its owner alone. OSError: it cannot be."""
+    Who finds the file finds a key that works. Both raise OSError.
+    """
+
+    def prepare(self, secret: str) -> None:
+        """Store the secret durably beside the file; what was prepared before is replaced."""
+
+    def publish(self) -> None:
+        """Let what was prepared become the file; nothing prepared, nothing done."""

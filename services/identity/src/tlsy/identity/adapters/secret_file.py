@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,17 +11,21 @@ if TYPE_CHECKING:
 
 
 class OwnerOnlyFile:
-    """See `SecretFile`: written whole or not at all, mode 0600 from its first byte."""
+    """See `SecretFile`: mode 0600 from its first byte, prepared as `<name>.part`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._part = path.with_name(path.name + ".part")
 
-    def write(self, secret: str) -> None:
-        """See `SecretFile.write`."""
-        part = self._path.with_name(self._path.name + ".part")
-        part.unlink(missing_ok=True)
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+    def prepare(self, secret: str) -> None:
+        """See `SecretFile.prepare`."""
+        self._part.unlink(missing_ok=True)
+        with os.fdopen(os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secret + "\n")
             file.flush()
             os.fsync(file.fileno())
-        part.replace(self._path)
+
+    def publish(self) -> None:
+        """See `SecretFile.publish`."""
+        with suppress(FileNotFoundError):
+            self._part.replace(self._path)

@@ -40,8 +40,8 @@ class FirstAdministrator:
 class Bootstrap:
     """Made once in the life of an installation: two replicas take turns at the directory's row.
 
-    The key's file is written before the commit: a crash in between leaves a file with a key that does not
-    work, which the next start replaces.
+    The key is prepared on disk before the commit and published after it, at the next start at the latest:
+    a crash in between loses no key, and the file that an operator finds holds one that works.
     """
 
     def __init__(
@@ -79,9 +79,15 @@ class Bootstrap:
             return
         facts = await self._tenancy.run(PLATFORM_TENANT_ID, self._directories.read, write=False)
         if facts.bootstrapped:
+            self._publish()
             return
         stored = await self._passwords.hash(self._first.password) if self._first.email else None
         await self._tenancy.run(PLATFORM_TENANT_ID, lambda tx: self._make(tx, stored), write=True)
+        self._publish()
+
+    def _publish(self) -> None:
+        if self._first.key_file is not None:
+            self._first.key_file.publish()
 
     async def _make(self, tx: UnitOfWork, stored: str | None) -> None:
         facts = await self._directories.lock(tx)
@@ -125,7 +131,7 @@ class Bootstrap:
         )
         await self._keys.insert(tx, key)
         await self._bind(tx, PrincipalRef(PrincipalKind.API_KEY, key.id))
-        file.write(render(PLATFORM_TENANT_ID, key.id, secret))
+        file.prepare(render(PLATFORM_TENANT_ID, key.id, secret))
 
     async def _bind(self, tx: UnitOfWork, principal: PrincipalRef) -> None:
         binding = RoleBinding(

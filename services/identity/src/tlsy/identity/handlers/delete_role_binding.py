@@ -75,7 +75,7 @@ class DeleteRoleBinding:
 
     async def _check_administrator(self, tx: UnitOfWork, binding: RoleBinding) -> None:
         if binding.makes_administrator(administrator_role_of(tx)):
-            await check_administrator_stays(tx, self._bindings, binding.principal, self._effects.now())
+            await check_administrator_stays(tx, self._bindings, binding.principal)
 
     async def _lock_principal(self, tx: UnitOfWork, principal: PrincipalRef) -> datetime | None:
         """Until the transaction ends no token is issued to the principal."""

@@ -56,7 +56,7 @@ class DeleteUser:
             ref = PrincipalRef(PrincipalKind.USER, user_id)
             held = await self._bindings.of(tx, ref)
             check_may_act_as(call, ref.kind, (binding.role for binding in held))
-            await check_administrator_stays(tx, self._bindings, ref, self._effects.now())
+            await check_administrator_stays(tx, self._bindings, ref)
             await self._bindings.delete_of(tx, ref)
             await self._users.delete(tx, user_id)
             name = ref.name(call.required_tenant().slug)

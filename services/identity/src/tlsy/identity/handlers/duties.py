@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from tlsy.identity.ports import PasswordsBusy
+from tlsy.rpc.catalog import first_of
 from tlsy.rpc.errors import Retryable
 from tlsy.runtime.logging import get_logger
 from tlsy.tenancy.errors import TenancyError
@@ -37,7 +38,7 @@ class KeepSigningKeys:
                 await (self._rotate.by_clock() if self._works else self._rotate.refresh())
             except _TEMPORARY as error:
                 self._logger.warning("signing keys not read", error=str(error))
-            await self._clock.sleep(self._refresh_s)
+            await first_of(stopping, self._clock, self._refresh_s)
 
 
 class BootstrapOnce:
@@ -56,4 +57,4 @@ class BootstrapOnce:
                 await stopping.wait()
             except _TEMPORARY as error:
                 self._logger.info("first administrator not made yet", reason=str(error))
-                await self._clock.sleep(_BOOTSTRAP_RETRY_S)
+                await first_of(stopping, self._clock, _BOOTSTRAP_RETRY_S)

@@ -17,7 +17,6 @@ from tlsy.runtime.ids import PLATFORM_TENANT_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from datetime import datetime
 
     from tlsy.identity.domain.bindings import DirectoryFacts
     from tlsy.identity.domain.ids import PrincipalKind, PrincipalRef, Problem
@@ -65,12 +64,10 @@ def administrator_role_of(tx: UnitOfWork) -> str:
     return administrator_role(in_platform_tenant=tx.tenant_id == PLATFORM_TENANT_ID)
 
 
-async def check_administrator_stays(
-    tx: UnitOfWork, bindings: RoleBindings, leaving: PrincipalRef, now: datetime
-) -> None:
-    """The tenant's last administrator stays. Under the directory's lock."""
+async def check_administrator_stays(tx: UnitOfWork, bindings: RoleBindings, leaving: PrincipalRef) -> None:
+    """The tenant's last administrator stays; API keys do not count. Under the directory's lock."""
     role = administrator_role_of(tx)
-    if leaves_no_administrator(await bindings.administrators(tx, role, now), leaving):
+    if leaves_no_administrator(await bindings.administrators(tx, role), leaving):
         raise FailedPrecondition(
             "LAST_ADMINISTRATOR", "Make somebody else an administrator first.", metadata={"role": role}
         )

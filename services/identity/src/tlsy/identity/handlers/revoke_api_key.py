@@ -8,7 +8,7 @@ from uuid import UUID
 
 from tlsy.identity.domain.ids import KeyId, PrincipalKind, PrincipalRef
 from tlsy.identity.domain.revocations import Cause
-from tlsy.identity.handlers.guards import check_administrator_stays, check_may_act_as, check_onboarding
+from tlsy.identity.handlers.guards import check_may_act_as, check_onboarding
 from tlsy.rpc.errors import NotFound
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ class RevokeApiKey:
 
         Raises:
             NotFound: reason API_KEY_NOT_FOUND.
-            FailedPrecondition: reason LAST_ADMINISTRATOR.
             PermissionDenied: reasons ROLE_ABOVE_CALLER, ONBOARDING_CLOSED.
         """
 
@@ -63,7 +62,6 @@ class RevokeApiKey:
         held = await self._bindings.of(tx, ref)
         check_may_act_as(call, ref.kind, (binding.role for binding in held))
         now = self._effects.now()
-        await check_administrator_stays(tx, self._bindings, ref, now)
         await self._keys.revoke(tx, key.id, now)
         name = ref.name(call.required_tenant().slug)
         await self._effects.revoke(tx, name, Cause.KEY)

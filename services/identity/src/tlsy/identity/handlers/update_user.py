@@ -88,7 +88,7 @@ class UpdateUser:
         check_may_act_as(call, ref.kind, (binding.role for binding in held))
         if user.disabled or not changed.disabled:
             return
-        await check_administrator_stays(tx, self._bindings, ref, self._effects.now())
+        await check_administrator_stays(tx, self._bindings, ref)
         name = ref.name(call.required_tenant().slug)
         await self._effects.revoke(tx, name, Cause.USER, last_issued=user.last_log_in_time)
 

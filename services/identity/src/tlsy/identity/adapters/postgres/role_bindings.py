@@ -10,7 +10,6 @@ from tlsy.identity.domain.ids import BindingId, PrincipalKind, PrincipalRef
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
 
     from asyncpg import Record
 
@@ -85,12 +84,9 @@ class PostgresRoleBindings:
             self._sql["delete_bindings_of_principal"], tx.tenant_id, principal.kind.value, principal.id
         )
 
-    async def administrators(self, tx: UnitOfWork, role: str, now: datetime) -> list[PrincipalRef]:
-        """Who holds `role` in every module and can act: users not disabled, keys not revoked or expired.
-
-        At most 100: enough to know whether there is another one.
-        """
-        rows = await tx.fetch(self._sql["list_administrators"], tx.tenant_id, role, now)
+    async def administrators(self, tx: UnitOfWork, role: str) -> list[PrincipalRef]:
+        """Users, not disabled, who hold `role` in every module; at most 100. API keys do not count."""
+        rows = await tx.fetch(self._sql["list_administrators"], tx.tenant_id, role)
         return [PrincipalRef(PrincipalKind(row["principal_kind"]), row["principal_id"]) for row in rows]
 
 

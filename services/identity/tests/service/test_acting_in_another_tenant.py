@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tlsy.contracts.identity.v1 import identity_pb2 as pb
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+PASSWORD = "a long enough passphrase"
+
+
+def exchange(suite, token: str, slug: str) -> Any:
+    request = pb.ExchangeTokenRequest(target_tenant=f"tenants/{slug}", reason="incident 4711")
+    return suite.stub(token).ExchangeToken(request)
+
+
+@pytest.mark.parametrize(
+    ("tenant", "outcome"),
+    [
+        ("shared", "client-admin"),
+        ("dedicated", "client-admin"),
+        ("private", "PROVIDER_ACCESS_DENIED"),
+        ("child", "PROVIDER_ACCESS_DENIED"),
+        ("suspended", "TENANT_NOT_ACTIVE"),
+        ("platform", "TARGET_IS_ORIGIN"),
+    ],
+)
+async def test_the_provider_acts_in_a_tenant_as_that_tenant_lets_it(suite, refused, tenant, outcome) -> None:
+    slug = suite.tenants[tenant].slug
+    if outcome == "client-admin":
+        answer = await exchange(suite, await suite.root(), slug)
+        assert list(answer.roles) == ["client-admin"]
+        users = pb.ListUsersRequest(parent=f"tenants/{slug}")
+        await suite.stub(answer.token.access_token).ListUsers(users)
+    else:
+        error = await refused(exchange(suite, await suite.root(), slug))
+        assert (type(error).__name__, error.reason) == ("PermissionDenied", outcome)
+
+
+async def test_it_is_in_both_tenants_audit_logs_with_its_reason(suite, refused) -> None:
+    await exchange(suite, await suite.root(), "globex")
+    await refused(exchange(suite, await suite.root(), "private"))
+    platform = str(suite.tenants["platform"].tenant_id)
+    entered = (await suite.audited("schema", "ExchangeToken"))[-1]
+    tried = (await suite.audited("private", "ExchangeToken"))[-1]
+    assert (entered.outcome, tried.outcome) == ("OK", "PROVIDER_ACCESS_DENIED")
+    for record in (entered, tried):
+        assert record.principal.startswith("tenants/platform/users/")
+        assert record.principal_tenant_id == platform
+        assert record.details["reason"] == "incident 4711"
+    origin = [(r.resource, r.outcome) for r in await suite.audited("platform", "ExchangeToken")]
+    assert origin[-2:] == [("tenants/globex", "OK"), ("tenants/private", "PROVIDER_ACCESS_DENIED")]
+
+
+async def test_what_is_done_there_is_audited_with_where_the_caller_is_from(suite) -> None:
+    await suite.person("schema", "viewer")
+    record = (await suite.audited("schema", "CreateUser"))[-1]
+    assert record.principal.startswith("tenants/platform/users/")
+    assert record.principal_tenant_id == str(suite.tenants["platform"].tenant_id)
+
+
+async def test_a_head_office_administers_its_subsidiary_and_nobody_elses(suite, refused) -> None:
+    head = await suite.person("shared", "client-admin")
+    answer = await exchange(suite, head.token, "acme-child")
+    assert list(answer.roles) == ["client-admin"]
+    for slug in ("globex", "platform", "no-such-tenant"):
+        assert (await refused(exchange(suite, head.token, slug))).reason == "NOT_AN_ANCESTOR"
+
+
+async def test_an_exchanged_token_is_not_exchanged_again(suite, refused) -> None:
+    error = await refused(exchange(suite, await suite.into("shared"), "acme-child"))
+    assert error.reason == "ALREADY_EXCHANGED"
+
+
+async def test_who_only_views_exchanges_nothing(suite, refused) -> None:
+    viewer = await suite.person("platform", "viewer")
+    assert (await refused(exchange(suite, viewer.token, "acme"))).reason == "PERMISSION_MISSING"
+
+
+async def test_a_disabled_administrators_exchanged_tokens_end_too(suite, wait_until, refused) -> None:
+    admin = await suite.person("platform", "internal-admin")
+    before = (await exchange(suite, admin.token, "acme")).token.access_token
+    change = pb.UpdateUserRequest(user=pb.User(name=admin.name, disabled=True))
+    change.update_mask.paths.append("disabled")
+    await suite.stub(await suite.root()).UpdateUser(change)
+    users = pb.ListUsersRequest(parent="tenants/acme")
+
+    async def ended() -> bool:
+        outcome = await asyncio.gather(suite.stub(before).ListUsers(users), return_exceptions=True)
+        return isinstance(outcome[0], Exception)
+
+    await wait_until(ended, 1.0)
+    assert (await refused(suite.stub(before).ListUsers(users))).reason == "TOKEN_REVOKED"
+
+
+async def test_onboarding_makes_the_first_administrator_and_is_over_when_that_one_logs_in(
+    suite, refused
+) -> None:
+    token = (await exchange(suite, await suite.root(), "new")).token.access_token
+    stub, parent = suite.stub(token), "tenants/new"
+    user = await stub.CreateUser(
+        pb.CreateUserRequest(parent=parent, user=pb.User(email="first@new.example"), password=PASSWORD)
+    )
+    too_much = pb.RoleBinding(principal=user.name, role="operator")
+    request = pb.CreateRoleBindingRequest(parent=parent, role_binding=too_much)
+    assert (await refused(stub.CreateRoleBinding(request))).reason == "ROLE_ABOVE_CALLER"
+    admin = pb.RoleBinding(principal=user.name, role="client-admin")
+    await stub.CreateRoleBinding(pb.CreateRoleBindingRequest(parent=parent, role_binding=admin))
+    key = pb.CreateApiKeyRequest(parent=parent, display_name="agent", role="agent")
+    await stub.CreateApiKey(key)
+    await suite.log_in("new", "first@new.example")
+    assert (await refused(stub.CreateApiKey(key))).reason == "ONBOARDING_CLOSED"
+    assert (await refused(exchange(suite, await suite.root(), "new"))).reason == "ONBOARDING_CLOSED"
