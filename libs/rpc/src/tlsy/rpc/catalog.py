@@ -186,17 +186,24 @@ class CatalogFeed:
             return known
         running = self._snapshot is not None and not self._snapshot.done()
         if running or self._clock.monotonic() - self._last_attempt >= _MIN_BETWEEN_REFRESHES_S:
-            await self._share_snapshot(_REFRESH_TIMEOUT_S)
+            await self._fresh_snapshot(_REFRESH_TIMEOUT_S)
         return self._entries.tenant(tenant_id)
 
     def on_event(self, event: CloudEvent) -> None:
         """Take a TenantChanged; other types are left alone."""
         if event.type == TENANT_CHANGED:
-            self._entries.apply(entry_of(TenantChanged.FromString(event.data).entry))
+            self._take(TenantChanged.FromString(event.data).entry)
 
     async def snapshot(self) -> bool:
         """Read now what changed, and say whether that was possible."""
-        return await self._share_snapshot(_SNAPSHOT_TIMEOUT_S)
+        return await self._fresh_snapshot(_SNAPSHOT_TIMEOUT_S)
+
+    def _take(self, told: CatalogEntry) -> None:
+        """Apply an entry; one that makes no sense is left out and logged, the others still count."""
+        try:
+            self._entries.apply(entry_of(told))
+        except ValueError as error:
+            self._logger.error("entry not understood", tenant_id=told.tenant_id, error=str(error))  # noqa: TRY400
 
     def _require_loaded(self) -> None:
         if not self.loaded:
@@ -205,26 +212,36 @@ class CatalogFeed:
     async def _run(self, stopping: asyncio.Event) -> None:
         retry_s = _FIRST_RETRY_S
         while not stopping.is_set():
-            good = await self._share_snapshot(_SNAPSHOT_TIMEOUT_S)
+            good = await self._fresh_snapshot(_SNAPSHOT_TIMEOUT_S)
             pause_s = _SWEEP_S if good else retry_s
             retry_s = _FIRST_RETRY_S if good else min(retry_s * 2, _MAX_RETRY_S)
             await first_of(stopping, self._clock, pause_s)
 
-    async def _share_snapshot(self, timeout_s: float) -> bool:
-        if self._snapshot is None or self._snapshot.done():
-            self._last_attempt = self._clock.monotonic()
-            self._snapshot = asyncio.create_task(self._read_snapshot(timeout_s))
-        await asyncio.wait({self._snapshot})
-        return not self._snapshot.cancelled() and self._snapshot.result()
+    async def _fresh_snapshot(self, timeout_s: float) -> bool:
+        """Wait for a snapshot that begins after this was called; whether there was a good one in time.
 
-    async def _read_snapshot(self, timeout_s: float) -> bool:
+        One that is already being read may have passed the row that the caller wants, so the next one is begun
+        after it, once for all who wait.
+        """
+        running = self._snapshot
+        if running is not None and not running.done():
+            await asyncio.wait({running}, timeout=timeout_s)
+            if not running.done():
+                return False
+        if self._snapshot is running or self._snapshot is None:
+            self._last_attempt = self._clock.monotonic()
+            self._snapshot = asyncio.create_task(self._read_snapshot())
+        done, _ = await asyncio.wait({self._snapshot}, timeout=timeout_s)
+        return any(not task.cancelled() and task.result() for task in done)
+
+    async def _read_snapshot(self) -> bool:
         """Read what changed since the last one; the resume token moves only when all of it was read."""
         resume_token = self._resume_token
         request = SnapshotCatalogRequest(resume_token=resume_token)
         try:
-            async for part in self._registry.SnapshotCatalog(request, timeout=timeout_s):
+            async for part in self._registry.SnapshotCatalog(request, timeout=_SNAPSHOT_TIMEOUT_S):
                 for entry in part.entries:
-                    self._entries.apply(entry_of(entry))
+                    self._take(entry)
                 resume_token = part.resume_token or resume_token
         except grpc.aio.AioRpcError as error:
             self._logger.warning(

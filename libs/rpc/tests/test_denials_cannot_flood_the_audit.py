@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+
+from libs.rpc.tests.world import ACME, ALICE, OTHER, bearer
+from tlsy.contracts.audit_log.events.v1.events_pb2 import AuditRecorded
+from tlsy.contracts.billing.events.v1.events_pb2 import UsageRecorded
+from tlsy.contracts.identity.v1 import identity_pb2 as identity
+from tlsy.rpc.audit import AuditTrail
+from tlsy.rpc.denials import OVERFLOW, Denials, DeniedCalls
+from tlsy.rpc.tokens import Actor
+from tlsy.runtime.ids import PrincipalName
+from tlsy.testkit.clock import FakeClock
+
+
+def denied(principal: str = ALICE, reason: str = "CROSS_TENANT") -> DeniedCalls:
+    return DeniedCalls(
+        tenant_id=ACME,
+        home_tenant_id=ACME,
+        principal=PrincipalName(principal),
+        method="tlsy.identity.v1.IdentityService/GetUser",
+        reason=reason,
+        resource="tenants/other/users/u",
+        first_time=datetime(2026, 1, 1, tzinfo=UTC),
+        count=1,
+    )
+
+
+class Written:
+    def __init__(self) -> None:
+        self.batches: list[tuple[DeniedCalls, ...]] = []
+        self.away = False
+
+    async def __call__(self, batch) -> None:
+        if self.away:
+            raise ConnectionError("away")
+        self.batches.append(tuple(batch))
+
+
+@pytest.fixture
+def written() -> Written:
+    return Written()
+
+
+async def test_the_same_denial_again_is_counted(written):
+    denials = Denials(FakeClock(), written)
+    for _ in range(1000):
+        denials.denied(denied())
+    denials.denied(denied(reason="PERMISSION_MISSING"))
+    await denials.flush()
+    assert sorted((one.reason, one.count) for one in written.batches[0]) == [
+        ("CROSS_TENANT", 1000),
+        ("PERMISSION_MISSING", 1),
+    ]
+
+
+async def test_a_flood_of_principals_is_counted_without_their_names(written):
+    denials = Denials(FakeClock(), written)
+    for number in range(5000):
+        denials.denied(denied(f"tenants/acme/users/{number}"))
+    await denials.flush()
+    (batch,) = written.batches
+    assert len(batch) == 1001
+    assert sum(one.count for one in batch) == 5000
+    assert batch[-1].principal == OVERFLOW
+
+
+async def test_what_cannot_be_written_is_kept(written):
+    denials = Denials(FakeClock(), written)
+    written.away = True
+    denials.denied(denied())
+    await denials.flush()
+    written.away = False
+    await denials.flush()
+    await denials.flush()
+    assert [len(batch) for batch in written.batches] == [1]
+
+
+async def test_what_cannot_be_written_for_long_is_bounded(written, log_lines):
+    denials = Denials(FakeClock(), written)
+    written.away = True
+    for minute in range(8):
+        for number in range(1000):
+            denials.denied(denied(f"tenants/acme/users/{minute}-{number}"))
+        await denials.flush()
+    written.away = False
+    await denials.flush()
+    assert sum(len(batch) for batch in written.batches) == 5000
+    assert "denials dropped" in {line["event"] for line in log_lines}
+
+
+async def test_they_are_written_every_minute_and_at_the_end(written):
+    clock = FakeClock()
+    denials = Denials(clock, written)
+    await denials.start()
+    for turn in (1, 2):
+        denials.denied(denied())
+        async with asyncio.timeout(5):
+            while not clock.sleepers:
+                await asyncio.sleep(0)
+            clock.advance(60)
+            while len(written.batches) < turn:
+                await asyncio.sleep(0)
+    denials.denied(denied())
+    await denials.stop(5)
+    assert len(written.batches) == 3
+
+
+def test_a_denial_becomes_an_audit_record(world):
+    trail = AuditTrail("identity", FakeClock(), world.host.ids)
+    event = trail.denied(denied(), epoch=3)
+    record = AuditRecorded.FromString(event.data)
+    assert event.type == "tlsy.identity.audit.recorded.v1"
+    assert (record.outcome, record.count, record.resource) == ("CROSS_TENANT", 1, "tenants/other/users/u")
+    assert (record.principal, record.principal_tenant_id) == (ALICE, "")
+
+
+async def test_an_effect_is_recorded_with_who_did_it(world, client):
+    token = world.token("client-admin", actor=Actor(OTHER, ALICE))
+    await client.identity.GetUser(
+        identity.GetUserRequest(name="tenants/acme/users/u"),
+        metadata=(*bearer(token), ("x-request-id", "r-1")),
+    )
+    trail = AuditTrail("identity", world.clock, world.host.ids)
+    call = world.identity.calls[0]
+    event = trail.recorded(call, resource="tenants/acme/users/u", tenant_id=ACME, epoch=1, details={"n": 1})
+    record = AuditRecorded.FromString(event.data)
+    assert (record.method, record.principal, record.request_id) == (call.method, ALICE, "r-1")
+    assert (record.tenant_id, record.principal_tenant_id) == (str(ACME), str(OTHER))
+    assert (record.outcome, record.count, record.details["n"]) == ("OK", 1, 1)
+    assert (event.tenant_id, event.key, record.record_id) == (ACME, ACME.hex, str(event.id))
+
+
+def test_usage_is_a_fact_of_its_own(world):
+    event = AuditTrail("ingestion", FakeClock(), world.host.ids).usage(ACME, 1, "events.accepted", 500)
+    fact = UsageRecorded.FromString(event.data)
+    assert event.type == "tlsy.ingestion.usage.recorded.v1"
+    assert (fact.meter, fact.quantity, fact.tenant_id) == ("events.accepted", 500, str(ACME))

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import replace
+from uuid import uuid4
+
+import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from libs.rpc.tests.world import ACME, OTHER, World
+from tlsy.contracts.ingestion.v1.ingestion_pb2 import QueryEventsRequest
+from tlsy.rpc.call import Call
+from tlsy.rpc.errors import Aborted, InvalidArgument
+from tlsy.rpc.etags import check_etag, etag_of
+from tlsy.rpc.masks import masked_fields
+from tlsy.rpc.paging import Pages, page_size
+from tlsy.rpc.resource_names import NamePattern
+
+USER = NamePattern("tenants/{tenant}/users/{user}")
+QUERY = QueryEventsRequest(parent="tenants/acme", source="agent/web-1", page_size=10)
+
+
+@pytest.fixture
+def call(directory) -> Call:
+    return Call(
+        method="tlsy.ingestion.v1.IngestionService/QueryEvents",
+        tenant=None,
+        claims=World(directory).claims("viewer"),
+        permissions=frozenset(),
+        request_id=None,
+        request_hash=b"",
+        correlation_id="r",
+        traceparent="",
+        trace_id="",
+        deadline=0.0,
+        peer="",
+    )
+
+
+def reason(raised) -> str:
+    return raised.value.violations[0].reason
+
+
+def test_a_token_leads_back_to_its_cursor(call):
+    token = Pages(call, QUERY).token((5, "é"))
+    following = QueryEventsRequest()
+    following.CopyFrom(QUERY)
+    following.page_token, following.page_size = token, 50
+    assert Pages(call, following).cursor(token, (int, str)) == (5, "é")
+
+
+def test_the_first_page_has_no_cursor_and_the_last_no_token(call):
+    pages = Pages(call, QUERY)
+    assert (pages.cursor("", (int,)), pages.token(None)) == (None, "")
+
+
+def test_a_token_of_another_query_is_refused(call):
+    token = Pages(call, QUERY).token((5,))
+    other = QueryEventsRequest(parent="tenants/acme", source="agent/web-2")
+    with pytest.raises(InvalidArgument) as raised:
+        Pages(call, other).cursor(token, (int,))
+    assert (raised.value.reason, reason(raised)) == ("PAGE_TOKEN_MISMATCH", "PAGE_TOKEN_MISMATCH")
+
+
+def test_a_token_of_another_tenant_or_method_is_refused(call):
+    token = Pages(call, QUERY).token((5,))
+    others = (
+        replace(call, claims=replace(call.claims, tenant_id=OTHER)),
+        replace(call, method="tlsy.ingestion.v1.IngestionService/TailEvents"),
+    )
+    for other in others:
+        with pytest.raises(InvalidArgument):
+            Pages(other, QUERY).cursor(token, (int,))
+    assert call.tenant_id == ACME
+
+
+@pytest.mark.parametrize("token", ["x", "AQ", "%%%", "é", "AA" * 200])
+def test_what_is_no_token_is_refused(call, token):
+    with pytest.raises(InvalidArgument):
+        Pages(call, QUERY).cursor(token, (int,))
+
+
+def test_a_token_of_another_version_is_refused(call):
+    raw = base64.urlsafe_b64decode(Pages(call, QUERY).token((5, 55)) + "==")
+    with pytest.raises(InvalidArgument):
+        Pages(call, QUERY).cursor(base64.urlsafe_b64encode(b"\x02" + raw[1:]).decode(), (int, int))
+
+
+@pytest.mark.parametrize("cursor", [("5",), (5, 5), (True,), (None,), {"a": 1}, [[5]]])
+def test_a_cursor_of_another_shape_is_refused(call, cursor):
+    pages = Pages(call, QUERY)
+    body = json.dumps(cursor).encode()
+    token = base64.urlsafe_b64encode(b"\x01" + pages._digest(body) + body).decode()
+    with pytest.raises(InvalidArgument):
+        pages.cursor(token, (int,))
+
+
+@pytest.mark.parametrize(("asked", "given"), [(0, 100), (-1, 100), (7, 7), (5000, 1000)])
+def test_a_page_has_a_size(asked, given):
+    assert page_size(asked) == given
+
+
+def test_a_name_is_taken_apart_and_put_together():
+    name = USER.format(tenant="acme", user="u-1")
+    assert USER.parse(name) == {"tenant": "acme", "user": "u-1"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "tenants/acme",
+        "tenants/acme/users/",
+        "tenants/acme/users/u/x",
+        "/tenants/acme/users/u",
+        "tenants/acme/keys/u",
+        "tenants/../users/u",
+        "tenants/acme/users/-",
+        "tenants/acme/users/u\n",
+        "tenants/acme/users/u u",
+        "tenants/acme/users/ü",
+        "tenants/acme/users/" + "u" * 129,
+    ],
+)
+def test_a_name_of_another_form_is_refused(name):
+    with pytest.raises(InvalidArgument) as raised:
+        USER.parse(name, field="user.name")
+    assert (raised.value.violations[0].field, reason(raised)) == ("user.name", "RESOURCE_NAME_INVALID")
+
+
+@pytest.mark.parametrize("variables", [{}, {"tenant": "a", "user": "a/b"}, {"tenant": "a", "key": "b"}])
+def test_a_name_cannot_be_put_together_wrongly(variables):
+    with pytest.raises(ValueError, match="tenants/"):
+        USER.format(**variables)
+
+
+def test_a_mask_names_what_changes():
+    allowed = {"display_name", "locale"}
+    assert masked_fields(FieldMask(paths=["locale"]), allowed) == {"locale"}
+    assert masked_fields(FieldMask(paths=["*"]), allowed) == allowed
+
+
+def test_every_unknown_path_of_a_mask_is_reported():
+    with pytest.raises(InvalidArgument) as raised:
+        masked_fields(FieldMask(paths=["b", "locale", "a.b"]), {"locale"})
+    assert [v.reason for v in raised.value.violations] == ["UPDATE_MASK_UNKNOWN_PATH"] * 2
+
+
+def test_an_empty_mask_is_a_mistake():
+    with pytest.raises(InvalidArgument) as raised:
+        masked_fields(FieldMask(), {"locale"})
+    assert reason(raised) == "UPDATE_MASK_EMPTY"
+
+
+def test_a_stale_etag_is_refused():
+    resource = uuid4()
+    check_etag("", etag_of(resource, 1))
+    check_etag(etag_of(resource, 1), etag_of(resource, 1))
+    with pytest.raises(Aborted, match="ETAG_MISMATCH"):
+        check_etag(etag_of(resource, 1), etag_of(resource, 2))
