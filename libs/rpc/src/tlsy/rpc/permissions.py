@@ -17,6 +17,7 @@ _TENANT_ADMIN: Final = (
     _READ
     | _PEOPLE
     | {
+        "events.write",  # so that they may give it to agents: nobody gives what they lack
         "incidents.write",
         "rules.write",
         "tenants.create",
