@@ -196,9 +196,7 @@ KILLS = {
     ),
     "the lock of the flip": (
         a_writer_that_passed_the_check_commits_before_the_flip,
-        altered(
-            "tlsy.set_fence", "perform pg_advisory_xact_lock(uuid_hash_extended(tenant, 0));", "null;"
-        ),
+        altered("tlsy.set_fence", "perform pg_advisory_xact_lock(uuid_hash_extended(tenant, 0));", "null;"),
     ),
     "the epoch check": (
         a_stale_epoch_is_refused,

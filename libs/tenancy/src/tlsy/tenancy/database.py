@@ -104,9 +104,10 @@ def _ms(seconds: float) -> str:
 class _Pool:
     """The connections to one database, and whether it answers."""
 
-    __slots__ = ("borrowers", "failures", "idle", "open", "probe_at", "probing", "slots")
+    __slots__ = ("borrowers", "failures", "idle", "key", "open", "probe_at", "probing", "slots")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, key: tuple[str, str], limit: int) -> None:
+        self.key = key
         self.slots = asyncio.Semaphore(limit)
         self.idle: deque[tuple[float, Connection]] = deque()  # the last one used is the last
         self.open = 0
@@ -152,28 +153,28 @@ class Databases:
         key = (placement.cluster, placement.database)
         pool = self._pools.get(key)
         if pool is None:
-            pool = self._pools[key] = _Pool(min(self._limits.per_database, self._limits.total))
+            pool = self._pools[key] = _Pool(key, min(self._limits.per_database, self._limits.total))
         pool.borrowers += 1
         try:
             async with asyncio.timeout(self._limits.acquire_timeout_s):
                 connection = await self._borrow(pool, placement)
         except BaseException as error:
-            self._leave(key, pool)
+            self._leave(pool)
             if isinstance(error, TimeoutError):
                 raise PlacementUnavailable(placement, "no connection is free") from error
             raise
         try:
             yield connection
         except BaseException:
-            returning = asyncio.ensure_future(self._clean(key, pool, connection))
+            returning = asyncio.ensure_future(self._clean(pool, connection))
             self._returning.add(returning)
             returning.add_done_callback(self._returning.discard)
             await asyncio.shield(returning)
             raise
         if connection.is_closed() or connection.is_in_transaction() or self._closed or self._waiting_for_room:
-            await asyncio.shield(self._clean(key, pool, connection))
+            await asyncio.shield(self._clean(pool, connection))
         else:
-            self._keep(key, pool, connection)
+            self._keep(pool, connection)
 
     async def close(self) -> None:
         """End every connection that is idle now, and each other one when it is given back."""
@@ -253,7 +254,7 @@ class Databases:
         pool.failures = 0
         return connection
 
-    async def _clean(self, key: tuple[str, str], pool: _Pool, connection: Connection) -> None:
+    async def _clean(self, pool: _Pool, connection: Connection) -> None:
         """Take back a connection in an unknown state, or one that others need the room of."""
         try:
             if not connection.is_closed() and connection.is_in_transaction():
@@ -262,16 +263,16 @@ class Databases:
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
             connection.terminate()
         if not connection.is_closed() and not self._closed and not self._waiting_for_room:
-            self._keep(key, pool, connection)
+            self._keep(pool, connection)
             return
         await self._drop(pool, connection)
         pool.slots.release()
-        self._leave(key, pool)
+        self._leave(pool)
 
-    def _keep(self, key: tuple[str, str], pool: _Pool, connection: Connection) -> None:
+    def _keep(self, pool: _Pool, connection: Connection) -> None:
         pool.idle.append((self._clock.monotonic(), connection))
         pool.slots.release()
-        self._leave(key, pool)
+        self._leave(pool)
 
     async def _drop(self, pool: _Pool, connection: Connection) -> None:
         try:
@@ -284,8 +285,12 @@ class Databases:
     def _closed_one(self, pool: _Pool) -> None:
         pool.open -= 1
         self._capacity.release()
+        self._forget_if_unused(pool)
 
-    def _leave(self, key: tuple[str, str], pool: _Pool) -> None:
+    def _leave(self, pool: _Pool) -> None:
         pool.borrowers -= 1
-        if not (pool.borrowers or pool.open or pool.failures) and self._pools.get(key) is pool:
-            del self._pools[key]
+        self._forget_if_unused(pool)
+
+    def _forget_if_unused(self, pool: _Pool) -> None:
+        if not (pool.borrowers or pool.open or pool.failures) and self._pools.get(pool.key) is pool:
+            del self._pools[pool.key]

@@ -19,6 +19,7 @@ from tlsy.tenancy.migrations import batch, migrate, pending, versions
 from tlsy.tenancy.partitions import make_partitions
 from tlsy.tenancy.provisioning import (
     Action,
+    Admit,
     CreateDatabase,
     CreateSchema,
     DesiredState,
@@ -28,7 +29,6 @@ from tlsy.tenancy.provisioning import (
     EraseRows,
     Fence,
     FenceState,
-    LoadReference,
     Migrate,
     ObservedTenant,
     OpenDatabase,
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from tlsy.runtime.clock import Clock
+    from tlsy.runtime.ids import TenantId
     from tlsy.tenancy.database import Connection, Databases
     from tlsy.tenancy.lease import Lease
     from tlsy.tenancy.migrations import Component, Schemas
@@ -147,7 +148,7 @@ class Executor:
             match action:
                 case CreateDatabase() | OpenDatabase() | DropDatabase():
                     await self._on_database(desired, action)
-                case CreateSchema() | Migrate() | LoadReference() | DropSchema():
+                case CreateSchema() | Migrate() | Admit() | DropSchema():
                     async with self._databases.acquire(desired.placement) as connection:
                         await self._on_tables(desired, action, connection)
                 case SetFence() | EraseRows() | RemoveFence():
@@ -233,7 +234,7 @@ class Executor:
     async def _on_tables(
         self,
         desired: DesiredTenant,
-        action: CreateSchema | Migrate | LoadReference | DropSchema,
+        action: CreateSchema | Migrate | Admit | DropSchema,
         connection: Connection,
     ) -> None:
         schema = desired.placement.schema
@@ -243,14 +244,14 @@ class Executor:
                 await connection.execute(f"begin;\n{batch(self._schemas.tenant(schema))}commit;")
             case Migrate():
                 await migrate(connection, self._components(desired))
-            case LoadReference():
-                for service in self._schemas.services:
-                    if service.reference:
-                        await connection.execute(
-                            f"begin; set local search_path = {schema};"
-                            f"select set_config('app.current_tenant', '{desired.tenant_id}', true);"
-                            f"{service.reference}\n;commit;"
-                        )
+            case Admit(fence=fence):
+                reference = "\n;".join(service.reference for service in self._schemas.services)
+                async with connection.transaction():
+                    await connection.execute(
+                        f"set local search_path = {schema};"
+                        f"select set_config('app.current_tenant', '{desired.tenant_id}', true);{reference}"
+                    )
+                    await _set_fence(connection, desired.tenant_id, fence, schema)
             case DropSchema():
                 await connection.execute(
                     f"begin; drop schema if exists {schema} cascade;"
@@ -264,14 +265,8 @@ class Executor:
         in_control = action.plane is Plane.CONTROL
         match action:
             case SetFence(fence=fence):
-                await connection.execute(
-                    "select tlsy.set_fence($1, $2, $3, $4, $5)",
-                    desired.tenant_id,
-                    fence.epoch,
-                    fence.state is FenceState.ACTIVE,
-                    fence.state.value,
-                    None if in_control else desired.placement.schema,
-                )
+                schema = None if in_control else desired.placement.schema
+                await _set_fence(connection, desired.tenant_id, fence, schema)
             case EraseRows():
                 keep = self._kept_in_control if in_control else []
                 while await connection.fetchval(
@@ -285,6 +280,17 @@ class Executor:
         relations = await connection.fetchval("select count(*) from pg_class")
         if relations > self._max_relations:
             raise PlacementFull(placement, f"{relations} relations")
+
+
+async def _set_fence(connection: Connection, tenant_id: TenantId, fence: Fence, schema: str | None) -> None:
+    await connection.execute(
+        "select tlsy.set_fence($1, $2, $3, $4, $5)",
+        tenant_id,
+        fence.epoch,
+        fence.state is FenceState.ACTIVE,
+        fence.state.value,
+        schema,
+    )
 
 
 async def _fence(connection: Connection, desired: DesiredTenant) -> Fence | None:

@@ -180,7 +180,9 @@ def _policies(catalogue: _Catalogue, table: asyncpg.Record, name: str) -> Iterat
             message = f"policy {key[0]} compares a setting without nullif: it raises where none is set"
             yield Finding("NULLIF_MISSING", name, message, _AGAIN.format(name))
         else:
-            yield Finding("POLICY_UNKNOWN", name, f"policy {key[0]} is of no known shape", _AGAIN.format(name))
+            yield Finding(
+                "POLICY_UNKNOWN", name, f"policy {key[0]} is of no known shape", _AGAIN.format(name)
+            )
     for key in expected.keys() - present.keys():
         yield Finding("POLICY_MISSING", name, f"no policy {key[0]}", _AGAIN.format(name))
 
@@ -269,4 +271,6 @@ def _roles(catalogue: _Catalogue) -> Iterator[Finding]:
 def _definers(catalogue: _Catalogue) -> Iterator[Finding]:
     for row in catalogue.definers:
         name = f"{row['schema_name']}.{row['name']}"
-        yield Finding("SECURITY_DEFINER", name, "runs as its owner", f"alter function {name} security invoker")
+        yield Finding(
+            "SECURITY_DEFINER", name, "runs as its owner", f"alter function {name} security invoker"
+        )

@@ -243,7 +243,7 @@ def batch(components: Sequence[Component]) -> str:
     parts = [create_schemas(schemas), "set local role tlsy_owner;\n"]
     for component in components:
         parts.append(f"set local search_path = {component.schema};\n")
-        parts += [f"{revision.sql}\n" for revision in component.revisions]
+        parts += [f"{revision.sql}\n;\n" for revision in component.revisions]
         parts.append(component.grants)
         if component.revisions:
             parts.append(_version_row(component, component.revisions[-1]))
@@ -312,7 +312,7 @@ async def _apply(
 
     connection.add_log_listener(notice)
     try:
-        text = f"{revision.sql}\n{_version_row(component, revision)}"
+        text = f"{revision.sql}\n;\n{_version_row(component, revision)}"
         await connection.execute(_in_transaction(component, text, lock_timeout_s))
     except asyncpg.PostgresError as error:
         await connection.execute("rollback")

@@ -104,8 +104,10 @@ class OpenDatabase:
 
 
 @dataclass(frozen=True, slots=True)
-class LoadReference:
-    """Fill the tables that every tenant starts with."""
+class Admit:
+    """Fill the tables that every tenant starts with and write its first fence, in one transaction."""
+
+    fence: Fence
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,7 @@ Action: TypeAlias = (
     | CreateSchema
     | Migrate
     | OpenDatabase
-    | LoadReference
+    | Admit
     | SetFence
     | EraseRows
     | DropSchema
@@ -172,10 +174,10 @@ def _provide(desired: DesiredTenant, observed: ObservedTenant) -> list[Action]:
         actions.append(Migrate())
     if dedicated and not observed.opened:
         actions.append(OpenDatabase())
-    if observed.fence is None:
-        actions.append(LoadReference())
     wanted = Fence(desired.epoch, FenceState(desired.state))
-    if observed.fence != wanted:
+    if observed.fence is None:
+        actions.append(Admit(wanted))
+    elif observed.fence != wanted:
         actions.append(SetFence(Plane.PLACEMENT, wanted))
     if observed.control_fence != wanted:
         actions.append(SetFence(Plane.CONTROL, wanted))

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import asyncpg
+import pytest
+
+from tlsy.tenancy.context import IsolationMode, Placement
+from tlsy.tenancy.database import Databases, PoolLimits
+from tlsy.tenancy.errors import PlacementUnavailable, UnknownCluster
+
+ONE = PoolLimits(total=1, per_database=1)
+BRIEF = PoolLimits(total=4, per_database=2, acquire_timeout_s=0.2, connect_timeout_s=0.2)
+
+
+async def pid_of(connection) -> int:
+    return await connection.fetchval("select pg_backend_pid()")
+
+
+async def test_a_connection_is_used_again(installation):
+    databases = installation.databases("tlsy_web_shop", ONE)
+    pids = set()
+    for _ in range(3):
+        async with databases.acquire(installation.common) as connection:
+            pids.add(await pid_of(connection))
+    assert len(pids) == 1
+
+
+async def test_a_cancelled_statement_leaves_nothing_behind(installation):
+    tenant = await installation.provisioned_tenant()
+    shop = installation.tenancy("web_shop", ONE)
+    entered = asyncio.Event()
+
+    async def slow():
+        async with shop.transaction(tenant.context, write=True) as tx:
+            await tx.execute("delete from orders")
+            entered.set()
+            await tx.execute("select pg_sleep(30)")
+
+    task = asyncio.create_task(slow())
+    await entered.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    async with shop.transaction(tenant.context, write=False) as tx:
+        assert await tx.fetchval("select count(*) from orders") == 1
+    async with shop._databases.acquire(tenant.placement) as connection:
+        assert not connection.is_in_transaction()
+        assert await connection.fetchval("select current_setting('app.current_tenant', true)") in ("", None)
+
+
+async def test_a_killed_connection_is_reported_and_replaced(installation):
+    tenant = await installation.provisioned_tenant()
+    shop = installation.tenancy("web_shop", ONE)
+    owner = await installation.connect(None, installation.common)
+    with pytest.raises(PlacementUnavailable) as raised:
+        async with shop.transaction(tenant.context, write=True) as tx:
+            await tx.execute("delete from orders")
+            pid = await tx.fetchval("select pg_backend_pid()")
+            await owner.fetchval("select pg_terminate_backend($1, 5000)", pid)
+            await tx.execute("select 1")
+    async with shop.transaction(tenant.context, write=False) as tx:
+        assert await tx.fetchval("select count(*) from orders") == 1
+    assert not raised.value.outcome_unknown
+
+
+async def test_a_connection_killed_while_idle_is_not_lent(installation):
+    databases = installation.databases("tlsy_web_shop", ONE)
+    async with databases.acquire(installation.common) as connection:
+        pid = await pid_of(connection)
+    owner = await installation.connect(None, installation.common)
+    await owner.fetchval("select pg_terminate_backend($1, 5000)", pid)
+    async with asyncio.timeout(5):
+        while not connection.is_closed():
+            await asyncio.sleep(0)
+    async with databases.acquire(installation.common) as connection:
+        assert await pid_of(connection) != pid
+
+
+async def test_the_connection_used_longest_ago_makes_room(installation):
+    tenants = [await installation.provisioned_tenant(IsolationMode.DEDICATED) for _ in range(3)]
+    databases = installation.databases("tlsy_web_shop", PoolLimits(total=2, per_database=2))
+    for tenant in tenants:
+        async with databases.acquire(tenant.placement) as connection:
+            await pid_of(connection)
+    assert set(databases.open_connections()) == {
+        (tenant.placement.cluster, tenant.placement.database) for tenant in tenants[1:]
+    }
+
+
+async def test_who_waits_for_room_gets_it_when_another_database_is_done(installation):
+    other = await installation.provisioned_tenant(IsolationMode.DEDICATED)
+    databases = installation.databases("tlsy_web_shop", ONE)
+
+    async def visit(placement):
+        async with databases.acquire(placement) as connection:
+            return await connection.fetchval("select current_database()")
+
+    names = [installation.common, other.placement] * 4
+    assert await asyncio.gather(*map(visit, names)) == [placement.database for placement in names]
+
+
+async def test_waiting_for_a_connection_has_an_end(installation):
+    databases = installation.databases("tlsy_web_shop", replace(BRIEF, per_database=1))
+    async with databases.acquire(installation.common):
+        with pytest.raises(PlacementUnavailable, match="no connection is free"):
+            async with databases.acquire(installation.common):
+                pass
+
+
+async def test_a_database_that_is_away_fails_at_once_and_others_are_unaffected(
+    installation, fake_clock, postgres_server
+):
+    away = Placement("local", "t_" + "0" * 32, "tenant")
+    databases = Databases({"local": postgres_server.address("tlsy_web_shop")}, BRIEF, fake_clock)
+    with pytest.raises(PlacementUnavailable, match="cannot connect"):
+        async with databases.acquire(away):
+            pass
+    for _ in range(20):
+        with pytest.raises(PlacementUnavailable, match="a moment ago"):
+            async with databases.acquire(away):
+                pass
+    async with databases.acquire(installation.common) as connection:
+        assert await connection.fetchval("select 1") == 1
+    await databases.close()
+
+
+async def test_a_database_that_came_back_is_found_by_the_next_probe(
+    installation, fake_clock, postgres_server
+):
+    placement = replace(installation.common, database=f"{installation.common.database}_late")
+    databases = Databases({"local": postgres_server.address()}, BRIEF, fake_clock)
+    with pytest.raises(PlacementUnavailable):
+        async with databases.acquire(placement):
+            pass
+    owner = await installation.connect(None, installation.common)
+    await owner.execute(f"create database {placement.database}")
+    fake_clock.advance(BRIEF.retry_after_max_s)
+    async with databases.acquire(placement) as connection:
+        assert await connection.fetchval("select 1") == 1
+    await databases.close()
+    await owner.execute(f"drop database {placement.database}")
+
+
+async def test_an_unknown_cluster_is_a_final_error(installation):
+    with pytest.raises(UnknownCluster):
+        async with installation.databases("tlsy_web_shop").acquire(Placement("mars", "x", "y")):
+            pass
+
+
+async def test_a_statement_has_a_deadline(installation):
+    tenant = await installation.provisioned_tenant()
+    shop = installation.tenancy("web_shop", PoolLimits(statement_timeout_s=0.05))
+    with pytest.raises(asyncpg.QueryCanceledError):
+        async with shop.transaction(tenant.context, write=False) as tx:
+            await tx.execute("select pg_sleep(30)")
+
+
+async def test_after_close_nothing_is_lent(installation):
+    databases = installation.databases("tlsy_web_shop")
+    async with databases.acquire(installation.common) as connection:
+        await databases.close()
+    assert connection.is_closed()
+    with pytest.raises(PlacementUnavailable):
+        async with databases.acquire(installation.common):
+            pass
+
+
+async def test_behind_a_pooler_nothing_is_prepared_or_set(installation, postgres_server, fake_clock):
+    address = replace(postgres_server.address("tlsy_web_shop"), pooled=True)
+    databases = Databases({"local": address}, PoolLimits(statement_timeout_s=1), fake_clock)
+    async with databases.acquire(installation.common) as connection:
+        await connection.fetchval("select $1::int", 1)
+        assert await connection.fetchval("select count(*) from pg_prepared_statements where name <> ''") == 0
+        assert await connection.fetchval("show statement_timeout") == "10s"  # the role's own
+    await databases.close()

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tlsy.tenancy.context import IsolationMode
+from tlsy.tenancy.partitions import delete_before, maintain, make_partitions
+
+TODAY = datetime.now(UTC).date()
+PARTITIONS = """
+select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
+where i.inhparent = $1::text::regclass order by 1
+"""
+
+
+async def partitions_of(connection, table) -> list[str]:
+    return [row["relname"] for row in await connection.fetch(PARTITIONS, table)]
+
+
+@pytest.fixture
+async def migrator(installation):
+    return await installation.connect("tlsy_migrator", installation.common)
+
+
+async def test_partitions_reach_from_behind_to_ahead(migrator):
+    days = [TODAY + timedelta(days=offset) for offset in range(-2, 8)]
+    assert await partitions_of(migrator, "shared.readings") == [f"readings_p{day:%Y%m%d}" for day in days]
+
+
+async def test_a_schema_of_many_has_monthly_ones(installation, migrator):
+    tenant = await installation.provisioned_tenant(IsolationMode.SCHEMA)
+    names = await partitions_of(migrator, f"{tenant.placement.schema}.readings")
+    assert f"readings_p{TODAY:%Y%m}" in names
+    assert len(names) <= 2
+
+
+async def test_a_new_day_makes_one_more_and_a_second_round_none(migrator):
+    tomorrow = TODAY + timedelta(days=1)
+    assert await make_partitions(migrator, tomorrow) == 3  # outbox, inbox, readings
+    assert await make_partitions(migrator, tomorrow) == 0
+
+
+async def test_two_workers_do_not_get_in_each_others_way(installation):
+    day = TODAY + timedelta(days=3)
+    workers = [await installation.connect("tlsy_migrator", installation.common) for _ in range(2)]
+    made = await asyncio.gather(*(make_partitions(worker, day) for worker in workers))
+    assert sum(made) == 9
+
+
+async def test_what_is_past_its_retention_is_dropped(migrator):
+    done = await maintain(migrator, TODAY + timedelta(days=36))
+    oldest = (await partitions_of(migrator, "shared.readings"))[0]
+    assert oldest == f"readings_p{TODAY + timedelta(days=1):%Y%m%d}"
+    assert done.dropped > 2
+
+
+async def test_an_outbox_partition_with_an_unpublished_row_is_kept(installation, migrator):
+    tenant = await installation.provisioned_tenant()
+    await migrator.execute(
+        "insert into web_shop.outbox (tenant_id, day, event_id, key, type, source, epoch, occurred_at, data) "
+        "values ($1, $2, gen_random_uuid(), 'k', 't', 's', 1, now(), '')",
+        tenant.tenant_id,
+        TODAY,
+    )
+    await maintain(migrator, TODAY + timedelta(days=30))
+    kept = [
+        name for name in await partitions_of(migrator, "web_shop.outbox") if name < f"outbox_p{TODAY:%Y%m%d}x"
+    ]
+    assert kept == [f"outbox_p{TODAY:%Y%m%d}"]
+
+
+async def test_a_locked_table_waits_for_the_next_round(installation, migrator):
+    reader = await installation.connect(None, installation.common)
+    async with reader.transaction():
+        await reader.fetchval("select count(*) from shared.readings")
+        done = await maintain(migrator, TODAY + timedelta(days=36))
+    assert done.busy == ("shared.readings",)
+    assert (await maintain(migrator, TODAY + timedelta(days=36))).dropped > 0
+
+
+async def test_one_tenants_old_rows_go_and_anothers_stay(installation, migrator):
+    ours, theirs = [await installation.provisioned_tenant() for _ in range(2)]
+    for tenant in (ours, theirs):
+        await migrator.execute(
+            "insert into shared.readings select $1, now() - make_interval(hours => h), h from generate_series(0, 30) h",
+            tenant.tenant_id,
+        )
+    limit = datetime.now(UTC) - timedelta(hours=20)
+    assert await delete_before(migrator, "shared.readings", "ts", ours.tenant_id, limit, batch=4) == 11
+    left = await migrator.fetch("select tenant_id, count(*) from shared.readings group by 1")
+    assert {row["tenant_id"]: row["count"] for row in left} == {ours.tenant_id: 20, theirs.tenant_id: 31}
