@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from heapq import heappop, heappush
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from tlsy.rules_engine.domain.events import Event
 from tlsy.rules_engine.domain.turn import Transition
+
+if TYPE_CHECKING:
+    from tlsy.rules_engine.domain.events import Event
 
 SECOND_US: Final = 1_000_000
 LATENESS_US: Final = 30 * SECOND_US
@@ -37,7 +39,21 @@ class Source:
 class Held:
     """A condition that has been true since `since_us`."""
 
-    __slots__ = ("alive", "deadline_us", "dirty", "event", "false_us", "firing", "for_us", "name", "newest_us", "since_us", "source", "subject", "trues")
+    __slots__ = (
+        "alive",
+        "deadline_us",
+        "dirty",
+        "event",
+        "false_us",
+        "firing",
+        "for_us",
+        "name",
+        "newest_us",
+        "since_us",
+        "source",
+        "subject",
+        "trues",
+    )
 
     def __init__(self, name: str, source: Source, event: Event, false_us: int | None, for_us: int) -> None:
         self.name = name
@@ -57,14 +73,31 @@ class Held:
 class Sum:
     """A sliding sum of one site."""
 
-    __slots__ = ("counts", "dirty", "first", "firing", "head", "homes", "leader", "name", "site", "sum", "sums", "threshold", "total", "width_us")
+    __slots__ = (
+        "counts",
+        "dirty",
+        "end",
+        "firing",
+        "first",
+        "head",
+        "homes",
+        "leader",
+        "leaves_us",
+        "name",
+        "site",
+        "sum",
+        "sums",
+        "threshold",
+        "total",
+        "width_us",
+    )
 
     def __init__(self, site: str, width_us: int, threshold: int, name: str) -> None:
         self.name = name
         self.site = site
         self.width_us = width_us
         self.threshold = threshold
-        self.head = self.first = 0
+        self.head = self.first = self.end = self.leaves_us = 0
         self.leader: Source | None = None
         self.homes: dict[Source, int] = {}
         self.counts = [0] * BUCKETS
@@ -139,7 +172,7 @@ class Handwritten:
                     n = round(v * 1e9)
                     for g in sums.get(site, ()):
                         b = t // g.width_us
-                        if g.total and g.head <= b < g.first + BUCKETS:
+                        if g.total and g.head <= b < g.end:
                             g.head = b
                             cell = b % BUCKETS
                             g.counts[cell] += 1
@@ -155,8 +188,7 @@ class Handwritten:
                                 self.flip(g, t, e)
                             if g.leader is not source:
                                 g.leader = source
-                                key_us = (g.first + BUCKETS) * g.width_us + LATENESS_US
-                                if g.homes.get(source, NEVER) > key_us:
+                                if g.homes.get(source, NEVER) > g.leaves_us:
                                     self.expire(g, source.max_us)
                             if not g.dirty:
                                 g.dirty = True
@@ -192,7 +224,9 @@ class Handwritten:
                 self.hold(source, subject, p, t, e, holding)
         return self.finish(touched)
 
-    def hold(self, source: Source, subject: str, p: int | None, t: int, e: Event, holding: Any) -> None:
+    def hold(  # noqa: C901, PLR0912 - inlined for speed
+        self, source: Source, subject: str, p: int | None, t: int, e: Event, holding: Any
+    ) -> None:
         groups = source.held.get(subject)
         if groups is None:
             groups = source.held[subject] = {}
@@ -201,12 +235,13 @@ class Handwritten:
             if t >= g.deadline_us:
                 self.fire(g)
         for for_us, name in holding:
-            g = groups.get(name)
-            if g is None:
-                g = groups[name] = Held(name, source, e, p, for_us)
-                dirty.append(g)
-                self.wake(source, g.deadline_us + LATENESS_US, g)
+            known = groups.get(name)
+            if known is None:
+                new = groups[name] = Held(name, source, e, p, for_us)
+                dirty.append(new)
+                self.wake(source, new.deadline_us + LATENESS_US, new)
                 continue
+            g = known
             if g.firing:
                 self.refreshed[g] = e
             g.event = e
@@ -307,6 +342,8 @@ class Handwritten:
             g.leader = source
         if b < g.first or not g.total:
             g.first = b
+            g.end = b + BUCKETS
+            g.leaves_us = g.end * g.width_us + LATENESS_US
         g.counts[b % BUCKETS] += 1
         g.total += 1
         g.sums[b % BUCKETS] += n
@@ -319,12 +356,12 @@ class Handwritten:
         elif g.firing:
             self.refreshed[g] = e
         leader = g.leader
-        assert leader is not None  # noqa: S101 - set above
+        assert leader is not None
         self.expire(g, leader.max_us)
 
     def expire(self, g: Sum, clock_us: int) -> None:
         source = g.leader
-        assert source is not None  # noqa: S101 - a filled sum has one
+        assert source is not None
         while g.total:
             leaves = g.first + BUCKETS
             key_us = leaves * g.width_us + LATENESS_US
@@ -347,6 +384,8 @@ class Handwritten:
             while not g.counts[b % BUCKETS]:
                 b += 1
             g.first = b
+            g.end = b + BUCKETS
+            g.leaves_us = g.end * g.width_us + LATENESS_US
         if not g.dirty:
             g.dirty = True
             self.dirty.append(g)
@@ -360,7 +399,9 @@ class Handwritten:
             self.refreshed.pop(g, None)
         self.say_sum("open" if g.firing else "resolve", g, at_us, e, reason)
 
-    def say(self, kind: Any, name: str, source: str, subject: str, at_us: int, e: Event | None, reason: Any = "") -> None:
+    def say(
+        self, kind: Any, name: str, source: str, subject: str, at_us: int, e: Event | None, reason: Any = ""
+    ) -> None:
         self.transitions.append(
             Transition(
                 kind=kind,

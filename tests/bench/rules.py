@@ -2,8 +2,8 @@
 
 For 1, 20 and 200 rules of one tenant and event type the same batches go through the engine and through
 `Handwritten.apply`, a single loop over the events with the rules' tables written out: source clocks and
-lateness, order keys, thresholds, held conditions and sliding sums with their timers. Both must report the same
-transitions. Prints one JSON object as its last line; exits 1 if the ratio is over 1.5.
+lateness, order keys, thresholds, held conditions and sliding sums with their timers. Both must report the
+same transitions. Prints one JSON object as its last line; exits 1 if the ratio is over 1.5.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ import random
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from handwritten import Handwritten
 
@@ -27,8 +26,12 @@ from tlsy.rules_engine.domain.compiler import CompiledRuleSet, compile_rules
 from tlsy.rules_engine.domain.engine import Engine, EngineLimits
 from tlsy.rules_engine.domain.events import Event
 from tlsy.rules_engine.domain.problems import ObservedSchema, RuleLimits
-from tlsy.rules_engine.domain.turn import Transition
 from tlsy.rules_engine.domain.validate import validate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tlsy.rules_engine.domain.turn import Transition
 
 BATCH: Final = 500
 BATCHES: Final = 80
@@ -56,10 +59,10 @@ def specs(count: int) -> Specs:
     for number in range(count):
         step = number // DISKS
         name, disk = f"r{number}", f"disk{(number + step) % DISKS}"
-        if number % 10 == 9:  # noqa: PLR2004 - the tenth
+        if number % 10 == 9:
             width_us = (60 + 30 * (step % 4)) * SECOND_US // BUCKETS
             found.windows.append((SITES[step % 4], width_us, 5_000.0 + 500 * step, name))
-        elif number % 10 >= 7:  # noqa: PLR2004 - the eighth and ninth
+        elif number % 10 >= 7:
             found.held[disk].append((88.0 + step / 2, (20 + 5 * (step % 3)) * SECOND_US, name))
         else:
             found.thresholds[disk].append((90.0 + step / 2, name))
@@ -112,7 +115,7 @@ def _is(field: str, text: str) -> dict[str, Any]:
 
 def stream(event_type: str = "disk.used") -> list[tuple[list[Event], int]]:
     """Batches of events with when they came: 40 hosts, three disks each, one event in 50 a little late."""
-    dice = random.Random(7)  # noqa: S311 - a fixed workload, not a secret
+    dice = random.Random(7)
     batches, now_us = [], START_US
     levels: dict[tuple[str, str], float] = {}
     for _ in range(BATCHES):
@@ -123,7 +126,7 @@ def stream(event_type: str = "disk.used") -> list[tuple[list[Event], int]]:
             disk = f"disk{dice.randrange(DISKS)}"
             level = levels.get((host, disk), dice.uniform(20, 95)) + dice.uniform(-1.5, 1.5)
             levels[host, disk] = level = min(max(level, 5.0), 99.9)
-            late_us = dice.randrange(5 * SECOND_US) if dice.random() < 0.02 else 0  # noqa: PLR2004 - one in 50
+            late_us = dice.randrange(5 * SECOND_US) if dice.random() < 0.02 else 0
             batch.append(
                 Event(
                     source=host,

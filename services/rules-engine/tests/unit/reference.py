@@ -50,7 +50,7 @@ def value_of(node, event):
     numbers = [value_of(arg, event) for arg in args]
     if None in numbers or (op in {"div", "mod"} and numbers[1] == 0):
         return None
-    functions = {
+    functions: dict[str, Any] = {
         "add": operator.add,
         "sub": operator.sub,
         "mul": operator.mul,
@@ -75,7 +75,7 @@ def is_severity(node):
     return isinstance(node, dict) and node.get("type") == "severity"
 
 
-def holds(node, event):
+def holds(node, event):  # noqa: PLR0911 - as naive as the page it is written from
     ((op, args),) = node.items()
     if op == "and":
         return all(holds(arg, event) for arg in args)
@@ -315,13 +315,14 @@ class Reference:
         amounts = [amount for _, amount in group.samples]
         if not amounts:
             return None
-        return {
+        functions: dict[str, Any] = {
             "count": len,
             "min": min,
             "max": max,
             "sum": lambda all_: sum(all_) / 1e9,
             "avg": lambda all_: sum(all_) / len(all_) / 1e9,
-        }[document["window"]["fn"]](amounts)
+        }
+        return functions[document["window"]["fn"]](amounts)
 
     def judge_window(self, key, document, at, event):
         window, group = document["window"], self.groups[key]
@@ -359,7 +360,7 @@ class Reference:
                 elif "after_s" in document["resolve"]:
                     self.clock_expiring(key, document, clock)
 
-    def change(self, key, on, at, event, reason="cleared", refresh=False):
+    def change(self, key, on, at, event, reason="cleared", *, refresh=False):
         group = self.groups[key]
         if on and group.firing and refresh:
             self.refreshed[key] = event
@@ -374,7 +375,11 @@ class Reference:
         document = self.documents[key[0]]
         operands = {}
         if event is not None:
-            nodes = [document.get("when"), document["resolve"].get("when"), document.get("window", {}).get("of")]
+            nodes = [
+                document.get("when"),
+                document["resolve"].get("when"),
+                document.get("window", {}).get("of"),
+            ]
             operands = {path: read(event, path, type_) for path, type_ in fields_in(nodes)}
         if "window" in document:
             operands["aggregate"] = self.aggregate(document, self.groups[key])

@@ -11,7 +11,7 @@ from tlsy.rules_engine.domain.validate import validate
 
 S = 1_000_000
 START_US = 1_700_000_000 * S
-HOT = {"gt": [{"field": "value"}, 90]}
+HOT: dict[str, object] = {"gt": [{"field": "value"}, 90]}
 
 
 def document(**changes):

@@ -29,7 +29,7 @@ def problems(made, schema=SEEN, **limits):
 
 
 def nested(levels):
-    condition = HOT
+    condition: dict[str, object] = HOT
     for _ in range(levels):
         condition = {"not": condition}
     return condition
@@ -90,7 +90,11 @@ def test_a_bad_condition_is_named_by_pointer_and_code(when, pointer, code):
             "UNKNOWN_FIELD",
         ),
         ({"window": {"fn": "sum", "over_s": 5, "op": "ge", "threshold": 1}}, "/window", "MISSING_MEMBER"),
-        ({"window": {"fn": "count", "over_s": 10**9, "op": "ge", "threshold": 1}}, "/window/over_s", "WINDOW_TOO_LARGE"),
+        (
+            {"window": {"fn": "count", "over_s": 10**9, "op": "ge", "threshold": 1}},
+            "/window/over_s",
+            "WINDOW_TOO_LARGE",
+        ),
     ],
 )
 def test_a_bad_member_is_named_by_pointer_and_code(changes, pointer, code):
@@ -126,6 +130,7 @@ def test_bytes_that_are_no_document_are_refused(raw, code):
 
 def test_a_misspelt_word_is_answered_with_the_nearest_known():
     found = validate(document(when={"eq": [{"field": "labels.dsik"}, "a"]}), SEEN, RuleLimits())
+    assert isinstance(found, list)
     assert [problem.hint for problem in found] == ['did you mean "labels.disk"?']
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, given, settings
 
 from tlsy.rules_engine.domain.canonical import to_document, version_id
 from tlsy.rules_engine.domain.compiler import compile_rules
@@ -16,7 +16,7 @@ from .worlds import worlds
 
 S = 1_000_000
 LIMITS = EngineLimits(idle_us=10 * S, restart_grace_us=7 * S)
-EXAMPLES = int(os.environ.get("TLSY_ORACLE_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("TLSY_ORACLE_EXAMPLES", "120"))
 
 
 def rule_of(document):
@@ -26,16 +26,14 @@ def rule_of(document):
 
 
 def by_group(transitions):
-    found = {}
+    found: dict[tuple[str, ...], list[tuple[object, ...]]] = {}
     for key, *rest in transitions:
         found.setdefault(key, []).append(tuple(rest))
     return found
 
 
 def of_engine(transitions):
-    return by_group(
-        ((t.rule, *t.group), t.kind, t.at_us, t.operands, t.reason) for t in transitions
-    )
+    return by_group(((t.rule, *t.group), t.kind, t.at_us, t.operands, t.reason) for t in transitions)
 
 
 class Stored:
@@ -54,7 +52,6 @@ class Stored:
 
 @settings(
     max_examples=EXAMPLES,
-    phases=[Phase.generate] if os.environ.get("NOSHRINK") else list(Phase),
     report_multiple_bugs=False,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

@@ -14,7 +14,9 @@ def field(path, type_):
     return {"field": path, "type": type_}
 
 
-NUMBER_FIELDS = st.sampled_from([field("value", "number"), field("data.n", "number"), field("data.o.n", "number")])
+NUMBER_FIELDS = st.sampled_from(
+    [field("value", "number"), field("data.n", "number"), field("data.o.n", "number")]
+)
 TEXT_FIELDS = st.sampled_from(
     [
         field("labels.a", "string"),
@@ -45,24 +47,37 @@ ATOMS = st.one_of(
     st.builds(lambda op, a, b: {op: [a, b]}, st.sampled_from(["eq", "ne"]), TEXT_FIELDS, TEXTS),
     st.builds(lambda op, a, b: {op: [a, b]}, st.sampled_from(["eq", "ne"]), TEXT_FIELDS, TEXT_FIELDS),
     st.builds(
-        lambda op, s: {op: [field("severity", "severity"), s]}, COMPARE, st.sampled_from(["info", "warning", "error"])
+        lambda op, s: {op: [field("severity", "severity"), s]},
+        COMPARE,
+        st.sampled_from(["info", "warning", "error"]),
     ),
-    st.builds(lambda op, s: {op: [field("data.ok", "boolean"), s]}, st.sampled_from(["eq", "ne"]), st.booleans()),
+    st.builds(
+        lambda op, s: {op: [field("data.ok", "boolean"), s]}, st.sampled_from(["eq", "ne"]), st.booleans()
+    ),
     st.builds(
         lambda op, a, b: {op: [a, b]},
         st.sampled_from(["starts_with", "ends_with", "contains"]),
         TEXT_FIELDS,
         TEXTS,
     ),
-    st.builds(lambda a, b: {"matches": [a, b]}, TEXT_FIELDS, st.sampled_from(["*", "a*", "?-*", "*b", "a?", "*a*b*"])),
     st.builds(
-        lambda op, a, b: {op: [a, b]}, st.sampled_from(["in", "not_in"]), TEXT_FIELDS, st.lists(TEXTS, min_size=1)
+        lambda a, b: {"matches": [a, b]},
+        TEXT_FIELDS,
+        st.sampled_from(["*", "a*", "?-*", "*b", "a?", "*a*b*"]),
+    ),
+    st.builds(
+        lambda op, a, b: {op: [a, b]},
+        st.sampled_from(["in", "not_in"]),
+        TEXT_FIELDS,
+        st.lists(TEXTS, min_size=1),
     ),
     st.builds(lambda a: {"in": [a, [1, 2]]}, NUMBER_FIELDS),
     st.builds(lambda a: {"exists": a}, st.one_of(TEXT_FIELDS, NUMBER_FIELDS)),
 )
 LEVEL = st.builds(
-    lambda op, n: {op: [field("value", "number"), n]}, st.sampled_from(["gt", "ge", "lt"]), st.sampled_from([0, 1, 2])
+    lambda op, n: {op: [field("value", "number"), n]},
+    st.sampled_from(["gt", "ge", "lt"]),
+    st.sampled_from([0, 1, 2]),
 )
 CONDITIONS = st.recursive(
     st.one_of(LEVEL, ATOMS),

@@ -43,10 +43,12 @@ class AbsenceGroup:
 
     @property
     def owner(self) -> VersionId:
+        """The version it belongs to."""
         return self.rule.version
 
     @property
     def values(self) -> GroupKey:
+        """The values of the rule's group fields."""
         return self.key
 
     def read(self) -> Operands:
@@ -60,11 +62,12 @@ class AbsenceGroup:
         """Sources' clocks do not wake absence groups."""
 
     def dump(self) -> list[Any]:
+        """What `AbsenceRule.restore` takes."""
         return [self.firing, self.deadline_us, self.read()]
 
 
 class Deadlines:
-    """Processing-time deadlines of all absence groups, earliest first; an entry may be stale, never missing."""
+    """Processing-time deadlines of absence groups, earliest first; entries may be stale, never missing."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[int, int, AbsenceGroup]] = []

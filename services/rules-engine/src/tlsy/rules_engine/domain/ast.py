@@ -44,7 +44,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Arithmetic:
-    """A number from one (`neg`, `abs`) or two numbers; missing if an operand is, or the result is not finite."""
+    """A number from one (`neg`, `abs`) or two; missing if an operand is, or the result is not finite."""
 
     op: ArithmeticOp
     args: tuple[Value, ...]
@@ -169,7 +169,7 @@ class Rule:
 
     @property
     def group_fields(self) -> tuple[str, ...]:
-        """The fields of the group key; threshold and held rules judge each source by itself, and it comes first."""
+        """The fields of the group key; threshold and held rules judge each source by itself: it is first."""
         if self.kind in {"threshold", "held"}:
             return ("source", *(path for path in self.group_by if path != "source"))
         return self.group_by

@@ -1,10 +1,10 @@
 """One Python function per event type for all rules of a tenant.
 
-The conjuncts of all rules are arranged as a tree of `if`s: the one that most rules share is tested first, once,
-with those rules inside it. Siblings that compare one field with constants become one dict look-up (equality) or
-one bisection (order). Fields and arithmetic that several branches use are set once, where the branches part.
-Window rules add to their group's ring in place; level rules are collected in a list per order track (lateness,
-group fields) and applied together at the end.
+The conjuncts of all rules are arranged as a tree of `if`s: the one that most rules share is tested first,
+once, with those rules inside it. Siblings that compare one field with constants become one dict look-up
+(equality) or one bisection (order). Fields and arithmetic that several branches use are set once, where the
+branches part. Window rules add to their group's ring in place; level rules are collected in a list per
+order track (lateness, group fields) and applied together at the end.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class TypeProgram:
     constants: tuple[Any, ...]
 
     def bind(self, runtime: Any, rules: Sequence[Any]) -> Callable[..., None]:
-        """The function `judge(event, time_us, source)` over the state of `runtime`, `rules` as in `versions`."""
+        """The function `judge(event, time_us, source)` over the state of `runtime`; `rules` as `versions`."""
         scope = {**_GLOBALS, "rules_at": _rules_at}
         exec(self.code, scope)  # noqa: S102 - generated above from the AST; user text is only in constants
         made: Callable[..., None] = scope["make"](runtime, self.constants, rules)
@@ -290,7 +290,7 @@ class _Writer:
         self._halve(name, bundle[middle:], start + middle, depth + 1, scope)
 
     def _ladder(self, bundle: list[_Branch], depth: int, scope: Scope) -> None:
-        """All tests are `x op constant` with one op: those that hold are a prefix or suffix of the sorted ones."""
+        """All tests are `x op constant` with one op: a prefix or suffix of the sorted ones holds."""
         op, value, _ = _order_of(bundle[0].test)
         rungs = sorted(
             ((_order_of(branch.test)[2], task.index) for branch in bundle for task in branch.tasks),

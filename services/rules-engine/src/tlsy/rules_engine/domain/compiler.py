@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CompiledRuleSet:
-    """The live, enabled versions of one tenant and the program of each event type they match; holds no state."""
+    """The live, enabled versions of one tenant and the program of each event type; holds no state."""
 
     versions: tuple[Version, ...]
     programs: Mapping[str, TypeProgram]
 
 
 def compile_rules(versions: Iterable[Version], previous: CompiledRuleSet | None = None) -> CompiledRuleSet:
-    """Compiles the enabled rules among `versions`; types whose rules are those of `previous` are taken from it."""
+    """Compiles the enabled rules; event types whose rules are those of `previous` are taken from it."""
     live = tuple(version for version in versions if version[1].enabled)
     by_type: dict[str, list[Version]] = {}
     for version in live:

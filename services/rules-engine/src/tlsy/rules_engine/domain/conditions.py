@@ -1,5 +1,6 @@
-"""Conditions and values as Python source. Names in it are made here; texts and numbers of users never are in it:
-every constant is bound to a name by value.
+"""Conditions and values as Python source.
+
+Names in it are made here; texts and numbers of users never are in it: every constant is bound to a name.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ class Scope:
         assert found is not None  # noqa: S101 - require() comes before
         return found
 
-    def condition(self, node: Condition) -> str:
+    def condition(self, node: Condition) -> str:  # noqa: PLR0911 - one per kind of node
         """The expression for a condition whose loads are set."""
         if isinstance(node, Compare):
             return self._compare(node)

@@ -1,4 +1,4 @@
-"""What judging one event by a rule may cost, in units of about 20 ns: an upper bound, known before it runs."""
+"""What judging one event by a rule may cost, in units of about 20 ns: an upper bound, known beforehand."""
 
 from __future__ import annotations
 

@@ -49,8 +49,8 @@ _EVICTED_SHARE: Final = 16  # a full table of sources gives up one in so many, t
 class EngineLimits:
     """Bounds on one tenant's state, and the two graces.
 
-    A source silent for `idle_us` of processing time has its timers run on processing time from then on. After a
-    restart absence waits at least `restart_grace_us`.
+    A source silent for `idle_us` of processing time has its timers run on processing time from then on.
+    After a restart absence waits at least `restart_grace_us`.
     """
 
     max_groups_per_rule: int = 10_000
@@ -138,8 +138,10 @@ class Engine:
         return min(found if absence_us is None else [*found, absence_us], default=None)
 
     def replace(self, compiled: CompiledRuleSet) -> Effects:
-        """Puts other versions live. Versions in both sets keep their state; the groups of the others are given up,
-        and those that fired are resolved as superseded.
+        """Puts other versions live.
+
+        Versions in both sets keep their state; the groups of the others are given up, and those that fired
+        are resolved as superseded.
         """
         kept = {version for version, _ in compiled.versions}
         for version, rule in list(self._rules.items()):

@@ -73,7 +73,9 @@ class ExpressionParser:
         """Adds one problem."""
         self.problems.append(Problem(pointer, code, message, hint))
 
-    def condition(self, node: object, pointer: str, depth: int = 1) -> Condition | None:
+    def condition(  # noqa: PLR0911 - one per kind of node, after the refusals
+        self, node: object, pointer: str, depth: int = 1
+    ) -> Condition | None:
         """The condition at `pointer`, or None after reporting why not."""
         entry = self._operator(node, pointer, depth, _CONDITION_OPS, "a condition")
         if entry is None:

@@ -100,7 +100,7 @@ class Incident:
 
 @dataclass(frozen=True, slots=True)
 class ReopenPolicy:
-    """A rule that fires again within `within_s` of the resolution opens the same incident; later, a new one."""
+    """A rule that fires again within `within_s` of the resolution opens the same incident, later another."""
 
     within_s: int = 300
 

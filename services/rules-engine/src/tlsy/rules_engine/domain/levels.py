@@ -1,9 +1,10 @@
 """Rules that follow one signal per group: thresholds and held conditions.
 
-The signal of a group is a step function of event time: each event of the rule's type and group is a sample, in
-the order (event time, arrival). `judge` is called for a sample that is not older than the group's newest,
-`amend` for one that is. A group that is neither firing nor pending has no state: that its newest sample was
-false is known from the order keys of its source, which all rules of one event type and grouping share.
+The signal of a group is a step function of event time: each event of the rule's type and group is a sample,
+in the order (event time, arrival). `judge` is called for a sample that is not older than the group's
+newest, `amend` for one that is. A group that is neither firing nor pending has no state: that its newest
+sample was false is known from the order keys of its source, which all rules of one event type and grouping
+share.
 """
 
 from __future__ import annotations
@@ -75,10 +76,12 @@ class LevelGroup:
 
     @property
     def owner(self) -> VersionId:
+        """The version it belongs to."""
         return self.rule.version
 
     @property
     def values(self) -> GroupKey:
+        """The values of the rule's group fields."""
         return (self.source.name, *self.key[1:])
 
     def read(self) -> Operands:
@@ -89,12 +92,14 @@ class LevelGroup:
         return self.operands
 
     def due(self, source: SourceState, key_us: int, clock_us: int) -> None:
+        """Hands the timer to the rule, unless the group is gone."""
         if key_us == self.timer_us:
             self.timer_us = NEVER
         if self.alive:
             self.rule.due(self, source, clock_us)
 
     def dump(self) -> list[Any]:
+        """What `load` takes."""
         return [
             self.firing,
             self.since_us,
@@ -141,7 +146,7 @@ class LevelRule:
     def begin(
         self, key: GroupKey, before_us: int | None, at_us: int, event: Event, source: SourceState
     ) -> None:
-        """The newest sample of a group without state is true; the one before it, false, was at `before_us`."""
+        """The newest sample of a group without state is true; the one before it was at `before_us`."""
 
     def miss(self, group: LevelGroup, at_us: int, event: Event) -> None:
         """The newest sample of a group with state is not true."""
@@ -246,17 +251,20 @@ class Threshold(LevelRule):
     def begin(
         self, key: GroupKey, before_us: int | None, at_us: int, event: Event, source: SourceState
     ) -> None:
+        """Opens."""
         del before_us
         group = self.add(key, source, at_us)
         if group is not None:
             self.emit("open", group, at_us, self.operands(event))
 
     def miss(self, group: LevelGroup, at_us: int, event: Event) -> None:
+        """Resolves, unless an operator has to."""
         if self.rule.resolve.mode == "auto":
             self.emit("resolve", group, at_us, self.operands(event), "cleared")
             self.drop(group)
 
     def late_hit(self, key: GroupKey, newest_us: int, at_us: int, event: Event, source: SourceState) -> None:
+        """Opens only what an operator has to resolve: else the newest sample, false, decides."""
         if self.rule.resolve.mode == "manual" and self.group(key, source) is None:
             self.begin(key, newest_us, at_us, event, source)
 
@@ -267,6 +275,7 @@ class ExpiringThreshold(LevelRule):
     def begin(
         self, key: GroupKey, before_us: int | None, at_us: int, event: Event, source: SourceState
     ) -> None:
+        """Opens, and sets the deadline."""
         del before_us
         group = self.add(key, source, at_us)
         if group is not None:
@@ -275,11 +284,13 @@ class ExpiringThreshold(LevelRule):
             self.wake(group, source)
 
     def hit(self, group: LevelGroup, at_us: int, event: Event) -> None:
+        """Moves the deadline."""
         group.deadline_us = at_us + self._after_us
         self.turn.touch(group)
         self.turn.refreshed[group] = event
 
     def late_hit(self, key: GroupKey, newest_us: int, at_us: int, event: Event, source: SourceState) -> None:
+        """Opens or moves the deadline if that is still ahead of the newest sample."""
         group = self.group(key, source)
         if group is None:
             if newest_us < at_us + self._after_us:
@@ -288,10 +299,12 @@ class ExpiringThreshold(LevelRule):
             self.hit(group, at_us, event)
 
     def settle(self, group: LevelGroup) -> None:
+        """Resolves: the deadline has come."""
         self.emit("resolve", group, group.deadline_us, {}, "expired")
         self.drop(group)
 
     def due(self, group: LevelGroup, source: SourceState, clock_us: int) -> None:
+        """Resolves, or waits for a deadline that has moved."""
         if group.deadline_us + self.lateness_us <= clock_us:
             self.settle(group)
         else:
@@ -311,12 +324,14 @@ class Hysteresis(LevelRule):
     def begin(
         self, key: GroupKey, before_us: int | None, at_us: int, event: Event, source: SourceState
     ) -> None:
+        """Opens."""
         del before_us
         group = self.add(key, source, at_us)
         if group is not None:
             self.emit("open", group, at_us, self.operands(event))
 
     def hit(self, group: LevelGroup, at_us: int, event: Event) -> None:
+        """Opens, or refreshes."""
         group.newest_us = at_us
         self.turn.touch(group)
         if group.firing:
@@ -325,6 +340,7 @@ class Hysteresis(LevelRule):
             self.emit("open", group, at_us, self.operands(event))
 
     def late_hit(self, key: GroupKey, newest_us: int, at_us: int, event: Event, source: SourceState) -> None:
+        """Counts if nothing newer said something."""
         group = self.group(key, source)
         if group is None:
             self.begin(key, newest_us, at_us, event, source)
@@ -332,6 +348,7 @@ class Hysteresis(LevelRule):
             self.hit(group, at_us, event)
 
     def close(self, key: GroupKey, at_us: int, event: Event, source: SourceState) -> None:
+        """Resolves, and remembers when."""
         group = self.group(key, source) or self.add(key, source, at_us)
         if group is None or at_us < group.newest_us:
             return
@@ -343,6 +360,7 @@ class Hysteresis(LevelRule):
             self.forget_later(group, source, source.max_us)
 
     def due(self, group: LevelGroup, source: SourceState, clock_us: int) -> None:
+        """Forgets, once nothing older can come."""
         if group.firing:
             return
         if group.newest_us + self.lateness_us <= source.max_us:
@@ -351,6 +369,7 @@ class Hysteresis(LevelRule):
             self.forget_later(group, source, clock_us)
 
     def rearm(self, group: LevelGroup, source: SourceState) -> None:
+        """Sets the timer to forget."""
         if not group.firing:
             self.forget_later(group, source, source.max_us)
 
@@ -366,6 +385,7 @@ class Held(LevelRule):
     def begin(
         self, key: GroupKey, before_us: int | None, at_us: int, event: Event, source: SourceState
     ) -> None:
+        """Starts a run."""
         group = self.add(key, source, at_us)
         if group is None:
             return
@@ -376,6 +396,7 @@ class Held(LevelRule):
         self.wake(group, source)
 
     def hit(self, group: LevelGroup, at_us: int, event: Event) -> None:
+        """The run goes on."""
         if group.firing:
             self.turn.refreshed[group] = event
         group.event = event
@@ -389,6 +410,7 @@ class Held(LevelRule):
             self.turn.touch(group)
 
     def miss(self, group: LevelGroup, at_us: int, event: Event) -> None:
+        """The run ends."""
         if group.firing:
             if self._latched:
                 return
@@ -396,6 +418,7 @@ class Held(LevelRule):
         self.drop(group)
 
     def late_hit(self, key: GroupKey, newest_us: int, at_us: int, event: Event, source: SourceState) -> None:
+        """The run may have begun earlier."""
         del newest_us, event
         group = self.group(key, source)
         if group is None or (group.firing and self._latched):
@@ -408,6 +431,7 @@ class Held(LevelRule):
             self._restart(group, at_us, at_us)
 
     def late_miss(self, group: LevelGroup, at_us: int, event: Event) -> None:
+        """The run may have begun later."""
         del event
         if group.firing and self._latched:
             return
@@ -419,10 +443,12 @@ class Held(LevelRule):
         self._restart(group, group.trues[bisect_right(group.trues, at_us)], at_us)
 
     def settle(self, group: LevelGroup) -> None:
+        """Opens: the run has lasted."""
         self.emit("open", group, group.deadline_us, group.read())
         group.deadline_us = NEVER
 
     def due(self, group: LevelGroup, source: SourceState, clock_us: int) -> None:
+        """Opens, or waits for a deadline that has moved."""
         if group.deadline_us + self.lateness_us <= clock_us:
             self.settle(group)
         elif not group.firing:
@@ -458,7 +484,7 @@ class Judge:
     def __init__(self, turn: Turn) -> None:
         self._refreshed = turn.refreshed
 
-    def judge(
+    def judge(  # noqa: PLR0917 - called from generated code, positionally
         self,
         key: GroupKey,
         before_us: int | None,
@@ -468,36 +494,29 @@ class Judge:
         hits: list[LevelRule],
         closes: list[LevelRule],
     ) -> None:
-        """A sample not older than the newest: `hits` are the rules it makes true, `closes` those it resolves."""
-        groups = source.active.get(key)
-        if groups is None:
-            for rule in hits:
+        """A sample not older than the newest: true for `hits`, and for the resolve conditions of `closes`."""
+        groups = source.active.get(key, {})
+        for group in [group for group in groups.values() if at_us >= group.deadline_us]:
+            group.rule.settle(group)
+        present = 0
+        for rule in hits:
+            found = groups.get(rule)
+            if found is None:
                 rule.begin(key, before_us, at_us, event, source)
-        else:
-            for group in [group for group in groups.values() if at_us >= group.deadline_us]:
-                group.rule.settle(group)
-            present = 0
-            refreshed = self._refreshed
-            for rule in hits:
-                found = groups.get(rule)
-                if found is None:
-                    rule.begin(key, before_us, at_us, event, source)
-                    present += rule in groups
-                else:
-                    present += 1
-                    if rule.only_refreshes:
-                        refreshed[found] = event
-                    else:
-                        rule.hit(found, at_us, event)
-            if len(groups) > present:
-                true = set(hits)
-                for rule, group in list(groups.items()):
-                    if rule not in true:
-                        rule.miss(group, at_us, event)
+                present += rule in groups
+                continue
+            present += 1
+            if rule.only_refreshes:
+                self._refreshed[found] = event
+            else:
+                rule.hit(found, at_us, event)
+        if len(groups) > present:
+            for group in _others(groups, hits):
+                group.rule.miss(group, at_us, event)
         for rule in closes:
             rule.close(key, at_us, event, source)
 
-    def amend(
+    def amend(  # noqa: PLR0917 - called from generated code, positionally
         self,
         key: GroupKey,
         newest_us: int,
@@ -508,14 +527,18 @@ class Judge:
         closes: list[LevelRule],
     ) -> None:
         """A sample older than the newest, within the lateness."""
-        true = set(hits)
-        for rule, group in list(source.active.get(key, {}).items()):
-            if rule not in true:
-                rule.late_miss(group, at_us, event)
+        for group in _others(source.active.get(key, {}), hits):
+            group.rule.late_miss(group, at_us, event)
         for rule in hits:
             rule.late_hit(key, newest_us, at_us, event, source)
         for rule in closes:
             rule.close(key, at_us, event, source)
+
+
+def _others(groups: dict[LevelRule, LevelGroup], hits: list[LevelRule]) -> list[LevelGroup]:
+    """The groups of the rules that are not in `hits`."""
+    true = set(hits)
+    return [group for rule, group in groups.items() if rule not in true]
 
 
 def bind_level(rule: Rule) -> type[LevelRule]:

@@ -52,7 +52,7 @@ def source_row(source: SourceState, horizon_us: int) -> StateRow:
 
 
 def load_source(row: StateRow, now_us: int) -> SourceState:
-    """A source as of `now_us`: it counts as heard of just now, so that an outage of ours makes nobody idle."""
+    """A source that counts as heard of at `now_us`, so that an outage of ours makes nobody idle."""
     assert row.payload is not None  # noqa: S101 - deleted rows are not stored
     (name,) = row_values(row.key)
     max_us, newest = unpack(row.payload)

@@ -22,7 +22,7 @@ ResolveReason: TypeAlias = Literal["", "cleared", "expired", "corrected", "super
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transition:
-    """A group of a rule began to fire (open), fired again (refresh: at most one per group and call), or stopped.
+    """A group of a rule began to fire (open), fired again (refresh: once per group and call), or stopped.
 
     `group` holds the values of the rule's `group_fields`, in order. `at_us` is the instant the state changed:
     event time, for absence rules processing time. `operands` are the fields the rule reads, as they were.

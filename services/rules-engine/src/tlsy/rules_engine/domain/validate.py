@@ -52,7 +52,7 @@ _T = TypeVar("_T", str, bool)
 
 
 def validate(document: bytes | object, schema: ObservedSchema, limits: RuleLimits) -> Rule | list[Problem]:
-    """The rule that a document (JSON bytes, or the decoded object) means, or every problem, in document order.
+    """The rule that a document (JSON bytes, or the decoded object) means, or every problem with it.
 
     With an empty `schema`, or `"unseen": true` in `match`, fields and types never seen are accepted.
     """

@@ -1,10 +1,10 @@
 """Aggregates over a sliding window of event time, kept in a ring of buckets: constant memory per group.
 
-A window of W seconds is BUCKETS steps of W / BUCKETS. A group's head is the bucket that its instant is in; the
-window is the head and the BUCKETS - 1 buckets before it. The head moves forward only: to the bucket of a newer
-sample, and, as the clock of the group's leader passes, to where the oldest filled bucket leaves the window.
-The leader is the source of the last sample that fell into the head or moved it. Every bucket that leaves is
-judged by itself, so the outcome does not depend on how far the head moves at once.
+A window of W seconds is BUCKETS steps of W / BUCKETS. A group's head is the bucket that its instant is in;
+the window is the head and the BUCKETS - 1 buckets before it. The head moves forward only: to the bucket of
+a newer sample, and, as the clock of the group's leader passes, to where the oldest filled bucket leaves the
+window. The leader is the source of the last sample that fell into the head or moved it. Every bucket that
+leaves is judged by itself, so the outcome does not depend on how far the head moves at once.
 """
 
 from __future__ import annotations
@@ -55,8 +55,10 @@ def scaled_threshold(window: Window) -> float:
 
 
 class WindowGroup:
-    """One group: per bucket the `counts` and, by function, the `sums` or the `extremes`; `total`, `sum` and
-    `extreme` are over the window, `first` is its oldest filled bucket. The ring index of bucket b is b % BUCKETS.
+    """One group.
+
+    Per bucket it has the `counts` and, by function, the `sums` or the `extremes`; `total`, `sum` and `extreme`
+    are over the window, `first` is its oldest filled bucket. Bucket b is at b % BUCKETS.
     """
 
     __slots__ = (
@@ -98,10 +100,12 @@ class WindowGroup:
 
     @property
     def owner(self) -> VersionId:
+        """The version it belongs to."""
         return self.rule.version
 
     @property
     def values(self) -> GroupKey:
+        """The values of the rule's group fields."""
         return self.key
 
     def start(self, bucket: int) -> None:
@@ -146,12 +150,14 @@ class WindowGroup:
         return bucket
 
     def due(self, source: SourceState, key_us: int, clock_us: int) -> None:
+        """Lets buckets leave, if the source still leads."""
         if self.homes.get(source) == key_us:
             del self.homes[source]
         if self.alive and self.leader is source:
             self.rule.expire_by_clock(self, clock_us)
 
     def dump(self) -> list[Any]:
+        """What `WindowRule.restore` takes."""
         counts = self.counts
         filled = [b for b in range(self.first, self.head + 1) if counts[b % BUCKETS]] if self.total else []
         amounts: list[Any] = []
@@ -188,8 +194,10 @@ class WindowGroup:
 
 
 class WindowRule:
-    """A window rule bound to the engine's state. Generated code adds to the head's bucket itself; all else,
-    and every change of `firing`, is done here.
+    """A window rule bound to the engine's state.
+
+    Generated code adds samples that move nothing out of the window; all else, and every change of `firing`,
+    is done here.
     """
 
     def __init__(
@@ -209,7 +217,7 @@ class WindowRule:
         self.operands: Callable[[Event], Operands] = no_operands
         self._max_groups = max_groups
 
-    def add(
+    def add(  # noqa: PLR0917 - called from generated code, positionally
         self, key: GroupKey, bucket: int, amount: float, at_us: int, event: Event, source: SourceState
     ) -> None:
         """A sample that does not simply fall into the head's bucket from the leader."""
@@ -304,7 +312,8 @@ class WindowRule:
             return float(group.total)
         if self.pick is not None:
             return group.extreme
-        return group.sum / SCALE if self.fn == "sum" else group.sum / group.total / SCALE
+        total: int = group.sum
+        return total / SCALE if self.fn == "sum" else total / group.total / SCALE
 
     def _expire_until(self, group: WindowGroup, bucket: int) -> None:
         while group.total and group.end <= bucket:

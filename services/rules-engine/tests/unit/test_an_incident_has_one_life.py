@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import pytest
+
+from tlsy.rules_engine.domain.incident import (
+    MAX_TIMELINE,
+    IllegalTransition,
+    IncidentId,
+    ReopenPolicy,
+    acknowledge,
+    dedup_key,
+    open_incident,
+    refresh,
+    reopen,
+    resolve,
+)
+
+from .rules import START_US, S, engine, event, rule
+
+
+def opened():
+    made = rule()
+    transition = engine(made).apply([event(0)], START_US).transitions[0]
+    return open_incident(IncidentId("i"), made, transition), transition
+
+
+def allowed(outcome):
+    assert not isinstance(outcome, IllegalTransition), outcome
+    return outcome
+
+
+def refusal(outcome):
+    assert isinstance(outcome, IllegalTransition), outcome
+    return outcome.reason
+
+
+def test_it_keeps_the_version_and_the_values_that_opened_it():
+    incident, transition = opened()
+    assert incident.version == transition.version
+    assert incident.operands == {"value": 95.0, "subject": "room"}
+    assert incident.summary == "room at 95"
+    assert incident.group == {"source": "s", "subject": "room"}
+
+
+def test_open_acknowledged_resolved_is_written_in_the_timeline():
+    incident, _ = opened()
+    incident = allowed(acknowledge(incident, "ada", START_US + S, "on it"))
+    incident = allowed(resolve(incident, "rule", START_US + 2 * S, "cleared"))
+    assert [(entry.kind, entry.actor, entry.note) for entry in incident.timeline] == [
+        ("OPENED", "rule", ""),
+        ("ACKNOWLEDGED", "ada", "on it"),
+        ("RESOLVED", "rule", "cleared"),
+    ]
+
+
+def test_steps_out_of_order_are_refused_with_their_reason():
+    incident, transition = opened()
+    policy = ReopenPolicy()
+    acknowledged = allowed(acknowledge(incident, "ada", START_US))
+    resolved = allowed(resolve(incident, "ada", START_US))
+    assert refusal(acknowledge(acknowledged, "bob", START_US)) == "ALREADY_ACKNOWLEDGED"
+    assert refusal(acknowledge(resolved, "bob", START_US)) == "ALREADY_RESOLVED"
+    assert refusal(resolve(resolved, "bob", START_US)) == "ALREADY_RESOLVED"
+    assert refusal(refresh(resolved, START_US)) == "ALREADY_RESOLVED"
+    assert refusal(reopen(incident, transition, policy)) == "NOT_RESOLVED"
+    assert refusal(resolve(incident, "ada", START_US, "x" * 3000)) == "NOTE_TOO_LONG"
+
+
+@pytest.mark.parametrize(("after_s", "opens"), [(300, True), (301, False)])
+def test_it_opens_again_only_soon_after_its_resolution(after_s, opens):
+    incident, transition = opened()
+    resolved = allowed(resolve(incident, "rule", transition.at_us - after_s * S))
+    again = reopen(resolved, transition, ReopenPolicy(within_s=300))
+    if opens:
+        again = allowed(again)
+        assert (again.state, again.reopened, again.acknowledged_by) == ("OPEN", 1, "")
+    else:
+        assert refusal(again) == "REOPEN_TOO_LATE"
+
+
+def test_a_refresh_moves_only_the_time_it_was_last_seen():
+    incident, _ = opened()
+    assert allowed(refresh(incident, START_US + S)).last_seen_us == START_US + S
+    assert refresh(incident, START_US - S) == incident
+
+
+def test_the_timeline_keeps_its_first_entry_and_counts_what_it_drops():
+    incident, transition = opened()
+    for _ in range(MAX_TIMELINE):
+        incident = allowed(resolve(incident, "rule", transition.at_us))
+        incident = allowed(reopen(incident, transition, ReopenPolicy()))
+    assert len(incident.timeline) == MAX_TIMELINE
+    assert incident.timeline[0].kind == "OPENED"
+    assert incident.entries_dropped == MAX_TIMELINE + 1
+
+
+def test_the_dedup_key_ignores_the_version_and_fields_not_named():
+    by_source = {"incident": {"severity": "error", "summary": "", "dedup_key": ["source"]}}
+    old, new = rule(**by_source), rule(**by_source, for_s=5)
+    assert dedup_key(old, ("s", "room")) == dedup_key(new, ("s", "attic"))
+    assert dedup_key(old, ("s", "room")) != dedup_key(old, ("u", "room"))

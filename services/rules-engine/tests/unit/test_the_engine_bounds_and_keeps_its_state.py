@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from tlsy.rules_engine.domain.canonical import version_id
+from tlsy.rules_engine.domain.compiler import compile_rules
+
+from .rules import HOT, START_US, S, compiled, engine, event, kinds, rule
+
+NOW = START_US
+COUNT = {"fn": "count", "over_s": 60, "op": "ge", "threshold": 3}
+
+
+def test_groups_beyond_the_cap_are_not_tracked_and_counted():
+    small = engine(rule(), max_groups_per_rule=1)
+    effects = small.apply([event(0, subject="a"), event(0, subject="b")], NOW)
+    assert kinds(effects) == [("open", "")]
+    assert small.counters.groups_refused == 1
+
+
+def test_a_full_table_gives_up_the_longest_silent_source_without_state():
+    small = engine(rule(), max_sources=2)
+    small.apply([event(0, source="firing")], NOW)
+    small.apply([event(0, 1.0, source="quiet")], NOW + S)
+    effects = small.apply([event(0, 1.0, source="new")], NOW + 2 * S)
+    assert [(row.key, row.payload is None) for row in effects.rows] == [
+        ('["new"]', False),
+        ('["quiet"]', True),
+    ]
+    assert small.counters.sources_refused == 0
+
+
+def test_a_full_table_of_sources_with_state_refuses_new_ones():
+    small = engine(rule(), max_sources=1)
+    small.apply([event(0, source="firing")], NOW)
+    assert kinds(small.apply([event(0, source="new")], NOW)) == []
+    assert small.counters.sources_refused == 1
+
+
+def test_order_keys_beyond_the_cap_are_forgotten_and_counted():
+    small = engine(rule(), max_order_keys_per_source=2)
+    small.apply([event(number, 1.0, subject=str(number)) for number in range(5)], NOW)
+    assert small.counters.order_keys_evicted == 3
+
+
+def test_an_event_older_than_the_lateness_is_ignored_and_counted():
+    made = engine(rule())
+    assert kinds(made.apply([event(31, 1.0, subject="other"), event(0)], NOW)) == []
+    assert made.counters.late_events == 1
+
+
+def test_a_division_by_zero_is_missing_and_counted():
+    made = engine(rule(when={"gt": [{"div": [1, {"field": "value"}]}, 0]}))
+    assert kinds(made.apply([event(0, 0.0)], NOW)) == []
+    assert made.counters.zero_divisions == 1
+
+
+def test_a_true_event_on_an_open_group_changes_no_row_but_its_sources():
+    made = engine(rule())
+    made.apply([event(0)], NOW)
+    assert [row.owner for row in made.apply([event(1)], NOW).rows] == ["source"]
+
+
+def test_publishing_one_rule_keeps_the_state_of_the_others():
+    kept, old = rule(name="kept", window=COUNT), rule()
+    made = engine(kept, old)
+    made.apply([event(0), event(1)], NOW)
+    replaced = made.replace(compiled(kept, rule(when={"gt": [{"field": "value"}, 99]})))
+    assert kinds(replaced) == [("resolve", "superseded")]
+    assert [row.payload for row in replaced.rows] == [None]
+    assert kinds(made.apply([event(2)], NOW)) == [("open", "")]
+
+
+def test_types_whose_rules_stay_are_not_compiled_again():
+    kept, old = rule(name="kept", match={"type": "other"}), rule()
+    before = compiled(kept, old)
+    changed = rule(for_s=5)
+    after = compile_rules([(version_id(each), each) for each in (kept, changed)], before)
+    assert after.programs["other"] is before.programs["other"]
+    assert after.programs["temperature"] is not before.programs["temperature"]
+
+
+def test_what_an_operator_resolved_opens_again_at_the_next_true_event():
+    made = engine(rule(resolve={"auto": False}))
+    made.apply([event(0)], NOW)
+    cleared = made.clear("hot", ("s", "room"))
+    assert [row.payload for row in cleared.rows] == [None]
+    assert kinds(made.apply([event(1)], NOW)) == [("open", "")]
+
+
+def test_a_cleared_window_keeps_its_samples():
+    made = engine(rule(window=COUNT, resolve={"auto": False}))
+    made.apply([event(0), event(1), event(2)], NOW)
+    made.clear("hot", ("s", "room"))
+    assert kinds(made.apply([event(3)], NOW)) == [("open", "")]
+
+
+def test_a_cleared_absence_is_expected_again_once_seen_again():
+    made = engine(rule(absence={"after_s": 5}))
+    made.apply([event(0)], NOW)
+    assert kinds(made.advance(NOW + 5 * S)) == [("open", "")]
+    made.clear("hot", ("s", "room"))
+    assert kinds(made.advance(NOW + 50 * S)) == []
+    made.apply([event(1)], NOW + 60 * S)
+    assert kinds(made.advance(NOW + 65 * S)) == [("open", "")]
+
+
+def test_the_next_deadline_is_when_something_happens():
+    made = engine(rule(for_s=10))
+    made.apply([event(0)], NOW)
+    due_us = made.next_deadline_us()
+    assert kinds(made.advance(due_us - 1)) == []
+    assert kinds(made.advance(due_us)) == [("open", "")]
+
+
+def test_a_disabled_rule_does_not_run():
+    assert kinds(engine(rule(enabled=False)).apply([event(0)], NOW)) == []
+
+
+def test_no_text_or_number_of_a_user_is_in_the_generated_source():
+    hostile = "');import os#"
+    made = rule(
+        when={
+            "and": [
+                HOT,
+                {"eq": [{"field": f"labels.{hostile}"}, hostile]},
+                {"matches": [{"field": "subject"}, f"*{hostile}*"]},
+                {"gt": [{"field": f"data.{hostile}"}, 123456]},
+            ]
+        },
+        group_by=[f"labels.{hostile}"],
+    )
+    source = compiled(made).programs["temperature"].source
+    assert "import" not in source
+    assert "123456" not in source
+
+
+def test_a_condition_that_many_rules_share_is_tested_once():
+    shared = {"eq": [{"field": "labels.kind"}, "ssd"]}
+    rules = [rule(name=f"r{n}", when={"and": [shared, {"gt": [{"field": "value"}, n]}]}) for n in range(50)]
+    source = compiled(*rules).programs["temperature"].source.partition("def judge")[2]
+    assert source.count("labels.get") == 1
+    assert source.count("bisect") == 1
