@@ -161,9 +161,14 @@ def main(service: str, settings_cls: type[S], build: Build, argv: Sequence[str] 
         sys.stderr.write(f"{service}: a file that the settings name cannot be read: {error}\n")
         return EXIT_SETTINGS
     try:
-        return asyncio.run(run(build(settings, host), grace_s=host_settings.stop_grace_s))
+        return asyncio.run(_build_and_run(build, settings, host, host_settings.stop_grace_s))
     finally:
         host.telemetry.close()
+
+
+async def _build_and_run(build: Build, settings: ServiceSettings, host: Host, grace_s: float) -> int:
+    # Built inside the loop: channels belong to the loop that they are made in.
+    return await run(build(settings, host), grace_s=grace_s)
 
 
 async def run(service: Service, *, grace_s: float) -> int:

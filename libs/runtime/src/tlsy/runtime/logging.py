@@ -49,7 +49,10 @@ def reset_log_fields(token: Token[Mapping[str, str]]) -> None:
 
 
 def configure_logging(*, level: str = "info", stream: TextIO | None = None) -> None:
-    """Send all logs of the process, those of libraries too, to `stream` (stdout) as JSON; for the host."""
+    """Send all logs of the process to `stream` (stdout) as JSON; for the host.
+
+    Of other people's libraries only warnings and worse, unless `level` is debug.
+    """
     threshold = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[_add_fields, structlog.stdlib.add_log_level, *_shared(), _render],
@@ -66,7 +69,7 @@ def configure_logging(*, level: str = "info", stream: TextIO | None = None) -> N
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(max(threshold, logging.INFO))
+    root.setLevel(threshold if threshold <= logging.DEBUG else max(threshold, logging.WARNING))
 
 
 def get_logger(component: str) -> Logger:

@@ -1,0 +1,116 @@
+"""`main` in processes of its own, as a service's __main__.py calls it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+
+PROGRAM = """
+import asyncio
+from pydantic_settings import SettingsConfigDict
+from tlsy.runtime.host import main
+from tlsy.runtime.service import Part, Supervisor, Task
+from tlsy.runtime.settings import ServiceSettings, setting
+
+class ShopSettings(ServiceSettings):
+    model_config = SettingsConfigDict(env_prefix="TLSY_SHOP_")
+    breaks: bool = setting(False, unit="", why="to see it break")
+    shelves: int = setting(3, unit="shelves", why="they fit", ge=1)
+
+def build(settings, host):
+    async def run(stopping):
+        print(host.role, host.service, flush=True)
+        if settings.breaks:
+            raise OSError("roof fell")
+        await stopping.wait()
+        print("drained", flush=True)
+    return Supervisor("shop", [Part(Task("till", run))])
+
+raise SystemExit(main("shop", ShopSettings, build))
+"""
+
+
+@pytest.fixture
+def environment(tmp_path):
+    (tmp_path / "key.json").write_text("{}")
+    (tmp_path / "trust").mkdir()
+    return {
+        "TLSY_SERVICE_KEY_FILE": str(tmp_path / "key.json"),
+        "TLSY_TRUST_DIR": str(tmp_path / "trust"),
+        "PATH": "/usr/bin:/bin",
+    }
+
+
+def start(environment, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=30)
+    return process.returncode, out, err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_drained(environment, number):
+    process = start(environment, "--role", "worker")
+    line = ""
+    while "service started" not in line:
+        line = process.stdout.readline()
+        assert line
+    process.send_signal(number)
+    code, out, err = finish(process)
+    assert (code, err) == (0, "")
+    assert "drained" in out
+
+
+def test_the_role_is_told_to_the_service(environment):
+    process = start(environment, "--role", "api")
+    assert process.stdout.readline() == "api shop\n"
+    process.terminate()
+    finish(process)
+
+
+def test_a_component_that_breaks_ends_the_process_and_says_why(environment):
+    code, out, _ = finish(start(environment | {"TLSY_SHOP_BREAKS": "1"}))
+    failed = next(line for line in out.splitlines() if "component failed" in line)
+    assert code == 1
+    assert json.loads(failed)["error"] == "till failed: OSError: roof fell"
+
+
+def test_wrong_settings_are_all_named_and_nothing_starts(environment):
+    wrong = environment | {"TLSY_SHOP_SHELVES": "0", "TLSY_TRACE_RATIO": "2"}
+    code, out, err = finish(start(wrong))
+    assert (code, out) == (78, "")
+    assert "TLSY_SHOP_SHELVES" in err
+    assert "TLSY_TRACE_RATIO" in err
+
+
+def test_a_file_that_is_not_there_is_named(environment):
+    code, _, err = finish(start(environment | {"TLSY_SERVICE_KEY_FILE": "/nowhere/key"}))
+    assert (code, "/nowhere/key" in err) == (78, True)
+
+
+def test_settings_can_be_listed_without_any(environment):
+    code, out, _ = finish(start({"PATH": "/usr/bin:/bin"}, "--settings"))
+    assert code == 0
+    assert "TLSY_SHOP_SHELVES\tshelves\t3\tthey fit" in out.splitlines()
+
+
+def test_metrics_are_served_only_on_a_port_that_was_asked_for(environment, free_port):
+    process = start(environment | {"TLSY_METRICS_PORT": str(free_port)})
+    process.stdout.readline()
+    with urllib.request.urlopen(f"http://127.0.0.1:{free_port}/metrics", timeout=5) as answer:
+        assert b"process_resident_memory_bytes" in answer.read()
+    process.terminate()
+    assert finish(process)[0] == 0

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tlsy.runtime.service import ComponentFailed, Part, Supervisor, Task
+
+
+class Recorded:
+    """A component that writes down what happens to it."""
+
+    def __init__(self, name: str, log: list[str], *, fails: str = "") -> None:
+        self.name = name
+        self._log = log
+        self._fails = fails
+        self.broken = asyncio.Event()
+        self.stopped = asyncio.Event()
+
+    async def start(self) -> None:
+        if self._fails == "start":
+            raise OSError("no door")
+        await asyncio.sleep(0)
+        self._log.append(f"+{self.name}")
+
+    async def stop(self, grace_s: float) -> None:
+        self.stopped.set()
+        self._log.append(f"-{self.name}")
+        if self._fails == "stop":
+            raise OSError("door stuck")
+
+    async def wait(self) -> None:
+        await self.broken.wait()
+        raise OSError("roof fell")
+
+
+def shop(log: list[str], *needs: tuple[str, ...], fails: dict[str, str] | None = None):
+    """Components a, b, c … of which each needs what is listed for it."""
+    names = "abcdefg"[: len(needs)]
+    made = [Recorded(name, log, fails=(fails or {}).get(name, "")) for name in names]
+    return made, Supervisor("shop", [Part(*pair) for pair in zip(made, needs, strict=True)])
+
+
+async def test_what_is_needed_starts_before_and_stops_after():
+    log: list[str] = []
+    _, supervisor = shop(log, ("b",), ("c",), ())
+    await supervisor.start()
+    await supervisor.stop(1)
+    assert log == ["+c", "+b", "+a", "-a", "-b", "-c"]
+
+
+async def test_independent_parts_start_at_the_same_time():
+    both = asyncio.Barrier(2)
+
+    class Meeting(Recorded):
+        async def start(self) -> None:
+            await asyncio.wait_for(both.wait(), 5)
+
+    supervisor = Supervisor("shop", [Part(Meeting("a", [])), Part(Meeting("b", []))])
+    await supervisor.start()
+
+
+@pytest.mark.parametrize(
+    ("needs", "problem"),
+    [((("b",), ("a",)), "need each other"), ((("x",),), "needed but not there: x")],
+)
+def test_needs_that_cannot_be_met_are_refused(needs, problem):
+    with pytest.raises(ValueError, match=problem):
+        shop([], *needs)
+
+
+def test_two_parts_of_one_name_are_refused():
+    with pytest.raises(ValueError, match="same name"):
+        Supervisor("shop", [Part(Recorded("a", [])), Part(Recorded("a", []))])
+
+
+async def test_a_part_that_cannot_start_stops_those_that_did():
+    log: list[str] = []
+    _, supervisor = shop(log, (), ("a",), ("b",), fails={"b": "start"})
+    with pytest.raises(ComponentFailed, match="b failed: OSError: no door"):
+        await supervisor.start()
+    assert log == ["+a", "-a"]
+
+
+async def test_the_first_part_that_breaks_is_named():
+    made, supervisor = shop([], (), ())
+    await supervisor.start()
+    waiting = asyncio.create_task(supervisor.wait())
+    made[1].broken.set()
+    with pytest.raises(ComponentFailed, match="b failed: OSError: roof fell"):
+        await asyncio.wait_for(waiting, 5)
+    await supervisor.stop(0)
+
+
+async def test_a_part_that_cannot_stop_does_not_keep_the_others():
+    log: list[str] = []
+    _, supervisor = shop(log, (), ("a",), fails={"b": "stop"})
+    await supervisor.start()
+    await supervisor.stop(1)
+    assert log[-2:] == ["-b", "-a"]
+
+
+async def test_supervisors_supervise_supervisors():
+    log: list[str] = []
+    made, inner = shop(log, ())
+    outer = Supervisor("street", [Part(inner)])
+    await outer.start()
+    waiting = asyncio.create_task(outer.wait())
+    made[0].broken.set()
+    with pytest.raises(ComponentFailed, match="a failed"):
+        await asyncio.wait_for(waiting, 5)
+    await outer.stop(0)
+
+
+async def test_readiness_names_everything_that_is_missing():
+    missing = {"catalogue": "the catalogue", "keys": None}
+    checks = [lambda: missing["catalogue"], lambda: missing["keys"]]
+    inner = Supervisor("shop", [], checks=checks)
+    outer = Supervisor("street", [Part(inner)], checks=[lambda: "rain"])
+    assert outer.ready().missing == ("rain", "shop: the catalogue")
+    missing["catalogue"] = None
+    assert inner.ready()
+
+
+async def test_a_task_ends_when_it_is_asked_to():
+    async def run(stopping: asyncio.Event) -> None:
+        await stopping.wait()
+
+    task = Task("t", run)
+    await task.start()
+    await task.stop(5)
+    await task.wait()
+
+
+async def test_a_task_that_does_not_listen_is_cancelled_after_the_grace():
+    cancelled = asyncio.Event()
+
+    async def run(_: asyncio.Event) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    task = Task("t", run)
+    await task.start()
+    await asyncio.sleep(0)
+    await task.stop(0.01)
+    assert cancelled.is_set()
+
+
+async def test_a_task_that_ends_unasked_has_broken():
+    async def run(_: asyncio.Event) -> None:
+        return
+
+    supervisor = Supervisor("shop", [Part(Task("t", run))])
+    await supervisor.start()
+    with pytest.raises(ComponentFailed, match="t failed"):
+        await asyncio.wait_for(supervisor.wait(), 5)
+    await supervisor.stop(0)

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+
+import pytest
+import structlog
+
+from tlsy.runtime.logging import configure_logging, get_logger, reset_log_fields, set_log_fields
+
+
+@pytest.fixture
+def lines():
+    handlers, level = logging.root.handlers[:], logging.root.level
+    stream = io.StringIO()
+    configure_logging(stream=stream)
+    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+    structlog.reset_defaults()
+    logging.root.handlers[:], logging.root.level = handlers, level
+
+
+def test_a_line_is_one_json_object(lines):
+    get_logger("shop").info("sold", count=2)
+    (line,) = lines()
+    assert (line["event"], line["component"], line["count"], line["level"]) == ("sold", "shop", 2, "info")
+    assert line["time"].endswith("Z")
+
+
+def test_a_line_break_stays_inside_its_line(lines):
+    get_logger("shop").info('sold\n{"event": "forged"}')
+    assert len(lines()) == 1
+
+
+def test_the_calls_fields_are_on_every_line(lines):
+    before = set_log_fields({"tenant": "acme", "request_id": "r"})
+    get_logger("shop").info("sold")
+    logging.getLogger("a.library").warning("careful")
+    reset_log_fields(before)
+    get_logger("shop").info("closed")
+    assert [line.get("tenant") for line in lines()] == ["acme", "acme", None]
+
+
+async def test_fields_of_one_task_are_not_anothers(lines):
+    async def sell(tenant: str) -> None:
+        set_log_fields({"tenant": tenant})
+        await asyncio.sleep(0)
+        get_logger("shop").info(tenant)
+
+    await asyncio.gather(sell("a"), sell("b"))
+    assert all(line["tenant"] == line["event"] for line in lines())
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "authorization",
+        "Authorization",
+        "new_password",
+        "client-secret",
+        "api_key",
+        "access_token",
+    ],
+)
+def test_what_is_named_like_a_secret_is_taken_out(lines, key):
+    get_logger("shop").info("sold", **{key: "hunter2"}, inside={"deep": [{key: "hunter2"}]})
+    assert "hunter2" not in json.dumps(lines())
+
+
+def test_credentials_inside_texts_are_taken_out(lines):
+    token = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ4In0.c2ln"
+    key = "tlsy_" + "a" * 32 + "_" + "b" * 32 + "_Zm9v-YmFy"
+    get_logger("shop").info(f"got {token} and {key}", list=[f"Bearer {token}"])
+    logging.getLogger("a.library").warning("%s", token)
+    written = json.dumps(lines())
+    assert token not in written
+    assert "Zm9v" not in written
+
+
+def test_a_stack_is_in_the_line_without_credentials(lines):
+    try:
+        int("eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ4In0.c2ln")
+    except ValueError:
+        get_logger("shop").exception("broken")
+    (line,) = lines()
+    assert "ValueError" in line["exception"]
+    assert "eyJ" not in line["exception"]
+
+
+def test_debug_is_left_out_unless_asked_for(lines):
+    get_logger("shop").debug("detail")
+    assert lines() == []

@@ -1,0 +1,50 @@
+"""Runs the whole suite on this machine: `python -m tlsy.embedded --data-dir DIR`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tlsy.embedded.adapters.data_directory import DataDirectory, DataDirectoryInUseError
+from tlsy.embedded.app import Suite
+from tlsy.embedded.settings import EmbeddedSettings
+from tlsy.runtime.host import EXIT_SETTINGS, run
+from tlsy.runtime.logging import configure_logging
+from tlsy.runtime.settings import SettingsInvalid, load
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run until SIGTERM or SIGINT; the exit code is that of services."""
+    parser = argparse.ArgumentParser(prog="python -m tlsy.embedded", description=__doc__)
+    parser.add_argument("--data-dir", type=Path, help="default: TLSY_EMBEDDED_DATA_DIR, else the user's data")
+    arguments = parser.parse_args(argv)
+    try:
+        settings = load(EmbeddedSettings)
+    except SettingsInvalid as problems:
+        sys.stderr.write(f"embedded: the settings are wrong:\n{problems}\n")
+        return EXIT_SETTINGS
+    if arguments.data_dir is not None:
+        settings = settings.model_copy(update={"data_dir": arguments.data_dir})
+    configure_logging(level=settings.log_level)
+    directory = DataDirectory(settings.data_dir.absolute())
+    try:
+        directory.open()
+    except (DataDirectoryInUseError, OSError) as error:
+        sys.stderr.write(f"embedded: {error}\n")
+        return EXIT_SETTINGS
+    return asyncio.run(_run(settings, directory))
+
+
+async def _run(settings: EmbeddedSettings, directory: DataDirectory) -> int:
+    # Built inside the loop: channels belong to the loop that they are made in.
+    return await run(Suite(settings, directory), grace_s=settings.stop_grace_s)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

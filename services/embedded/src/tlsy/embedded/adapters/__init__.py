@@ -1,0 +1,1 @@
+"""The disk, the database server and the broker of one machine."""

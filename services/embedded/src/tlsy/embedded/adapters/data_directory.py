@@ -1,0 +1,145 @@
+"""The folder that holds everything a suite on one machine must not lose, and the one for its sockets.
+
+Exclusively locked while a suite runs on it. Secrets are made once, mode 0600. Sockets live in a fresh folder
+of mode 0700 below the system's temporary one, because their paths must be short; that mode stands in for
+mTLS.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from tlsy.rpc.keys import generate_key, jwks_of, load_signing_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from io import BufferedWriter
+
+    from tlsy.rpc.keys import SigningKey
+
+SERVICES: Final = ("tenant-registry", "identity", "ingestion", "rules-engine")
+
+
+class DataDirectoryInUseError(Exception):
+    """Another suite runs on the same data directory."""
+
+
+class DataDirectory:
+    """One data directory, from `open` to `close`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.sockets = Path()
+        self._lock: BufferedWriter | None = None
+
+    def open(self) -> None:
+        """Makes what is missing, and locks it.
+
+        Raises:
+            DataDirectoryInUseError: a suite runs on it.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        lock = (self.root / "lock").open("wb")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            text = f"a suite already runs on {self.root}; stop it, or choose another data directory"
+            raise DataDirectoryInUseError(text) from None
+        self._lock = lock
+        self.secrets.mkdir(mode=0o700, exist_ok=True)
+        self.sockets = Path(tempfile.mkdtemp(prefix="tlsy-"))
+        self.postgres_socket.mkdir(mode=0o755)
+        # PostgreSQL may run as another user, who must reach its own folder and nothing else in here.
+        self.sockets.chmod(0o711 if os.geteuid() == 0 else 0o700)
+        self.service_sockets.mkdir(mode=0o700)
+
+    def close(self) -> None:
+        """Removes the sockets and lets another suite have the directory."""
+        shutil.rmtree(self.sockets, ignore_errors=True)
+        self.run_file.unlink(missing_ok=True)
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    @property
+    def secrets(self) -> Path:
+        """Keys that nobody else may read."""
+        return self.root / "secrets"
+
+    @property
+    def postgres(self) -> Path:
+        """The database server's own directory."""
+        return self.root / "postgres"
+
+    @property
+    def postgres_socket(self) -> Path:
+        """Where the database server listens."""
+        return self.sockets / "pg"
+
+    @property
+    def service_sockets(self) -> Path:
+        """Where services listen."""
+        return self.sockets / "rpc"
+
+    @property
+    def run_file(self) -> Path:
+        """Where a running suite says what listens where; there only once it is ready."""
+        return self.root / "run.json"
+
+    @property
+    def platform_key_file(self) -> Path:
+        """The platform's API key, written once by identity."""
+        return self.secrets / "platform.key"
+
+    def address(self, service: str) -> str:
+        """Where a service listens, as gRPC takes it."""
+        return f"unix:{self.service_sockets / service}"
+
+    def service_keys(self) -> Mapping[str, SigningKey]:
+        """A signing key per service, the same at each start."""
+        return {
+            name: load_signing_key(self._once(f"{name}.jwk", lambda: generate_key().private_jwk))
+            for name in SERVICES
+        }
+
+    def identity_keys_file(self, make: Callable[[], str]) -> Path:
+        """The file that encrypts personal data at rest."""
+        self._once("identity.keys", make)
+        return self.secrets / "identity.keys"
+
+    def tell(self, brokers: Sequence[str]) -> None:
+        """Writes the run file: others may connect now."""
+        told = {
+            "pid": os.getpid(),
+            "services": {name: self.address(name) for name in SERVICES},
+            "brokers": list(brokers),
+            "postgres": str(self.postgres_socket),
+            "api_key_file": str(self.platform_key_file),
+        }
+        half = self.run_file.with_suffix(".new")
+        half.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        half.replace(self.run_file)
+
+    def _once(self, name: str, make: Callable[[], str]) -> str:
+        path = self.secrets / name
+        if not path.exists():
+            half = path.with_suffix(".new")
+            descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(make())
+                file.flush()
+                os.fsync(file.fileno())
+            half.replace(path)
+        return path.read_text(encoding="utf-8")
+
+
+def trust_of(keys: Mapping[str, SigningKey]) -> Mapping[str, str]:
+    """Service name to the JWKS that its tokens verify with."""
+    return {name: jwks_of((key,)) for name, key in keys.items()}

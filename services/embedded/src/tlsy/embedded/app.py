@@ -1,0 +1,177 @@
+"""Composition of the whole suite in one process: a start table, and a Host for each service."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+from tlsy.broker import BrokerSettings
+from tlsy.embedded.adapters.data_directory import SERVICES, DataDirectory, trust_of
+from tlsy.embedded.adapters.servers import CLUSTER, BrokerPart, PostgresPart
+from tlsy.identity.app import build as build_identity
+from tlsy.identity.settings import IdentitySettings, new_keys_file
+from tlsy.ingestion.app import build as build_ingestion
+from tlsy.ingestion.settings import IngestionSettings
+from tlsy.runtime.clock import SystemClock
+from tlsy.runtime.environment import CONTROL_DATABASE
+from tlsy.runtime.host import Host
+from tlsy.runtime.ids import Uuid7
+from tlsy.runtime.logging import get_logger
+from tlsy.runtime.service import Part, Supervisor, Task
+from tlsy.runtime.telemetry import open_telemetry
+from tlsy.tenancy.local_postgres import DURABLE, PORT, LocalPostgres
+from tlsy.tenant_registry.app import build as build_tenant_registry
+from tlsy.tenant_registry.settings import TenantRegistrySettings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tlsy.embedded.settings import EmbeddedSettings
+    from tlsy.rpc.keys import SigningKey
+    from tlsy.runtime.service import Readiness, Service
+    from tlsy.runtime.telemetry import Telemetry
+
+_LOOPBACK: Final = "127.0.0.1"
+_READY_POLL_S: Final = 0.02
+_BROKER_BYTES: Final = 64 * 1024 * 1024
+
+
+class _Dsns(Mapping[str, str]):
+    """The one cluster; its password exists only once the server has been made."""
+
+    def __init__(self, server: LocalPostgres, socket_folder: Path) -> None:
+        self._server = server
+        self._socket_folder = socket_folder
+
+    def __getitem__(self, name: str) -> str:
+        if name != CLUSTER:
+            raise KeyError(name)
+        password = quote(self._server.password, safe="")
+        return f"postgresql://:{password}@localhost:{PORT}?host={quote(str(self._socket_folder))}"
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((CLUSTER,))
+
+    def __len__(self) -> int:
+        return 1
+
+
+class Suite:
+    """Everything, as one service. Its data directory is closed by `stop`."""
+
+    name = "suite"
+
+    def __init__(self, settings: EmbeddedSettings, directory: DataDirectory) -> None:
+        """Wires it; `directory` must be open."""
+        self._directory = directory
+        self._broker_port = settings.kafka_port or _free_port()
+        self._telemetry = open_telemetry(
+            self.name,
+            trace_ratio=settings.trace_ratio,
+            otlp_endpoint=settings.otlp_endpoint,
+            metrics_port=settings.metrics_port,
+        )
+        self._logger = get_logger("embedded")
+        self._supervisor = self._wire(settings)
+
+    @property
+    def brokers(self) -> tuple[str, ...]:
+        """Where the broker listens."""
+        return (f"{_LOOPBACK}:{self._broker_port}",)
+
+    async def start(self) -> None:
+        """Starts the servers and then all services at once."""
+        await self._supervisor.start()
+
+    async def stop(self, grace_s: float) -> None:
+        """Stops services, then servers, and closes the data directory."""
+        await self._supervisor.stop(grace_s)
+        self._telemetry.close()
+        self._directory.close()
+
+    async def wait(self) -> None:
+        """See `Component.wait`."""
+        await self._supervisor.wait()
+
+    def ready(self) -> Readiness:
+        """Everything that any service still misses."""
+        return self._supervisor.ready()
+
+    def _wire(self, settings: EmbeddedSettings) -> Supervisor:
+        directory, clock = self._directory, SystemClock()
+        server = LocalPostgres(directory.postgres, directory.postgres_socket, DURABLE)
+        broker = BrokerSettings(host=_LOOPBACK, port=self._broker_port, max_total_bytes=_BROKER_BYTES)
+        keys = directory.service_keys()
+        hosts = {name: self._host(settings, name, keys, server) for name in SERVICES}
+        servers = (PostgresPart.name, BrokerPart.name)
+        table: Mapping[str, Service] = {
+            "tenant-registry": build_tenant_registry(
+                TenantRegistrySettings(platform_country=settings.country, first_cluster=CLUSTER),
+                hosts["tenant-registry"],
+            ),
+            "identity": build_identity(
+                IdentitySettings(
+                    keys_file=directory.identity_keys_file(lambda: new_keys_file(os.urandom)),
+                    bootstrap_admin_email=settings.admin_email,
+                    bootstrap_admin_password=settings.admin_password,
+                    bootstrap_key_file=directory.platform_key_file,
+                    argon2_memory_kib=settings.argon2_memory_kib,
+                ),
+                hosts["identity"],
+            ),
+            "ingestion": build_ingestion(IngestionSettings(), hosts["ingestion"]),
+        }
+        return Supervisor(
+            self.name,
+            [
+                Part(PostgresPart(server, CONTROL_DATABASE, clock)),
+                Part(BrokerPart(broker)),
+                *(Part(service, needs=servers) for service in table.values()),
+                Part(Task("run-file", self._announce), needs=tuple(table)),
+            ],
+        )
+
+    async def _announce(self, stopping: asyncio.Event) -> None:
+        """Tells others where to connect once all services are ready and the platform has its key."""
+        key_file = self._directory.platform_key_file
+        while not (self.ready() and key_file.exists()) and not stopping.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), _READY_POLL_S)
+        if not stopping.is_set():
+            self._directory.tell(self.brokers)
+            self._logger.info("ready", run_file=str(self._directory.run_file))
+        await stopping.wait()
+
+    def _host(
+        self, settings: EmbeddedSettings, name: str, keys: Mapping[str, SigningKey], server: LocalPostgres
+    ) -> Host:
+        clock = SystemClock()
+        directory = self._directory
+        telemetry: Telemetry = self._telemetry.for_service(name)
+        return Host(
+            service=name,
+            role=settings.role,
+            clock=clock,
+            random=os.urandom,
+            ids=Uuid7(clock, os.urandom),
+            telemetry=telemetry,
+            listen=directory.address(name),
+            peers={peer: directory.address(peer) for peer in SERVICES},
+            clusters=_Dsns(server, directory.postgres_socket),
+            control_cluster=CLUSTER,
+            brokers=self.brokers,
+            service_key=keys[name].private_jwk,
+            trust=trust_of(keys),
+        )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((_LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+        return port
