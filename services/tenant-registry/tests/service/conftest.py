@@ -23,7 +23,9 @@ from tlsy.contracts.events import TOPICS
 from tlsy.contracts.tenant_registry.v1 import tenant_pb2, tenant_registry_pb2_grpc
 from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2 as pb
 from tlsy.eventlog.kafka import KafkaInspector
+from tlsy.rpc.channel import CallPolicy, dial_bearer
 from tlsy.rpc.errors import ServiceError
+from tlsy.runtime.clock import SystemClock
 from tlsy.runtime.ids import PLATFORM_TENANT_ID, Slug, TenantId
 from tlsy.tenancy.catalog import TenantEntry
 from tlsy.tenancy.cluster import MIGRATOR
@@ -77,6 +79,7 @@ class Suite:
     broker: str
     hosts: list[Any] = field(default_factory=list)
     services: list[Service] = field(default_factory=list)
+    channels: list[grpc.aio.Channel] = field(default_factory=list)
     _root: str = ""
 
     def settings(self, **changes: Any) -> TenantRegistrySettings:
@@ -110,6 +113,23 @@ class Suite:
     ) -> tenant_registry_pb2_grpc.TenantRegistryServiceAsyncStub:
         """A client with this token (the platform's administrator's without one) of a replica."""
         channel = self.peers.dial(self.hosts[replica], DESCRIPTOR, token or self.root())
+        return tenant_registry_pb2_grpc.TenantRegistryServiceStub(channel)
+
+    def impatient_stub(self) -> Any:
+        """The administrator's client that sends a refused call again only once."""
+
+        async def bearer() -> str:
+            return self.root()
+
+        channel = dial_bearer(
+            self.hosts[0].listen,
+            DESCRIPTOR,
+            bearer,
+            clock=SystemClock(),
+            random=os.urandom,
+            policy=CallPolicy(attempts=2),
+        )
+        self.channels.append(channel)
         return tenant_registry_pb2_grpc.TenantRegistryServiceStub(channel)
 
     def root(self) -> str:
@@ -192,6 +212,8 @@ async def suite(database_templates: Templates) -> AsyncIterator[Suite]:
             service = await made.start()
             stack.push_async_callback(service.stop, 5)
         yield made
+        for channel in made.channels:
+            await channel.close()
 
 
 async def _drop_databases(installation: Installation) -> None:

@@ -11,7 +11,7 @@ from tlsy.tenant_registry.domain.errors import InvalidError, NotAllowedNowError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_RETRY_AFTER_S: Final = 5.0
+_RETRY_AFTER_S: Final = 2.0
 
 
 @contextmanager

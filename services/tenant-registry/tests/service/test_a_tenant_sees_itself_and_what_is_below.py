@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import pytest
+import pytest_asyncio
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from tlsy.contracts.tenant_registry.v1 import tenant_pb2
+from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2 as pb
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def family(suite):
+    parent = await suite.tenant(tier="TIER_BUSINESS")
+    child = await suite.tenant(parent=parent.name)
+    return parent, child, await suite.tenant()
+
+
+async def test_a_tenant_lists_its_line_and_nobody_else(suite, family):
+    parent, child, _ = family
+    stub = suite.stub(suite.token(parent))
+    listed = await stub.ListTenants(pb.ListTenantsRequest())
+    assert {each.name for each in listed.tenants} == {parent.name, child.name}
+    assert not any(each.HasField("placement") for each in listed.tenants)
+
+
+async def test_a_child_does_not_see_its_parent(suite, family):
+    _, child, _ = family
+    stub = suite.stub(suite.token(child))
+    listed = await stub.ListTenants(pb.ListTenantsRequest())
+    assert [each.name for each in listed.tenants] == [child.name]
+
+
+async def test_another_tenant_s_name_is_refused_before_anything_is_read(suite, family, refused):
+    parent, _, stranger = family
+    stub = suite.stub(suite.token(parent))
+    error = await refused(stub.GetTenant(pb.GetTenantRequest(name=stranger.name)))
+    assert error.reason == "CROSS_TENANT"
+
+
+async def test_a_client_admin_creates_sub_tenants_below_itself_only(suite, family, refused):
+    parent, _, stranger = family
+    stub = suite.stub(suite.token(parent))
+    operation = await suite.begin(stub=stub, parent=parent.name)
+    seen = await stub.GetOperation(pb.GetOperationRequest(name=operation.name))
+    strange = await refused(suite.begin(stub=stub, parent=stranger.name))
+    top = await refused(suite.begin(stub=stub))
+    placed = await refused(suite.begin(stub=stub, parent=parent.name, cluster="clusters/local"))
+    assert seen.name == operation.name
+    assert (strange.reason, top.reason) == ("CROSS_TENANT", "PARENT_NOT_OWN")
+    assert [found.reason for found in placed.violations] == ["CLUSTER_SET_BY_PROVIDER"]
+
+
+async def test_an_operation_of_another_tenant_is_not_found(suite, family, refused):
+    parent, _, _ = family
+    operation = await suite.begin()
+    stub = suite.stub(suite.token(parent))
+    error = await refused(stub.GetOperation(pb.GetOperationRequest(name=operation.name)))
+    assert error.reason == "OPERATION_NOT_FOUND"
+
+
+async def test_only_the_tenant_widens_the_provider_s_access_and_only_the_provider_the_tier(
+    suite, family, refused
+):
+    parent, _, _ = family
+    wide = tenant_pb2.Tenant(name=parent.name, provider_access=tenant_pb2.PROVIDER_ACCESS_FULL)
+    tall = tenant_pb2.Tenant(name=parent.name, tier=tenant_pb2.TIER_ENTERPRISE)
+    own, access, tier = suite.stub(suite.token(parent)), ["provider_access"], ["tier"]
+    provider = await refused(update(suite.stub(), wide, access))
+    itself = await refused(update(own, tall, tier))
+    assert provider.reason == "PROVIDER_ACCESS_GRANTED_BY_TENANT"
+    assert itself.reason == "TIER_SET_BY_PROVIDER"
+    assert (await update(own, wide, access)).provider_access == tenant_pb2.PROVIDER_ACCESS_FULL
+    assert (await update(suite.stub(), tall, tier)).tier == tenant_pb2.TIER_ENTERPRISE
+
+
+async def test_listing_goes_by_filter_and_page(suite, family, refused):
+    parent, child, _ = family
+    wanted = pb.TenantFilter(parent=parent.name)
+    listed = await suite.stub().ListTenants(pb.ListTenantsRequest(filter=wanted))
+    first = await suite.stub().ListTenants(pb.ListTenantsRequest(page_size=1))
+    request = pb.ListTenantsRequest(page_size=1, page_token=first.next_page_token)
+    second = await suite.stub().ListTenants(request)
+    request.filter.CopyFrom(wanted)
+    error = await refused(suite.stub().ListTenants(request))
+    assert [each.name for each in listed.tenants] == [child.name]
+    assert first.tenants[0].name < second.tenants[0].name
+    assert error.reason == "PAGE_TOKEN_MISMATCH"
+
+
+async def update(stub, tenant, paths):
+    return await stub.UpdateTenant(pb.UpdateTenantRequest(tenant=tenant, update_mask=FieldMask(paths=paths)))

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from tlsy.contracts.tenant_registry.v1 import tenant_pb2
+from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2 as pb
+
+from .conftest import unique_slug
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def country(suite, code):
+    asked = tenant_pb2.Country(name=f"countries/{code}", display_name=code.upper())
+    return await suite.stub().CreateCountry(pb.CreateCountryRequest(country=asked))
+
+
+async def cluster(suite, name, code, **fields):
+    asked = {
+        "name": f"clusters/{name}",
+        "country": f"countries/{code}",
+        "kind": tenant_pb2.CLUSTER_KIND_SHARED,
+        "secret_ref": "a-secret",
+        **fields,
+    }
+    return await suite.stub().CreateCluster(pb.CreateClusterRequest(cluster=tenant_pb2.Cluster(**asked)))
+
+
+async def test_a_tenant_is_never_placed_outside_its_country_s_policy(suite, refused):
+    await country(suite, "it")
+    error = await refused(suite.begin(country="countries/it"))
+    asked = await refused(suite.begin(country="countries/it", cluster="clusters/local"))
+    assert error.reason == "NO_CLUSTER_IN_COUNTRY"
+    assert [found.reason for found in asked.violations] == ["CLUSTER_OUT_OF_COUNTRY"]
+
+
+async def test_the_last_room_of_a_cluster_is_given_once(suite):
+    await country(suite, "es")
+    await cluster(suite, "madrid", "es", max_tenants=1)
+    answers = await asyncio.gather(
+        *(suite.begin(country="countries/es") for _ in range(4)), return_exceptions=True
+    )
+    refusals = [answer for answer in answers if isinstance(answer, Exception)]
+    assert [refusal.code().name for refusal in refusals] == ["FAILED_PRECONDITION"] * 3
+    listed = await suite.stub().ListClusters(pb.ListClustersRequest())
+    assert {found.name: found.tenant_count for found in listed.clusters}["clusters/madrid"] == 1
+
+
+async def test_a_cordoned_cluster_takes_nobody_new(suite, refused):
+    await country(suite, "pt")
+    made = await cluster(suite, "lisbon", "pt")
+    request = pb.UpdateClusterRequest(
+        cluster=tenant_pb2.Cluster(name=made.name, cordoned=True, etag=made.etag),
+        update_mask=FieldMask(paths=["cordoned"]),
+    )
+    changed = await suite.stub().UpdateCluster(request)
+    error = await refused(suite.begin(country="countries/pt"))
+    stale = await refused(suite.stub().UpdateCluster(request))
+    assert changed.cordoned
+    assert error.reason == "CLUSTER_CORDONED"
+    assert stale.reason == "ETAG_MISMATCH"
+
+
+async def test_a_cluster_that_does_not_answer_takes_nobody_new_until_it_does(suite, refused):
+    await country(suite, "at")
+    await cluster(suite, "vienna", "at")
+    for host in suite.hosts:
+        host.clusters["vienna"] = "postgresql://:x@127.0.0.1:1"
+    slug = unique_slug()
+    failed = await suite.finish(await suite.begin(slug, country="countries/at"))
+    error = await refused(suite.begin(stub=suite.impatient_stub(), country="countries/at"))
+    assert failed.error.message.startswith("database")
+    assert (error.reason, error.code.name) == ("CLUSTER_UNREACHABLE", "UNAVAILABLE")
+    for host in suite.hosts:
+        host.clusters["vienna"] = host.clusters["local"]
+    await suite.stub().ResumeTenant(pb.ResumeTenantRequest(name=f"tenants/{slug}"))
+    request = pb.ListTenantsRequest(filter=pb.TenantFilter(country="countries/at"))
+    while True:
+        listed = await suite.stub().ListTenants(request)
+        if listed.tenants[0].state == tenant_pb2.TENANT_STATE_ACTIVE:
+            break
+        await asyncio.sleep(0.05)
+
+
+async def test_a_secret_is_not_taken_for_the_name_of_one(suite, refused):
+    error = await refused(cluster(suite, "x", "fr", secret_ref="postgresql://root:pw@host/"))
+    assert [found.reason for found in error.violations] == ["SECRET_REF_INVALID"]
+
+
+async def test_countries_and_clusters_are_listed_in_pages(suite, refused):
+    first = await suite.stub().ListCountries(pb.ListCountriesRequest(page_size=1))
+    token = first.next_page_token
+    second = await suite.stub().ListCountries(pb.ListCountriesRequest(page_size=1, page_token=token))
+    other = await refused(suite.stub().ListClusters(pb.ListClustersRequest(page_token=token)))
+    assert first.countries[0].name < second.countries[0].name
+    assert other.reason == "PAGE_TOKEN_MISMATCH"
+
+
+async def test_a_country_or_cluster_is_created_once(suite, refused):
+    assert (await refused(country(suite, "fr"))).reason == "COUNTRY_EXISTS"
+    assert (await refused(cluster(suite, "local", "fr"))).reason == "CLUSTER_EXISTS"
