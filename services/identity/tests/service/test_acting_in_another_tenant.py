@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 from typing import Any
 
 import pytest
@@ -113,3 +115,22 @@ async def test_onboarding_makes_the_first_administrator_and_is_over_when_that_on
     await suite.log_in("new", "first@new.example")
     assert (await refused(stub.CreateApiKey(key))).reason == "ONBOARDING_CLOSED"
     assert (await refused(exchange(suite, await suite.root(), "new"))).reason == "ONBOARDING_CLOSED"
+
+
+async def test_an_exchanged_token_is_as_old_as_the_callers_and_ends_with_it(suite) -> None:
+    caller = await suite.root()
+    exchanged = (await exchange(suite, caller, "acme")).token.access_token
+    before, after = payload(caller), payload(exchanged)
+    assert after["iat"] == before["iat"]
+    assert after["exp"] <= before["exp"]
+    assert after["act"] == {"tid": str(suite.tenants["platform"].tenant_id), "sub": before["sub"]}
+    assert (after["tid"], after["roles"]) == (
+        str(suite.tenants["shared"].tenant_id),
+        [["client-admin", None]],
+    )
+
+
+def payload(token: str) -> dict[str, Any]:
+    part = token.split(".")[1]
+    decoded: dict[str, Any] = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    return decoded
