@@ -1,16 +1,10 @@
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 
+from libs.eventlog.tests.ledger import LEDGER, PUBLISHER
+from libs.eventlog.tests.world import BrokerControl, World
 from tlsy.tenancy.context import IsolationMode
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from ledger import LEDGER, PUBLISHER
-from world import BrokerControl, World
 
 
 @pytest.fixture(scope="session")

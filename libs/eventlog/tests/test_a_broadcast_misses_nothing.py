@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
-from world import CLOCK, TOPIC, event_of, note_of, until
-
+from libs.eventlog.tests.world import CLOCK, TOPIC, event_of, note_of, until
 from tlsy.eventlog.broadcast import Broadcast
 from tlsy.eventlog.errors import RetryableError
 from tlsy.eventlog.kafka import KafkaTail
@@ -59,15 +58,14 @@ async def test_what_happens_during_the_snapshot_is_seen(world, tenant):
 
 async def test_a_failed_snapshot_is_taken_again(world, tenant):
     await world.send(event_of(tenant, "before"))
-    copy = Copy(world)
-    taken = copy.snapshot
 
-    async def fail_once():
-        await taken()
-        if copy.snapshots == 1:
-            raise RetryableError("PEER_AWAY", "not yet")
+    class FailsOnce(Copy):
+        async def snapshot(self):
+            await super().snapshot()
+            if self.snapshots == 1:
+                raise RetryableError("PEER_AWAY", "not yet")
 
-    copy.snapshot = fail_once
+    copy = FailsOnce(world)
     world.components.append(broadcast := copy.broadcast())
     await broadcast.start()
     await asyncio.wait_for(broadcast.complete(), 10)

@@ -5,12 +5,13 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from world import CLOCK, GROUP, TOPIC, event_of, note_down, note_of, until
 
+from libs.eventlog.tests.world import CLOCK, GROUP, TOPIC, event_of, note_down, note_of, until
 from tlsy.contracts.events import EVENTS_ACCEPTED
 from tlsy.eventlog.delivery import Batch, Direct, Each
 from tlsy.eventlog.errors import FinalError, LogUnavailable, RetryableError
 from tlsy.eventlog.kafka import KafkaGroupReader
+from tlsy.runtime.clock import SystemClock
 from tlsy.runtime.ids import Uuid7
 
 DLQ = f"{TOPIC}.{GROUP}.dlq"
@@ -130,7 +131,7 @@ async def test_a_record_of_a_service_that_does_not_own_the_topic_is_refused(worl
 
 
 async def test_an_event_older_than_the_inbox_is_refused(world, tenant):
-    class LongAgo:
+    class LongAgo(SystemClock):
         def now(self):
             return CLOCK.now() - timedelta(days=10)
 

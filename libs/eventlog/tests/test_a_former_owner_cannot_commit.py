@@ -3,8 +3,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from world import GROUP, TOPIC, event_of, until
 
+from libs.eventlog.tests.world import GROUP, TOPIC, event_of, until
 from tlsy.eventlog.errors import Fenced
 from tlsy.eventlog.fence import PartitionFence
 from tlsy.eventlog.group_books import GroupBooks

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from world import event_of, note_of, until
+from libs.eventlog.tests.world import event_of, note_of, until
 
 
 async def ready(world, relay, tenant):

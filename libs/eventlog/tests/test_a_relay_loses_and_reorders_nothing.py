@@ -3,8 +3,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 
-from world import event_of, note_of, until
-
+from libs.eventlog.tests.world import event_of, note_of, until
 from tlsy.eventlog.errors import LogUnavailable
 from tlsy.eventlog.ports import OutboxDatabase
 from tlsy.tenancy.context import Placement

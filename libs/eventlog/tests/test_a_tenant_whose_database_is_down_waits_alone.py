@@ -3,8 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from world import CLOCK, GROUP, TOPIC, event_of, note_down, until
 
+from libs.eventlog.tests.world import CLOCK, GROUP, TOPIC, event_of, note_down, until
 from tlsy.contracts.events import EVENTS_ACCEPTED
 from tlsy.eventlog.delivery import Each
 from tlsy.eventlog.errors import FinalError, ParkingFull

@@ -3,8 +3,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from world import CLOCK, TOPIC, BrokerControl, World, note_of, until
 
+from libs.eventlog.tests.world import CLOCK, TOPIC, BrokerControl, World, note_of, until
 from tlsy.eventlog.errors import LogChanged
 from tlsy.eventlog.outboxes import Applied
 from tlsy.eventlog.topic_log import TopicLog
@@ -118,7 +118,7 @@ class Books:
     """The part of Outboxes that TopicLog needs, in memory; `away` makes it fail."""
 
     def __init__(self):
-        self.log = None
+        self.log: tuple[int, str] | None = None
         self.ends = {}
         self.away = False
 
@@ -131,7 +131,7 @@ class Books:
         self.log = (1, cluster_id)
 
     async def next_topic_log(self, topic, after, cluster_id):
-        if self.log[0] == after:
+        if self.log is not None and self.log[0] == after:
             self.log = (after + 1, cluster_id)
 
     async def topic_ends(self, topic, log):

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from world import note_of
+from libs.eventlog.tests.world import note_of
 
 
 async def test_committed_rows_are_published_and_marked(world, tenant):

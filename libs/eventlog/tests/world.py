@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiokafka
 from prometheus_client import CollectorRegistry
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from tlsy.tenancy.catalog import TenantEntry
+    from tlsy.tenancy.unit_of_work import Tenancy
     from tlsy.testkit.installation import Installation
 
 TOPIC = TOPICS["ingestion"]
@@ -71,7 +72,7 @@ def note_of(data: bytes) -> str:
 class BrokerControl:
     """An embedded broker on one port that can be killed and come back empty."""
 
-    def __init__(self, **settings: int) -> None:
+    def __init__(self, **settings: Any) -> None:
         self._settings = settings
         self._broker = Broker(BrokerSettings(**settings))
         self.address = ""
@@ -94,6 +95,13 @@ class World:
     metrics: EventLogMetrics = field(default_factory=lambda: EventLogMetrics(CollectorRegistry()))
     components: list[Relay | Consumer] = field(default_factory=list)
     clients: list[KafkaProducer | KafkaInspector] = field(default_factory=list)
+    tenancies: dict[str, Tenancy] = field(default_factory=dict)
+
+    def tenancy(self, package: str) -> Tenancy:
+        """The transactions of the test itself."""
+        if package not in self.tenancies:
+            self.tenancies[package] = self.installation.tenancy(package)
+        return self.tenancies[package]
 
     def producer(self) -> KafkaProducer:
         self.clients.append(producer := KafkaProducer(self.servers, "test"))
@@ -136,7 +144,7 @@ class World:
         return relay
 
     def consumer(self, routes=None, **changes) -> Consumer:
-        settings = {
+        settings: dict[str, Any] = {
             "partition": PartitionSettings(replay_s=0.05, replay_max_s=0.2, retry_s=0.05),
             "retry": RetryPolicy(attempts=3, first_wait_s=0.01),
             "revoke_timeout_s": 2.0,
@@ -169,8 +177,7 @@ class World:
         return events
 
     async def write(self, tenant: TenantEntry, *events: CloudEvent, sweep_after_s: float = 0) -> None:
-        tenancy = self.installation.tenancy("ingestion")
-        async with tenancy.transaction(tenant.context, write=True) as tx:
+        async with self.tenancy("ingestion").transaction(tenant.context, write=True) as tx:
             for event in events:
                 tx.publish(event, sweep_after_s=sweep_after_s)
 
@@ -191,8 +198,7 @@ class World:
 
     async def entries(self, tenant: TenantEntry) -> list[str]:
         """What the ledger has noted for the tenant, in order."""
-        tenancy = self.installation.tenancy("rules_engine")
-        async with tenancy.transaction(tenant.context, write=False) as tx:
+        async with self.tenancy("rules_engine").transaction(tenant.context, write=False) as tx:
             return [row["note"] for row in await tx.fetch("select note from entries order by position")]
 
     async def noted(self, tenant: TenantEntry, *notes: str) -> None:
@@ -208,7 +214,7 @@ class World:
         connection = await self.installation.connect("tlsy_relay", tenant.placement)
         count = await connection.fetchval("select count(*) from ingestion.outbox where published_at is null")
         await connection.close()
-        return count
+        return int(count)
 
     async def published(self, tenant: TenantEntry) -> None:
         """Wait until nothing of the tenant's database waits to be published."""
@@ -227,7 +233,7 @@ class World:
         try:
             starts = await consumer.beginning_offsets(list(consumer.assignment()))
             ends = await consumer.end_offsets(list(consumer.assignment()))
-            found = []
+            found: list[aiokafka.ConsumerRecord] = []
             async with asyncio.timeout(10):
                 while len(found) < sum(ends.values()) - sum(starts.values()):
                     for batch in (await consumer.getmany(timeout_ms=200)).values():

@@ -207,11 +207,18 @@ class Consumer:
             except (EventLogError, TenancyError, OSError) as error:
                 self._logger.warning("not in the group", error=str(error))
             finally:
-                await self._on_revoked(list(self._assigned))
-                await reader.stop()
+                await self._leave(reader)
             if not self._stopping.is_set():
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stopping.wait(), _REJOIN_S)
+
+    async def _leave(self, reader: GroupReader) -> None:
+        try:
+            await self._on_revoked(list(self._assigned))
+        finally:
+            for assigned in self._assigned.values():
+                assigned.task.cancel()
+            await reader.stop()
 
     async def _keep_house(self, reader: GroupReader) -> None:
         """While the membership lasts: metrics, and being seen by the relays of the topics."""

@@ -173,27 +173,32 @@ class PartitionWorker:
 
     async def _apply_tenant(self, gate: asyncio.Semaphore, tenant_id: UUID, todo: list[Envelope]) -> None:
         """Apply all of `todo`, or park what cannot be applied now."""
+        done = 0
+
+        async def step() -> None:
+            nonlocal done
+            if await self._parked_behind(tenant_id, todo[done:]):
+                return
+            done += await self._applier.apply(todo[done:])
+            if done < len(todo):
+                await self._park(tenant_id, todo[done:])
+                self._paused[tenant_id] = _Paused(due_at=self._clock.monotonic() + self._settings.replay_s)
+                self._logger.warning("tenant paused", tenant=str(tenant_id))
+
         async with gate:
-            paused = self._paused.get(tenant_id)
-            if paused is not None:
-                async with paused.lock:
-                    # The last parked record may have been replayed while the lock was awaited.
-                    if self._paused.get(tenant_id) is paused:
-                        await self._until_done(lambda: self._park(tenant_id, todo))
-                        return
-            done = 0
-
-            async def step() -> None:
-                nonlocal done
-                done += await self._applier.apply(todo[done:])
-                if done < len(todo):
-                    await self._park(tenant_id, todo[done:])
-                    self._paused[tenant_id] = _Paused(
-                        due_at=self._clock.monotonic() + self._settings.replay_s
-                    )
-                    self._logger.warning("tenant paused", tenant=str(tenant_id))
-
             await self._until_done(step)
+
+    async def _parked_behind(self, tenant_id: UUID, todo: Sequence[Envelope]) -> bool:
+        """Park `todo` if older records of the tenant are parked; whether that was so."""
+        paused = self._paused.get(tenant_id)
+        if paused is None:
+            return False
+        async with paused.lock:
+            # The last parked record may have been replayed while the lock was awaited.
+            if self._paused.get(tenant_id) is not paused:
+                return False
+            await self._park(tenant_id, todo)
+            return True
 
     async def _park(self, tenant_id: UUID, envelopes: Sequence[Envelope]) -> None:
         await self._parking.park(tenant_id, [envelope.record for envelope in envelopes])
@@ -252,11 +257,14 @@ class PartitionWorker:
 
     async def _until_done(self, step: Callable[[], Awaitable[None]]) -> None:
         """What must succeed before the partition goes on; it stands still meanwhile."""
+        said = ""
         while True:
             try:
                 await step()
             except (*_AWAY, RetryableError, ParkingFull) as error:
-                self._logger.warning("partition stands still", error=str(error))
+                if said != str(error):
+                    said = str(error)
+                    self._logger.warning("partition stands still", error=said)
                 await self._clock.sleep(self._settings.retry_s)
             else:
                 return

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pytest
+
+from libs.eventlog.tests.world import GROUP, TOPIC, World, note_down
+from tlsy.contracts.events import EVENTS_ACCEPTED
+from tlsy.eventlog.delivery import Each
+from tlsy.eventlog.errors import FinalError
+from tlsy.testkit.kafka import apache_kafka
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture
+async def world(installation):
+    async with apache_kafka() as address:
+        made = World(installation=installation, servers=address)
+        yield made
+        await made.stop()
+
+
+async def refuse_bad(delivery, tx):
+    if delivery.message.events[0].id == "bad":
+        raise FinalError("BAD_NOTE", "not that one")
+    await note_down(delivery, tx)
+
+
+async def test_from_outbox_to_effect_once_in_order_with_dead_letters(world, tenant, dedicated):
+    relay = await world.relaying()
+    first = await world.consuming({EVENTS_ACCEPTED: Each(refuse_bad)})
+    notes = [f"{number:02}" for number in range(20)]
+    for note in notes[:10]:
+        await world.publish(tenant, note)
+    await world.publish(dedicated, "bad", "good")
+    await world.noted(tenant, *notes[:10])
+    await world.noted(dedicated, "good")
+    await first.stop(3.0)
+    await relay.stop(3.0)
+    await world.relaying()
+    await world.consuming({EVENTS_ACCEPTED: Each(refuse_bad)})
+    for note in notes[10:]:
+        await world.publish(tenant, note)
+    await world.noted(tenant, *notes)
+    (letter,) = await world.records(f"{TOPIC}.{GROUP}.dlq")
+    assert dict(letter.headers)["dlq-reason"] == b"BAD_NOTE"
+    assert len(await world.records()) == 22
