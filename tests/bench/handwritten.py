@@ -202,27 +202,30 @@ class Handwritten:
                 continue
             source.newest[subject] = t
             if hits or subject in source.firing:
-                firing = source.firing.get(subject)
-                if firing is None:
-                    firing = source.firing[subject] = set()
-                for name in hits:
-                    if name in firing:
-                        refreshed[name, source, subject] = e
-                    else:
-                        firing.add(name)
-                        self.say("open", name, source.name, subject, t, e)
-                        self.changed[name, source.name, subject] = t
-                if len(firing) > len(hits):
-                    for name in firing.difference(hits):
-                        firing.discard(name)
-                        refreshed.pop((name, source, subject), None)
-                        self.say("resolve", name, source.name, subject, t, e, "cleared")
-                        self.changed[name, source.name, subject] = t
-                    if not firing:
-                        del source.firing[subject]
+                self.cross(source, subject, t, e, hits)
             if holding or subject in source.held:
                 self.hold(source, subject, p, t, e, holding)
         return self.finish(touched)
+
+    def cross(self, source: Source, subject: str, t: int, e: Event, hits: Any) -> None:
+        firing = source.firing.get(subject)
+        if firing is None:
+            firing = source.firing[subject] = set()
+        for name in hits:
+            if name in firing:
+                self.refreshed[name, source, subject] = e
+            else:
+                firing.add(name)
+                self.say("open", name, source.name, subject, t, e)
+                self.changed[name, source.name, subject] = t
+        if len(firing) > len(hits):
+            for name in firing.difference(hits):
+                firing.discard(name)
+                self.refreshed.pop((name, source, subject), None)
+                self.say("resolve", name, source.name, subject, t, e, "cleared")
+                self.changed[name, source.name, subject] = t
+            if not firing:
+                del source.firing[subject]
 
     def hold(  # noqa: C901, PLR0912 - inlined for speed
         self, source: Source, subject: str, p: int | None, t: int, e: Event, holding: Any

@@ -9,6 +9,7 @@ same transitions. Prints one JSON object as its last line; exits 1 if the ratio 
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import random
 import sys
@@ -17,8 +18,6 @@ from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
-
-from handwritten import Handwritten
 
 from tlsy.rules_engine.domain.ast import Rule, RuleName, VersionId
 from tlsy.rules_engine.domain.canonical import version_id
@@ -168,14 +167,15 @@ def compare(count: int, batches: list[tuple[list[Event], int]]) -> tuple[float, 
     The two take turns batch by batch; of each batch the fastest of ROUNDS counts, so that other processes on
     the machine disturb neither. The garbage collector is off: one side would pay for the other's garbage.
     """
+    handwritten = importlib.import_module("handwritten")  # beside this script
     found = specs(count)
     compiled, versions = compiled_of(found)
-    hand = Handwritten(found.thresholds, found.held, found.windows, versions)
+    hand = handwritten.Handwritten(found.thresholds, found.held, found.windows, versions)
     opened = _same(Engine(compiled, EngineLimits()), hand, batches)
     ours, theirs = [1.0] * len(batches), [1.0] * len(batches)
     for _ in range(ROUNDS):
         engine = Engine(compiled, EngineLimits())
-        hand = Handwritten(found.thresholds, found.held, found.windows, versions)
+        hand = handwritten.Handwritten(found.thresholds, found.held, found.windows, versions)
         gc.collect()
         gc.disable()
         for index, (batch, now_us) in enumerate(batches):
@@ -186,7 +186,7 @@ def compare(count: int, batches: list[tuple[list[Event], int]]) -> tuple[float, 
     return sum(ours) / events * 1e6, sum(theirs) / events * 1e6, opened
 
 
-def _same(engine: Engine, hand: Handwritten, batches: list[tuple[list[Event], int]]) -> int:
+def _same(engine: Engine, hand: Any, batches: list[tuple[list[Event], int]]) -> int:
     """Both report the same for every batch; how many incidents opened."""
     opened = 0
     for batch, now_us in batches:

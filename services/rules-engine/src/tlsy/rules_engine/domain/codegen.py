@@ -10,25 +10,31 @@ order track (lateness, group fields) and applied together at the end.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections import Counter
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from tlsy.rules_engine.domain.ast import (
-    And,
-    Compare,
-    CompareOp,
-    Condition,
-    Const,
     Field,
     Not,
     Rule,
     Value,
     VersionId,
 )
-from tlsy.rules_engine.domain.conditions import Key, Load, Names, Scope, loads_of
-from tlsy.rules_engine.domain.cost import condition_cost
+from tlsy.rules_engine.domain.branches import (
+    Branch,
+    Task,
+    all_loads,
+    branches_of,
+    bundles_of,
+    conjuncts_of,
+    equality,
+    equality_of,
+    only_hits,
+    order_of,
+    shared_loads,
+)
+from tlsy.rules_engine.domain.conditions import Key, Names, Scope, loads_of
 from tlsy.rules_engine.domain.events import (
     MAX_AGGREGATED,
     SEVERITY_RANK,
@@ -41,23 +47,13 @@ from tlsy.rules_engine.domain.turn import NEVER
 from tlsy.rules_engine.domain.windows import BUCKETS, SCALE, scaled_threshold, step_us
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import CodeType
 
 Version: TypeAlias = tuple[VersionId, Rule]
 _SECOND_US: Final = 1_000_000
-_SHARED: Final = 2  # rules that make a conjunct worth a branch of its own
-_INDEXED: Final = 3  # siblings that make an index worth its look-up
-_MIRRORED: Final[dict[CompareOp, CompareOp]] = {
-    "lt": "gt",
-    "le": "ge",
-    "gt": "lt",
-    "ge": "le",
-    "eq": "eq",
-    "ne": "ne",
-}
-_SYMBOL: Final = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
-_GLOBALS: Final[dict[str, Any]] = {
+_SYMBOL: Final[Mapping[str, str]] = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+_GLOBALS: Final[Mapping[str, Any]] = {
     "__builtins__": {"abs": abs, "round": round, "min": min, "max": max},
     "severity_rank": SEVERITY_RANK.get,
     "data_number": data_number,
@@ -91,28 +87,6 @@ class TypeProgram:
         exec(self.code, scope)  # noqa: S102 - generated above from the AST; user text is only in constants
         made: Callable[..., None] = scope["make"](runtime, self.constants, rules)
         return made
-
-
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """What is to be done when the remaining conjuncts hold: `kind` for the rule of this index."""
-
-    index: int
-    conjuncts: tuple[Condition, ...]
-    kind: str
-    hits: str
-
-    def without(self, conjunct: Condition) -> _Task:
-        rest = tuple(other for other in self.conjuncts if other != conjunct)
-        return _Task(self.index, rest, self.kind, self.hits)
-
-
-@dataclass(frozen=True, slots=True)
-class _Branch:
-    """Tasks below one conjunct."""
-
-    test: Condition
-    tasks: tuple[_Task, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,42 +204,42 @@ class _Writer:
             tracks[name] = _Track(name, rule.lateness_s * _SECOND_US, rule.group_fields[1:], number, closes)
         return tracks
 
-    def _tasks(self) -> Iterable[_Task]:
+    def _tasks(self) -> Iterable[Task]:
         for index, rule in enumerate(self._rules):
-            conjuncts = _conjuncts(rule.when)
+            conjuncts = conjuncts_of(rule.when)
             if rule.kind in {"window", "absence"}:
-                yield _Task(index, conjuncts, rule.kind, "")
+                yield Task(index, conjuncts, rule.kind, "")
                 continue
             number = self._tracks[track_name(rule)].number
-            yield _Task(index, conjuncts, "hit", f"h{number}")
+            yield Task(index, conjuncts, "hit", f"h{number}")
             if rule.resolve.when is not None and rule.when is not None:
-                closing = (*_conjuncts(rule.resolve.when), Not(rule.when))
-                yield _Task(index, tuple(dict.fromkeys(closing)), "hit", f"s{number}")
+                closing = (*conjuncts_of(rule.resolve.when), Not(rule.when))
+                yield Task(index, tuple(dict.fromkeys(closing)), "hit", f"s{number}")
 
-    def _block(self, tasks: tuple[_Task, ...], depth: int, scope: Scope) -> None:
+    def _block(self, tasks: tuple[Task, ...], depth: int, scope: Scope) -> None:
         done = [task for task in tasks if not task.conjuncts]
         self._act(done, depth, scope)
-        branches = _branches([task for task in tasks if task.conjuncts])
-        shared = _shared_loads(branches)
-        for bundle in _bundles(branches):
+        branches = branches_of([task for task in tasks if task.conjuncts])
+        shared = shared_loads(branches)
+        for bundle in bundles_of(branches):
             needed = [load for branch in bundle for load in loads_of(branch.test)]
-            inside = {load for branch in bundle for load in _all_loads(branch)}
+            inside = {load for branch in bundle for load in all_loads(branch)}
             self._put(depth, *scope.require([*needed, *(load for load in shared if load in inside)]))
             if len(bundle) == 1:
                 self._branch(bundle[0], depth, scope)
-            elif _equality(bundle[0].test) is not None:
+            elif equality(bundle[0].test) is not None:
                 self._dispatch(bundle, depth, scope)
             else:
                 self._ladder(bundle, depth, scope)
 
-    def _branch(self, branch: _Branch, depth: int, scope: Scope) -> None:
+    def _branch(self, branch: Branch, depth: int, scope: Scope) -> None:
         self._put(depth, f"if {scope.condition(branch.test)}:")
         self._block(branch.tasks, depth + 1, scope.nested())
 
-    def _dispatch(self, bundle: list[_Branch], depth: int, scope: Scope) -> None:
-        field, _ = _equality_of(bundle[0].test)
-        index = {_equality_of(branch.test)[1]: number for number, branch in enumerate(bundle)}
-        if all(_only_hits(branch) for branch in bundle) and len({b.tasks[0].hits for b in bundle}) == 1:
+    def _dispatch(self, bundle: list[Branch], depth: int, scope: Scope) -> None:
+        field, _ = equality_of(bundle[0].test)
+        index = {equality_of(branch.test)[1]: number for number, branch in enumerate(bundle)}
+        if all(only_hits(branch) for branch in bundle) and len({b.tasks[0].hits for b in bundle}) == 1:
             hits = bundle[0].tasks[0].hits
             table = {
                 value: tuple(task.index for task in bundle[number].tasks) for value, number in index.items()
@@ -279,7 +253,7 @@ class _Writer:
         )
         self._halve(name, bundle, 0, depth + 1, scope)
 
-    def _halve(self, name: str, bundle: list[_Branch], start: int, depth: int, scope: Scope) -> None:
+    def _halve(self, name: str, bundle: list[Branch], start: int, depth: int, scope: Scope) -> None:
         if len(bundle) == 1:
             self._block(bundle[0].tasks, depth, scope.nested())
             return
@@ -289,11 +263,11 @@ class _Writer:
         self._put(depth, "else:")
         self._halve(name, bundle[middle:], start + middle, depth + 1, scope)
 
-    def _ladder(self, bundle: list[_Branch], depth: int, scope: Scope) -> None:
+    def _ladder(self, bundle: list[Branch], depth: int, scope: Scope) -> None:
         """All tests are `x op constant` with one op: a prefix or suffix of the sorted ones holds."""
-        op, value, _ = _order_of(bundle[0].test)
+        op, value, _ = order_of(bundle[0].test)
         rungs = sorted(
-            ((_order_of(branch.test)[2], task.index) for branch in bundle for task in branch.tasks),
+            ((order_of(branch.test)[2], task.index) for branch in bundle for task in branch.tasks),
         )
         bounds = self.names.unique(tuple(bound for bound, _ in rungs))
         rules = self._lookup([index for _, index in rungs])
@@ -309,7 +283,7 @@ class _Writer:
         self._tables.append(f"    {name} = rules_at({name}, rules)")
         return name
 
-    def _act(self, tasks: Sequence[_Task], depth: int, scope: Scope) -> None:
+    def _act(self, tasks: Sequence[Task], depth: int, scope: Scope) -> None:
         by_list: dict[str, list[int]] = {}
         for task in tasks:
             if task.kind == "hit":
@@ -458,115 +432,3 @@ class _Writer:
 def _group_field(path: str) -> Field:
     """A field as it stands in group keys; the severity as its name, not as its rank."""
     return Field(path, "string")
-
-
-def _conjuncts(condition: Condition | None) -> tuple[Condition, ...]:
-    if condition is None:
-        return ()
-    if isinstance(condition, And):
-        flat = (conjunct for arg in condition.args for conjunct in _conjuncts(arg))
-        return tuple(dict.fromkeys(flat))
-    if isinstance(condition, Compare) and isinstance(condition.left, Const):
-        return (Compare(_MIRRORED[condition.op], condition.right, condition.left),)
-    return (condition,)
-
-
-def _branches(tasks: list[_Task]) -> list[_Branch]:
-    """Tasks grouped greedily by the conjunct that most of them share; what shares nothing stands alone."""
-    branches: list[_Branch] = []
-    while tasks:
-        counts = Counter(conjunct for task in tasks for conjunct in task.conjuncts)
-        best = _best(counts)
-        if best is None:
-            break
-        branches.append(_Branch(best, tuple(task.without(best) for task in tasks if best in task.conjuncts)))
-        tasks = [task for task in tasks if best not in task.conjuncts]
-    for task in tasks:
-        test = min(
-            task.conjuncts, key=lambda conjunct: (_equality(conjunct) is None, condition_cost(conjunct))
-        )
-        branches.append(_Branch(test, (task.without(test),)))
-    return branches
-
-
-def _best(counts: Counter[Condition]) -> Condition | None:
-    """The conjunct to branch on: the most shared; equalities that one index serves count together."""
-    families: Counter[Field] = Counter()
-    members: Counter[Field] = Counter()
-    for conjunct, count in counts.items():
-        if (equality := _equality(conjunct)) is not None:
-            families[equality[0]] += count
-            members[equality[0]] += 1
-
-    def score(conjunct: Condition) -> tuple[int, int, int]:
-        equality = _equality(conjunct)
-        indexed = equality is not None and members[equality[0]] >= _INDEXED
-        weight = families[equality[0]] if equality is not None and indexed else counts[conjunct]
-        return weight, counts[conjunct], -condition_cost(conjunct)
-
-    best = max(counts, key=score)
-    return best if score(best)[0] >= _SHARED else None
-
-
-def _bundles(branches: list[_Branch]) -> list[list[_Branch]]:
-    """Branches that one index can serve, together; the others alone."""
-    by_index: dict[Any, list[_Branch]] = {}
-    for number, branch in enumerate(branches):
-        equality, order = _equality(branch.test), _order(branch.test)
-        key: Any = number
-        if equality is not None:
-            key = ("eq", equality[0])
-        elif order is not None and _only_hits(branch):
-            key = (order[0], order[1], branch.tasks[0].hits)
-        by_index.setdefault(key, []).append(branch)
-    found: list[list[_Branch]] = []
-    for bundle in by_index.values():
-        found += [bundle] if len(bundle) >= _INDEXED else [[branch] for branch in bundle]
-    return found
-
-
-def _only_hits(branch: _Branch) -> bool:
-    lists = {task.hits for task in branch.tasks}
-    return len(lists) == 1 and all(task.kind == "hit" and not task.conjuncts for task in branch.tasks)
-
-
-def _equality(test: Condition | None) -> tuple[Field, Any] | None:
-    """`field == constant` of text or number."""
-    if not isinstance(test, Compare) or test.op != "eq" or not isinstance(test.right, Const):
-        return None
-    left = test.left
-    return (left, test.right.value) if isinstance(left, Field) and left.type in {"string", "number"} else None
-
-
-def _equality_of(test: Condition | None) -> tuple[Field, Any]:
-    found = _equality(test)
-    assert found is not None  # noqa: S101 - the bundle was made of equalities
-    return found
-
-
-def _order(test: Condition | None) -> tuple[str, Value, Any] | None:
-    """`value op constant` of numbers."""
-    if not isinstance(test, Compare) or test.op in {"eq", "ne"} or isinstance(test.left, Const):
-        return None
-    right = test.right
-    numeric = isinstance(right, Const) and isinstance(right.value, float)
-    return (test.op, test.left, right.value) if isinstance(right, Const) and numeric else None
-
-
-def _order_of(test: Condition | None) -> tuple[str, Value, Any]:
-    found = _order(test)
-    assert found is not None  # noqa: S101 - the bundle was made of orders
-    return found
-
-
-def _all_loads(branch: _Branch) -> dict[Load, None]:
-    """What the branch needs anywhere, in order."""
-    loads = list(loads_of(branch.test))
-    loads += [load for task in branch.tasks for test in task.conjuncts for load in loads_of(test)]
-    return dict.fromkeys(loads)
-
-
-def _shared_loads(branches: list[_Branch]) -> list[Load]:
-    """What more than one of the branches needs."""
-    counts = Counter(load for branch in branches for load in _all_loads(branch))
-    return [load for load, count in counts.items() if count > 1]

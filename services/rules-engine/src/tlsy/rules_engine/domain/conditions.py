@@ -26,13 +26,19 @@ from tlsy.rules_engine.domain.ast import (
 from tlsy.rules_engine.domain.events import SEVERITY_RANK, Scalar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-_SYMBOL: Final = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
-_ARITHMETIC: Final = {"add": "+", "sub": "-", "mul": "*", "div": "/", "mod": "%"}
-_HEADER: Final = {name: f"e.{name}" for name in ("source", "type", "subject", "site", "value")}
-_READER: Final = {"number": "data_number", "string": "data_string", "boolean": "data_boolean"}
+_SYMBOL: Final[Mapping[str, str]] = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+_ARITHMETIC: Final[Mapping[str, str]] = {"add": "+", "sub": "-", "mul": "*", "div": "/", "mod": "%"}
+_HEADER: Final[Mapping[str, str]] = {
+    name: f"e.{name}" for name in ("source", "type", "subject", "site", "value")
+}
+_READER: Final[Mapping[str, str]] = {
+    "number": "data_number",
+    "string": "data_string",
+    "boolean": "data_boolean",
+}
 
 
 @dataclass(frozen=True, slots=True)

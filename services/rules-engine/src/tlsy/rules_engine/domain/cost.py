@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tlsy.rules_engine.domain.ast import (
     Arithmetic,
@@ -17,8 +17,11 @@ from tlsy.rules_engine.domain.ast import (
     condition_children,
 )
 
-_KIND: Final[dict[RuleKind, int]] = {"threshold": 10, "held": 15, "window": 20, "absence": 15}
-_TEXT: Final = {"starts_with": 3, "ends_with": 3, "contains": 5, "matches": 25}
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_KIND: Final[Mapping[RuleKind, int]] = {"threshold": 10, "held": 15, "window": 20, "absence": 15}
+_TEXT: Final[Mapping[str, int]] = {"starts_with": 3, "ends_with": 3, "contains": 5, "matches": 25}
 _GROUP_FIELD: Final = 2
 
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from tlsy.rules_engine.domain.absences import AbsenceRule, Deadlines
 from tlsy.rules_engine.domain.ast import RuleName, VersionId
 from tlsy.rules_engine.domain.codegen import track_name
-from tlsy.rules_engine.domain.levels import Judge, LevelRule, bind_level
+from tlsy.rules_engine.domain.held import bind_level
+from tlsy.rules_engine.domain.levels import Judge, LevelRule
 from tlsy.rules_engine.domain.rows import (
     SOURCE_OWNER,
     StateRow,

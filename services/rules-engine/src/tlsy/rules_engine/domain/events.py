@@ -6,16 +6,19 @@ follows the first dot, dots included) and `data.<a>.<b>` (one object member per 
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Scalar: TypeAlias = str | float | bool
 ValueType: TypeAlias = Literal["number", "string", "boolean", "severity"]
 
 SEVERITIES: Final = ("debug", "info", "warning", "error", "critical")
-SEVERITY_RANK: Final[dict[str, int]] = {name: rank for rank, name in enumerate(SEVERITIES)}
-HEADER_FIELDS: Final[dict[str, ValueType]] = {
+SEVERITY_RANK: Final[Mapping[str, int]] = {name: rank for rank, name in enumerate(SEVERITIES)}
+HEADER_FIELDS: Final[Mapping[str, ValueType]] = {
     "source": "string",
     "type": "string",
     "subject": "string",

@@ -25,7 +25,7 @@ from tlsy.rules_engine.domain.turn import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from tlsy.rules_engine.domain.ast import Rule, VersionId, Window
     from tlsy.rules_engine.domain.events import Event
@@ -34,7 +34,7 @@ BUCKETS: Final = 50
 SCALE: Final = 1e9  # sums are whole numbers of 1e-9, so that adding and removing is exact in any order
 _STEP_PER_SECOND_US: Final = 1_000_000 // BUCKETS
 _SECOND_US: Final = 1_000_000
-_COMPARE: Final[dict[str, Callable[[float, float], bool]]] = {
+_COMPARE: Final[Mapping[str, Callable[[float, float], bool]]] = {
     "eq": operator.eq,
     "ne": operator.ne,
     "lt": operator.lt,
@@ -57,7 +57,7 @@ def scaled_threshold(window: Window) -> float:
 class WindowGroup:
     """One group.
 
-    Per bucket it has the `counts` and, by function, the `sums` or the `extremes`; `total`, `sum` and `extreme`
+    Per bucket it has the `counts` and, by function, the `sums` or the `extremes`; `total`, `sum`, `extreme`
     are over the window, `first` is its oldest filled bucket. Bucket b is at b % BUCKETS.
     """
 
