@@ -35,6 +35,7 @@ class Task:
     hits: str
 
     def without(self, conjunct: Condition) -> Task:
+        """The task once `conjunct` is known to hold."""
         rest = tuple(other for other in self.conjuncts if other != conjunct)
         return Task(self.index, rest, self.kind, self.hits)
 
@@ -48,6 +49,7 @@ class Branch:
 
 
 def conjuncts_of(condition: Condition | None) -> tuple[Condition, ...]:
+    """The conditions that must all hold, each once, constants on the right."""
     if condition is None:
         return ()
     if isinstance(condition, And):
@@ -113,6 +115,7 @@ def bundles_of(branches: list[Branch]) -> list[list[Branch]]:
 
 
 def only_hits(branch: Branch) -> bool:
+    """Whether all that is left below is to report rules in one list."""
     lists = {task.hits for task in branch.tasks}
     return len(lists) == 1 and all(task.kind == "hit" and not task.conjuncts for task in branch.tasks)
 
@@ -126,6 +129,7 @@ def equality(test: Condition | None) -> tuple[Field, Any] | None:
 
 
 def equality_of(test: Condition | None) -> tuple[Field, Any]:
+    """The same of a test that is known to be one."""
     found = equality(test)
     assert found is not None  # noqa: S101 - the bundle was made of equalities
     return found
@@ -141,6 +145,7 @@ def order(test: Condition | None) -> tuple[str, Value, Any] | None:
 
 
 def order_of(test: Condition | None) -> tuple[str, Value, Any]:
+    """The same of a test that is known to be one."""
     found = order(test)
     assert found is not None  # noqa: S101 - the bundle was made of orders
     return found
@@ -154,11 +159,6 @@ def all_loads(branch: Branch) -> dict[Load, None]:
 
 
 def shared_loads(branches: list[Branch]) -> list[Load]:
-    """The same of a test that is known to be one."""
-    """The same of a test that is known to be one."""
-    """Whether all that is left below is to report rules in one list."""
-    """The conditions that must all hold, each once, constants on the right."""
-        """The task once `conjunct` is known to hold."""
     """What more than one of the branches needs."""
     counts = Counter(load for branch in branches for load in all_loads(branch))
     return [load for load, count in counts.items() if count > 1]
