@@ -1,0 +1,251 @@
+"""The steps of the demonstration, from an empty machine to incidents that open and resolve."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import yaml
+
+from examples.demo.processes import ROOT, DemoError
+from examples.demo.sessions import eventually
+from tlsy.contracts.ingestion.v1 import ingestion_pb2
+from tlsy.contracts.rules_engine.v1 import rules_engine_pb2 as rules_pb
+from tlsy.contracts.tenant_registry.v1 import tenant_pb2, tenant_registry_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+    from pathlib import Path
+
+    from examples.demo.faults import DoorPort
+    from examples.demo.processes import Processes, Running
+    from examples.demo.sessions import Principals, Session
+
+TENANTS: Final = ROOT / "examples" / "tenants"
+RULES: Final = ROOT / "examples" / "rules"
+CERTIFICATE_RULE: Final = "certificate-ends-soon"
+PORT_RULE: Final = "port-closed"
+_APPLY_TIMEOUT_S: Final = 120.0
+_POLL_S: Final = 0.1
+
+
+@dataclass(slots=True)
+class Tenant:
+    """A tenant of the demonstration, and who acts in it."""
+
+    slug: str
+    display_name: str
+    mode: str
+    tenant_id: str
+    administrator: Session
+    agent: Session
+    incidents: dict[str, rules_pb.Incident] = field(default_factory=dict)
+    stored: int = 0
+    rate_per_s: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """Its resource name."""
+        return f"tenants/{self.slug}"
+
+
+async def apply_manifests(cli_config: Path) -> None:
+    """What kubectl would do: `tlsy apply -f examples/tenants`.
+
+    Raises:
+        DemoError: the command failed; the message is what it said.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "tlsy.cli", "apply", "-f", str(TENANTS)),
+        env={"TLSY_CONFIG": str(cli_config), "PATH": "", "HOME": str(cli_config.parent)},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await asyncio.wait_for(process.communicate(), _APPLY_TIMEOUT_S)
+    if process.returncode:
+        raise DemoError(f"tlsy apply failed:\n{said.decode(errors='replace')}")
+
+
+def slugs() -> list[str]:
+    """The tenants of the manifests, parents first."""
+    found = []
+    for path in sorted(TENANTS.glob("*.yaml")):
+        for document in yaml.safe_load_all(path.read_text(encoding="utf-8")):
+            found += [document["metadata"]["name"]] if document["kind"] == "Tenant" else []
+    return found
+
+
+async def onboard(slug: str, platform: Session, principals: Principals) -> Tenant:
+    """An administrator, an agent's key and the rules."""
+    entry = await platform.registry.GetTenant(tenant_registry_pb2.GetTenantRequest(name=f"tenants/{slug}"))
+    administrator = await principals.administrator(slug, platform)
+    await principals.agent_key(slug, administrator)
+    tenant = Tenant(
+        slug=slug,
+        display_name=entry.display_name,
+        mode=tenant_pb2.IsolationMode.Name(entry.isolation_mode).removeprefix("ISOLATION_MODE_"),
+        tenant_id=entry.tenant_id,
+        administrator=administrator,
+        agent=principals.agent(slug),
+    )
+    await asyncio.gather(*(publish(tenant, path.stem, path.read_bytes()) for path in RULES.glob("*.json")))
+    return tenant
+
+
+async def publish(tenant: Tenant, rule: str, document: bytes) -> rules_pb.Rule:
+    """Makes the document the rule's live version."""
+    request = rules_pb.PublishRuleRequest(name=f"{tenant.name}/rules/{rule}", document=document)
+    return await eventually(lambda: tenant.administrator.rules.PublishRule(request))
+
+
+async def start_agent(
+    tenant: Tenant, running: Running, processes: Processes, key_file: Path, ports: Mapping[str, int]
+) -> None:
+    """An agent of the tenant on this host, which also watches the two faults."""
+    await processes.start_agent(
+        tenant.slug,
+        {
+            "endpoints": {name: running.services[name] for name in ("identity", "ingestion")},
+            "api_key_file": str(key_file),
+            "buffer": {"directory": str(processes.data / "agents" / tenant.slug)},
+            "source": f"agent/{tenant.slug}",
+            "site": "this-host",
+            "labels": {"canary": tenant.slug},
+            "interval_s": 1.0,
+            "tcp": [{"name": "till", "host": "127.0.0.1", "port": ports["tcp"], "timeout_s": 0.5}],
+            "tls": [{"name": "shop", "host": "127.0.0.1", "port": ports["tls"], "timeout_s": 0.5}],
+        },
+    )
+
+
+async def refresh(tenant: Tenant, previous_s: float) -> None:
+    """Reads what the tenant has now: its events of the month and its incidents."""
+    usage, page = await asyncio.gather(
+        tenant.administrator.ingestion.GetIngestUsage(
+            ingestion_pb2.GetIngestUsageRequest(parent=tenant.name)
+        ),
+        tenant.administrator.rules.ListIncidents(
+            rules_pb.ListIncidentsRequest(parent=tenant.name, page_size=200)
+        ),
+    )
+    tenant.rate_per_s = (usage.accepted - tenant.stored) / previous_s if tenant.stored else 0.0
+    tenant.stored = usage.accepted
+    tenant.incidents = {incident.name: incident for incident in page.incidents}
+
+
+async def until(
+    what: str, holds: Callable[[], Awaitable[bool]], *, within_s: float, processes: Processes
+) -> float:
+    """Waits until something holds; returns the seconds that took.
+
+    Raises:
+        DemoError: a process ended meanwhile, or it did not hold in time.
+    """
+    began_s = time.monotonic()
+    while time.monotonic() - began_s < within_s:
+        if await holds():
+            return time.monotonic() - began_s
+        broken = processes.broken()
+        if broken:
+            raise DemoError(broken)
+        await asyncio.sleep(_POLL_S)
+    raise DemoError(f"{what}: not within {within_s:.0f} s")
+
+
+async def has_incident(tenant: Tenant, rule: str, *states: rules_pb.IncidentState.ValueType) -> bool:
+    """Whether the tenant has an incident of the rule in one of these states."""
+    page = await tenant.administrator.rules.ListIncidents(
+        rules_pb.ListIncidentsRequest(
+            parent=tenant.name, rule=f"{tenant.name}/rules/{rule}", states=states, page_size=10
+        )
+    )
+    return bool(page.incidents)
+
+
+async def break_and_mend(tenants: list[Tenant], door: DoorPort, processes: Processes) -> None:
+    """The certificate and the closed port open incidents everywhere; the port's resolve when it opens."""
+
+    async def all_have(rule: str, state: rules_pb.IncidentState.ValueType) -> bool:
+        return all(await asyncio.gather(*(has_incident(tenant, rule, state) for tenant in tenants)))
+
+    wait: Any = {"within_s": 45.0, "processes": processes}
+    opened, resolved = rules_pb.INCIDENT_STATE_OPEN, rules_pb.INCIDENT_STATE_RESOLVED
+    await until("the certificate is noticed", lambda: all_have(CERTIFICATE_RULE, opened), **wait)
+    await door.close()
+    await until("the closed port is noticed", lambda: all_have(PORT_RULE, opened), **wait)
+    await door.open()
+    await until("the open port is noticed", lambda: all_have(PORT_RULE, resolved), **wait)
+
+
+async def acknowledge_one(tenant: Tenant) -> None:
+    """The administrator takes the certificate's incident in hand."""
+    page = await tenant.administrator.rules.ListIncidents(
+        rules_pb.ListIncidentsRequest(
+            parent=tenant.name,
+            rule=f"{tenant.name}/rules/{CERTIFICATE_RULE}",
+            states=[rules_pb.INCIDENT_STATE_OPEN],
+        )
+    )
+    request = rules_pb.AcknowledgeIncidentRequest(name=page.incidents[0].name, note="ordered a new one")
+    await tenant.administrator.rules.AcknowledgeIncident(request)
+
+
+async def roll_back(tenant: Tenant, processes: Processes) -> float:
+    """Publishes a version that fires for nothing, rolls back, and measures until the old one fires: ms."""
+    rule = "demo-roll-back"
+    fires = {
+        "schema": "tlsy.rule/1",
+        "name": rule,
+        "match": {"type": "demo.signal", "unseen": True},
+        "when": {"gt": [{"field": "value"}, 10]},
+        "incident": {"severity": "info", "summary": "Signal {value}"},
+    }
+    silent = {**fires, "when": {"gt": [{"field": "value"}, 1e9]}}
+    first = await publish(tenant, rule, json.dumps(fires).encode())
+    await publish(tenant, rule, json.dumps(silent).encode())
+    before = time.monotonic()
+    restored = await tenant.administrator.rules.RollbackRule(
+        rules_pb.RollbackRuleRequest(name=f"{tenant.name}/rules/{rule}")
+    )
+    if restored.live_version != first.live_version:
+        raise DemoError("the roll-back did not restore the version before")
+    await send(tenant, 1, type_="demo.signal", value=11.0)
+    fired = rules_pb.INCIDENT_STATE_OPEN
+    await until(
+        "the rolled-back rule fires",
+        lambda: has_incident(tenant, rule, fired),
+        within_s=20.0,
+        processes=processes,
+    )
+    return (time.monotonic() - before) * 1000
+
+
+async def send(
+    tenant: Tenant, count: int, *, type_: str, value: float, twice: bool = False
+) -> list[ingestion_pb2.Outcome.ValueType]:
+    """Sends events as the tenant's agent, with `twice` the same batch again; the outcomes of the last time."""
+    now_us = time.time_ns() // 1000
+    request = ingestion_pb2.IngestEventsRequest(
+        parent=tenant.name,
+        events=[
+            ingestion_pb2.Event(
+                source="demo",
+                id=f"{now_us}-{number}",
+                time_us=now_us + number,
+                type=type_,
+                value=value,
+                labels={"canary": tenant.slug},
+            )
+            for number in range(count)
+        ],
+    )
+    answer = await tenant.agent.ingestion.IngestEvents(request)
+    if twice:
+        answer = await tenant.agent.ingestion.IngestEvents(request)
+    return list(answer.outcomes)

@@ -1,0 +1,190 @@
+"""Who acts in the demonstration: the platform, and an administrator and an agent key in each tenant."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import time
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import grpc
+
+from tlsy.contracts.identity.v1 import identity_pb2, identity_pb2_grpc
+from tlsy.contracts.ingestion.v1 import ingestion_pb2, ingestion_pb2_grpc
+from tlsy.contracts.rules_engine.v1 import rules_engine_pb2, rules_engine_pb2_grpc
+from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2, tenant_registry_pb2_grpc
+from tlsy.rpc.channel import dial_bearer
+from tlsy.rpc.errors import ServiceError
+from tlsy.runtime.clock import SystemClock
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from google.protobuf.descriptor import ServiceDescriptor
+
+    from examples.demo.processes import Running
+
+T = TypeVar("T")
+
+_RENEW_BEFORE_S: Final = 60
+#: What another service's catalogue, at most a second behind, may answer meanwhile.
+_NOT_YET: Final = frozenset({"UNKNOWN_TENANT", "TENANT_UNKNOWN", "TENANT_NOT_ACTIVE", "NOT_WRITABLE"})
+
+IDENTITY: Final = identity_pb2.DESCRIPTOR.services_by_name["IdentityService"]
+INGESTION: Final = ingestion_pb2.DESCRIPTOR.services_by_name["IngestionService"]
+REGISTRY: Final = tenant_registry_pb2.DESCRIPTOR.services_by_name["TenantRegistryService"]
+RULES: Final = rules_engine_pb2.DESCRIPTOR.services_by_name["RulesEngineService"]
+
+
+class Session:
+    """Stubs of all services under one principal's token, renewed when it gets old."""
+
+    def __init__(self, running: Running, renew: Callable[[], Awaitable[identity_pb2.Token]] | None) -> None:
+        self._running = running
+        self._renew = renew
+        self._token = ""
+        self._good_until = 0.0
+        self._lock = asyncio.Lock()
+        self._channels: list[grpc.aio.Channel] = []
+        self.registry = tenant_registry_pb2_grpc.TenantRegistryServiceStub(
+            self._dial("tenant-registry", REGISTRY)
+        )
+        self.identity = identity_pb2_grpc.IdentityServiceStub(self._dial("identity", IDENTITY))
+        self.ingestion = ingestion_pb2_grpc.IngestionServiceStub(self._dial("ingestion", INGESTION))
+        self.rules = rules_engine_pb2_grpc.RulesEngineServiceStub(self._dial("rules-engine", RULES))
+
+    async def token(self) -> str:
+        """The bearer token."""
+        if self._renew is None:
+            return ""
+        async with self._lock:
+            if time.monotonic() >= self._good_until:
+                token = await self._renew()
+                self._token = token.access_token
+                self._good_until = time.monotonic() + token.expires_in.ToSeconds() - _RENEW_BEFORE_S
+            return self._token
+
+    async def close(self) -> None:
+        """Closes its channels."""
+        for channel in self._channels:
+            await channel.close()
+
+    def _dial(self, service: str, descriptor: ServiceDescriptor) -> grpc.aio.Channel:
+        channel = dial_bearer(
+            self._running.services[service],
+            descriptor,
+            self.token if self._renew is not None else None,
+            clock=SystemClock(),
+            random=os.urandom,
+        )
+        self._channels.append(channel)
+        return channel
+
+
+class Principals:
+    """Opens sessions; keeps the passwords and keys that it made in a file of its own, mode 0600."""
+
+    def __init__(self, running: Running, kept: Path) -> None:
+        self._running = running
+        self._kept = kept
+        self._secrets: dict[str, dict[str, str]] = json.loads(kept.read_text()) if kept.exists() else {}
+        self._public = Session(running, None)
+        self._sessions: list[Session] = [self._public]
+
+    def platform(self) -> Session:
+        """The platform's administrator, by its API key."""
+        return self._by_key(self._running.api_key_file.read_text(encoding="utf-8").strip())
+
+    async def administrator(self, slug: str, platform: Session) -> Session:
+        """The administrator of a tenant, made by the platform the first time."""
+        name, email = f"tenants/{slug}", f"admin@{slug}.example"
+        if "password" not in self._secrets.setdefault(slug, {}):
+            password = secrets.token_urlsafe(18)
+            onboarding = await self._exchanged(name, platform)
+            user = await onboarding.identity.CreateUser(
+                identity_pb2.CreateUserRequest(
+                    parent=name,
+                    user=identity_pb2.User(email=email, display_name="Administrator"),
+                    password=password,
+                )
+            )
+            binding = identity_pb2.RoleBinding(principal=user.name, role="client-admin")
+            await onboarding.identity.CreateRoleBinding(
+                identity_pb2.CreateRoleBindingRequest(parent=name, role_binding=binding)
+            )
+            self._keep(slug, "password", password)
+        password = self._secrets[slug]["password"]
+
+        async def log_in() -> identity_pb2.Token:
+            request = identity_pb2.LogInRequest(tenant=name, email=email, password=password)
+            return (await self._public.identity.LogIn(request)).token
+
+        return self._open(log_in)
+
+    async def agent_key(self, slug: str, administrator: Session) -> Path:
+        """A file with the key of the tenant's agent, made the first time."""
+        if "agent_key" not in self._secrets[slug]:
+            request = identity_pb2.CreateApiKeyRequest(
+                parent=f"tenants/{slug}", display_name="demonstration", role="agent"
+            )
+            self._keep(slug, "agent_key", (await administrator.identity.CreateApiKey(request)).secret)
+        path = self._kept.with_name(f"{slug}.key")
+        _write_secret(path, self._secrets[slug]["agent_key"])
+        return path
+
+    def agent(self, slug: str) -> Session:
+        """The tenant's agent."""
+        return self._by_key(self._secrets[slug]["agent_key"])
+
+    async def close(self) -> None:
+        """Closes every session."""
+        for session in self._sessions:
+            await session.close()
+
+    def _by_key(self, api_key: str) -> Session:
+        async def exchange() -> identity_pb2.Token:
+            request = identity_pb2.ExchangeApiKeyRequest(api_key=api_key)
+            return (await self._public.identity.ExchangeApiKey(request)).token
+
+        return self._open(exchange)
+
+    async def _exchanged(self, name: str, platform: Session) -> Session:
+        request = identity_pb2.ExchangeTokenRequest(target_tenant=name, reason="demonstration")
+        answer = await eventually(lambda: platform.identity.ExchangeToken(request))
+
+        async def once() -> identity_pb2.Token:
+            return answer.token
+
+        return self._open(once)
+
+    def _open(self, renew: Callable[[], Awaitable[identity_pb2.Token]]) -> Session:
+        session = Session(self._running, renew)
+        self._sessions.append(session)
+        return session
+
+    def _keep(self, slug: str, key: str, value: str) -> None:
+        self._secrets[slug][key] = value
+        _write_secret(self._kept, json.dumps(self._secrets))
+
+
+async def eventually(ask: Callable[[], Awaitable[T]], *, within_s: float = 10.0) -> T:
+    """Asks until a service that is a moment behind knows the tenant."""
+    deadline = time.monotonic() + within_s
+    while True:
+        try:
+            return await ask()
+        except grpc.aio.AioRpcError as error:
+            reason = ServiceError.from_rpc_error(error).reason
+            if reason not in _NOT_YET or time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(0.05)
+
+
+def _write_secret(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)

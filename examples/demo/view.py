@@ -1,0 +1,67 @@
+"""The live view of the demonstration in a terminal."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from tlsy.contracts.rules_engine.v1 import rules_engine_pb2 as rules_pb
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from examples.demo.scenario import Tenant
+
+_SHOWN: Final = 12
+_COLOURS: Final = (
+    (rules_pb.INCIDENT_STATE_OPEN, "red"),
+    (rules_pb.INCIDENT_STATE_ACKNOWLEDGED, "yellow"),
+    (rules_pb.INCIDENT_STATE_RESOLVED, "green"),
+)
+
+
+def render(tenants: Sequence[Tenant], elapsed_s: float) -> Group:
+    """Tenants with their rates, and the newest incidents of all."""
+    table = Table(title=f"TLS-Y, {elapsed_s:.0f} s", title_justify="left")
+    for heading in ("tenant", "isolation", "events", "per second", "open", "acknowledged", "resolved"):
+        table.add_column(heading, justify="left" if heading in {"tenant", "isolation"} else "right")
+    for tenant in tenants:
+        counts = [
+            sum(incident.state == state for incident in tenant.incidents.values()) for state, _ in _COLOURS
+        ]
+        table.add_row(
+            tenant.display_name,
+            tenant.mode,
+            f"{tenant.stored:,}",
+            f"{tenant.rate_per_s:.1f}",
+            *(
+                Text(str(count), style=colour if count else "dim")
+                for count, (_, colour) in zip(counts, _COLOURS, strict=True)
+            ),
+        )
+    return Group(table, _incidents(tenants), Text("Ctrl-C stops; the data stay.", style="dim"))
+
+
+def _incidents(tenants: Sequence[Tenant]) -> Table:
+    table = Table(title="Newest incidents", title_justify="left")
+    for heading in ("opened", "state", "tenant", "summary"):
+        table.add_column(heading)
+    everything = [(incident, tenant) for tenant in tenants for incident in tenant.incidents.values()]
+    everything.sort(key=lambda pair: pair[0].open_time.ToNanoseconds(), reverse=True)
+    colours = dict(_COLOURS)
+    for incident, tenant in everything[:_SHOWN]:
+        state = rules_pb.IncidentState.Name(incident.state).removeprefix("INCIDENT_STATE_").lower()
+        opened = incident.open_time.ToDatetime(UTC).astimezone()
+        table.add_row(
+            f"{opened:%H:%M:%S}"
+            if opened.date() == datetime.now(UTC).astimezone().date()
+            else f"{opened:%d.%m.}",
+            Text(state, style=colours.get(incident.state, "")),
+            tenant.display_name,
+            incident.summary,
+        )
+    return table
