@@ -35,7 +35,7 @@ NOTHING = ObservedTenant(
 )
 
 
-def after(action, seen: ObservedTenant) -> ObservedTenant:
+def after(action, seen: ObservedTenant) -> ObservedTenant:  # noqa: C901, PLR0911, PLR0912 - a table
     """What each action is documented to do."""
     match action:
         case CreateDatabase():

@@ -14,7 +14,7 @@ ONE = PoolLimits(total=1, per_database=1)
 BRIEF = PoolLimits(total=4, per_database=2, acquire_timeout_s=0.2, connect_timeout_s=0.2)
 
 
-async def pid_of(connection) -> int:
+async def pid_of(connection):
     return await connection.fetchval("select pg_backend_pid()")
 
 
@@ -54,12 +54,15 @@ async def test_a_killed_connection_is_reported_and_replaced(installation):
     tenant = await installation.provisioned_tenant()
     shop = installation.tenancy("web_shop", ONE)
     owner = await installation.connect(None, installation.common)
+
+    async def be_killed(tx):
+        await tx.execute("delete from orders")
+        pid = await tx.fetchval("select pg_backend_pid()")
+        await owner.fetchval("select pg_terminate_backend($1, 5000)", pid)
+        await tx.execute("select 1")
+
     with pytest.raises(PlacementUnavailable) as raised:
-        async with shop.transaction(tenant.context, write=True) as tx:
-            await tx.execute("delete from orders")
-            pid = await tx.fetchval("select pg_backend_pid()")
-            await owner.fetchval("select pg_terminate_backend($1, 5000)", pid)
-            await tx.execute("select 1")
+        await shop.run(tenant.tenant_id, be_killed, write=True)
     async with shop.transaction(tenant.context, write=False) as tx:
         assert await tx.fetchval("select count(*) from orders") == 1
     assert not raised.value.outcome_unknown

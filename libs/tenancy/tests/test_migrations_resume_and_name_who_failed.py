@@ -3,7 +3,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from shop import MIGRATIONS
 
 from tlsy.tenancy.cluster import create_database
 from tlsy.tenancy.context import IsolationMode, Placement
@@ -31,8 +30,8 @@ async def migrator(installation, placement=None):
     return await installation.connect("tlsy_migrator", placement or installation.common)
 
 
-def test_text_is_rendered_as_it_was_written():
-    revisions = render(MIGRATIONS, "tenant")
+def test_text_is_rendered_as_it_was_written(service_migrations):
+    revisions = render(service_migrations[0], "tenant")
     assert [revision.id for revision in revisions] == ["0001", "0002"]
     assert "default '100%'" in revisions[1].sql
     assert "alembic" not in "".join(revision.sql for revision in revisions)
@@ -105,6 +104,10 @@ async def test_a_backfill_under_row_level_security_is_refused(installation):
     assert raised.value.sqlstate == "TL011"
 
 
+async def never_asked(outcomes):
+    raise AssertionError("after the last ring there is nothing to proceed to")
+
+
 async def test_a_tenant_that_fails_stays_behind_and_the_others_go_on(installation):
     tenants = [await installation.provisioned_tenant(IsolationMode.SCHEMA) for _ in range(3)]
     odd = tenants[1].placement.schema
@@ -119,7 +122,7 @@ async def test_a_tenant_that_fails_stays_behind_and_the_others_go_on(installatio
         )
         for tenant in tenants
     ]
-    outcomes = await roll_out(installation.databases("tlsy_migrator"), [targets], proceed=None)
+    outcomes = await roll_out(installation.databases("tlsy_migrator"), [targets], proceed=never_asked)
     assert [outcome.placement.schema for outcome in outcomes if outcome.error] == [odd]
     assert sum(len(outcome.applied) for outcome in outcomes) == 2
 
@@ -206,4 +209,4 @@ async def test_a_database_from_the_template_is_the_database_migrated_step_by_ste
 
 async def test_a_batch_names_every_version(installation):
     text = batch(installation.schemas.tenant("t_" + "a" * 32))
-    assert text.count("insert into tlsy.version") == len(installation.schemas.services)
+    assert text.count("select tlsy.set_version(") == len(installation.schemas.services)

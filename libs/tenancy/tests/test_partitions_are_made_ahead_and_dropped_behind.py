@@ -38,13 +38,21 @@ async def test_a_schema_of_many_has_monthly_ones(installation, migrator):
 
 async def test_a_new_day_makes_one_more_and_a_second_round_none(migrator):
     tomorrow = TODAY + timedelta(days=1)
+    await make_partitions(migrator, TODAY)
     assert await make_partitions(migrator, tomorrow) == 3  # outbox, inbox, readings
     assert await make_partitions(migrator, tomorrow) == 0
+
+
+async def test_what_lies_further_behind_comes_with_the_first_round(migrator):
+    assert len(await partitions_of(migrator, "web_shop.inbox")) == 4
+    await make_partitions(migrator, TODAY)
+    assert len(await partitions_of(migrator, "web_shop.inbox")) == 12
 
 
 async def test_two_workers_do_not_get_in_each_others_way(installation):
     day = TODAY + timedelta(days=3)
     workers = [await installation.connect("tlsy_migrator", installation.common) for _ in range(2)]
+    await make_partitions(workers[0], TODAY)
     made = await asyncio.gather(*(make_partitions(worker, day) for worker in workers))
     assert sum(made) == 9
 
@@ -84,7 +92,8 @@ async def test_one_tenants_old_rows_go_and_anothers_stay(installation, migrator)
     ours, theirs = [await installation.provisioned_tenant() for _ in range(2)]
     for tenant in (ours, theirs):
         await migrator.execute(
-            "insert into shared.readings select $1, now() - make_interval(hours => h), h from generate_series(0, 30) h",
+            "insert into shared.readings "
+            "select $1, now() - make_interval(hours => h), h from generate_series(0, 30) h",
             tenant.tenant_id,
         )
     limit = datetime.now(UTC) - timedelta(hours=20)

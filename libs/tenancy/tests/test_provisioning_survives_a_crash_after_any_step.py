@@ -55,7 +55,8 @@ async def test_a_tenant_is_erased(installation, mode):
     assert await converge_dying_after_each_action(executor, gone) >= 4
     observed = await executor.observe(gone)
     assert (observed.fence, observed.control_fence) == (None, None)
-    assert not (observed.occupied or observed.control_occupied)
+    assert not observed.occupied
+    assert not observed.control_occupied
     assert observed.schema is (mode is IsolationMode.SHARED)
 
 
@@ -94,6 +95,7 @@ async def executor_with(installation, clock, **options) -> Executor:
     async with databases.acquire(installation.control) as connection:
         await connection.execute("update tlsy.lease set expires_at = now()")
         lease = await take_lease(connection, "provisioner", "another", 60)
+        assert lease is not None
     return Executor(
         databases=databases,
         control=installation.control,

@@ -8,7 +8,12 @@ from tlsy.tenancy.context import IsolationMode
 from tlsy.tenancy.lint import lint
 
 TENANT_POLICY = "tenant_id = (select nullif(current_setting('app.current_tenant', true), ''))::uuid"
-PARTITION = "to_char(now() at time zone 'utc', '\"readings_p\"YYYYMMDD')"
+ON_PARTITION = (
+    "do $$ begin execute format('{}', to_char(now() at time zone 'utc', '\"readings_p\"YYYYMMDD')); end $$"
+)
+PLATFORM = "(select nullif(current_setting('app.scope', true), '')) = 'platform'"
+OTHER_KEY = "primary key (tenant_id, reading_id, ts)"
+RAW = "(select current_setting('app.current_tenant', true))::uuid"
 
 MUTANTS = {
     "row-level security off": ("RLS_OFF", "alter table shared.orders disable row level security"),
@@ -18,14 +23,14 @@ MUTANTS = {
     ),
     "row-level security off on a partition": (
         "RLS_OFF",
-        f"do $$ begin execute format('alter table shared.%I disable row level security', {PARTITION}); end $$",
+        ON_PARTITION.format("alter table shared.%I disable row level security"),
     ),
     "the tenant policy gone": ("POLICY_MISSING", "drop policy tenant on shared.orders"),
     "the fence policy of one command gone": ("POLICY_MISSING", "drop policy fence_update on shared.orders"),
     "a policy that shows everything": ("POLICY_UNKNOWN", "create policy more on shared.orders using (true)"),
     "a policy on a partition": (
         "POLICY_UNKNOWN",
-        f"do $$ begin execute format('create policy p on shared.%I using (true)', {PARTITION}); end $$",
+        ON_PARTITION.format("create policy p on shared.%I using (true)"),
     ),
     "the relay's exception on another table": (
         "POLICY_UNKNOWN",
@@ -33,13 +38,11 @@ MUTANTS = {
     ),
     "the platform's shape outside the control database": (
         "POLICY_UNKNOWN",
-        f"alter policy tenant on shared.orders using ({TENANT_POLICY} or "
-        "(select nullif(current_setting('app.scope', true), '')) = 'platform')",
+        f"alter policy tenant on shared.orders using ({TENANT_POLICY} or {PLATFORM})",
     ),
     "no nullif": (
         "NULLIF_MISSING",
-        "alter policy tenant on shared.orders "
-        "using (tenant_id = (select current_setting('app.current_tenant', true))::uuid)",
+        f"alter policy tenant on shared.orders using (tenant_id = {RAW})",
     ),
     "a table of tenants without tenant_id": ("TENANT_ID_MISSING", "create table shared.loose (id int)"),
     "a primary key led by something else": (
@@ -52,7 +55,7 @@ MUTANTS = {
     ),
     "no index by time": (
         "TIME_INDEX_MISSING",
-        "alter table shared.readings drop constraint readings_pkey, add primary key (tenant_id, reading_id, ts)",
+        f"alter table shared.readings drop constraint readings_pkey, add {OTHER_KEY}",
     ),
     "an enum column": (
         "COLUMN_TYPE_BOUND",
@@ -60,7 +63,7 @@ MUTANTS = {
     ),
     "a grant on a partition": (
         "PARTITION_GRANTED",
-        f"do $$ begin execute format('grant select on shared.%I to tlsy_web_shop', {PARTITION}); end $$",
+        ON_PARTITION.format("grant select on shared.%I to tlsy_web_shop"),
     ),
     "a privilege that was not declared": (
         "GRANT_TOO_MANY",

@@ -1,4 +1,4 @@
-"""A small service that exists only here: a table of orders, readings by time, and prices in the control plane."""
+"""A small service of the tests: orders, readings by time, and prices in the control plane."""
 
 from __future__ import annotations
 

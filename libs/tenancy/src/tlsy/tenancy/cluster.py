@@ -73,7 +73,7 @@ async def install_database(
         await create_database(connection, placement.database)
     async with databases.acquire(placement) as connection:
         applied = await migrate(connection, components)
-        await make_partitions(connection, today)
+        await make_partitions(connection, today, first=True)
         await connection.execute(connect_grants(placement.database, services))
     return applied
 

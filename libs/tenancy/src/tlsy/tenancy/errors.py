@@ -1,7 +1,7 @@
 """What can go wrong between a service and its tenants' databases.
 
-`Retryable` and `Permanent` are the two things that a caller may branch on without knowing the reason. `reason` is
-stable and UPPER_SNAKE. SQL errors of the statements themselves are not wrapped: they stay asyncpg's.
+`Retryable` and `Permanent` are the two things that a caller may branch on without knowing the reason.
+`reason` is stable and UPPER_SNAKE. SQL errors of the statements themselves stay asyncpg's.
 """
 
 from __future__ import annotations

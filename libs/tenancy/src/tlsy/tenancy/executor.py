@@ -91,8 +91,9 @@ class Executor:
     ) -> tuple[Action, ...]:
         """Observe, plan and execute until nothing is left to do; answers what was done.
 
-        `progress` is told each action before it starts. Raises LeaseLost, PlacementUnavailable, PlacementFull,
-        MigrationFailed, asyncpg.PostgresError; whatever was done stays, and calling again goes on from there.
+        `progress` is told each action before it starts. Raises LeaseLost, PlacementUnavailable,
+        PlacementFull, MigrationFailed, asyncpg.PostgresError; whatever was done stays, and calling again goes
+        on from there.
         """
         done: list[Action] = []
         for _ in range(_MAX_ROUNDS):
@@ -197,7 +198,8 @@ class Executor:
             Placement(placement.cluster, MAINTENANCE_DATABASE, "")
         ) as connection:
             opened: bool | None = await connection.fetchval(
-                "select not has_database_privilege('public', oid, 'connect') from pg_database where datname = $1",
+                "select not has_database_privilege('public', oid, 'connect') "
+                "from pg_database where datname = $1",
                 placement.database,
             )
             return opened
@@ -224,7 +226,7 @@ class Executor:
                         await create_database(connection, placement.database, self._template)
             case OpenDatabase():
                 async with self._databases.acquire(placement) as connection:
-                    await make_partitions(connection, self._clock.now().date())
+                    await make_partitions(connection, self._clock.now().date(), first=True)
                     await connection.execute(connect_grants(placement.database, self._schemas.services))
             case DropDatabase():
                 await self._databases.drop_idle(placement)
@@ -253,11 +255,7 @@ class Executor:
                     )
                     await _set_fence(connection, desired.tenant_id, fence, schema)
             case DropSchema():
-                await connection.execute(
-                    f"begin; drop schema if exists {schema} cascade;"
-                    f"delete from tlsy.time_table where schema_name = '{schema}';"
-                    f"delete from tlsy.version where schema_name = '{schema}'; commit;"
-                )
+                await connection.execute("select tlsy.drop_schema($1)", schema)
 
     async def _on_rows(
         self, desired: DesiredTenant, action: SetFence | EraseRows | RemoveFence, connection: Connection

@@ -41,7 +41,10 @@ class Lease:
 
 
 async def take_lease(connection: Connection, name: str, holder: str, ttl_s: float) -> Lease | None:
-    """Take the lease if it is free, expired or the holder's own; else None. `connection`: control database."""
+    """Take the lease if it is free, expired or the holder's own; else None.
+
+    `connection` is to the control database.
+    """
     token = await connection.fetchval(_TAKE, name, holder, ttl_s)
     return None if token is None else Lease(name, token)
 

@@ -52,6 +52,7 @@ THROW_AWAY: Final[Mapping[str, str]] = {
     "full_page_writes": "off",
     "autovacuum": "off",
     "log_min_messages": "fatal",
+    "scram_iterations": "1",
 }
 
 
@@ -106,12 +107,12 @@ class LocalPostgres:
         Raises:
             LocalPostgresError: it did not start.
         """
+        self._account.own(self._socket)
         if not (self._data / "PG_VERSION").is_file():
             self._initialise()
         elif (self._data / "postmaster.pid").exists():
             with contextlib.suppress(LocalPostgresError):
                 self._control("stop", "-m", "fast")
-        self._account.own(self._socket)
         options = {**self._settings, "unix_socket_directories": str(self._socket), "port": str(PORT)}
         flags = " ".join(f"-c {name}='{value}'" for name, value in options.items())
         self._control("start", "-l", str(self._log), "-o", flags)

@@ -49,8 +49,8 @@ class ServiceMigrations:
         tenant_grants: table of the tenant branch -> what the service's role may do with it. The runner grants
             exactly this and the linter finds anything beyond it; revisions contain no GRANT.
         control_grants: the same for the control branch.
-        reference: SQL text that fills a new tenant's tables, or "". It is run with the tenant entered and must
-            do nothing the second time.
+        reference: SQL text that fills a new tenant's tables, or "". It finds the tenant in the setting
+            app.current_tenant and must do nothing the second time.
     """
 
     service: str
@@ -251,11 +251,7 @@ def batch(components: Sequence[Component]) -> str:
 
 
 def _version_row(component: Component, revision: Revision) -> str:
-    return (
-        f"insert into tlsy.version (component, schema_name, revision) values "
-        f"('{component.name}', '{component.schema}', '{revision.id}') "
-        f"on conflict (component, schema_name) do update set revision = excluded.revision, applied_at = now();\n"
-    )
+    return f"select tlsy.set_version('{component.name}', '{component.schema}', '{revision.id}');\n"
 
 
 async def versions(connection: Connection) -> dict[tuple[str, str], str]:
@@ -292,8 +288,8 @@ async def migrate(
         current = await versions(connection)
         applied: list[Applied] = []
         for component in components:
-            for revision in pending(component, current.get((component.name, component.schema))):
-                applied.append(await _apply(connection, component, revision, lock_timeout_s))
+            todo = pending(component, current.get((component.name, component.schema)))
+            applied += [await _apply(connection, component, revision, lock_timeout_s) for revision in todo]
             await connection.execute(_in_transaction(component, component.grants, lock_timeout_s))
         return tuple(applied)
     finally:

@@ -1,7 +1,7 @@
 """Partitions by time, made ahead and dropped behind, and the retention of single tenants.
 
 Which tables are partitioned, and how, is declared by migrations (`tlsy.partition_by_time`) in the database
-itself. Everything here may be run by any number of workers at once, and again after a crash. As tlsy_migrator.
+itself. Everything here is run as tlsy_migrator, by any number of workers at once, and again after a crash.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _TABLES: Final = """
 select format('%I.%I', schema_name, table_name) as name from tlsy.time_table order by schema_name, table_name
 """
-_MAKE: Final = "select tlsy.make_partitions($1::text::regclass, $2)"
+_MAKE: Final = "select tlsy.make_partitions($1::text::regclass, $2, $3)"
 _DROP: Final = "select tlsy.drop_partitions($1::text::regclass, $2)"
 _LOCK_TIMEOUT_MS: Final = 2_000
 
@@ -34,11 +34,14 @@ class Maintained:
     busy: tuple[str, ...]
 
 
-async def make_partitions(connection: Connection, today: date) -> int:
-    """Make the partitions that all declared tables need around `today` (UTC); answers how many were missing."""
+async def make_partitions(connection: Connection, today: date, *, first: bool = False) -> int:
+    """Make the partitions that all declared tables need around `today` (UTC); answers how many were missing.
+
+    `first`: for a new database, no further back than its tables need on their first day.
+    """
     made = 0
     for table in await connection.fetch(_TABLES):
-        made += await connection.fetchval(_MAKE, table["name"], today)
+        made += await connection.fetchval(_MAKE, table["name"], today, first)
     return made
 
 

@@ -65,8 +65,8 @@ def uuid7_day(value: UUID) -> date:
 class UnitOfWork:
     """The statements of one open transaction. Made and ended by `Tenancy`; not for several tasks at once.
 
-    Statements name tenant tables without a schema; each has the pool's statement and lock timeouts. SQL errors
-    are asyncpg's own; after one the transaction can only end.
+    Statements name tenant tables without a schema; each has the pool's statement and lock timeouts. SQL
+    errors are asyncpg's own; after one the transaction can only end.
     """
 
     __slots__ = ("_answer", "_connection", "_events", "_sql", "_timeout_s", "scope", "wakes_relay")

@@ -12,6 +12,13 @@ create table tlsy.version (
     primary key (component, schema_name)
 );
 
+create function tlsy.set_version(component text, schema_name text, revision text) returns void
+language sql security invoker as $$
+    insert into tlsy.version (component, schema_name, revision)
+    values (set_version.component, set_version.schema_name, set_version.revision)
+    on conflict on constraint version_pkey do update set revision = excluded.revision, applied_at = now()
+$$;
+
 create table tlsy.fence (
     tenant_id uuid primary key,
     epoch bigint not null check (epoch > 0),

@@ -5,6 +5,7 @@ create table tlsy.time_table (
     table_name text not null,
     unit text not null check (unit in ('day', 'month')),
     behind_days integer not null check (behind_days >= 0),
+    first_behind_days integer not null check (first_behind_days between 0 and behind_days),
     ahead_days integer not null check (ahead_days > 0),
     keep_days integer not null check (keep_days > 0),
     -- A partition with a row that meets this SQL condition is not dropped, however old.
@@ -40,7 +41,9 @@ begin
         suffix := ' 00:00:00+00';
     end if;
     execute format('create table %s (like %s including all excluding identity)', name, target);
-    execute format('alter table %s owner to tlsy_owner', name);
+    if current_user <> 'tlsy_owner' then
+        execute format('alter table %s owner to tlsy_owner', name);
+    end if;
     execute format('alter table %s enable row level security, force row level security', name);
     execute format('alter table %s attach partition %s for values from (%L) to (%L)',
         target, name, lower || suffix, upper || suffix);
@@ -49,39 +52,45 @@ end
 $$;
 
 -- Declares a table that is partitioned by range of one date or timestamptz column and makes its first
--- partitions, from `behind_days` before today (UTC). Monthly in a schema that is one of many in its
--- database (t_<hex>), daily elsewhere.
+-- partitions, from `first_behind_days` before today (UTC; by default all of `behind_days`). `unit` is 'day'
+-- or 'month'; by default monthly in a schema that is one of many in its database (t_<hex>), daily elsewhere.
 create function tlsy.partition_by_time(
     target regclass, keep_days integer, behind_days integer default 1, ahead_days integer default 7,
-    needed_while text default null
+    needed_while text default null, unit text default null, first_behind_days integer default null
 ) returns void language plpgsql security invoker as $$
 declare
     place record;
 begin
     select n.nspname, c.relname into strict place
         from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = target;
-    insert into tlsy.time_table values (
+    insert into tlsy.time_table (
+        schema_name, table_name, unit, behind_days, first_behind_days, ahead_days, keep_days, needed_while
+    ) values (
         place.nspname, place.relname,
-        case when place.nspname ~ '^t_[0-9a-f]{32}$' then 'month' else 'day' end,
-        behind_days, ahead_days, keep_days, needed_while);
-    perform tlsy.make_partitions(target, (now() at time zone 'utc')::date);
+        coalesce(unit, case when place.nspname ~ '^t_[0-9a-f]{32}$' then 'month' else 'day' end),
+        behind_days, coalesce(first_behind_days, behind_days), ahead_days, keep_days, needed_while
+    );
+    perform tlsy.make_partitions(target, (now() at time zone 'utc')::date, true);
 end
 $$;
 
--- Makes the partitions of a declared table around `today`; answers how many were missing.
-create function tlsy.make_partitions(target regclass, today date) returns integer
+-- Makes the partitions of a declared table around `today`; answers how many were missing. `first`: no further
+-- back than a new table needs.
+create function tlsy.make_partitions(target regclass, today date, first boolean default false) returns integer
 language plpgsql security invoker as $$
 declare
     spec tlsy.time_table;
+    behind integer;
     made integer;
 begin
     select t.* into strict spec from tlsy.time_table t
         join pg_namespace n on n.nspname = t.schema_name
         join pg_class c on c.relnamespace = n.oid and c.relname = t.table_name
         where c.oid = target;
+    behind := case when first then spec.first_behind_days else spec.behind_days end;
     select count(*) filter (where tlsy.ensure_partition(target, spec.unit, day::date)) into made
         from generate_series(
-            date_trunc(spec.unit, (today - spec.behind_days)::timestamp),
+            date_trunc(spec.unit, (today - behind)::timestamp),
             (today + spec.ahead_days)::timestamp, ('1 ' || spec.unit)::interval) as day;
     return made;
 end

@@ -56,4 +56,13 @@ begin
 end
 $$;
 
+-- Removes a schema with all tables, and what this database notes about it.
+create function tlsy.drop_schema(name text) returns void language plpgsql security invoker as $$
+begin
+    execute format('drop schema if exists %I cascade', name);
+    delete from tlsy.time_table where schema_name = name;
+    delete from tlsy.version where schema_name = name;
+end
+$$;
+
 revoke all on all functions in schema tlsy from public;
