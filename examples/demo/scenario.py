@@ -229,7 +229,7 @@ async def roll_back(tenant: Tenant, processes: Processes) -> float:
 async def send(
     tenant: Tenant, count: int, *, type_: str, value: float, twice: bool = False
 ) -> list[ingestion_pb2.Outcome.ValueType]:
-    """Sends events as the tenant's agent, with `twice` the same batch again; the outcomes of the last time."""
+    """Sends events as the tenant's agent, with `twice` the same batch again; the last outcomes."""
     now_us = time.time_ns() // 1000
     request = ingestion_pb2.IngestEventsRequest(
         parent=tenant.name,
