@@ -156,11 +156,9 @@ class Handwritten:
                 continue
             subject = e.subject
             hits: Any = ()
-            holding: Any = ()
-            labels = e.labels
-            if labels.get("kind") == "ssd" and RANK[e.severity] >= 1:
-                v = e.value
-                site = e.site
+            holding = hits
+            if (labels := e.labels).get("kind") == "ssd" and RANK[e.severity] >= 1:
+                v, site = e.value, e.site
                 if v is not None and site in SITES:
                     disk = labels.get("disk")
                     found = thresholds.get(disk)
@@ -179,13 +177,10 @@ class Handwritten:
                             g.total += 1
                             g.sums[cell] += n
                             g.sum += n
-                            if g.sum >= g.threshold:
-                                if g.firing:
-                                    refreshed[g] = e
-                                else:
-                                    self.flip(g, t, e)
-                            elif g.firing:
+                            if (g.sum >= g.threshold) != g.firing:
                                 self.flip(g, t, e)
+                            elif g.firing:
+                                refreshed[g] = e
                             if g.leader is not source:
                                 g.leader = source
                                 if g.homes.get(source, NEVER) > g.leaves_us:
