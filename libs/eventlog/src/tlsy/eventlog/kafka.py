@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import aiokafka
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import ConsumerStoppedError, KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.partitioner import murmur2
 
 from tlsy.eventlog.errors import LogUnavailable
 from tlsy.eventlog.ports import Position, Received, TopicPartition
@@ -42,6 +43,11 @@ _FAILURES: Final = (
     AttributeError,
     IndexError,
 )
+
+
+def partition_of(key: bytes, count: int) -> int:
+    """Which of a topic's `count` partitions the producer puts the records of a key into."""
+    return int(murmur2(key) & 0x7FFFFFFF) % count
 
 
 class KafkaProducer:

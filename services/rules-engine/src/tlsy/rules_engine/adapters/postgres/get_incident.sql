@@ -1,0 +1,6 @@
+select
+    i.incident_id, i.rule_id, i.version_id, i.dedup_key, i.state, i.severity, i.summary, i.group_values::text,
+    i.operands::text, i.opened_at, i.last_seen_at, i.acknowledged_by, i.resolved_at, i.reopened,
+    i.occurrences, i.firing_groups, i.clear_pending, i.timeline::text, i.entries_dropped, i.revision
+from incidents i
+where i.tenant_id = $1 and i.incident_id = $2

@@ -1,0 +1,1 @@
+select exists (select from rule_state where tenant_id = $1)

@@ -1,0 +1,103 @@
+"""How the live version of a rule is changed: the same for publishing, rolling back and disabling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tlsy.rpc.errors import FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, Violation
+from tlsy.rpc.etags import check_etag
+from tlsy.rules_engine.handlers.messages import rule_etag, to_rule
+
+if TYPE_CHECKING:
+    from tlsy.contracts.rules_engine.v1 import rules_engine_pb2 as pb
+    from tlsy.rpc.call import Call
+    from tlsy.rules_engine.domain.ast import RuleName
+    from tlsy.rules_engine.handlers.effects import Effects
+    from tlsy.rules_engine.ports import Rules, StoredRule, StoredVersion
+    from tlsy.tenancy.unit_of_work import UnitOfWork
+
+_LIMIT = "rules"
+_SHORTEST_HASH = 8
+_HASH_DIGITS = frozenset("0123456789abcdef")
+
+
+@dataclass(frozen=True, slots=True)
+class RuleChange:
+    """A rule before and after; `before` is None for a new one."""
+
+    before: StoredRule | None
+    after: StoredRule
+
+
+class RuleChanges:
+    """Stores a change of a rule with its audit record and its event. Under the rule set's lock."""
+
+    def __init__(self, rules: Rules, effects: Effects) -> None:
+        self._rules = rules
+        self._effects = effects
+
+    async def locked(self, tx: UnitOfWork, rule_id: RuleName, etag: str) -> StoredRule | None:
+        """The rule as nobody else can change it; an etag given must be the rule's.
+
+        Raises:
+            Aborted: ETAG_MISMATCH.
+        """
+        await self._rules.lock_set(tx)
+        rule = await self._rules.get(tx, rule_id)
+        check_etag(etag, "" if rule is None else rule_etag(tx.tenant_id, rule))
+        return rule
+
+    async def store(self, tx: UnitOfWork, call: Call, change: RuleChange) -> pb.Rule:
+        """The rule's message. A change that changes nothing is audited, and tells nobody else.
+
+        Raises:
+            ResourceExhausted: RULE_LIMIT; one more would be on than the tenant may have.
+        """
+        before, after = change.before, change.after
+        message = to_rule(after, call.required_tenant().slug, tx.tenant_id)
+        if before != after:
+            if after.enabled and (before is None or not before.enabled):
+                await self._check_limit(tx, call)
+            await self._rules.save(tx, after)
+            self._effects.rule_changed(tx, message, await self._rules.bump_set(tx))
+        details = {"version": after.live_version, "enabled": after.enabled, "changed": before != after}
+        self._effects.audit(tx, call, message.name, details)
+        return message
+
+    async def _check_limit(self, tx: UnitOfWork, call: Call) -> None:
+        limit = call.required_tenant().entitlements.get(_LIMIT)
+        if limit is not None and await self._rules.count_enabled(tx) >= limit:
+            raise ResourceExhausted(
+                "RULE_LIMIT",
+                f"The tenant may have {limit} rules; disable one, or ask for a higher entitlement {_LIMIT}.",
+                metadata={"limit": str(limit), "entitlement": _LIMIT},
+            )
+
+
+def found_rule(rule: StoredRule | None) -> StoredRule:
+    """The rule. Raises NotFound: RULE_NOT_FOUND."""
+    if rule is None:
+        raise NotFound("RULE_NOT_FOUND", "There is no such rule; list them with ListRules.")
+    return rule
+
+
+async def find_version(
+    tx: UnitOfWork, rules: Rules, rule_id: RuleName, prefix: str, field: str
+) -> StoredVersion:
+    """The one version of a rule whose hash begins with `prefix`.
+
+    Raises:
+        InvalidArgument: VERSION_INVALID, no hash of 8 to 64 digits.
+        NotFound: VERSION_NOT_FOUND.
+        FailedPrecondition: VERSION_AMBIGUOUS.
+    """
+    if len(prefix) < _SHORTEST_HASH or not _HASH_DIGITS.issuperset(prefix):
+        text = "must be the version's hash or its first 8 or more lower-case hex digits"
+        raise InvalidArgument(violations=[Violation(field, "VERSION_INVALID", text)])
+    found = await rules.find_versions(tx, rule_id, prefix)
+    if not found:
+        raise NotFound("VERSION_NOT_FOUND", "The rule has no such version; see ListRuleVersions.")
+    if len(found) > 1:
+        raise FailedPrecondition("VERSION_AMBIGUOUS", "Several versions begin so; give more digits.")
+    return found[0]

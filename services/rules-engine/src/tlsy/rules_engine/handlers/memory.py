@@ -1,0 +1,114 @@
+"""The tenants whose engines are in memory.
+
+An engine is a copy of rows in the tenant's database: it carries the stamp of the transaction that wrote them
+last, so that whatever came in between (a roll-back, an unknown outcome, another owner) is noticed at the next
+transaction, and the engine is made anew. Dropping one is therefore always safe.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from uuid import UUID
+
+    from tlsy.rules_engine.domain.ast import Rule, VersionId
+    from tlsy.rules_engine.domain.compiler import CompiledRuleSet
+    from tlsy.rules_engine.domain.engine import Engine
+    from tlsy.rules_engine.domain.incident import DedupKey
+    from tlsy.rules_engine.handlers.observing import FieldObserver
+    from tlsy.rules_engine.ports import Refreshed
+    from tlsy.runtime.ids import TenantId
+
+#: Firings again of the same incident are counted in memory for so long.
+REFRESH_US: Final = 3_000_000
+
+
+@dataclass(slots=True, kw_only=True)
+class TenantMemory:
+    """One tenant.
+
+    Attributes:
+        version: of the rule set that `compiled` is; -1 while the engine has versions that are not live.
+        stamp: of the transaction that wrote what the engine holds.
+        refreshed: firings that are not yet counted in the incidents.
+        refreshed_us: when they were counted last.
+        changed: whether the deadline may have moved since it was asked for.
+    """
+
+    partition: int
+    engine: Engine
+    compiled: CompiledRuleSet
+    rules: Mapping[VersionId, Rule]
+    version: int
+    stamp: UUID
+    observer: FieldObserver
+    refreshed: dict[DedupKey, Refreshed] = field(default_factory=dict)
+    refreshed_us: int = 0
+    changed: bool = True
+    deadline_us: int | None = None
+
+    def due_us(self) -> int | None:
+        """When, in processing time, there is something to do though no event comes."""
+        if self.changed:
+            self.deadline_us = self.engine.next_deadline_us()
+            self.changed = False
+        found = [self.deadline_us, self.observer.due_us()]
+        if self.refreshed:
+            found.append(self.refreshed_us + REFRESH_US)
+        return min((due for due in found if due is not None), default=None)
+
+
+class Memories:
+    """At most `limit` tenants; of those that had to go, when they are due is kept."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._loaded: OrderedDict[TenantId, TenantMemory] = OrderedDict()
+        self._asleep: dict[TenantId, tuple[int, int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._loaded)
+
+    def get(self, tenant_id: TenantId) -> TenantMemory | None:
+        """The tenant's, and now the most recently used."""
+        memory = self._loaded.get(tenant_id)
+        if memory is not None:
+            self._loaded.move_to_end(tenant_id)
+        return memory
+
+    def put(self, tenant_id: TenantId, memory: TenantMemory) -> None:
+        """Keep it; the least recently used one goes when there are too many."""
+        self._asleep.pop(tenant_id, None)
+        self._loaded[tenant_id] = memory
+        self._loaded.move_to_end(tenant_id)
+        if len(self._loaded) > self._limit:
+            gone, least = self._loaded.popitem(last=False)
+            due_us = least.due_us()
+            if due_us is not None:
+                self._asleep[gone] = (least.partition, due_us)
+
+    def drop(self, tenant_id: TenantId) -> None:
+        """Forget the tenant."""
+        self._loaded.pop(tenant_id, None)
+        self._asleep.pop(tenant_id, None)
+
+    def drop_partition(self, partition: int) -> None:
+        """Forget every tenant of a partition."""
+        mine = [tenant_id for tenant_id, memory in self._loaded.items() if memory.partition == partition]
+        mine += [tenant_id for tenant_id, (place, _) in self._asleep.items() if place == partition]
+        for tenant_id in mine:
+            self.drop(tenant_id)
+
+    def due(self, now_us: int) -> Iterator[tuple[TenantId, int]]:
+        """Tenants with something to do, and their partitions."""
+        for tenant_id, memory in self._loaded.items():
+            due_us = memory.due_us()
+            if due_us is not None and due_us <= now_us:
+                yield tenant_id, memory.partition
+        for tenant_id, (partition, due_us) in self._asleep.items():
+            if due_us <= now_us:
+                yield tenant_id, partition

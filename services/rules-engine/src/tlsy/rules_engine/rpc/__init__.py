@@ -1,0 +1,1 @@
+"""RPCs: translation between protos and handlers."""

@@ -1,0 +1,55 @@
+"""Resource names of the rules engine to ids."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from tlsy.rpc.errors import InvalidArgument, Violation
+from tlsy.rpc.resource_names import TENANT
+from tlsy.rules_engine.domain.ast import RuleName
+from tlsy.rules_engine.handlers.messages import INCIDENT, RULE, VERSION
+
+if TYPE_CHECKING:
+    from tlsy.rpc.paging import Cursor
+
+#: Above every id there can be.
+_LAST: Final = UUID(int=2**128 - 1)
+
+
+def check_parent(name: str) -> None:
+    """Of "tenants/{tenant}"; that it is the token's was checked before. Else InvalidArgument."""
+    TENANT.parse(name, field="parent")
+
+
+def rule_id(name: str, field: str = "name") -> RuleName:
+    """Of "tenants/{tenant}/rules/{id}"; else InvalidArgument naming `field`."""
+    return RuleName(RULE.parse(name, field=field)["id"])
+
+
+def version(name: str, field: str) -> tuple[RuleName, str]:
+    """Rule and hash, or its beginning; else InvalidArgument naming `field`."""
+    found = VERSION.parse(name, field=field)
+    return RuleName(found["id"]), found["hash"]
+
+
+def incident_id(name: str) -> UUID:
+    """Of "tenants/{tenant}/incidents/{uuid}"; else InvalidArgument."""
+    return _uuid(INCIDENT.parse(name)["id"], "name")
+
+
+def incident_before(cursor: Cursor | None) -> UUID:
+    """Below which id a listing of incidents goes on."""
+    return _LAST if cursor is None else _uuid(str(cursor[0]), "page_token")
+
+
+def _uuid(text: str, field: str) -> UUID:
+    """Only the canonical spelling: one thing has one name."""
+    try:
+        parsed = UUID(text)
+    except ValueError:
+        parsed = None
+    if parsed is None or str(parsed) != text:
+        shown = f'must be of the form "{INCIDENT.pattern}", {{id}} a UUID'
+        raise InvalidArgument(violations=[Violation(field, "RESOURCE_NAME_INVALID", shown)])
+    return parsed
