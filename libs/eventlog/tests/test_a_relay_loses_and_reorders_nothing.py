@@ -3,10 +3,14 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 
-from libs.eventlog.tests.world import event_of, note_of, until
+import pytest
+
+from libs.eventlog.tests.world import CLOCK, event_of, note_of, until
 from tlsy.eventlog.errors import LogUnavailable
+from tlsy.eventlog.outboxes import Outboxes
 from tlsy.eventlog.ports import OutboxDatabase
 from tlsy.tenancy.context import Placement
+from tlsy.tenancy.database import ClusterAddress, Databases, PoolLimits
 from tlsy.tenancy.errors import PlacementUnavailable
 
 
@@ -152,19 +156,49 @@ async def test_a_second_relay_takes_over(world, tenant):
 
 
 class WithDeadDatabases:
+    """Three databases on a server that accepts connections and never answers, before the living ones."""
+
     def __init__(self, world):
         self.world = world
 
     def databases(self):
-        dead = [OutboxDatabase(Placement("local", f"gone_{n}", ""), notifies=False) for n in range(20)]
+        dead = [OutboxDatabase(Placement("hole", f"gone_{n}", ""), notifies=False) for n in range(3)]
         return [*dead, *self.world.databases()]
 
 
-async def test_dead_databases_do_not_stall_the_others(world, tenant):
-    await world.relaying(source=WithDeadDatabases(world))
-    for number in range(10):
+@pytest.fixture
+async def hole():
+    async def swallow(reader, writer):
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(swallow, "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+    await server.wait_closed()
+
+
+async def test_dead_databases_do_not_stall_the_others(world, tenant, hole):
+    clusters = {
+        "local": world.installation.server.address("tlsy_relay"),
+        "hole": ClusterAddress(host="127.0.0.1", port=hole, user="tlsy_relay", password=""),
+    }
+    databases = Databases(clusters, PoolLimits(retry_after_max_s=0.01), CLOCK)
+    outboxes = Outboxes("ingestion", databases, world.installation.control)
+    await world.relaying(
+        outboxes=outboxes, source=WithDeadDatabases(world), concurrency=2, database_retry_max_s=0.05
+    )
+    failures = world.metrics.relay_failures.labels("ingestion", "PLACEMENT_UNAVAILABLE")
+    await until(lambda: _at_least(failures, 3))
+    for number in range(30):
         await world.publish(tenant, str(number))
-        await world.published(tenant)
+        await until(lambda: _published(world, tenant), 1.0)
+    await world.stop()
+    await databases.close()
+
+
+async def _at_least(counter, count):
+    return counter._value.get() >= count
 
 
 async def test_a_commit_wakes_the_relay(world, tenant):
@@ -196,13 +230,9 @@ async def test_a_refused_batch_is_no_reason_to_mark(world, tenant):
     relay = await world.relaying(producer=Refusing())
     await world.publish(tenant, "a")
     failures = world.metrics.relay_failures.labels("ingestion", "LOG_UNAVAILABLE")
-    await until(lambda: _positive(failures))
+    await until(lambda: _at_least(failures, 1))
     assert await world.unpublished(tenant) == 1
     await relay.stop(1.0)
-
-
-async def _positive(counter):
-    return counter._value.get() > 0
 
 
 async def test_the_backlog_is_measured_in_items_and_seconds(world, tenant, broker):

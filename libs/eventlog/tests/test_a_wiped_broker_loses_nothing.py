@@ -4,9 +4,11 @@ from datetime import timedelta
 
 import pytest
 
-from libs.eventlog.tests.world import CLOCK, TOPIC, BrokerControl, World, note_of, until
+from libs.eventlog.tests.world import CLOCK, GROUP, TOPIC, BrokerControl, World, note_of, until
 from tlsy.eventlog.errors import LogChanged
+from tlsy.eventlog.group_books import GroupBooks
 from tlsy.eventlog.outboxes import Applied
+from tlsy.eventlog.ports import TopicPartition
 from tlsy.eventlog.topic_log import TopicLog
 from tlsy.tenancy.context import Placement
 from tlsy.tenancy.errors import PlacementUnavailable
@@ -112,6 +114,57 @@ async def test_a_group_that_was_not_seen_for_long_is_not_waited_for(world):
     await connection.execute("insert into tlsy.consumer_watermark values ($1, 'one', 1, 0, 9)", TOPIC)
     applied = await world.outboxes().applied(TOPIC, CLOCK.now() - timedelta(days=7))
     assert applied == [Applied(1, 0, 9)]
+
+
+class Relocated:
+    """An inspector and a producer of one broker, which after the first batch answers as another one."""
+
+    def __init__(self, world):
+        self.inspector = world.inspector()
+        self.producer = world.producer()
+        self.moved = ""
+
+    def __getattr__(self, name):
+        return getattr(self.inspector, name)
+
+    async def publish(self, records, *, timeout_s):
+        positions = await self.producer.publish(records, timeout_s=timeout_s)
+        self.moved = "another"
+        return positions
+
+    async def cluster_id(self):
+        return self.moved or await self.inspector.cluster_id()
+
+
+async def test_an_acknowledgement_is_not_believed_if_the_broker_is_another_afterwards(world, tenant):
+    relocated = Relocated(world)
+    await world.relaying(producer=relocated, inspector=relocated)
+    await world.publish(tenant, "a")
+    await world.published(tenant)
+    assert await notes(world) == ["a", "a"]
+
+
+async def test_a_watermark_is_not_raised_in_an_ended_incarnation(world, tenant):
+    await world.relaying()
+    await world.publish(tenant, "a")
+    await world.published(tenant)
+    books = GroupBooks("rules_engine", GROUP, world.tenancy("rules_engine"))
+    partition = TopicPartition(topic=TOPIC, partition=0)
+    await books.register([TOPIC])
+    since = CLOCK.now() - timedelta(days=1)
+    await books.raise_watermarks(partition, {1: 5})
+    await books.end_log(TOPIC, 1)
+    await books.raise_watermarks(partition, {1: 9})
+    assert await world.outboxes().applied(TOPIC, since) == [Applied(1, 0, 5)]
+
+
+async def test_a_watermark_never_falls(world, tenant):
+    await world.outboxes().open_topic_log(TOPIC, "cluster")
+    books = GroupBooks("rules_engine", GROUP, world.tenancy("rules_engine"))
+    await books.register([TOPIC])
+    for next_offset in (5, 3):
+        await books.raise_watermarks(TopicPartition(topic=TOPIC, partition=0), {1: next_offset})
+    assert await world.outboxes().applied(TOPIC, CLOCK.now() - timedelta(days=1)) == [Applied(1, 0, 5)]
 
 
 class Books:
