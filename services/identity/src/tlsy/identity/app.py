@@ -217,21 +217,8 @@ def _handlers(
     bindings, directories = adapters.bindings, adapters.directories
     passwords, directory = adapters.passwords, adapters.directory
     issuer = Issuer(adapters.ring, host.clock, host.ids)
-    budgets = FailureBudgets(host.clock, size=settings.tenant_failures, per_s=settings.tenant_failures_per_s)
     return IdentityHandlers(
-        log_in=LogIn(
-            tenancy,
-            directory,
-            users=users,
-            bindings=bindings,
-            directories=directories,
-            passwords=passwords,
-            budgets=budgets,
-            denials=assembly.denials,
-            effects=effects,
-            issuer=issuer,
-            lifetime=timedelta(seconds=settings.user_token_s),
-        ),
+        log_in=_log_in(settings, assembly, adapters, effects, issuer),
         exchange_api_key=ExchangeApiKey(
             tenancy,
             keys=keys,
@@ -280,4 +267,24 @@ def _handlers(
         list_api_keys=ListApiKeys(tenancy, keys),
         revoke_api_key=RevokeApiKey(tenancy, keys, bindings, directories, effects),
         list_revocations=ListRevocations(tenancy, adapters.index, host.clock),
+    )
+
+
+def _log_in(
+    settings: IdentitySettings, assembly: Assembly, adapters: _Adapters, effects: Effects, issuer: Issuer
+) -> LogIn:
+    return LogIn(
+        assembly.tenancy,
+        adapters.directory,
+        users=adapters.users,
+        bindings=adapters.bindings,
+        directories=adapters.directories,
+        passwords=adapters.passwords,
+        budgets=FailureBudgets(
+            assembly.host.clock, size=settings.tenant_failures, per_s=settings.tenant_failures_per_s
+        ),
+        denials=assembly.denials,
+        effects=effects,
+        issuer=issuer,
+        lifetime=timedelta(seconds=settings.user_token_s),
     )

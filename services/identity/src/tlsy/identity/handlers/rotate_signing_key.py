@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from tlsy.contracts.events import SIGNING_KEY_ROTATED
 from tlsy.contracts.identity.events.v1 import events_pb2
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from tlsy.identity.ports import RevocationIndex, SigningKeys, Tokens
     from tlsy.rpc.call import Call
     from tlsy.tenancy.unit_of_work import Tenancy, UnitOfWork
-
-BY_CLOCK: Final = own_duty("RotateSigningKeyByClock")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +50,7 @@ class RotateSigningKey:
         self._tokens = tokens
         self._effects = effects
         self._policy = policy
+        self._by_clock = own_duty("RotateSigningKeyByClock")
 
     async def run(self, call: Call) -> Rotated:
         """Make the next key the signing key now.
@@ -73,7 +72,7 @@ class RotateSigningKey:
     async def by_clock(self) -> None:
         """Do what is due, and forget revocations that no token can fall under any more."""
         async with self._tenancy.control(PLATFORM, write=True) as tx:
-            ring = await self._turn(tx, BY_CLOCK, forced=False)
+            ring = await self._turn(tx, self._by_clock, forced=False)
             await self._index.delete_expired(tx, self._effects.now())
         self._tokens.adopt(ring)
 

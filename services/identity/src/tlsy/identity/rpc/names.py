@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 from uuid import UUID
 
 from tlsy.identity.domain.ids import BindingId, KeyId, PrincipalKind, PrincipalRef, UserId
@@ -10,11 +10,20 @@ from tlsy.rpc.errors import InvalidArgument, Violation
 from tlsy.rpc.resource_names import TENANT, NamePattern
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tlsy.rpc.paging import Cursor
 
 USER: Final = NamePattern("tenants/{tenant}/users/{id}")
 API_KEY: Final = NamePattern("tenants/{tenant}/apiKeys/{id}")
 ROLE_BINDING: Final = NamePattern("tenants/{tenant}/roleBindings/{id}")
+
+
+class _Listed(Protocol):
+    @property
+    def id(self) -> UUID: ...
+
+
 #: Before every id there can be.
 FIRST: Final = UUID(int=0)
 
@@ -43,6 +52,11 @@ def principal(name: str, field: str) -> PrincipalRef:
     raise _malformed(field, f"{USER.pattern} or {API_KEY.pattern}")
 
 
+def principal_or_none(name: str, field: str) -> PrincipalRef | None:
+    """As `principal`; "" is nobody in particular."""
+    return principal(name, field) if name else None
+
+
 def check_parent(name: str) -> None:
     """Of "tenants/{tenant}"; that it is the token's was checked before. Else InvalidArgument."""
     TENANT.parse(name, field="parent")
@@ -56,6 +70,11 @@ def slug(name: str, field: str) -> str:
 def after(cursor: Cursor | None) -> UUID:
     """Where a listing by id goes on."""
     return FIRST if cursor is None else _parsed(str(cursor[0]), "page_token", "one of ours")
+
+
+def cursor_of(listed: Sequence[_Listed], *, more: bool) -> Cursor | None:
+    """Where the listing by id goes on behind this page; None: nothing follows."""
+    return (str(listed[-1].id),) if more else None
 
 
 def after_pair(cursor: Cursor | None) -> tuple[UUID, str]:

@@ -19,6 +19,8 @@ from tlsy.rpc.masks import masked_fields
 from tlsy.rpc.paging import MAX_PAGE_SIZE, Pages, page_size
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     import grpc
 
     from tlsy.identity.handlers.create_api_key import CreateApiKey
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from tlsy.identity.handlers.set_password import SetPassword
     from tlsy.identity.handlers.update_user import UpdateUser
 
+    _Listing = pb.ListUsersRequest | pb.ListRoleBindingsRequest | pb.ListApiKeysRequest
     Context = grpc.aio.ServicerContext[Any, Any]
 
 _BY_ID: Final = (str,)
@@ -135,13 +138,11 @@ class IdentityServicer(identity_pb2_grpc.IdentityServiceServicer):
 
     async def ListUsers(self, request: pb.ListUsersRequest, context: Context) -> pb.ListUsersResponse:
         """See the proto."""
-        names.check_parent(request.parent)
-        pages = Pages(current_call(), request)
-        after = names.after(pages.cursor(request.page_token, _BY_ID))
-        users, more = await self._do.list_users.run(current_call(), after, page_size(request.page_size))
+        pages, after, size = _page(request)
+        users, more = await self._do.list_users.run(current_call(), after, size)
         return pb.ListUsersResponse(
             users=[mapping.to_user(user, _slug()) for user in users],
-            next_page_token=pages.token((str(users[-1].id),) if more else None),
+            next_page_token=pages.token(names.cursor_of(users, more=more)),
         )
 
     async def UpdateUser(self, request: pb.UpdateUserRequest, context: Context) -> pb.User:
@@ -180,15 +181,12 @@ class IdentityServicer(identity_pb2_grpc.IdentityServiceServicer):
         self, request: pb.ListRoleBindingsRequest, context: Context
     ) -> pb.ListRoleBindingsResponse:
         """See the proto."""
-        names.check_parent(request.parent)
-        of = names.principal(request.principal, "principal") if request.principal else None
-        pages = Pages(current_call(), request)
-        after = names.after(pages.cursor(request.page_token, _BY_ID))
-        size = page_size(request.page_size)
+        pages, after, size = _page(request)
+        of = names.principal_or_none(request.principal, "principal")
         found, more = await self._do.list_role_bindings.run(current_call(), of, after, size)
         return pb.ListRoleBindingsResponse(
             role_bindings=[mapping.to_role_binding(binding, _slug()) for binding in found],
-            next_page_token=pages.token((str(found[-1].id),) if more else None),
+            next_page_token=pages.token(names.cursor_of(found, more=more)),
         )
 
     async def DeleteRoleBinding(
@@ -215,13 +213,11 @@ class IdentityServicer(identity_pb2_grpc.IdentityServiceServicer):
 
     async def ListApiKeys(self, request: pb.ListApiKeysRequest, context: Context) -> pb.ListApiKeysResponse:
         """See the proto."""
-        names.check_parent(request.parent)
-        pages = Pages(current_call(), request)
-        after = names.after(pages.cursor(request.page_token, _BY_ID))
-        keys, more = await self._do.list_api_keys.run(current_call(), after, page_size(request.page_size))
+        pages, after, size = _page(request)
+        keys, more = await self._do.list_api_keys.run(current_call(), after, size)
         return pb.ListApiKeysResponse(
             api_keys=[mapping.to_api_key(key, _slug()) for key in keys],
-            next_page_token=pages.token((str(keys[-1].id),) if more else None),
+            next_page_token=pages.token(names.cursor_of(keys, more=more)),
         )
 
     async def RevokeApiKey(self, request: pb.RevokeApiKeyRequest, context: Context) -> pb.ApiKey:
@@ -241,6 +237,13 @@ class IdentityServicer(identity_pb2_grpc.IdentityServiceServicer):
             revocations=[mapping.to_revocation(revocation) for revocation in found],
             next_page_token=pages.token(last),
         )
+
+
+def _page(request: _Listing) -> tuple[Pages, UUID, int]:
+    """The page tokens of a listing by id, where it goes on, and how much of it is asked for."""
+    names.check_parent(request.parent)
+    pages = Pages(current_call(), request)
+    return pages, names.after(pages.cursor(request.page_token, _BY_ID)), page_size(request.page_size)
 
 
 def _slug() -> str:
