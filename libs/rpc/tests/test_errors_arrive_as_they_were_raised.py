@@ -104,6 +104,12 @@ async def test_a_peers_refusal_that_nobody_expected_is_a_defect(world, client):
     assert (type(told), told.message.count("may not")) == (errors.Internal, 0)
 
 
+def test_details_that_are_none_leave_the_code():
+    trailing = grpc.aio.Metadata((errors.STATUS_KEY, b"\xff"))
+    raised = grpc.aio.AioRpcError(grpc.StatusCode.NOT_FOUND, grpc.aio.Metadata(), trailing, "gone")
+    assert ServiceError.from_rpc_error(raised).reason == "NOT_FOUND"
+
+
 async def test_a_status_that_grpc_made_itself_has_its_code_as_reason(world, client):
     call = client.channel.unary_unary("/tlsy.identity.v1.IdentityService/Nothing")
     told = await refused(call(b""))

@@ -11,6 +11,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from libs.rpc.tests.world import World, bearer, refused
 from tlsy.contracts.identity.v1 import identity_pb2 as identity
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as ingestion
+from tlsy.runtime.service import Readiness
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -114,3 +115,22 @@ async def test_a_stopped_server_tells_its_supervisor(server):
     waiting = asyncio.create_task(server.wait())
     await server.stop(0)
     await asyncio.wait_for(waiting, 2)
+
+
+async def test_a_server_whose_readiness_cannot_be_told_has_broken(world):
+    def broken() -> Readiness:
+        raise OSError("no answer")
+
+    server = world.server(ready=broken)
+    await server.start()
+    with pytest.raises(OSError, match="no answer"):
+        await asyncio.wait_for(server.wait(), 2)
+    await server.stop(0)
+
+
+async def test_who_waits_for_a_server_may_stop_waiting(server):
+    waiting = asyncio.create_task(server.wait())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait_for(server.stop(1), 5)
+    await asyncio.wait_for(server.wait(), 2)

@@ -187,7 +187,9 @@ class World:
     async def _fetch(self) -> str:
         return jwks_of((self.key,))
 
-    def server(self, limits: ServerLimits | None = None) -> RpcServer:
+    def server(
+        self, limits: ServerLimits | None = None, ready: Callable[[], Readiness] | None = None
+    ) -> RpcServer:
         servicers = {"identity": self.identity, "registry": self.registry, "ingestion": self.ingestion}
         return build_server(
             self.host,
@@ -195,7 +197,7 @@ class World:
             verifier=self.verifier(),
             catalog=self.catalog,
             denials=self.denials,
-            ready=lambda: Readiness(self.missing),
+            ready=ready or (lambda: Readiness(self.missing)),
             limits=limits,
         )
 

@@ -112,9 +112,8 @@ class Admission:
         if claims.tenant_id == PLATFORM_TENANT_ID and method.scope != options_pb2.SCOPE_TENANT:
             try:
                 return self.catalog.tenant(claims.tenant_id)
-            except UnknownTenant:
-                return None
-            except ServiceError:
+            except (UnknownTenant, ServiceError):
+                # The control plane answers before there is a catalogue: it is what fills it.
                 return None
         if method.scope == options_pb2.SCOPE_PLATFORM:
             refusal = PermissionDenied("PLATFORM_ONLY", "Only the platform's own administrators may do this.")

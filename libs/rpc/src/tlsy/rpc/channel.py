@@ -7,6 +7,7 @@ where it says so; RESOURCE_EXHAUSTED is sent again only when the server named th
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -75,7 +76,8 @@ def dial(
         return tokens.token_for(callee)
 
     return dial_bearer(
-        host.peers[callee],
+        # Itself a service calls directly: who balances its calls may wait for it to be ready.
+        host.listen if callee == host.service else host.peers[callee],
         descriptor,
         bearer,
         clock=host.clock,
@@ -230,7 +232,12 @@ class _UnaryCalls(grpc.aio.UnaryUnaryClientInterceptor):
             call = await continuation(
                 await self._calls.details(client_call_details, timeout_s=timeout_s), request
             )
-            if await call.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+            try:
+                code = await call.code()
+            except asyncio.CancelledError:
+                call.cancel()
+                raise
+            if code is not grpc.StatusCode.RESOURCE_EXHAUSTED:
                 return call
             if attempt == self._calls.policy.attempts:
                 return call

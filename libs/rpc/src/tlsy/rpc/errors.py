@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 if TYPE_CHECKING:
@@ -105,8 +106,10 @@ class ServiceError(Exception):
         message = error.details() or error.code().name
         if not isinstance(raw, bytes):
             return kind(error.code().name, message)
-        status = status_pb2.Status()
-        status.ParseFromString(raw)
+        try:
+            status = status_pb2.Status.FromString(raw)
+        except DecodeError:
+            return kind(error.code().name, message)
         return _from_status(kind, error.code().name, message, status)
 
 

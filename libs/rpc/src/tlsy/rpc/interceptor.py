@@ -126,7 +126,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _unary(self, method: Method, handle: Unary) -> Unary:
         async def answer(request: Message, context: Context) -> Message:
             seen = self._observer.begin(method, context.invocation_metadata() or ())
-            limit_s = self._limit_s(context, self._deadlines.max_s)
+            limit_s = _limit_s(context, self._deadlines.default_s, self._deadlines.max_s)
             try:
                 self._in_flight.enter_call()
                 try:
@@ -148,7 +148,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _stream(self, method: Method, handle: Stream) -> Callable[[Message, Context], Awaitable[None]]:
         async def answer(request: Message, context: Context) -> None:
             seen = self._observer.begin(method, context.invocation_metadata() or ())
-            limit_s = self._limit_s(context, self._deadlines.max_stream_s)
+            limit_s = _limit_s(context, self._deadlines.max_stream_s, self._deadlines.max_stream_s)
             try:
                 async with asyncio.timeout(limit_s):
                     tenant_id = (await self._admit(method, request, context, seen, limit_s)).tenant_id
@@ -183,12 +183,6 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         finally:
             self._streams.discard(task)
 
-    def _limit_s(self, context: Context, max_s: float) -> float:
-        remaining_s = context.time_remaining()
-        if remaining_s is None:
-            return min(self._deadlines.default_s, max_s) if max_s == self._deadlines.max_s else max_s
-        return min(remaining_s, max_s)
-
     async def _admit(
         self, method: Method, request: Message, context: Context, seen: Observed, limit_s: float
     ) -> Call:
@@ -212,6 +206,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             trailing.append((PUSHBACK_KEY, str(round(told.retry_after_s * 1000))))
         await context.abort(told.code, status.message, tuple(trailing))
         raise AssertionError("abort raises")
+
+
+def _limit_s(context: Context, default_s: float, max_s: float) -> float:
+    """How long a call may take: what its caller allows, up to `max_s`."""
+    remaining_s = context.time_remaining()
+    return default_s if remaining_s is None else min(remaining_s, max_s)
 
 
 def _stopping() -> Unavailable:

@@ -216,9 +216,18 @@ class RpcServer:
         self._stopped.set()
 
     async def wait(self) -> None:
-        """See `Component.wait`."""
+        """See `Component.wait`; it breaks if its readiness cannot be told."""
+        if self._health_task is None:
+            return
         # Not wait_for_termination: cancelling that would cancel the stop that others wait for.
-        await self._stopped.wait()
+        stopped = asyncio.ensure_future(self._stopped.wait())
+        try:
+            await asyncio.wait({stopped, self._health_task}, return_when=asyncio.FIRST_COMPLETED)
+            if self._health_task.done() and not self._health_task.cancelled():
+                self._health_task.result()
+            await stopped
+        finally:
+            stopped.cancel()
 
     async def _follow_readiness(self) -> None:
         was: bool | None = None
