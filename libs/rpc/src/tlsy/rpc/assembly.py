@@ -32,9 +32,10 @@ from tlsy.rpc.revocation_feed import RevocationFeed, fetch_jwks
 from tlsy.rpc.revocations import DenyList
 from tlsy.rpc.server import Served, build_server
 from tlsy.rpc.tokens import ServiceTokens, TokenVerifier
+from tlsy.runtime.ids import PLATFORM_TENANT_ID
 from tlsy.runtime.service import Part, Supervisor
 from tlsy.tenancy.cluster import RELAY
-from tlsy.tenancy.context import PLATFORM, IsolationMode, Placement
+from tlsy.tenancy.context import PLATFORM, IsolationMode, Placement, TenantState
 from tlsy.tenancy.database import ClusterAddress, Databases, PoolLimits
 from tlsy.tenancy.unit_of_work import Tenancy
 
@@ -87,6 +88,10 @@ class ClusterDsns(Mapping[str, ClusterAddress]):
         return len(self._dsns)
 
 
+#: States in which a tenant's database is there.
+_PLACED: Final = frozenset({TenantState.ACTIVE, TenantState.SUSPENDED, TenantState.DELETING})
+
+
 class _KnownDatabases:
     """Every database that the catalogue speaks of, and the control database."""
 
@@ -100,7 +105,7 @@ class _KnownDatabases:
         }
         for entry in self._catalog:
             place = entry.placement
-            if place.database:
+            if entry.state in _PLACED:
                 notifies = entry.mode is not IsolationMode.DEDICATED
                 found.setdefault((place.cluster, place.database), OutboxDatabase(place, notifies=notifies))
         return tuple(found.values())
@@ -140,6 +145,14 @@ class Assembly:
     def jitter(self) -> float:
         """A number from 0 to 1."""
         return jitter_of(self.host)()
+
+    def _platform_missing(self) -> str | None:
+        """A readiness check: nobody can be somebody before the provider's own tenant is there."""
+        known = any(
+            entry.tenant_id == PLATFORM_TENANT_ID and entry.state is TenantState.ACTIVE
+            for entry in self.catalog
+        )
+        return None if known else "the platform's own tenant is not active yet"
 
     def supervisor(
         self,
@@ -187,7 +200,7 @@ class Assembly:
         supervisor = Supervisor(
             self.host.service,
             everything,
-            checks=(self.catalog.missing, self._revocations.missing, *checks),
+            checks=(self.catalog.missing, self._platform_missing, self._revocations.missing, *checks),
         )
         return supervisor
 
