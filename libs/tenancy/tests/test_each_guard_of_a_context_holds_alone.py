@@ -115,12 +115,15 @@ async def a_suspended_tenant_is_not_written(world):
         await world.entered(replace(world.ours, epoch=2), "select 1")
 
 
-def beside_enter(statement: str, expected: str) -> Callable[[World], Awaitable[None]]:
-    async def a_context_that_was_not_entered_by_the_function_is_fenced(world):
+def beside_enter(epoch: int, statement: str, expected: str) -> Callable[[World], Awaitable[None]]:
+    """A tenant that is suspended at epoch 2, in a context that was set without enter()."""
+
+    async def a_context_that_was_not_entered_is_fenced(world):
+        await world.installation.converge(replace(world.ours, epoch=2), DesiredState.SUSPENDED)
         async with world.databases.acquire(world.ours.placement) as connection, connection.transaction():
             await connection.execute(
                 f"select set_config('app.current_tenant', '{world.ours.tenant_id}', true),"
-                " set_config('app.epoch', '7', true), set_config('search_path', 'shared', true)"
+                f" set_config('app.epoch', '{epoch}', true), set_config('search_path', 'shared', true)"
             )
             try:
                 result = await connection.execute(statement)
@@ -128,7 +131,7 @@ def beside_enter(statement: str, expected: str) -> Callable[[World], Awaitable[N
                 result = "refused"
             assert result == expected
 
-    return a_context_that_was_not_entered_by_the_function_is_fenced
+    return a_context_that_was_not_entered_is_fenced
 
 
 async def a_new_partition_shows_nothing(world):
@@ -207,20 +210,20 @@ KILLS = {
         altered("tlsy.enter", "enter.write and not admits_writes", "false"),
     ),
     "the fence policy of SELECT": (
-        beside_enter("select from orders", "SELECT 0"),
-        executed("drop policy fence_select on shared.orders"),
+        beside_enter(7, "select from orders", "SELECT 0"),
+        executed("alter policy fence on shared.orders using (true)"),
     ),
     "the fence policy of INSERT": (
-        beside_enter(INSERT, "refused"),
-        executed("drop policy fence_insert on shared.orders"),
+        beside_enter(2, INSERT, "refused"),
+        executed("alter policy fence on shared.orders with check (true)"),
     ),
     "the fence policy of UPDATE": (
-        beside_enter("update orders set note = 'changed'", "UPDATE 0"),
-        executed("drop policy fence_update on shared.orders; drop policy fence_select on shared.orders"),
+        beside_enter(2, "update orders set note = 'changed'", "refused"),
+        executed("alter policy fence on shared.orders with check (true)"),
     ),
     "the fence policy of DELETE": (
-        beside_enter("delete from orders", "DELETE 0"),
-        executed("drop policy fence_delete on shared.orders; drop policy fence_select on shared.orders"),
+        beside_enter(2, "delete from orders", "DELETE 0"),
+        executed("drop policy fence_delete on shared.orders"),
     ),
     "row-level security on a new partition": (
         a_new_partition_shows_nothing,

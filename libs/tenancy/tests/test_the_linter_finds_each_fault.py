@@ -26,7 +26,8 @@ MUTANTS = {
         ON_PARTITION.format("alter table shared.%I disable row level security"),
     ),
     "the tenant policy gone": ("POLICY_MISSING", "drop policy tenant on shared.orders"),
-    "the fence policy of one command gone": ("POLICY_MISSING", "drop policy fence_update on shared.orders"),
+    "the fence policy gone": ("POLICY_MISSING", "drop policy fence on shared.orders"),
+    "the fence policy of DELETE gone": ("POLICY_MISSING", "drop policy fence_delete on shared.orders"),
     "a policy that shows everything": ("POLICY_UNKNOWN", "create policy more on shared.orders using (true)"),
     "a policy on a partition": (
         "POLICY_UNKNOWN",

@@ -194,8 +194,10 @@ def _keys(catalogue: _Catalogue, table: asyncpg.Record, name: str) -> Iterator[F
     keys = [row for row in catalogue.keys if row["table_id"] == table["id"]]
     if not any(row["is_primary"] for row in keys):
         yield Finding("KEY_NOT_LED_BY_TENANT", name, "no primary key", "add primary key (tenant_id, …)")
+    tenants_only = _TENANT_SCHEMA.fullmatch(table["schema_name"])  # the catalogue's slugs are unique over all
     for row in keys:
-        if row["is_unique"] and row["columns"][0] != "tenant_id":
+        judged = row["is_primary"] or (row["is_unique"] and tenants_only)
+        if judged and row["columns"][0] != "tenant_id":
             yield Finding(
                 "KEY_NOT_LED_BY_TENANT",
                 name,

@@ -26,7 +26,8 @@ FENCE_POLICY: Final = (
 )
 
 #: Commands as pg_policy.polcmd has them.
-ALL, SELECT, INSERT, UPDATE, DELETE = "*", "r", "a", "w", "d"
+ALL: Final = "*"
+DELETE: Final = "d"
 
 
 def shape(*, platform: bool) -> dict[tuple[str, bool, str], tuple[str, str]]:
@@ -38,8 +39,6 @@ def shape(*, platform: bool) -> dict[tuple[str, bool, str], tuple[str, str]]:
     own, readable, writable = either(_OWN), either(_READABLE), either(_WRITABLE)
     return {
         ("tenant", True, ALL): (own, own),
-        ("fence_select", False, SELECT): (readable, ""),
-        ("fence_insert", False, INSERT): ("", writable),
-        ("fence_update", False, UPDATE): (writable, writable),
+        ("fence", False, ALL): (readable, writable),
         ("fence_delete", False, DELETE): (writable, ""),
     }

@@ -92,8 +92,8 @@ $$;
 -- entered; 'platform' (control database only) also shows all rows inside enter_platform().
 -- The sub-select is evaluated once per statement; nullif because a transaction-local setting leaves '' behind.
 -- The restrictive policies are the second line behind enter(): no row without a fence of the same epoch, no
--- write without a writable one. They hold for `fenced`, PUBLIC but where another role must read across
--- tenants (the relay, on outboxes).
+-- write without a writable one (DELETE has a policy of its own, because it has no WITH CHECK). They hold for
+-- `fenced`, PUBLIC but where another role must read across tenants (the relay, on outboxes).
 create function tlsy.protect(target regclass, shape text default 'tenant', fenced name default 'public')
 returns void language plpgsql security invoker as $$
 declare
@@ -117,12 +117,8 @@ begin
     end if;
     execute format('alter table %s enable row level security, force row level security', target);
     execute format('create policy tenant on %s using (%s) with check (%s)', target, own, own);
-    execute format('create policy fence_select on %s as restrictive for select to %s using (%s)',
-        target, role, readable);
-    execute format('create policy fence_insert on %s as restrictive for insert to %s with check (%s)',
-        target, role, writable);
-    execute format('create policy fence_update on %s as restrictive for update to %s using (%s) with check (%s)',
-        target, role, writable, writable);
+    execute format('create policy fence on %s as restrictive to %s using (%s) with check (%s)',
+        target, role, readable, writable);
     execute format('create policy fence_delete on %s as restrictive for delete to %s using (%s)',
         target, role, writable);
 end
