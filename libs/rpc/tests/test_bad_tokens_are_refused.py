@@ -59,7 +59,7 @@ async def test_no_token_is_refused(world, client):
 
 
 async def test_a_token_of_another_scheme_is_refused(world, client):
-    metadata = (("authorization", f"Basic {world.token('client-admin')}"),)
+    metadata = (("authorization", f"Digest {world.token('client-admin')}"),)
     assert (await refused(client.identity.GetUser(OWN_USER, metadata=metadata))).reason == "TOKEN_MALFORMED"
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import grpc
 import pytest
@@ -11,7 +12,9 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from libs.rpc.tests.world import World, bearer, refused
 from tlsy.contracts.identity.v1 import identity_pb2 as identity
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as ingestion
-from tlsy.runtime.service import Readiness
+
+if TYPE_CHECKING:
+    from tlsy.runtime.service import Readiness
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
