@@ -7,6 +7,7 @@ out the key of the tests' tokens.
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 import time
 from contextlib import AsyncExitStack

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
@@ -29,7 +30,7 @@ _LEASE: Final = "provisioner"
 _BEATS: Final = 3
 _FAILURES: Final = (TenancyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 _RETRY_S: Final = 0.5
-_SWEEP_S: Final = 5.0
+_SWEEP: Final = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +174,7 @@ class Provisioner:
     async def _begin(
         self, placements: Placements, running: dict[asyncio.Future[None], TenantId]
     ) -> float | None:
-        """Begin what is due as far as there is room; answers when to look again."""
+        """Begin what is due as far as there is room; answers in how many seconds to look again."""
         room = self._in_flight - len(running)
         if not room:
             return None
@@ -181,17 +182,15 @@ class Provisioner:
         now = catalogue.clock.now()
         try:
             async with catalogue.tenancy.control(PLATFORM, write=False) as tx:
-                found = await catalogue.operations.due(tx, now, busy, room)
-                busy |= {operation.target_id for operation in found}
-                following = None if found else await catalogue.operations.next_due(tx, busy)
+                found = await catalogue.operations.due(tx, now, now + _SWEEP, busy, room)
         except _FAILURES as error:
             self._logger.warning("operations not read", error=str(error))
             return _RETRY_S
         for operation in found:
+            if operation.due_at > now:
+                return (operation.due_at - now).total_seconds()
             running[asyncio.ensure_future(self._attempt(operation, placements))] = operation.target_id
-        if following is None:
-            return _SWEEP_S
-        return min(_SWEEP_S, max(0.0, (following - now).total_seconds()))
+        return _SWEEP.total_seconds()
 
     async def _attempt(self, operation: Operation, placements: Placements) -> None:
         try:

@@ -148,7 +148,7 @@ class Operations(Protocol):
         ...
 
     async def save(self, tx: UnitOfWork, operation: Operation, now: datetime) -> None:
-        """One that is still running in the table; wakes who waits for it at COMMIT."""
+        """One that is still running in the table; if it ended, wakes who waits for it at COMMIT."""
         ...
 
     async def get(self, tx: UnitOfWork, operation_id: UUID) -> Operation | None:
@@ -160,13 +160,12 @@ class Operations(Protocol):
         ...
 
     async def due(
-        self, tx: UnitOfWork, now: datetime, busy: AbstractSet[TenantId], limit: int
+        self, tx: UnitOfWork, now: datetime, until: datetime, busy: AbstractSet[TenantId], limit: int
     ) -> Sequence[Operation]:
-        """What is to be done now: the oldest of each tenant that is not busy."""
-        ...
+        """What is to be done now or `until` then, in that order: one of each tenant that is not busy.
 
-    async def next_due(self, tx: UnitOfWork, busy: AbstractSet[TenantId]) -> datetime | None:
-        """When something is to be done next for a tenant that is not busy."""
+        Of a tenant's operations that are due now the oldest; of one that has none, the next.
+        """
         ...
 
     async def forget_ended(self, tx: UnitOfWork, before: datetime) -> None:
@@ -175,8 +174,8 @@ class Operations(Protocol):
 
 
 class Signals(Protocol):
-    """Says at once when operations change, whichever replica changed them."""
+    """Says at once when operations end, whichever replica ended them."""
 
     def watch(self, operation_ids: Collection[UUID]) -> AbstractContextManager[asyncio.Event]:
-        """An event that every change of one of them sets from now on; also when changes may be missed."""
+        """An event that the end of one of them sets from now on; also when an end may be missed."""
         ...

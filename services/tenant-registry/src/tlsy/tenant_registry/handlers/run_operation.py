@@ -1,8 +1,9 @@
 """Does what an operation is for: provisions a tenant, moves its fence, or erases it; one attempt.
 
-What databases are to become is decided by tenancy's pure plan and carried out by its executor; each step that
-is done is written to the operation, and the last transaction changes tenant and operation together. It does
-not matter where an attempt dies: the next one observes what is there and goes on.
+What databases are to become is decided by tenancy's pure plan and carried out by its executor; the last
+transaction changes tenant and operation together. It does not matter where an attempt dies: the next one
+observes what is there and goes on. The steps are for people: they are written once a second while an attempt
+lasts, and with its end.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from tlsy.tenant_registry.domain.tenant import Tenant
     from tlsy.tenant_registry.handlers.catalogue import Catalogue
 
+_WRITE_STEPS_S: Final = 1.0
 _FENCE_WENT_BACK: Final = "TL003"
 _REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (PlacementUnavailable, "CLUSTER_UNREACHABLE"),
@@ -139,6 +141,7 @@ class _Attempt:
         self._catalogue = catalogue
         self._placements = placements
         self.operation = operation
+        self._written_at = catalogue.clock.monotonic()
 
     async def run(self) -> None:
         async with self._catalogue.tenancy.control(PLATFORM, write=False) as tx:
@@ -215,13 +218,15 @@ class _Attempt:
             await self._end(tx)
 
     async def _done(self, *names: str) -> None:
-        """Write that these steps are done, unless that is known."""
-        if all(self.operation.is_done(name) for name in names):
-            return
+        """Note that these steps are done; write it if the last time is long enough ago."""
         for name in names:
             self.operation = step_done(self.operation, name)
+        clock = self._catalogue.clock
+        if clock.monotonic() - self._written_at < _WRITE_STEPS_S:
+            return
+        self._written_at = clock.monotonic()
         async with self._catalogue.writing() as tx:
-            await self._catalogue.operations.save(tx, self.operation, self._catalogue.clock.now())
+            await self._catalogue.operations.save(tx, self.operation, clock.now())
 
     async def _end(self, tx: UnitOfWork) -> None:
         await self._catalogue.operations.save(tx, succeeded(self.operation), self._catalogue.clock.now())

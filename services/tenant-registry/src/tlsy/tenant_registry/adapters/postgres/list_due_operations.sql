@@ -1,5 +1,7 @@
--- One operation of a tenant at a time, the oldest first; a fence before anything newer.
-select distinct on (target_id) __operation_columns__ from operations
-where outcome = 'RUNNING' and due_at <= $1 and target_id <> all ($2::uuid[])
-order by target_id, created_at, operation_id
-limit $3
+select __operation_columns__ from (
+    select distinct on (target_id) o.* from operations o
+    where outcome = 'RUNNING' and due_at <= $2 and target_id <> all ($3::uuid[])
+    order by target_id, due_at > $1, created_at, operation_id
+) as first
+order by due_at, operation_id
+limit $4

@@ -70,16 +70,11 @@ class PostgresOperations:
         return [_operation(row) for row in rows]
 
     async def due(
-        self, tx: UnitOfWork, now: datetime, busy: AbstractSet[TenantId], limit: int
+        self, tx: UnitOfWork, now: datetime, until: datetime, busy: AbstractSet[TenantId], limit: int
     ) -> Sequence[Operation]:
         """See the port."""
-        rows = await tx.fetch(self._sql["list_due_operations"], now, list(busy), limit)
+        rows = await tx.fetch(self._sql["list_due_operations"], now, until, list(busy), limit)
         return [_operation(row) for row in rows]
-
-    async def next_due(self, tx: UnitOfWork, busy: AbstractSet[TenantId]) -> datetime | None:
-        """See the port."""
-        due_at: datetime | None = await tx.fetchval(self._sql["next_due"], list(busy))
-        return due_at
 
     async def forget_ended(self, tx: UnitOfWork, before: datetime) -> None:
         """See the port."""

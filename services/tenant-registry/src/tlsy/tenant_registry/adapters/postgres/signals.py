@@ -1,4 +1,4 @@
-"""Hears what other transactions NOTIFY: operations that are due, or changed."""
+"""Hears what other transactions NOTIFY: operations that are due, or ended."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tlsy.tenancy.database import Databases
 
 _DUE: Final = "tlsy_operation_due"
-_CHANGED: Final = "tlsy_operation_changed"
+_ENDED: Final = "tlsy_operation_ended"
 _ALIVE_S: Final = 10.0
 _RETRY_S: Final = 0.5
 
@@ -91,7 +91,7 @@ class PostgresSignals:
         await self._databases.close()
 
     async def _hear(self, connection: asyncpg.Connection[asyncpg.Record], stopping: asyncio.Event) -> None:
-        for channel in (_DUE, _CHANGED):
+        for channel in (_DUE, _ENDED):
             await connection.add_listener(channel, self._heard)
         self._wake_all()
         stopped = asyncio.ensure_future(stopping.wait())

@@ -4,4 +4,4 @@ with changed as (
     where tenant_id = $1 and operation_id = $2 and outcome = 'RUNNING'
     returning operation_id
 )
-select pg_notify('tlsy_operation_changed', operation_id::text) from changed
+select pg_notify('tlsy_operation_ended', operation_id::text) from changed where $5 <> 'RUNNING'

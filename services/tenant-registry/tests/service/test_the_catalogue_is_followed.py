@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tlsy.contracts.events import TENANT_CHANGED
+from tlsy.contracts.tenant_registry.events.v1.events_pb2 import TenantChanged
+from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2 as pb
+from tlsy.eventlog.kafka import KafkaTail
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def snapshot(suite, token="", replica=0):
+    entries = []
+    async for part in suite.stub(replica=replica).SnapshotCatalog(
+        pb.SnapshotCatalogRequest(resume_token=token)
+    ):
+        entries += part.entries
+        token = part.resume_token
+    return entries, token
+
+
+async def test_a_snapshot_is_complete_and_goes_on_where_the_last_one_ended(suite):
+    first = await suite.tenant()
+    entries, token = await snapshot(suite)
+    second = await suite.tenant()
+    later, _ = await snapshot(suite, token, replica=1)
+    assert first.tenant_id in {entry.tenant_id for entry in entries}
+    assert {entry.tenant_id for entry in later} == {second.tenant_id}
+
+
+async def test_who_follows_snapshots_during_creations_misses_none(suite):
+    _, token = await snapshot(suite)
+    seen, stop = set(), asyncio.Event()
+
+    async def follow():
+        at = token
+        while True:
+            ended = stop.is_set()
+            entries, at = await snapshot(suite, at, replica=1)
+            seen.update((entry.tenant_id, entry.version) for entry in entries)
+            if ended:
+                return
+
+    following = asyncio.create_task(follow())
+    made = await asyncio.gather(*(suite.tenant() for _ in range(12)))
+    stop.set()
+    await following
+    assert {tenant.tenant_id for tenant in made} <= {tenant_id for tenant_id, _ in seen}
+    assert len({version for _, version in seen}) == len(seen)
+
+
+async def test_a_deleted_tenant_is_told_to_who_knew_it_and_to_nobody_new(suite):
+    tenant = await suite.tenant()
+    _, token = await snapshot(suite)
+    request = pb.DeleteTenantRequest(name=tenant.name, skip_retention=True)
+    await suite.finish(await suite.stub().DeleteTenant(request))
+    later, _ = await snapshot(suite, token)
+    fresh, _ = await snapshot(suite)
+    assert [entry.state for entry in later if entry.tenant_id == tenant.tenant_id] == [5]
+    assert tenant.tenant_id not in {entry.tenant_id for entry in fresh}
+
+
+async def test_a_change_is_an_event_within_a_second(suite):
+    tail = KafkaTail(suite.broker, ["tlsy.tenant-registry"], "tests")
+    await tail.open()
+    try:
+        tenant = await suite.tenant()
+        async with asyncio.timeout(5):
+            causes = []
+            while causes != ["created", "activated"]:
+                for record in await tail.fetch(max_records=100, timeout_s=0.2):
+                    if dict(record.headers).get("ce_type") != TENANT_CHANGED.encode():
+                        continue
+                    changed = TenantChanged.FromString(record.value)
+                    if changed.entry.tenant_id == tenant.tenant_id:
+                        causes.append(changed.cause)
+    finally:
+        await tail.close()
+
+
+async def test_a_resume_token_that_nobody_gave_is_refused(suite, refused):
+    error = await refused(snapshot(suite, "yesterday"))
+    assert error.violations[0].reason == "RESUME_TOKEN_INVALID"
