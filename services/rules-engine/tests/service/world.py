@@ -1,0 +1,166 @@
+"""Replicas of the service, and what surrounds them, as tests drive them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+
+import grpc
+import pytest
+
+from tlsy.contracts.cloudevents import CloudEvent
+from tlsy.contracts.events import EVENTS_ACCEPTED, TOPICS
+from tlsy.contracts.ingestion.events.v1.events_pb2 import EventsAccepted
+from tlsy.contracts.ingestion.v1 import ingestion_pb2
+from tlsy.contracts.rules_engine.v1 import rules_engine_pb2 as pb
+from tlsy.contracts.rules_engine.v1 import rules_engine_pb2_grpc
+from tlsy.eventlog.cloudevents import to_headers
+from tlsy.eventlog.kafka import KafkaInspector, KafkaProducer
+from tlsy.eventlog.ports import Record
+from tlsy.rpc.errors import ServiceError
+from tlsy.rules_engine.app import build
+from tlsy.rules_engine.settings import RulesEngineSettings
+from tlsy.runtime.clock import SystemClock
+from tlsy.runtime.ids import Uuid7
+
+SERVICE = pb.DESCRIPTOR.services_by_name["RulesEngineService"]
+TOPIC = TOPICS["ingestion"]
+MODULES = frozenset({"supervision", "expert-rules"})
+CLOCK = SystemClock()
+IDS = Uuid7(CLOCK, os.urandom)
+
+
+def now_us() -> int:
+    return int(CLOCK.now().timestamp() * 1_000_000)
+
+
+def document(name="hot", **changes) -> bytes:
+    """A rule: value above 90 opens, per source and subject."""
+    rule = {
+        "schema": "tlsy.rule/1",
+        "name": name,
+        "match": {"type": "room.temperature", "unseen": True},
+        "when": {"gt": [{"field": "value"}, 90]},
+        "incident": {"severity": "error", "summary": "{source} is at {value}"},
+    }
+    return json.dumps(rule | changes).encode()
+
+
+def event(value=95.0, **changes) -> ingestion_pb2.Event:
+    """An event that the rule of `document` matches."""
+    given = {"source": "agent/a", "id": str(IDS()), "time_us": now_us(), "type": "room.temperature"}
+    return ingestion_pb2.Event(**(given | {"value": value} | changes))
+
+
+def accepted(tenant, *events, data=None) -> CloudEvent:
+    """What ingestion publishes of events that it stored."""
+    return CloudEvent(
+        id=IDS(),
+        type=EVENTS_ACCEPTED,
+        source="ingestion",
+        tenant_id=tenant.tenant_id,
+        epoch=tenant.epoch,
+        time=CLOCK.now(),
+        key=tenant.tenant_id.hex,
+        data=EventsAccepted(events=events).SerializeToString() if data is None else data,
+    )
+
+
+async def until(condition, deadline_s=20.0):
+    """What `condition` answers once that is true; the test fails if it never is."""
+    async with asyncio.timeout(deadline_s):
+        while not (answer := await condition()):
+            await asyncio.sleep(0.02)
+        return answer
+
+
+async def refused(call) -> ServiceError:
+    """The error that a call is answered with."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return ServiceError.from_rpc_error(caught.value)
+
+
+class World:
+    """Replicas of the service around one installation and one broker."""
+
+    def __init__(self, installation, brokers, around):
+        self.installation = installation
+        self.brokers = brokers
+        self.around = around
+        self.replicas = []
+        self.hosts = []
+        self.producer = KafkaProducer(brokers, "test")
+        self.inspector = KafkaInspector(brokers, "test")
+
+    async def tenant(self, mode=None, **fields):
+        given = {"modules": MODULES} | fields
+        return await self.installation.provisioned_tenant(**({"mode": mode} if mode else {}), **given)
+
+    async def replica(self, **settings):
+        host = self.around.host("rules-engine")
+        service = build(RulesEngineSettings(**({"tick_s": 0.1, "retry_s": 0.2} | settings)), host)
+        await service.start()
+        self.replicas.append(service)
+        self.hosts.append(host)
+        async with asyncio.timeout(20):
+            while not service.ready():
+                await asyncio.sleep(0.01)
+        return service
+
+    def stub(self, tenant, *roles, replica=0):
+        token = self.around.token(tenant, *(roles or ("client-admin",)))
+        channel = self.around.dial(self.hosts[replica], SERVICE, token)
+        return rules_engine_pb2_grpc.RulesEngineServiceStub(channel)
+
+    async def publish(self, tenant, name="hot", **changes):
+        request = pb.PublishRuleRequest(
+            name=f"tenants/{tenant.slug}/rules/{name}", document=document(name, **changes)
+        )
+        return await self.stub(tenant).PublishRule(request)
+
+    async def send(self, *events):
+        """Puts events on the topic as the relay of ingestion would."""
+        records = [
+            Record(
+                topic=TOPIC,
+                key=event.key.encode(),
+                value=event.data,
+                headers=to_headers(event, log=1),
+                time=event.time,
+            )
+            for event in events
+        ]
+        assert None not in await self.producer.publish(records, timeout_s=5)
+
+    async def incidents(self, tenant, **wanted):
+        request = pb.ListIncidentsRequest(parent=f"tenants/{tenant.slug}", page_size=1000, **wanted)
+        return list((await self.stub(tenant).ListIncidents(request)).incidents)
+
+    async def incident(self, tenant, state=pb.INCIDENT_STATE_OPEN, count=1):
+        """The incidents, once there are so many in that state; one if it is one."""
+
+        async def there():
+            found = await self.incidents(tenant, states=[state])
+            return found if len(found) >= count else None
+
+        found = await until(there)
+        assert len(found) == count
+        return found[0] if count == 1 else found
+
+    async def rows(self, tenant, sql, *args):
+        async with self.installation.tenancy("rules_engine").transaction(tenant.context, write=False) as tx:
+            return await tx.fetch(sql, *args)
+
+    async def published(self, tenant, kind):
+        """Events of a type in the outbox of the tenant's database."""
+        connection = await self.installation.connect("tlsy_relay", tenant.placement)
+        sql = "select data from rules_engine.outbox where tenant_id = $1 and type = $2 order by seq"
+        return [row["data"] for row in await connection.fetch(sql, tenant.tenant_id, kind)]
+
+    async def stop(self):
+        for service in self.replicas:
+            await service.stop(5)
+        await self.producer.stop()
+        await self.inspector.stop()
