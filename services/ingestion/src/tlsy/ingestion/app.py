@@ -18,10 +18,11 @@ from tlsy.ingestion.handlers.list_ingest_outcomes import ListIngestOutcomes
 from tlsy.ingestion.handlers.on_produced_events import OnProducedEvents
 from tlsy.ingestion.handlers.query_events import QueryEvents
 from tlsy.ingestion.handlers.tail_events import TailEvents
+from tlsy.ingestion.handlers.tell_minutes import TellMinutes
 from tlsy.ingestion.rpc.servicer import IngestionServicer
 from tlsy.rpc.assembly import assemble
 from tlsy.rpc.server import Served
-from tlsy.runtime.service import Part
+from tlsy.runtime.service import Part, Task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,7 +67,21 @@ def build(settings: IngestionSettings, host: Host) -> Supervisor:
         ingestion_pb2_grpc.add_IngestionServiceServicer_to_server,
         servicer,
     )
-    return assembly.supervisor([served], workers=[Part(_producers(assembly, ingest, settings))])
+    minutes = TellMinutes(
+        tenancy=assembly.tenancy,
+        store=store,
+        clock=host.clock,
+        ids=host.ids,
+        touched=ingest.touched,
+        everyone=lambda: (entry.tenant_id for entry in assembly.catalog),
+        every_s=settings.audit_every_s,
+    )
+    return assembly.supervisor(
+        [served],
+        # Beside the calls, because this replica knows which tenants it ingested for.
+        parts=[Part(Task("minutes", minutes.run))],
+        workers=[Part(_producers(assembly, ingest, settings))],
+    )
 
 
 def _producers(assembly: Assembly, ingest: IngestEvents, settings: IngestionSettings) -> Consumer:

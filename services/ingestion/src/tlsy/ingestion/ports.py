@@ -81,6 +81,16 @@ class RecordOutcome:
     problems: Sequence[Problem]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrincipalMinute:
+    """What a principal sent in a minute: calls that the audit log has not been told of, all events so far."""
+
+    minute: datetime
+    principal: str
+    calls: int
+    tally: Tally
+
+
 class EventStore(Protocol):
     """Events, counts and outcomes of the tenant whose transaction is given."""
 
@@ -104,6 +114,10 @@ class EventStore(Protocol):
         self, tx: UnitOfWork, wanted: EventFilter, after: EventPlace | None, limit: int
     ) -> Sequence[StoredEvent]:
         """A page of events, newest first."""
+        ...
+
+    async def tell_minutes(self, tx: UnitOfWork, before: datetime, limit: int) -> Sequence[PrincipalMinute]:
+        """Takes minutes that ended before `before` and that the audit log does not know wholly."""
         ...
 
     async def add_outcome(self, tx: UnitOfWork, outcome: RecordOutcome) -> None:

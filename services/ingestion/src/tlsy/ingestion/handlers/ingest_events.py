@@ -115,6 +115,10 @@ class IngestEvents:
         self._lateness_us = int(lateness / timedelta(microseconds=1))
         self._meters: OrderedDict[TenantId, TenantMeter] = OrderedDict()
 
+    def touched(self) -> frozenset[TenantId]:
+        """The tenants that this replica holds a meter of."""
+        return frozenset(self._meters)
+
     async def run(
         self,
         tenant: TenantEntry,

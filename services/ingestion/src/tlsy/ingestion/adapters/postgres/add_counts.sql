@@ -13,5 +13,4 @@ on conflict (tenant_id, minute, principal, shard) do update set
     accepted = m.accepted + excluded.accepted,
     duplicates = m.duplicates + excluded.duplicates,
     rejected = m.rejected + excluded.rejected,
-    deferred = m.deferred + excluded.deferred,
-    audited_at = null
+    deferred = m.deferred + excluded.deferred

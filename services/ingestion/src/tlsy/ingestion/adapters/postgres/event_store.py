@@ -12,7 +12,7 @@ import msgspec
 
 from tlsy.ingestion.domain.events import Problem
 from tlsy.ingestion.domain.meter import month_start
-from tlsy.ingestion.ports import MonthCount, RecordOutcome, StoredEvent, Tally
+from tlsy.ingestion.ports import MonthCount, PrincipalMinute, RecordOutcome, StoredEvent, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,6 +44,7 @@ class PostgresEventStore:
         self._add_counts = _read("add_counts.sql")
         self._read_month = _read("read_month.sql")
         self._mark_quota_passed = _read("mark_quota_passed.sql")
+        self._tell_minutes = _read("tell_minutes.sql")
         self._insert_outcome = _read("insert_outcome.sql")
         self._list_outcomes = _read("list_outcomes.sql")
         self._list_events = _read("list_events.sql")
@@ -101,6 +102,23 @@ class PostgresEventStore:
         else:
             rows = await tx.fetch(self._list_events, *args)
         return [StoredEvent(*row) for row in rows]
+
+    async def tell_minutes(self, tx: UnitOfWork, before: datetime, limit: int) -> Sequence[PrincipalMinute]:
+        """See the port."""
+        return [
+            PrincipalMinute(
+                minute=row["minute"],
+                principal=row["principal"],
+                calls=row["calls"],
+                tally=Tally(
+                    accepted=row["accepted"],
+                    duplicates=row["duplicates"],
+                    rejected=row["rejected"],
+                    deferred=row["deferred"],
+                ),
+            )
+            for row in await tx.fetch(self._tell_minutes, before, limit)
+        ]
 
     async def add_outcome(self, tx: UnitOfWork, outcome: RecordOutcome) -> None:
         """See the port."""

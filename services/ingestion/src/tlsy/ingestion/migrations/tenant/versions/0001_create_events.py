@@ -55,14 +55,14 @@ create table ingest_minutes (
     duplicates bigint not null,
     rejected bigint not null,
     deferred bigint not null,
-    -- Set in the transaction that tells the audit log.
-    audited_at timestamptz,
+    -- How many of the batches the audit log was told of.
+    told integer not null default 0,
     primary key (tenant_id, minute, principal, shard)
 ) partition by range (minute);
-create index ingest_minutes_open on ingest_minutes (tenant_id, minute) where audited_at is null;
+create index ingest_minutes_open on ingest_minutes (tenant_id, minute) where batches > told;
 select tlsy.protect('ingest_minutes');
 select tlsy.partition_by_time(
-    'ingest_minutes', keep_days => 400, ahead_days => 3, needed_while => 'audited_at is null'
+    'ingest_minutes', keep_days => 400, ahead_days => 3, needed_while => 'batches > told'
 );
 
 -- When the month's quota was first passed: the grace begins here.
