@@ -8,6 +8,7 @@ import pytest
 
 from libs.eventlog.tests.world import CLOCK, GROUP, TOPIC, event_of, note_down, note_of, until
 from tlsy.contracts.events import EVENTS_ACCEPTED
+from tlsy.eventlog.dead_letters import DeadLetters
 from tlsy.eventlog.delivery import Batch, Direct, Each
 from tlsy.eventlog.errors import FinalError, LogUnavailable, RetryableError
 from tlsy.eventlog.kafka import KafkaGroupReader
@@ -112,6 +113,26 @@ async def test_retries_that_never_succeed_end_in_the_dead_letters(world, tenant)
     await world.consuming({EVENTS_ACCEPTED: Each(never)})
     (letter,) = await dead_letters(world, 1)
     assert dict(letter.headers)["dlq-attempt"] == b"3"
+
+
+class FlakyLetters(DeadLetters):
+    """Dead letters whose topic cannot be written 30 times."""
+
+    failures = 30
+
+    async def write(self, record, error, attempt):
+        if self.failures:
+            self.failures -= 1
+            raise LogUnavailable("not now")
+        await super().write(record, error, attempt)
+
+
+async def test_a_letter_that_cannot_be_written_is_no_second_refusal(world, tenant):
+    await world.send(event_of(tenant, "bad"), event_of(tenant, "good"))
+    letters = FlakyLetters(GROUP, world.producer(), world.inspector(), CLOCK)
+    await world.consuming({EVENTS_ACCEPTED: Each(refuse_bad)}, dead_letters=letters)
+    await world.noted(tenant, "good")
+    assert len(await dead_letters(world, 1)) == 1
 
 
 async def test_a_record_that_claims_another_tenant_is_refused(world, tenant, dedicated):
@@ -253,3 +274,16 @@ async def test_a_broken_consumer_says_so(world):
     consumer = await world.consuming(dead_letters=Broken())
     with pytest.raises(ZeroDivisionError):
         await asyncio.wait_for(consumer.wait(), 10)
+
+
+async def test_a_consumer_without_a_topic_stops_at_once(world):
+    consumer = await world.consuming()
+    loop = asyncio.get_running_loop()
+
+    async def joining():
+        return consumer._reader is not None
+
+    await until(joining)
+    begun = loop.time()
+    await consumer.stop(30.0)
+    assert loop.time() - begun < 10

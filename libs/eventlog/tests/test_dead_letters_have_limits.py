@@ -6,40 +6,45 @@ from tlsy.eventlog.dead_letters import DeadLetterGauge, DeadLetterLimits
 from tlsy.eventlog.errors import DeadLetterLimitReached
 
 
+def refuse(gauge):
+    gauge.admit()
+    gauge.refused()
+
+
 def test_refusals_in_a_row_reach_the_limit():
     gauge = DeadLetterGauge(DeadLetterLimits(consecutive=3, ratio=1.0))
     for _ in range(3):
-        gauge.refused()
+        refuse(gauge)
     with pytest.raises(DeadLetterLimitReached):
-        gauge.refused()
+        refuse(gauge)
 
 
 def test_an_applied_record_ends_the_row():
     gauge = DeadLetterGauge(DeadLetterLimits(consecutive=1, ratio=1.0))
     for _ in range(5):
-        gauge.refused()
+        refuse(gauge)
         gauge.applied()
 
 
 def test_a_high_ratio_reaches_the_limit_without_a_row():
     gauge = DeadLetterGauge(DeadLetterLimits(consecutive=9, ratio=0.4, window=10))
     for _ in range(2):
-        gauge.refused()
+        refuse(gauge)
         gauge.applied()
     gauge.applied()
     with pytest.raises(DeadLetterLimitReached):
-        gauge.refused()
+        refuse(gauge)
 
 
 def test_what_left_the_window_does_not_count():
     gauge = DeadLetterGauge(DeadLetterLimits(consecutive=9, ratio=0.2, window=10))
-    gauge.refused()
-    gauge.refused()
+    refuse(gauge)
+    refuse(gauge)
     for _ in range(10):
         gauge.applied()
-    gauge.refused()
+    refuse(gauge)
 
 
 def test_few_records_say_nothing_about_the_ratio():
     gauge = DeadLetterGauge(DeadLetterLimits(consecutive=9, ratio=0.01, window=100))
-    gauge.refused()
+    refuse(gauge)

@@ -134,8 +134,9 @@ class Applier:
 
     async def refuse(self, record: Received, error: Exception, attempt: int = 1) -> None:
         """Write the record to the dead letters. Raises DeadLetterLimitReached, LogUnavailable."""
-        self._gauge.refused()
+        self._gauge.admit()
         await self._dead_letters.write(record, error, attempt)
+        self._gauge.refused()
         self._metrics.dead_letters.labels(self._group).inc()
         self._logger.error(
             "record refused",

@@ -202,8 +202,8 @@ class Consumer:
             try:
                 await self._books.register(self._topics)
                 await self._dead_letters.ensure_topics(self._topics)
-                await reader.start(self._on_assigned, self._on_revoked)
-                await self._keep_house(reader)
+                if await self._joined(reader):
+                    await self._keep_house(reader)
             except (EventLogError, TenancyError, OSError) as error:
                 self._logger.warning("not in the group", error=str(error))
             finally:
@@ -211,6 +211,20 @@ class Consumer:
             if not self._stopping.is_set():
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stopping.wait(), _REJOIN_S)
+
+    async def _joined(self, reader: GroupReader) -> bool:
+        """Join, which may take as long as there is no broker or no topic; False if asked to stop before."""
+        joining = asyncio.ensure_future(reader.start(self._on_assigned, self._on_revoked))
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait({joining, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if joining.done():
+                joining.result()
+            return joining.done()
+        finally:
+            for task in (joining, stopping):
+                task.cancel()
+            await asyncio.wait({joining, stopping})
 
     async def _leave(self, reader: GroupReader) -> None:
         try:

@@ -54,13 +54,16 @@ class DeadLetterGauge:
         self._count(refused=False)
         self._consecutive = 0
 
-    def refused(self) -> None:
-        """A record is about to be refused. Raises DeadLetterLimitReached if that is one too many."""
+    def admit(self) -> None:
+        """A record is to be refused. Raises DeadLetterLimitReached if that is one too many."""
         if self._consecutive >= self._limits.consecutive:
             raise DeadLetterLimitReached(f"{self._consecutive} records in a row were refused")
         seen, half = len(self._window) + 1, self._limits.window // 2
         if seen > half and (self._refused + 1) / seen > self._limits.ratio:
             raise DeadLetterLimitReached(f"{self._refused + 1} of {seen} records were refused")
+
+    def refused(self) -> None:
+        """A record is in the dead letters."""
         self._count(refused=True)
         self._consecutive += 1
 

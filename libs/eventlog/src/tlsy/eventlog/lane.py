@@ -39,6 +39,7 @@ class Lane:
         "items",
         "publishing",
         "reconciled_log",
+        "suspect",
         "swept",
         "wake",
     )
@@ -47,6 +48,8 @@ class Lane:
         self.database = database
         self.wake = asyncio.Event()
         self.failures = 0
+        # Whether the last failure was the database's: then it may hold whoever asks it for long.
+        self.suspect = False
         self.reconciled_log = 0
         self.swept = False
         self.publishing: asyncio.Task[None] | None = None

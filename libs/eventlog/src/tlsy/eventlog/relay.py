@@ -146,9 +146,9 @@ class Relay:
         self._stopping.set()
         for lane in self._lanes.values():
             lane.wake.set()
-        if self._tasks:
-            await asyncio.wait(self._tasks.values(), timeout=grace_s)
         hot = [lane.publishing for lane in self._lanes.values() if lane.publishing]
+        if self._tasks:
+            await asyncio.wait([*hot, *self._tasks.values()], timeout=grace_s)
         running = [*self._tasks.values(), *hot, *([self._main] if self._main else [])]
         for task in running:
             task.cancel()
@@ -262,18 +262,18 @@ class Relay:
     async def _turn(self, lane: Lane) -> float:
         """Sweep once; answers how long to wait before the next time, 0 when there is more."""
         try:
-            async with self._suspects if lane.failures else self._gate:
+            async with self._suspects if lane.suspect else self._gate:
                 more = await self._sweep(lane)
         except _FAILURES as error:
             lane.failures += 1
             self._count_failure(error)
-            away = isinstance(error, EventLogError)
-            longest_s = self.settings.retry_max_s if away else self.settings.database_retry_max_s
+            lane.suspect = not isinstance(error, EventLogError)
+            longest_s = self.settings.database_retry_max_s if lane.suspect else self.settings.retry_max_s
             wait_s = min(self.settings.retry_min_s * 2 ** min(lane.failures, 16), longest_s)
             return float(wait_s * (0.5 + 0.5 * self._jitter()))
         if lane.failures:
             self._logger.info("outbox is relayed again", database=lane.database.placement.database)
-        lane.failures = 0
+        lane.failures, lane.suspect = 0, False
         return 0.0 if more else self.settings.sweep_s
 
     async def _pause(self, lane: Lane, pause_s: float) -> None:
