@@ -13,6 +13,7 @@ from tlsy.contracts.identity.v1 import identity_pb2 as identity
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as ingestion
 from tlsy.contracts.rules_engine.v1 import rules_engine_pb2 as rules
 from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2 as registry
+from tlsy.contracts.tenant_registry.v1.tenant_pb2 import Tenant
 from tlsy.rpc.errors import PermissionDenied
 from tlsy.rpc.methods import NameFields
 from tlsy.runtime.ids import PLATFORM_TENANT_ID
@@ -33,12 +34,16 @@ FOREIGN = [
     ("GetUser", identity.GetUserRequest(name="tenants/acme-two/users/u")),
     ("GetUser", identity.GetUserRequest(name="tenants/-/users/u")),
     ("GetUser", identity.GetUserRequest(name="tenants/")),
-    ("CreateUser", identity.CreateUserRequest(parent="tenants/other", user={"email": "a@b"})),
-    ("CreateUser", identity.CreateUserRequest(parent="tenants/acme", user={"name": "tenants/other/users/u"})),
+    ("CreateUser", identity.CreateUserRequest(parent="tenants/other", user=identity.User(email="a@b"))),
+    (
+        "CreateUser",
+        identity.CreateUserRequest(parent="tenants/acme", user=identity.User(name="tenants/other/users/u")),
+    ),
     (
         "CreateRoleBinding",
         identity.CreateRoleBindingRequest(
-            parent="tenants/acme", role_binding={"principal": "tenants/other/users/u", "role": "viewer"}
+            parent="tenants/acme",
+            role_binding=identity.RoleBinding(principal="tenants/other/users/u", role="viewer"),
         ),
     ),
 ]
@@ -62,7 +67,9 @@ async def test_a_target_of_another_tenant_is_the_handlers_to_check(world, client
 
 async def test_free_text_may_begin_like_a_name(world, client):
     request = identity.CreateUserRequest(
-        parent="tenants/acme", user={"display_name": "tenants/other is our rival"}, password="tenants/other"
+        parent="tenants/acme",
+        user=identity.User(display_name="tenants/other is our rival"),
+        password="tenants/other",
     )
     await client.identity.CreateUser(request, metadata=bearer(world.token("client-admin")))
     assert len(world.identity.calls) == 1
@@ -188,6 +195,6 @@ def test_every_field_documented_as_a_name_is_looked_at():
 
 def test_a_name_in_a_repeated_or_nested_field_is_found():
     descriptor = SERVICES["registry"][0].methods_by_name["CreateTenant"].input_type
-    request = registry.CreateTenantRequest(tenant={"parent": "tenants/acme", "host_names": ["tenants/other"]})
+    request = registry.CreateTenantRequest(tenant=Tenant(parent="tenants/acme", host_names=["tenants/other"]))
     assert NameFields(descriptor).first_foreign(request, "tenants/acme") == "tenants/other"
     assert PLATFORM_TENANT_ID != ACME

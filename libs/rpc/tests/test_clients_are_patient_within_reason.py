@@ -12,12 +12,13 @@ from libs.rpc.tests.world import SERVICES, bearer, refused
 from tlsy.contracts.identity.v1 import identity_pb2 as identity
 from tlsy.contracts.identity.v1 import identity_pb2_grpc
 from tlsy.contracts.ingestion.v1 import ingestion_pb2_grpc
+from tlsy.contracts.ingestion.v1.ingestion_pb2 import TailEventsRequest
 from tlsy.rpc.channel import CallPolicy, dial, dial_bearer, may_repeat, service_config, service_name
 from tlsy.rpc.errors import DeadlineExceeded, FailedPrecondition, ResourceExhausted, Unavailable
 
 DESCRIPTOR = SERVICES["identity"][0]
 READ = identity.GetUserRequest(name="tenants/acme/users/u")
-CREATE = identity.CreateUserRequest(parent="tenants/acme", user={"email": "a@b"})
+CREATE = identity.CreateUserRequest(parent="tenants/acme", user=identity.User(email="a@b"))
 EXCHANGE = identity.ExchangeTokenRequest(target_tenant="tenants/other", reason="x")
 
 
@@ -38,7 +39,7 @@ class Failing:
 
 @pytest.fixture
 async def patient(world, server):
-    async def token() -> str:
+    async def token():
         return world.token("client-admin")
 
     policy = CallPolicy(timeout_s=5, attempts=3, max_wait_s=0.5)
@@ -109,7 +110,7 @@ async def test_a_call_gets_the_policys_deadline(world, server):
 
     world.identity.act = forever
 
-    async def token() -> str:
+    async def token():
         return world.token("client-admin")
 
     policy = CallPolicy(timeout_s=0.1)
@@ -154,14 +155,14 @@ async def test_a_hop_carries_trace_request_id_and_deadline(world, client):
 
 
 async def test_a_stream_gets_a_token_too(world, server):
-    async def token() -> str:
+    async def token():
         return world.token("viewer")
 
     async with dial_bearer(
         world.host.listen, SERVICES["ingestion"][0], token, clock=world.clock, random=os.urandom
     ) as channel:
         stub = ingestion_pb2_grpc.IngestionServiceStub(channel)
-        request = ingestion_pb2_grpc.tlsy_dot_ingestion_dot_v1_dot_ingestion__pb2.TailEventsRequest()
+        request = TailEventsRequest()
         assert [answer.missed async for answer in stub.TailEvents(request)] == [1, 2]
 
 

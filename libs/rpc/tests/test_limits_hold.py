@@ -41,7 +41,7 @@ def test_a_tenant_over_its_rate_is_told_when_to_come_back():
     with pytest.raises(ResourceExhausted) as raised:
         rates.take(tenant)
     assert raised.value.reason == "RATE_LIMITED"
-    clock.advance(raised.value.retry_after_s)
+    clock.advance(raised.value.retry_after_s or 0.0)
     rates.take(tenant)
 
 
@@ -64,7 +64,8 @@ async def test_the_rate_is_enforced_on_calls(world, client):
     for _ in range(2):
         await client.identity.GetUser(REQUEST, metadata=metadata)
     error = await refused(client.identity.GetUser(REQUEST, metadata=metadata))
-    assert (error.reason, error.retry_after_s > 0) == ("RATE_LIMITED", True)
+    assert error.reason == "RATE_LIMITED"
+    assert (error.retry_after_s or 0.0) > 0
 
 
 async def test_a_call_without_a_deadline_gets_one(world, client):
@@ -125,7 +126,9 @@ async def test_a_stream_ends_at_its_limit(world, client):
 
 
 async def test_a_request_over_the_size_limit_is_refused(world, client):
-    batch = ingestion.IngestEventsRequest(parent="tenants/acme", events=[{"data": b"x" * 10_000_000}])
+    batch = ingestion.IngestEventsRequest(
+        parent="tenants/acme", events=[ingestion.Event(data=b"x" * 10_000_000)]
+    )
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await client.ingestion.IngestEvents(batch, metadata=bearer(world.token("agent")))
     assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

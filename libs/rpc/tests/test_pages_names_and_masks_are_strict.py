@@ -38,7 +38,7 @@ def call(directory) -> Call:
     )
 
 
-def reason(raised) -> str:
+def reason(raised):
     return raised.value.violations[0].reason
 
 

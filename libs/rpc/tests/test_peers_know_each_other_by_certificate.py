@@ -69,7 +69,7 @@ async def secured(directory):
     """A world whose server listens with mTLS, and the authority that it trusts."""
     authority = Authority(directory, "ours")
     world = World(directory)
-    world.host = replace(world.host, listen="localhost:0", tls=authority.issue("server"))
+    world.host = replace(world.host, listen="127.0.0.1:0", tls=authority.issue("server"))
     server = world.server()
     await server.start()
     world.host = replace(world.host, peers={"identity": f"localhost:{server.port}"})

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from typing import Any, cast
 from uuid import uuid4
 
 import grpc
@@ -53,10 +54,11 @@ class IdentityStub:
 class Feed:
     def __init__(self, *revocations: identity_pb2.Revocation) -> None:
         self.identity = IdentityStub(*revocations)
+        stub = cast("Any", self.identity)
         self.clock = FakeClock()
         self.deny_list = DenyList(self.clock)
-        self.jwks = Jwks(lambda: fetch_jwks(self.identity), self.clock)
-        self.feed = RevocationFeed(self.identity, self.jwks, self.deny_list, self.clock)
+        self.jwks = Jwks(lambda: fetch_jwks(stub), self.clock)
+        self.feed = RevocationFeed(stub, self.jwks, self.deny_list, self.clock)
 
 
 def event(kind: str, data: bytes) -> CloudEvent:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 import grpc
@@ -52,7 +52,7 @@ def changed(entry: CatalogEntry) -> CloudEvent:
 
 
 class RegistryStub:
-    """The registry's SnapshotCatalog: pages of entries, or away."""
+    """The registry's SnapshotCatalog: pages of entries, or away. Typed as the generated stub where used."""
 
     def __init__(self, *entries: CatalogEntry) -> None:
         self.entries = list(entries)
@@ -75,7 +75,7 @@ class Feed:
     def __init__(self, *entries: CatalogEntry) -> None:
         self.registry = RegistryStub(*entries)
         self.clock = FakeClock()
-        self.catalog = CatalogFeed(self.registry, self.clock, open_telemetry("x"))
+        self.catalog = CatalogFeed(cast("Any", self.registry), self.clock, open_telemetry("x"))
 
 
 @pytest.fixture
@@ -234,6 +234,7 @@ def test_an_entry_is_read_whole():
     assert (entry.parent_id, entry.ancestors, entry.country) == (parent, (parent,), "fr")
     assert (entry.state, entry.mode) == (TenantState.ACTIVE, IsolationMode.SCHEMA)
     assert entry.placement == Placement("eu-1", "tlsy_tenants", "t_1")
-    assert (entry.modules, entry.entitlements) == ({"supervision"}, {"requests_per_s": 5})
+    assert entry.modules == {"supervision"}
+    assert entry.entitlements == {"requests_per_s": 5}
     assert (entry.provider_access, entry.sector_profile, entry.version) == ("FULL", "sme", 7)
     assert tenant_registry_pb2.CatalogEntry.DESCRIPTOR.full_name == "tlsy.tenant_registry.v1.CatalogEntry"

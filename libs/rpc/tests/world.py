@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
+    from google.protobuf.descriptor import ServiceDescriptor
+
     from tlsy.rpc.denials import DeniedCalls
 
 ACME = TenantId(UUID("11111111-1111-7111-8111-111111111111"))
@@ -131,7 +133,7 @@ class Ingestion(ingestion_pb2_grpc.IngestionServiceServicer):
         yield ingestion_pb2.TailEventsResponse(missed=2)
 
 
-SERVICES = {
+SERVICES: dict[str, tuple[ServiceDescriptor, Callable[[Any, grpc.aio.Server], None]]] = {
     "identity": (
         identity_pb2.DESCRIPTOR.services_by_name["IdentityService"],
         identity_pb2_grpc.add_IdentityServiceServicer_to_server,

@@ -56,6 +56,11 @@ def start(environment, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
+def next_line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     out, err = process.communicate(timeout=30)
     return process.returncode, out, err
@@ -66,7 +71,7 @@ def test_a_signal_stops_it_drained(environment, number):
     process = start(environment, "--role", "worker")
     line = ""
     while "service started" not in line:
-        line = process.stdout.readline()
+        line = next_line(process)
         assert line
     process.send_signal(number)
     code, out, err = finish(process)
@@ -76,7 +81,7 @@ def test_a_signal_stops_it_drained(environment, number):
 
 def test_the_role_is_told_to_the_service(environment):
     process = start(environment, "--role", "api")
-    assert process.stdout.readline() == "api shop\n"
+    assert next_line(process) == "api shop\n"
     process.terminate()
     finish(process)
 
@@ -109,7 +114,7 @@ def test_settings_can_be_listed_without_any(environment):
 
 def test_metrics_are_served_only_on_a_port_that_was_asked_for(environment, free_port):
     process = start(environment | {"TLSY_METRICS_PORT": str(free_port)})
-    process.stdout.readline()
+    next_line(process)
     with urllib.request.urlopen(f"http://127.0.0.1:{free_port}/metrics", timeout=5) as answer:
         assert b"process_resident_memory_bytes" in answer.read()
     process.terminate()
