@@ -1,15 +1,23 @@
 from __future__ import annotations
 
+import asyncio
 import os
 from datetime import timedelta
 
 import pytest
 
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as pb
+from tlsy.contracts.ingestion.v1 import ingestion_pb2_grpc
 from tlsy.ingestion.adapters.postgres.event_store import PostgresEventStore
+from tlsy.ingestion.app import build
 from tlsy.ingestion.handlers.ingest_events import IngestEvents
+from tlsy.ingestion.settings import IngestionSettings
 from tlsy.runtime.clock import SystemClock
 from tlsy.runtime.ids import Uuid7
+from tlsy.testkit.kafka import embedded_broker
+from tlsy.testkit.peers import peers
+
+SERVICE = pb.DESCRIPTOR.services_by_name["IngestionService"]
 
 
 class Published:
@@ -69,3 +77,37 @@ def make_events():
         ]
 
     return make
+
+
+class World:
+    """Replicas of the service among stand-ins of its peers."""
+
+    def __init__(self, installation, around, brokers):
+        self.installation = installation
+        self.around = around
+        self.brokers = brokers
+        self.replicas = []
+
+    async def replica(self):
+        host = self.around.host("ingestion")
+        service = build(IngestionSettings(shard=len(self.replicas)), host)
+        await service.start()
+        self.replicas.append(service)
+        async with asyncio.timeout(20):
+            while not service.ready():
+                await asyncio.sleep(0.01)
+        return host
+
+    def stub(self, host, tenant, *roles, **claims):
+        token = self.around.token(tenant, *roles, **claims)
+        return ingestion_pb2_grpc.IngestionServiceStub(self.around.dial(host, SERVICE, token))
+
+
+@pytest.fixture
+async def world(installation):
+    await installation.platform_tenant()
+    async with embedded_broker() as brokers, peers(installation, brokers) as around:
+        made = World(installation, around, brokers)
+        yield made
+        for service in made.replicas:
+            await service.stop(5)

@@ -7,47 +7,10 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as pb
-from tlsy.contracts.ingestion.v1 import ingestion_pb2_grpc
-from tlsy.ingestion.app import build
-from tlsy.ingestion.settings import IngestionSettings
 from tlsy.rpc.errors import ServiceError
 from tlsy.tenancy.context import IsolationMode
-from tlsy.testkit.kafka import embedded_broker
-from tlsy.testkit.peers import peers
 
-SERVICE = pb.DESCRIPTOR.services_by_name["IngestionService"]
 MODULES = frozenset({"supervision"})
-
-
-class World:
-    def __init__(self, installation, around):
-        self.installation = installation
-        self.around = around
-        self.replicas = []
-
-    async def replica(self):
-        host = self.around.host("ingestion")
-        service = build(IngestionSettings(shard=len(self.replicas)), host)
-        await service.start()
-        self.replicas.append(service)
-        async with asyncio.timeout(20):
-            while not service.ready():
-                await asyncio.sleep(0.01)
-        return host
-
-    def stub(self, host, tenant, *roles, **claims):
-        token = self.around.token(tenant, *roles, **claims)
-        return ingestion_pb2_grpc.IngestionServiceStub(self.around.dial(host, SERVICE, token))
-
-
-@pytest.fixture
-async def world(installation):
-    await installation.platform_tenant()
-    async with embedded_broker() as brokers, peers(installation, brokers) as around:
-        made = World(installation, around)
-        yield made
-        for service in made.replicas:
-            await service.stop(5)
 
 
 def at(event, seconds=0):

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from tlsy.contracts.events import INGEST_TOPIC
+from tlsy.contracts.ingestion.events.v1 import events_pb2
+from tlsy.contracts.ingestion.v1 import ingestion_pb2 as pb
+
+MODULES = frozenset({"supervision"})
+DEAD = f"{INGEST_TOPIC}.ingestion.dlq"
+
+
+@pytest.fixture
+async def produce(world):
+    """Puts a record on the producers' topic, as anybody who can reach the broker may."""
+    producer = AIOKafkaProducer(bootstrap_servers=world.brokers)
+    await producer.start()
+
+    async def put(token, events, key=b"k"):
+        value = events_pb2.ProducedEvents(events=events).SerializeToString()
+        headers = [("authorization", f"Bearer {token}".encode())] if token else []
+        await producer.send_and_wait(INGEST_TOPIC, value, key=key, headers=headers)
+
+    yield put
+    await producer.stop()
+
+
+@asynccontextmanager
+async def dead_letters(world):
+    consumer = AIOKafkaConsumer(DEAD, bootstrap_servers=world.brokers, auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+async def count(world, tenant) -> int:
+    async with world.installation.tenancy("ingestion").transaction(tenant.context, write=False) as tx:
+        return await tx.fetchval("select count(*) from events")
+
+
+async def reaches(world, tenant, wanted):
+    async with asyncio.timeout(20):
+        while await count(world, tenant) != wanted:
+            await asyncio.sleep(0.02)
+
+
+async def test_a_record_is_stored_for_the_tenant_of_its_token(world, produce, make_events):
+    tenant = await world.installation.provisioned_tenant(modules=MODULES)
+    await world.replica()
+    await produce(world.around.token(tenant, "agent"), make_events(7))
+    await reaches(world, tenant, 7)
+
+
+async def test_a_record_that_comes_again_changes_nothing(world, produce, make_events):
+    tenant = await world.installation.provisioned_tenant(modules=MODULES)
+    host = await world.replica()
+    token, events = world.around.token(tenant, "agent"), make_events(3)
+    for _ in range(3):
+        await produce(token, events)
+    await produce(token, make_events(1, first=50))
+    await reaches(world, tenant, 4)
+    told = await world.stub(host, tenant, "viewer").ListIngestOutcomes(
+        pb.ListIngestOutcomesRequest(parent=f"tenants/{tenant.slug}")
+    )
+    assert [(o.accepted, o.duplicates) for o in told.outcomes] == [(0, 3), (0, 3)]
+
+
+@pytest.mark.parametrize(
+    ("make_token", "reason"),
+    [
+        (lambda world, tenant: "", "TOKEN_MISSING"),
+        (lambda world, tenant: "not.a.token", "TOKEN_MALFORMED"),
+        (lambda world, tenant: world.around.token(tenant, "agent", lifetime_s=-120), "TOKEN_EXPIRED"),
+        (lambda world, tenant: world.around.token(tenant, "agent", audience=("identity",)), "TOKEN_AUDIENCE"),
+        (lambda world, tenant: world.around.token(tenant, "viewer"), "PERMISSION_MISSING"),
+    ],
+)
+async def test_a_record_without_credentials_is_a_dead_letter(world, produce, make_events, make_token, reason):
+    tenant = await world.installation.provisioned_tenant(modules=MODULES)
+    await world.replica()
+    await produce(make_token(world, tenant), make_events(2))
+    async with dead_letters(world) as letters, asyncio.timeout(20):
+        letter = await letters.getone()
+    assert dict(letter.headers)["dlq-reason"] == reason.encode()
+    assert await count(world, tenant) == 0
+
+
+async def test_a_record_for_a_tenant_without_the_module_is_a_dead_letter(world, produce, make_events):
+    tenant = await world.installation.provisioned_tenant(modules=frozenset())
+    await world.replica()
+    await produce(world.around.token(tenant, "agent"), make_events(2))
+    async with dead_letters(world) as letters, asyncio.timeout(20):
+        letter = await letters.getone()
+    assert dict(letter.headers)["dlq-reason"] == b"MODULE_DISABLED"
+
+
+async def test_nothing_in_a_record_but_its_token_says_whose_it_is(world, produce, make_events):
+    mine = await world.installation.provisioned_tenant(modules=MODULES)
+    theirs = await world.installation.provisioned_tenant(modules=MODULES)
+    await world.replica()
+    claim = {"tenantid": str(theirs.tenant_id), "tenant": theirs.slug}
+    await produce(
+        world.around.token(mine, "agent"), make_events(2, labels=claim), key=theirs.tenant_id.hex.encode()
+    )
+    await reaches(world, mine, 2)
+    assert await count(world, theirs) == 0
+
+
+async def test_what_is_refused_of_a_record_can_be_read(world, produce, make_events):
+    tenant = await world.installation.provisioned_tenant(modules=MODULES)
+    host = await world.replica()
+    await produce(world.around.token(tenant, "agent"), [*make_events(2), *make_events(1, source="")])
+    await reaches(world, tenant, 2)
+    stub = world.stub(host, tenant, "viewer")
+    told = await stub.ListIngestOutcomes(pb.ListIngestOutcomesRequest(parent=f"tenants/{tenant.slug}"))
+    (outcome,) = told.outcomes
+    assert (outcome.accepted, outcome.rejected) == (2, 1)
+    assert [(r.index, r.reason) for r in outcome.rejections] == [(2, "SOURCE_INVALID")]
+
+
+async def test_a_tenant_over_its_rate_waits_alone_and_loses_nothing(world, produce, make_events):
+    slow = await world.installation.provisioned_tenant(
+        modules=MODULES, entitlements={"ingest_events_per_s": 20}
+    )
+    other = await world.installation.provisioned_tenant(modules=MODULES)
+    await world.replica()
+    for batch in range(4):
+        await produce(world.around.token(slow, "agent"), make_events(20, first=100 * batch))
+    await produce(world.around.token(other, "agent"), make_events(5))
+    await reaches(world, other, 5)
+    await reaches(world, slow, 80)
