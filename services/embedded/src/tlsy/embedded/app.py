@@ -17,6 +17,8 @@ from tlsy.identity.app import build as build_identity
 from tlsy.identity.settings import IdentitySettings, new_keys_file
 from tlsy.ingestion.app import build as build_ingestion
 from tlsy.ingestion.settings import IngestionSettings
+from tlsy.rules_engine.app import build as build_rules_engine
+from tlsy.rules_engine.settings import RulesEngineSettings
 from tlsy.runtime.clock import SystemClock
 from tlsy.runtime.environment import CONTROL_DATABASE
 from tlsy.runtime.host import Host
@@ -125,6 +127,7 @@ class Suite:
                 hosts["identity"],
             ),
             "ingestion": build_ingestion(IngestionSettings(), hosts["ingestion"]),
+            "rules-engine": build_rules_engine(RulesEngineSettings(), hosts["rules-engine"]),
         }
         return Supervisor(
             self.name,
