@@ -268,7 +268,7 @@ async def test_nothing_is_read_before_the_consumer_is_ready(world, tenant):
 
 async def test_a_broken_consumer_says_so(world):
     class Broken:
-        async def ensure_topics(self, topics):
+        async def ensure_topics(self, topics, others):
             raise ZeroDivisionError
 
     consumer = await world.consuming(dead_letters=Broken())
@@ -287,3 +287,19 @@ async def test_a_consumer_without_a_topic_stops_at_once(world):
     begun = loop.time()
     await consumer.stop(30.0)
     assert loop.time() - begun < 10
+
+
+async def test_a_topic_without_a_relay_is_made_again_on_an_empty_broker(world, broker):
+    await world.consuming(makes={TOPIC: 3})
+    inspector = world.inspector()
+
+    async def made():
+        try:
+            return len(await inspector.end_offsets(TOPIC)) == 3
+        except LogUnavailable:
+            return False
+
+    await until(made)
+    await broker.stop()
+    await broker.start()
+    await until(made, 20.0)

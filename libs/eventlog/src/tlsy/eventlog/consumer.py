@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from dataclasses import dataclass, field
 from datetime import timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Protocol
 
 from tlsy.contracts.events import EVENTS
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 _HOUSEKEEPING_S: Final = 5.0
 _REJOIN_S: Final = 0.5
+_NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 class PartitionOwnership(Protocol):
@@ -105,6 +107,7 @@ class Consumer:
         metrics: EventLogMetrics,
         ownership: PartitionOwnership | None = None,
         ready: Callable[[], Awaitable[None]] | None = None,
+        makes: Mapping[str, int] = _NOTHING,
         decode: Decode = decode_record,
         decode_parked: DecodeParked = decode_parked_record,
         payloads: Mapping[str, type[Message]] = EVENTS,
@@ -124,6 +127,8 @@ class Consumer:
             jitter: a number from 0 to 1, another each time.
             metrics: of the process.
             ownership: state per partition, if there is any.
+            makes: topics, with their partitions, that no relay makes: made here, also on a broker that came
+                back empty.
             ready: awaited before joining, e.g. until the catalogue of tenants is loaded.
             decode: record to event.
             decode_parked: the same after parking, when e.g. a token in the record may have expired.
@@ -142,6 +147,7 @@ class Consumer:
         self._metrics = metrics
         self._ownership = ownership
         self._ready = ready
+        self._makes = makes
         self._decode = decode
         self._decode_parked = decode_parked
         self._payloads = payloads
@@ -201,7 +207,7 @@ class Consumer:
             reader = self._reader = self._reader_of()
             try:
                 await self._books.register(self._topics)
-                await self._dead_letters.ensure_topics(self._topics)
+                await self._dead_letters.ensure_topics(self._topics, self._makes)
                 if await self._joined(reader):
                     await self._keep_house(reader)
             except (EventLogError, TenancyError, OSError) as error:
@@ -247,7 +253,7 @@ class Consumer:
             with contextlib.suppress(EventLogError, TenancyError, OSError):
                 self._metrics.parked.labels(self._group).set(await self._parking.count())
                 await self._books.register(self._topics)
-                await self._dead_letters.ensure_topics(self._topics)
+                await self._dead_letters.ensure_topics(self._topics, self._makes)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._broken.wait(), _HOUSEKEEPING_S)
 

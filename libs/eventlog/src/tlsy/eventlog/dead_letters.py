@@ -89,9 +89,9 @@ class DeadLetters:
         """Where refused records of `topic` go."""
         return f"{topic}.{self._group}.dlq"
 
-    async def ensure_topics(self, topics: Sequence[str]) -> None:
-        """Make the topics of one partition each. Raises LogUnavailable."""
-        await self._inspector.ensure_topics({self.topic_of(topic): 1 for topic in topics})
+    async def ensure_topics(self, topics: Sequence[str], others: Mapping[str, int]) -> None:
+        """Make the dead letters' topics, of one partition each, and `others`. Raises LogUnavailable."""
+        await self._inspector.ensure_topics({**others, **{self.topic_of(topic): 1 for topic in topics}})
 
     async def write(self, record: Received, error: Exception, attempt: int) -> None:
         """Write the record and why it is refused. Raises LogUnavailable unless it is acknowledged."""
