@@ -33,7 +33,18 @@ async def create_roles(
     """Make the roles of the suite on a server, as its administrator; what exists is kept.
 
     `passwords` by role name are set also where the role exists; a role without one cannot log in by password.
+    Several at once take turns.
     """
+    await connection.execute("select pg_advisory_lock(hashtext('tlsy.roles'), 0)")
+    try:
+        await _create_roles(connection, services, passwords)
+    finally:
+        await connection.execute("select pg_advisory_unlock(hashtext('tlsy.roles'), 0)")
+
+
+async def _create_roles(
+    connection: Connection, services: Sequence[ServiceMigrations], passwords: Mapping[str, str]
+) -> None:
     await connection.execute(sql.text("cluster/roles.sql"))
     for service in services:
         await connection.execute(sql.text("cluster/service_role.sql", service.package))

@@ -167,15 +167,9 @@ class Executor:
         async with self._databases.acquire(Placement(cluster, MAINTENANCE_DATABASE, "")) as maintenance:
             await maintenance.execute("select pg_advisory_lock(hashtext('tlsy.template'), 0)")
             try:
-                rows = await maintenance.fetch(
-                    "select datname from pg_database where datname like $1", f"{_TEMPLATE_PREFIX}%"
-                )
-                names = {row["datname"] for row in rows}
-                if self._template not in names:
+                if self._template not in await _templates(maintenance):
                     await self._make_template(cluster, maintenance)
-                for name in names - {self._template}:
-                    await maintenance.execute(f"alter database {name} is_template false")
-                    await maintenance.execute(f"drop database {name} with (force)")
+                await drop_templates(maintenance, but=self._template)
             finally:
                 await maintenance.execute("select pg_advisory_unlock(hashtext('tlsy.template'), 0)")
         return self._template
@@ -278,6 +272,20 @@ class Executor:
         relations = await connection.fetchval("select count(*) from pg_class")
         if relations > self._max_relations:
             raise PlacementFull(placement, f"{relations} relations")
+
+
+async def _templates(maintenance: Connection) -> list[str]:
+    pattern = f"{_TEMPLATE_PREFIX}%"
+    rows = await maintenance.fetch("select datname from pg_database where datname like $1", pattern)
+    return [row["datname"] for row in rows]
+
+
+async def drop_templates(maintenance: Connection, *, but: str | None = None) -> None:
+    """Remove the templates of DEDICATED databases from a server; whoever needs one makes it again."""
+    for name in await _templates(maintenance):
+        if name != but:
+            await maintenance.execute(f"alter database {name} is_template false")
+            await maintenance.execute(f"drop database if exists {name} with (force)")
 
 
 async def _set_fence(connection: Connection, tenant_id: TenantId, fence: Fence, schema: str | None) -> None:

@@ -32,7 +32,7 @@ from tlsy.tenancy.context import (
     tenant_schema,
 )
 from tlsy.tenancy.database import Databases, PoolLimits
-from tlsy.tenancy.executor import Executor
+from tlsy.tenancy.executor import Executor, drop_templates
 from tlsy.tenancy.lease import take_lease
 from tlsy.tenancy.migrations import Schemas
 from tlsy.tenancy.provisioning import DesiredState, DesiredTenant
@@ -90,11 +90,12 @@ class Templates:
             await databases.close()
 
     async def drop(self) -> None:
-        """Remove both templates."""
+        """Remove both templates, and that of DEDICATED tenants; roles stay on a server that is not ours."""
         maintenance = await connect(self.server.address(MIGRATOR), "postgres")
         try:
             for name in (self.control, self.common):
                 await maintenance.execute(f"drop database if exists {name} with (force)")
+            await drop_templates(maintenance)
         finally:
             await maintenance.close()
 

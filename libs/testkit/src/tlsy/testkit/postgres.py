@@ -15,7 +15,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from tlsy.tenancy.database import ClusterAddress
 from tlsy.tenancy.local_postgres import ADMINISTRATOR, PORT, THROW_AWAY, LocalPostgres
@@ -61,10 +61,14 @@ class PostgresServer:
 
     @classmethod
     def from_dsn(cls, dsn: str) -> PostgresServer:
-        """A server that is already running; the user of the DSN must be a superuser."""
+        """A server that is already running; the user of the DSN must be a superuser.
+
+        `postgresql://user:password@host:port/`, or `postgresql://user:password@/?host=<folder of a socket>`.
+        """
         parts = urlsplit(dsn)
+        socket = parse_qs(parts.query).get("host", ["127.0.0.1"])
         return cls(
-            host=parts.hostname or "127.0.0.1",
+            host=parts.hostname or socket[0],
             port=parts.port or PORT,
             user=unquote(parts.username or ADMINISTRATOR),
             password=unquote(parts.password or ""),
