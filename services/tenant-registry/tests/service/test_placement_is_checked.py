@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
+import grpc
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
@@ -43,7 +44,7 @@ async def test_the_last_room_of_a_cluster_is_given_once(suite):
     answers = await asyncio.gather(
         *(suite.begin(country="countries/es") for _ in range(4)), return_exceptions=True
     )
-    refusals = [answer for answer in answers if isinstance(answer, Exception)]
+    refusals = [answer for answer in answers if isinstance(answer, grpc.aio.AioRpcError)]
     assert [refusal.code().name for refusal in refusals] == ["FAILED_PRECONDITION"] * 3
     listed = await suite.stub().ListClusters(pb.ListClustersRequest())
     assert {found.name: found.tenant_count for found in listed.clusters}["clusters/madrid"] == 1

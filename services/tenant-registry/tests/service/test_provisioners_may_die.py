@@ -133,6 +133,7 @@ class Workshop:
             await catalogue.places.add_cluster(tx, HERE)
             await catalogue.places.take_room(tx, CLUSTER)
             tenant = await catalogue.tenants.insert(tx, wanted)
+            assert tenant is not None
             operation = await catalogue.start(
                 tx, Verb.CREATE, owner=None, target=tenant, now=self.clock.now()
             )

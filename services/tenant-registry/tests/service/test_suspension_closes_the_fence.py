@@ -7,6 +7,7 @@ import pytest
 
 from tlsy.contracts.tenant_registry.v1 import tenant_pb2
 from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2 as pb
+from tlsy.runtime.ids import TenantId
 from tlsy.tenancy.context import IsolationMode, Placement, TenantContext
 from tlsy.tenancy.errors import NotWritable, StaleEpoch
 
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 def context(tenant, epoch=None):
     place = tenant.placement
     return TenantContext(
-        tenant_id=UUID(tenant.tenant_id),
+        tenant_id=TenantId(UUID(tenant.tenant_id)),
         slug=tenant.name.removeprefix("tenants/"),
         epoch=epoch or tenant.epoch,
         placement=Placement(place.cluster, place.database, place.schema),

@@ -4,6 +4,7 @@ import asyncio
 import time
 from uuid import uuid4
 
+import grpc
 import pytest
 from google.rpc import error_details_pb2
 
@@ -109,7 +110,7 @@ async def test_of_two_creations_of_one_slug_on_two_replicas_one_succeeds(suite):
     slug = unique_slug()
     stubs = [suite.stub(replica=number % 2) for number in range(6)]
     answers = await asyncio.gather(*(suite.begin(slug, stub) for stub in stubs), return_exceptions=True)
-    refusals = [answer for answer in answers if isinstance(answer, Exception)]
+    refusals = [answer for answer in answers if isinstance(answer, grpc.aio.AioRpcError)]
     assert len(refusals) == 5
     assert {refusal.code().name for refusal in refusals} == {"ALREADY_EXISTS"}
     rows = await suite.fetch("select count(*) as n from tenant_registry.tenants where slug = $1", slug)

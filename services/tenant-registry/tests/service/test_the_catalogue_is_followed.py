@@ -14,9 +14,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 async def snapshot(suite, token="", replica=0):
     entries = []
-    async for part in suite.stub(replica=replica).SnapshotCatalog(
-        pb.SnapshotCatalogRequest(resume_token=token)
-    ):
+    request = pb.SnapshotCatalogRequest(resume_token=token)
+    async for part in suite.stub(replica=replica).SnapshotCatalog(request):
         entries += part.entries
         token = part.resume_token
     return entries, token
@@ -33,7 +32,8 @@ async def test_a_snapshot_is_complete_and_goes_on_where_the_last_one_ended(suite
 
 async def test_who_follows_snapshots_during_creations_misses_none(suite):
     _, token = await snapshot(suite)
-    seen, stop = set(), asyncio.Event()
+    seen: set[tuple[str, int]] = set()
+    stop = asyncio.Event()
 
     async def follow():
         at = token
@@ -69,7 +69,7 @@ async def test_a_change_is_an_event_within_a_second(suite):
     try:
         tenant = await suite.tenant()
         async with asyncio.timeout(5):
-            causes = []
+            causes: list[str] = []
             while causes != ["created", "activated"]:
                 for record in await tail.fetch(max_records=100, timeout_s=0.2):
                     if dict(record.headers).get("ce_type") != TENANT_CHANGED.encode():

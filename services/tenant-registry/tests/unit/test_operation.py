@@ -5,6 +5,7 @@ from uuid import UUID
 
 import pytest
 
+from tlsy.runtime.ids import TenantId
 from tlsy.tenant_registry.domain.kinds import Verb
 from tlsy.tenant_registry.domain.operation import (
     Outcome,
@@ -18,7 +19,7 @@ from tlsy.tenant_registry.domain.operation import (
 from .drafts import NOW
 
 POLICY = RetryPolicy(max_attempts=3, first_delay_s=1, max_delay_s=4)
-ID = UUID(int=1)
+ID = TenantId(UUID(int=1))
 
 
 def new(verb: Verb = Verb.CREATE):

@@ -5,6 +5,7 @@ from uuid import UUID
 
 import pytest
 
+from tlsy.runtime.ids import TenantId
 from tlsy.tenancy.context import IsolationMode, TenantState
 from tlsy.tenant_registry.domain.errors import NotAllowedNowError
 from tlsy.tenant_registry.domain.kinds import ClusterKind, SectorProfile, Tier
@@ -13,7 +14,7 @@ from tlsy.tenant_registry.domain.tenant import suspended
 
 from .drafts import BE, FR, NOW, PARIS, around, draft, tenant
 
-ID = UUID(int=7)
+ID = TenantId(UUID(int=7))
 
 
 def reasons(asked, surroundings):

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Final
 from tlsy.tenant_registry.domain.errors import Violation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 MIN_LENGTH: Final = 3
 MAX_LENGTH: Final = 40
 
 _CHARACTERS: Final = re.compile(r"[a-z0-9-]*")
-_LOOK_ALIKES: Final = str.maketrans("0123456789i", "olzeasgtbql")
+_LOOK_ALIKES: Final[Mapping[int, int]] = str.maketrans("0123456789i", "olzeasgtbql")
 _HYPHENS: Final = re.compile(r"-+")
 
 _RESERVED: Final = frozenset(
