@@ -95,20 +95,33 @@ def dial_bearer(
     clock: Clock,
     random: Callable[[int], bytes],
     tls: TlsFiles | None = None,
+    credentials: grpc.ChannelCredentials | None = None,
     policy: CallPolicy | None = None,
 ) -> grpc.aio.Channel:
-    """A channel for callers outside the suite; `bearer` gives a token for each call (None: no token)."""
+    """A channel for callers outside the suite.
+
+    Args:
+        target: "host:port" or "unix:/path".
+        descriptor: of the service that is called.
+        bearer: gives a token for each call; None: no token.
+        clock: for deadlines and pauses.
+        random: for request ids and jitter.
+        tls: of a caller that shows a certificate of its own.
+        credentials: of a caller that only checks the server's; with neither the channel is in clear text.
+        policy: deadlines and retries.
+    """
     bounds = policy or CallPolicy()
     calls = _OutgoingCalls(descriptor, bearer, clock, random, bounds)
     interceptors = [_UnaryCalls(calls), _StreamCalls(calls)]
     options = [*_OPTIONS, ("grpc.service_config", json.dumps(service_config(descriptor, bounds)))]
-    if tls is None:
+    if tls is not None:
+        credentials = grpc.ssl_channel_credentials(
+            root_certificates=tls.ca_file.read_bytes() if tls.ca_file is not None else None,
+            private_key=tls.key_file.read_bytes(),
+            certificate_chain=tls.cert_file.read_bytes(),
+        )
+    if credentials is None:
         return grpc.aio.insecure_channel(target, options=options, interceptors=interceptors)
-    credentials = grpc.ssl_channel_credentials(
-        root_certificates=tls.ca_file.read_bytes() if tls.ca_file is not None else None,
-        private_key=tls.key_file.read_bytes(),
-        certificate_chain=tls.cert_file.read_bytes(),
-    )
     return grpc.aio.secure_channel(target, credentials, options=options, interceptors=interceptors)
 
 

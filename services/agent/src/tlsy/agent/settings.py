@@ -25,11 +25,19 @@ class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class ServerTls(_Model):
+    """How the servers' certificates are checked; without it calls are in clear text."""
+
+    #: PEM file of the authorities to trust instead of the system's.
+    ca_file: Path | None = None
+
+
 class Endpoints(_Model):
     """Where the services listen; "host:port" or "unix:/path". One edge address may stand for both."""
 
-    identity: str
-    ingestion: str
+    identity: Annotated[str, Field(min_length=1)]
+    ingestion: Annotated[str, Field(min_length=1)]
+    tls: ServerTls | None = None
 
 
 class HostSettings(_Model):
@@ -99,6 +107,8 @@ class Settings(_Model):
     tcp: tuple[TcpProbe, ...] = Field(default=(), max_length=200)
     http: tuple[HttpProbe, ...] = Field(default=(), max_length=200)
     tls: tuple[TlsProbe, ...] = Field(default=(), max_length=200)
+    #: At the end, to deliver what waits; what is left then is delivered after the next start.
+    stop_grace_s: Annotated[float, Field(ge=0, le=300)] = 10.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 

@@ -6,7 +6,7 @@ bytes. A batch of records is written and synced before the agent counts it as co
 repeats at most the batch that was under way, with the same ids: the server drops it as duplicates. A torn
 record at the end of the last segment is cut off when the queue is opened; it had not been counted.
 
-One process at a time: the folder is locked while it is open.
+One process at a time: the folder is locked while it is open. Its calls may come from several threads.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+import threading
 import zlib
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -44,6 +45,8 @@ class DiskBuffer:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._directory = directory
         self._max_bytes = max_bytes
+        # Collecting and delivering run in threads of their own; neither may see the other half done.
+        self._one_call = threading.RLock()
         self._lock = (directory / "lock").open("ab")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -54,6 +57,7 @@ class DiskBuffer:
         last = max([*self._segments(), self._place.segment])
         self._tail = self._open_tail(last)
         self._tail_segment = last
+        _sync_folder(directory)
 
     def append(self, records: Sequence[bytes]) -> None:
         """Adds records, all or none; on return they are on disk.
@@ -63,13 +67,17 @@ class DiskBuffer:
             OSError: the disk refused; what was half-written is cut off again.
         """
         blob = b"".join(_HEAD.pack(len(r), zlib.crc32(r)) + r for r in records)
-        if self.size_bytes() + len(blob) > self._max_bytes:
-            raise BufferFullError(f"{self._directory} holds its {self._max_bytes} bytes")
-        if self._tail.tell() >= SEGMENT_BYTES:
-            self._tail.close()
-            self._tail_segment += 1
-            self._tail = self._open_tail(self._tail_segment)
-            _sync_folder(self._directory)
+        with self._one_call:
+            if self.size_bytes() + len(blob) > self._max_bytes:
+                raise BufferFullError(f"{self._directory} holds its {self._max_bytes} bytes")
+            if self._tail.tell() >= SEGMENT_BYTES:
+                self._tail.close()
+                self._tail_segment += 1
+                self._tail = self._open_tail(self._tail_segment)
+                _sync_folder(self._directory)
+            self._write(blob)
+
+    def _write(self, blob: bytes) -> None:
         start = self._tail.tell()
         try:
             self._tail.write(blob)
@@ -82,6 +90,10 @@ class DiskBuffer:
 
     def peek(self, max_records: int, max_bytes: int) -> tuple[list[bytes], Place]:
         """The oldest records, and the place behind them, to be given to `acknowledge`."""
+        with self._one_call:
+            return self._peek(max_records, max_bytes)
+
+    def _peek(self, max_records: int, max_bytes: int) -> tuple[list[bytes], Place]:
         found: list[bytes] = []
         place, total = self._place, 0
         for segment in [s for s in self._segments() if s >= place.segment]:
@@ -100,6 +112,10 @@ class DiskBuffer:
 
     def acknowledge(self, place: Place) -> None:
         """Forgets everything before `place`, for good."""
+        with self._one_call:
+            self._acknowledge(place)
+
+    def _acknowledge(self, place: Place) -> None:
         scratch = self._directory / "place.new"
         with scratch.open("wb") as file:
             file.write(_PLACE.pack(place.segment, place.offset))
@@ -114,7 +130,8 @@ class DiskBuffer:
 
     def size_bytes(self) -> int:
         """Bytes that wait."""
-        return sum(self._path(s).stat().st_size for s in self._segments()) - self._place.offset
+        with self._one_call:
+            return sum(self._path(s).stat().st_size for s in self._segments()) - self._place.offset
 
     def close(self) -> None:
         """Lets another process have the folder."""

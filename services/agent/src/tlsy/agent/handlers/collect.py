@@ -21,7 +21,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Collector:
-    """Collects until cancelled.
+    """Collects until it is asked to stop.
 
     A reading is an event, with its id and time, from the moment it is on disk: whatever happens later, it is
     sent with these. While the buffer is full nothing is collected, and that is logged once.
@@ -47,13 +47,19 @@ class Collector:
         self._collected = collected
         self._full = False
 
-    async def run(self) -> None:
+    async def run(self, stopping: asyncio.Event) -> None:
         """Collects at once and then every interval, without drift."""
         due_s = self._clock.monotonic()
-        while True:
-            await self.collect()
-            due_s = max(due_s + self._interval_s, self._clock.monotonic())
-            await self._clock.sleep(due_s - self._clock.monotonic())
+        asked = asyncio.create_task(stopping.wait())
+        try:
+            while not stopping.is_set():
+                await self.collect()
+                due_s = max(due_s + self._interval_s, self._clock.monotonic())
+                pause = asyncio.create_task(self._clock.sleep(due_s - self._clock.monotonic()))
+                await asyncio.wait({pause, asked}, return_when=asyncio.FIRST_COMPLETED)
+                pause.cancel()
+        finally:
+            asked.cancel()
 
     async def collect(self) -> int:
         """Reads everything once; returns how many events were put on disk."""

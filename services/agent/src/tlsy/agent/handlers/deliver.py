@@ -12,7 +12,7 @@ from tlsy.agent.ports import DeliveryError
 from tlsy.contracts.ingestion.v1 import ingestion_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from tlsy.agent.ports import Buffer, Delivered, Server
     from tlsy.runtime.clock import Clock
@@ -24,11 +24,12 @@ MAX_BATCH_BYTES: Final = 1024 * 1024
 
 
 class Deliverer:
-    """Delivers until cancelled.
+    """Delivers until it is asked to stop.
 
     The order on disk is the order of delivery, and one batch is under way at a time. Deferred events of a
     batch are sent again before anything behind them; events that the server refuses for good are logged with
-    their reason and left behind, since sending them again could never help.
+    their reason and left behind, since sending them again could never help. Asked to stop, it delivers what
+    is on disk as long as the server takes it without a pause, and leaves the rest there.
     """
 
     def __init__(
@@ -47,15 +48,18 @@ class Deliverer:
         self.delivered = 0
         self.rejected = 0
 
-    async def run(self) -> None:
+    async def run(self, stopping: asyncio.Event) -> None:
         """Delivers whenever something is on disk."""
         while True:
             self._collected.clear()
-            if not await self.deliver_batch():
-                await self._collected.wait()
+            if await self.deliver_batch(stopping):
+                continue
+            if stopping.is_set():
+                return
+            await _first_of(self._collected.wait(), stopping.wait())
 
-    async def deliver_batch(self) -> bool:
-        """Delivers one batch, however long it takes; False if there was none."""
+    async def deliver_batch(self, stopping: asyncio.Event) -> bool:
+        """Delivers one batch, however long it takes; False if there was none, or it was left for later."""
         records, behind = await asyncio.to_thread(self._buffer.peek, MAX_BATCH_EVENTS, MAX_BATCH_BYTES)
         if not records:
             return False
@@ -68,18 +72,34 @@ class Deliverer:
                 failures += 1
                 pause_s = wait_s(failures, error.retry_after_s, self._jitter())
                 _log.warning("not delivered, trying again", error=str(error), pause_s=round(pause_s, 1))
-                await self._clock.sleep(pause_s)
-                continue
-            failures = failures + 1 if delivered.deferred else 0
-            self._count(delivered, len(events))
-            events = [events[index] for index in delivered.deferred]
-            if events:
-                await self._clock.sleep(wait_s(failures, delivered.retry_after_s, self._jitter()))
+            else:
+                failures = failures + 1 if delivered.deferred else 0
+                self._count(delivered, len(events))
+                events = [events[index] for index in delivered.deferred]
+                pause_s = wait_s(failures, delivered.retry_after_s, self._jitter()) if events else 0.0
+            if events and not await self._paused(pause_s, stopping):
+                return False
         await asyncio.to_thread(self._buffer.acknowledge, behind)
         return True
+
+    async def _paused(self, pause_s: float, stopping: asyncio.Event) -> bool:
+        """Waits; False if it is time to stop."""
+        await _first_of(self._clock.sleep(pause_s), stopping.wait())
+        return not stopping.is_set()
 
     def _count(self, delivered: Delivered, sent: int) -> None:
         self.rejected += len({index for index, _, _ in delivered.rejected})
         self.delivered += sent - len(delivered.deferred) - len({index for index, _, _ in delivered.rejected})
         for _, reason, message in delivered.rejected[:10]:
             _log.error("the server refuses an event for good", reason=reason, problem=message)
+
+
+async def _first_of(*waits: Coroutine[object, object, object]) -> None:
+    """Returns when one of them does; the others are cancelled."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

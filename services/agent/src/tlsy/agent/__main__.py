@@ -1,0 +1,57 @@
+"""Runs the agent: python -m tlsy.agent --config agent.yaml [--check]."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tlsy.agent.adapters.buffer import BufferInUseError
+from tlsy.agent.app import build, readings
+from tlsy.agent.settings import SettingsError, load
+from tlsy.runtime.clock import SystemClock
+from tlsy.runtime.host import EXIT_SETTINGS, run
+from tlsy.runtime.logging import configure_logging
+
+if TYPE_CHECKING:
+    from tlsy.agent.settings import Settings
+
+
+async def _run(settings: Settings) -> int:
+    return await run(build(settings, SystemClock(), os.urandom), grace_s=settings.stop_grace_s)
+
+
+async def _check(settings: Settings) -> int:
+    """Reads everything once and sends nothing."""
+    for reading in await readings(settings, SystemClock()).read():
+        value = "-" if reading.value is None else f"{reading.value:g}"
+        error = reading.labels.get("error", "")
+        sys.stdout.write(f"{reading.type}\t{reading.subject}\t{value}\t{error}\n")
+    if not os.access(settings.api_key_file, os.R_OK):
+        sys.stderr.write(f"{settings.api_key_file} cannot be read: put the API key there\n")
+        return EXIT_SETTINGS
+    return 0
+
+
+def main() -> int:
+    """Returns the exit code: 0 stopped, 1 failed, 78 the configuration is wrong (all problems on stderr)."""
+    parser = argparse.ArgumentParser(prog="tlsy-agent", description="Collects this host's telemetry.")
+    parser.add_argument("--config", type=Path, required=True, help="the YAML file")
+    parser.add_argument("--check", action="store_true", help="read everything once, print it, send nothing")
+    arguments = parser.parse_args()
+    try:
+        settings = load(arguments.config)
+        if arguments.check:
+            return asyncio.run(_check(settings))
+        configure_logging(level=settings.log_level)
+        return asyncio.run(_run(settings))
+    except (SettingsError, BufferInUseError, OSError) as error:
+        sys.stderr.write(f"tlsy-agent: {error}\n")
+        return EXIT_SETTINGS
+
+
+if __name__ == "__main__":
+    sys.exit(main())
