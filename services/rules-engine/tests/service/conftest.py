@@ -17,3 +17,24 @@ async def world(installation):
         await made.inspector.ensure_topics({TOPIC: 4, TOPICS["rules-engine"]: 4})
         yield made
         await made.stop()
+
+
+@pytest.fixture
+async def tenant(world):
+    """One that the catalogues of replicas know: they are made before."""
+    return await world.tenant()
+
+
+@pytest.fixture
+async def other(world):
+    return await world.tenant()
+
+
+@pytest.fixture
+async def replica(world, tenant, other):
+    return await world.replica()
+
+
+@pytest.fixture
+def stub(world, tenant, replica):
+    return world.stub(tenant)

@@ -54,7 +54,10 @@ async def test_usage_facts_say_what_was_judged_and_opened(world):
     await world.incident(tenant, count=2)
     kind = usage_recorded("rules-engine")
     facts = [UsageRecorded.FromString(data) for data in await world.published(tenant, kind)]
-    assert {(fact.meter, fact.quantity) for fact in facts} == {("rules.evaluated", 3), ("incidents.opened", 2)}
+    assert {(fact.meter, fact.quantity) for fact in facts} == {
+        ("rules.evaluated", 3),
+        ("incidents.opened", 2),
+    }
 
 
 async def test_a_delivery_that_comes_twice_counts_once(world):

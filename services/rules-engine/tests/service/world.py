@@ -109,6 +109,14 @@ class World:
                 await asyncio.sleep(0.01)
         return service
 
+    async def replica_alone(self, **settings):
+        """Another replica in the place of all that are there."""
+        for service in self.replicas:
+            await service.stop(5)
+        self.replicas.clear()
+        self.hosts.clear()
+        return await self.replica(**settings)
+
     def stub(self, tenant, *roles, replica=0):
         token = self.around.token(tenant, *(roles or ("client-admin",)))
         channel = self.around.dial(self.hosts[replica], SERVICE, token)

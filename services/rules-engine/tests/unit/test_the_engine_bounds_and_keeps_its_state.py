@@ -81,7 +81,7 @@ def test_types_whose_rules_stay_are_not_compiled_again():
 def test_what_an_operator_resolved_opens_again_at_the_next_true_event():
     made = engine(rule(resolve={"auto": False}))
     made.apply([event(0)], NOW)
-    cleared = made.clear("hot", ("s", "room"))
+    cleared = made.clear("hot", ("s", "room").__eq__)
     assert [row.payload for row in cleared.rows] == [None]
     assert kinds(made.apply([event(1)], NOW)) == [("open", "")]
 
@@ -89,7 +89,7 @@ def test_what_an_operator_resolved_opens_again_at_the_next_true_event():
 def test_a_cleared_window_keeps_its_samples():
     made = engine(rule(window=COUNT, resolve={"auto": False}))
     made.apply([event(0), event(1), event(2)], NOW)
-    made.clear("hot", ("s", "room"))
+    made.clear("hot", ("s", "room").__eq__)
     assert kinds(made.apply([event(3)], NOW)) == [("open", "")]
 
 
@@ -97,7 +97,7 @@ def test_a_cleared_absence_is_expected_again_once_seen_again():
     made = engine(rule(absence={"after_s": 5}))
     made.apply([event(0)], NOW)
     assert kinds(made.advance(NOW + 5 * S)) == [("open", "")]
-    made.clear("hot", ("s", "room"))
+    made.clear("hot", ("s", "room").__eq__)
     assert kinds(made.advance(NOW + 50 * S)) == []
     made.apply([event(1)], NOW + 60 * S)
     assert kinds(made.advance(NOW + 65 * S)) == [("open", "")]

@@ -153,12 +153,12 @@ class Engine:
         self._bind(compiled)
         return self._effects(())
 
-    def clear(self, rule: RuleName, group: GroupKey) -> Effects:
-        """An operator resolved the incident of a group: it opens again when its rule next fires for it."""
+    def clear(self, rule: RuleName, matches: Callable[[GroupKey], bool]) -> Effects:
+        """An operator resolved the incident of these groups: it opens again when its rule next fires for one."""
         for bound in self._rules.values():
             if bound.rule.name == rule:
                 for found in self._groups(bound):
-                    if found.values == group:
+                    if matches(found.values):
                         _clear(bound, found)
         return self._effects(())
 
