@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from tlsy.rpc.keys import SigningKey
     from tlsy.runtime.service import Service
     from tlsy.tenancy.catalog import TenantEntry
+    from tlsy.tenancy.context import Placement
+    from tlsy.tenancy.database import Connection
     from tlsy.testkit.installation import Templates
 
 PASSWORD: Final = "a long enough passphrase"
@@ -199,11 +201,20 @@ class Suite:
     async def outbox(self, tenant: str) -> list[tuple[str, bytes]]:
         """Type and data of every event of the tenant in its own outbox."""
         entry = self.tenants[tenant]
-        connection = await self.installation.connect(None, entry.placement)
-        rows = await connection.fetch(
-            "select type, data from identity.outbox where tenant_id = $1 order by seq", entry.tenant_id
-        )
+        async with self.administrator(entry.placement) as connection:
+            rows = await connection.fetch(
+                "select type, data from identity.outbox where tenant_id = $1 order by seq", entry.tenant_id
+            )
         return [(row["type"], bytes(row["data"])) for row in rows]
+
+    @asynccontextmanager
+    async def administrator(self, placement: Placement) -> AsyncIterator[Connection]:
+        """A connection that sees everything of a database."""
+        connection = await connect(self.installation.server.address(), placement.database)
+        try:
+            yield connection
+        finally:
+            await connection.close()
 
 
 @asynccontextmanager

@@ -22,14 +22,14 @@ async def everything(suite, stream: io.StringIO) -> str:
     written = [stream.getvalue()]
     places = {suite.installation.control, *(e.placement for e in suite.tenants.values() if e.placement)}
     for place in places:
-        connection = await suite.installation.connect(None, place)
-        tables = await connection.fetch(
-            "select format('%I.%I', schemaname, tablename) as name from pg_tables"
-            " where schemaname not in ('pg_catalog', 'information_schema')"
-        )
-        for table in tables:
-            rows = await connection.fetch(f"select t::text as row from {table['name']} t")
-            written += [row["row"] for row in rows]
+        async with suite.administrator(place) as connection:
+            tables = await connection.fetch(
+                "select format('%I.%I', schemaname, tablename) as name from pg_tables"
+                " where schemaname not in ('pg_catalog', 'information_schema')"
+            )
+            for table in tables:
+                rows = await connection.fetch(f"select t::text as row from {table['name']} t")
+                written += [row["row"] for row in rows]
     text = "\n".join(written)
     return text + "\n".join(_decoded(found) for found in re.findall(r"\\+x([0-9a-f]+)", text))
 

@@ -61,6 +61,15 @@ async def test_some_roles_are_for_nobody_here(suite, refused, role, module, reas
     assert {violation.reason for violation in error.violations} == reasons
 
 
+async def test_every_problem_of_a_binding_is_told_at_once(suite, refused) -> None:
+    error = await refused(bind(suite, await suite.into("shared"), f"{ACME}/users/x", "emperor", "palace"))
+    assert [violation.reason for violation in error.violations] == [
+        "RESOURCE_NAME_INVALID",
+        "ROLE_UNKNOWN",
+        "MODULE_UNKNOWN",
+    ]
+
+
 async def test_a_role_is_given_once_and_to_somebody(suite, refused) -> None:
     ada, token = await suite.person("shared", "viewer"), await suite.into("shared")
     assert (await refused(bind(suite, token, ada.name, "viewer"))).reason == "ROLE_ALREADY_BOUND"

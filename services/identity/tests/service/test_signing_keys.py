@@ -68,12 +68,12 @@ async def test_a_rotation_announces_the_key_after_next_and_tells_everybody(suite
         return wanted <= await kids(suite) and wanted <= await kids(suite, 1)
 
     await wait_until(known_at_both, 5.0)
-    connection = await suite.installation.connect(None, suite.installation.control)
-    events = await connection.fetchval(
-        "select count(*) from identity.outbox where type = $1", SIGNING_KEY_ROTATED
-    )
+    async with suite.administrator(suite.installation.control) as connection:
+        ring = await connection.fetch("select slot, private_sealed from identity.signing_keys")
+        events = await connection.fetchval(
+            "select count(*) from identity.outbox where type = $1", SIGNING_KEY_ROTATED
+        )
     assert events >= 1
-    ring = await connection.fetch("select slot, private_sealed from identity.signing_keys")
     assert sorted(row["slot"] for row in ring)[:2] == ["next", "signing"]
     assert all(b'"d"' not in (row["private_sealed"] or b"") for row in ring)
 

@@ -134,6 +134,16 @@ async def test_a_name_that_is_none_is_refused(suite, refused, name) -> None:
     assert [violation.reason for violation in error.violations] == ["RESOURCE_NAME_INVALID"]
 
 
+async def test_every_problem_of_an_update_is_told_at_once(suite, refused) -> None:
+    request = pb.UpdateUserRequest(user=pb.User(name=f"{ACME}/users/x", display_name="\0"))
+    request.update_mask.paths.extend(["display_name"])
+    error = await refused(suite.stub(await suite.into("shared")).UpdateUser(request))
+    assert [(violation.field, violation.reason) for violation in error.violations] == [
+        ("user.name", "RESOURCE_NAME_INVALID"),
+        ("user.display_name", "DISPLAY_NAME_UNPRINTABLE"),
+    ]
+
+
 async def test_only_some_fields_can_be_changed(suite, refused) -> None:
     stub = suite.stub(await suite.into("shared"))
     user = await stub.CreateUser(new_user())

@@ -14,10 +14,13 @@ from tlsy.rpc.permissions import MODULES, ROLES
 from tlsy.runtime.ids import PLATFORM_TENANT_ID
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tlsy.identity.domain.ids import PrincipalRef
     from tlsy.identity.handlers.effects import Effects
     from tlsy.identity.ports import ApiKeys, Directories, RoleBindings, Users
     from tlsy.rpc.call import Call
+    from tlsy.rpc.errors import Violation
     from tlsy.tenancy.unit_of_work import Tenancy, UnitOfWork
 
 #: All of a principal's roles must fit into a token.
@@ -26,11 +29,12 @@ MAX_BINDINGS: Final = 40
 
 @dataclass(frozen=True, slots=True)
 class CreateRoleBindingCommand:
-    """`module` "" is every module."""
+    """`module` "" is every module; with `violations` of its name `principal` is a placeholder."""
 
     principal: PrincipalRef
     role: str
     module: str
+    violations: Sequence[Violation] = ()
 
 
 class CreateRoleBinding:
@@ -66,7 +70,7 @@ class CreateRoleBinding:
         in_platform = call.required_tenant().tenant_id == PLATFORM_TENANT_ID
         problems = role_problems("role_binding.role", command.role, ROLES, in_platform_tenant=in_platform)
         problems += module_problems("role_binding.module", command.module, MODULES)
-        refuse_problems(problems)
+        refuse_problems(problems, command.violations)
         check_may_act_as(call, command.principal.kind, [command.role])
         return await self._tenancy.run(
             call.required_tenant().tenant_id, lambda tx: self._store(tx, call, command), write=True

@@ -25,12 +25,11 @@ if TYPE_CHECKING:
     from tlsy.tenancy.unit_of_work import UnitOfWork
 
 
-def refuse_problems(problems: Sequence[Problem]) -> None:
-    """Raise InvalidArgument with all of them, if there are any."""
-    if problems:
-        raise InvalidArgument(
-            violations=[Violation(item.field, item.reason, item.description) for item in problems]
-        )
+def refuse_problems(problems: Sequence[Problem], also: Sequence[Violation] = ()) -> None:
+    """Raise InvalidArgument with all of them, if there are any; `also`: what the translation found."""
+    if problems or also:
+        found = [Violation(item.field, item.reason, item.description) for item in problems]
+        raise InvalidArgument(violations=[*also, *found])
 
 
 def granter_of(call: Call) -> Granter:

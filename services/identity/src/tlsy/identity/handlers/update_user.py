@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -18,13 +19,31 @@ from tlsy.rpc.errors import NotFound
 from tlsy.rpc.etags import check_etag, etag_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from tlsy.identity.domain.users import User, UserChange
     from tlsy.identity.handlers.effects import Effects
     from tlsy.identity.ports import Directories, RoleBindings, Users
     from tlsy.rpc.call import Call
+    from tlsy.rpc.errors import Violation
     from tlsy.tenancy.unit_of_work import Tenancy, UnitOfWork
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateUserCommand:
+    """What is to change.
+
+    Attributes:
+        mask: fields of `change` that count.
+        etag: of the user as the caller read it; "" for whatever it is.
+        violations: what was wrong with name and mask; then those two are placeholders.
+    """
+
+    user_id: UserId
+    change: UserChange
+    mask: Collection[str]
+    etag: str
+    violations: Sequence[Violation] = ()
 
 
 class UpdateUser:
@@ -44,9 +63,7 @@ class UpdateUser:
         self._directories = directories
         self._effects = effects
 
-    async def run(
-        self, call: Call, user_id: UserId, change: UserChange, mask: Collection[str], etag: str
-    ) -> User:
+    async def run(self, call: Call, command: UpdateUserCommand) -> User:
         """The user after the change.
 
         Raises:
@@ -56,13 +73,13 @@ class UpdateUser:
             FailedPrecondition: reason LAST_ADMINISTRATOR.
             PermissionDenied: reasons ROLE_ABOVE_CALLER, ONBOARDING_CLOSED.
         """
-        refuse_problems(
-            profile_problems(
-                "user.",
-                change.display_name if "display_name" in mask else "",
-                change.locale if "locale" in mask else "",
-            )
+        user_id, change, mask = command.user_id, command.change, command.mask
+        problems = profile_problems(
+            "user.",
+            change.display_name if "display_name" in mask else "",
+            change.locale if "locale" in mask else "",
         )
+        refuse_problems(problems, command.violations)
 
         async def act(tx: UnitOfWork) -> User:
             stored = await self._effects.replayed(tx, call)
@@ -70,7 +87,7 @@ class UpdateUser:
                 return _found(await self._users.get(tx, UserId(UUID(bytes=stored))))
             check_onboarding(call, await self._directories.lock(tx))
             user = _found(await self._users.lock(tx, user_id))
-            check_etag(etag, etag_of(user.id, user.version))
+            check_etag(command.etag, etag_of(user.id, user.version))
             changed = updated(user, change, mask)
             await self._check_and_revoke(tx, call, user, changed)
             await self._users.save(tx, changed)

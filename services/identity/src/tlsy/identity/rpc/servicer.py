@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tlsy.contracts.identity.v1 import identity_pb2 as pb
 from tlsy.contracts.identity.v1 import identity_pb2_grpc
+from tlsy.identity.domain.ids import UserId
 from tlsy.identity.domain.users import UPDATABLE, UserChange
 from tlsy.identity.handlers.create_api_key import CreateApiKeyCommand
 from tlsy.identity.handlers.create_role_binding import CreateRoleBindingCommand
 from tlsy.identity.handlers.create_user import CreateUserCommand
 from tlsy.identity.handlers.log_in import LogInCommand
 from tlsy.identity.handlers.set_password import SetPasswordCommand
+from tlsy.identity.handlers.update_user import UpdateUserCommand
 from tlsy.identity.rpc import mapping, names
 from tlsy.rpc.call import current_call
 from tlsy.rpc.masks import masked_fields
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
     from tlsy.identity.handlers.update_user import UpdateUser
 
     _Listing = pb.ListUsersRequest | pb.ListRoleBindingsRequest | pb.ListApiKeysRequest
+    from tlsy.rpc.errors import Violation
+
     Context = grpc.aio.ServicerContext[Any, Any]
 
 _BY_ID: Final = (str,)
@@ -147,11 +151,7 @@ class IdentityServicer(identity_pb2_grpc.IdentityServiceServicer):
 
     async def UpdateUser(self, request: pb.UpdateUserRequest, context: Context) -> pb.User:
         """See the proto."""
-        asked = request.user
-        user_id = names.user_id(asked.name, "user.name")
-        mask = masked_fields(request.update_mask, UPDATABLE)
-        change = UserChange(display_name=asked.display_name, disabled=asked.disabled, locale=asked.locale)
-        user = await self._do.update_user.run(current_call(), user_id, change, mask=mask, etag=asked.etag)
+        user = await self._do.update_user.run(current_call(), _update(request))
         return mapping.to_user(user, _slug())
 
     async def DeleteUser(self, request: pb.DeleteUserRequest, context: Context) -> pb.DeleteUserResponse:
@@ -171,9 +171,7 @@ class IdentityServicer(identity_pb2_grpc.IdentityServiceServicer):
     ) -> pb.RoleBinding:
         """See the proto."""
         names.check_parent(request.parent)
-        asked = request.role_binding
-        principal = names.principal(asked.principal, "role_binding.principal")
-        command = CreateRoleBindingCommand(principal, asked.role, asked.module)
+        command = _binding(request.role_binding)
         binding = await self._do.create_role_binding.run(current_call(), command)
         return mapping.to_role_binding(binding, _slug())
 
@@ -244,6 +242,27 @@ def _page(request: _Listing) -> tuple[Pages, UUID, int]:
     names.check_parent(request.parent)
     pages = Pages(current_call(), request)
     return pages, names.after(pages.cursor(request.page_token, _BY_ID)), page_size(request.page_size)
+
+
+def _binding(asked: pb.RoleBinding) -> CreateRoleBindingCommand:
+    wrong: list[Violation] = []
+    principal = names.collected(
+        lambda: names.principal(asked.principal, "role_binding.principal"), names.NOBODY, wrong
+    )
+    return CreateRoleBindingCommand(principal, asked.role, asked.module, wrong)
+
+
+def _update(request: pb.UpdateUserRequest) -> UpdateUserCommand:
+    asked = request.user
+    wrong: list[Violation] = []
+    nobody, nothing = UserId(names.FIRST), frozenset[str]()
+    return UpdateUserCommand(
+        user_id=names.collected(lambda: names.user_id(asked.name, "user.name"), nobody, wrong),
+        change=UserChange(display_name=asked.display_name, disabled=asked.disabled, locale=asked.locale),
+        mask=names.collected(lambda: masked_fields(request.update_mask, UPDATABLE), nothing, wrong),
+        etag=asked.etag,
+        violations=wrong,
+    )
 
 
 def _slug() -> str:
