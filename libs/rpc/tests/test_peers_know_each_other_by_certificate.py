@@ -72,7 +72,8 @@ async def secured(directory):
     world.host = replace(world.host, listen="127.0.0.1:0", tls=authority.issue("server"))
     server = world.server()
     await server.start()
-    world.host = replace(world.host, peers={"identity": f"localhost:{server.port}"})
+    listen, known_as = f"127.0.0.1:{server.port}", f"localhost:{server.port}"
+    world.host = replace(world.host, service="ingestion", listen=listen, peers={"identity": known_as})
     yield world, authority
     await server.stop(0)
 
@@ -87,6 +88,12 @@ async def answer(world: World) -> identity.ListRevocationsResponse:
 async def test_a_peer_with_our_certificate_is_answered(secured):
     world, authority = secured
     world.host = replace(world.host, tls=authority.issue("peer"))
+    assert await answer(world) == identity.ListRevocationsResponse()
+
+
+async def test_a_service_that_calls_itself_by_its_address_checks_the_name_it_is_known_by(secured):
+    world, _ = secured
+    world.host = replace(world.host, service="identity")
     assert await answer(world) == identity.ListRevocationsResponse()
 
 

@@ -75,15 +75,21 @@ def dial(
     async def bearer() -> str:
         return tokens.token_for(callee)
 
-    return dial_bearer(
+    target, known_as = host.peers.get(callee), None
+    if callee == host.service:
         # Itself a service calls directly: who balances its calls may wait for it to be ready.
-        host.listen if callee == host.service else host.peers[callee],
+        target, known_as = host.listen, target.rpartition(":")[0] if target else None
+    if target is None:
+        raise KeyError(f"no address of {callee} is known")
+    return dial_bearer(
+        target,
         descriptor,
         bearer,
         clock=host.clock,
         random=host.random,
         tls=host.tls,
         policy=policy,
+        known_as=known_as,
     )
 
 
@@ -97,6 +103,7 @@ def dial_bearer(
     tls: TlsFiles | None = None,
     credentials: grpc.ChannelCredentials | None = None,
     policy: CallPolicy | None = None,
+    known_as: str | None = None,
 ) -> grpc.aio.Channel:
     """A channel for callers outside the suite.
 
@@ -109,11 +116,14 @@ def dial_bearer(
         tls: of a caller that shows a certificate of its own.
         credentials: of a caller that only checks the server's; with neither the channel is in clear text.
         policy: deadlines and retries.
+        known_as: the name in the server's certificate, where it is not the target's.
     """
     bounds = policy or CallPolicy()
     calls = _OutgoingCalls(descriptor, bearer, clock, random, bounds)
     interceptors = [_UnaryCalls(calls), _StreamCalls(calls)]
     options = [*_OPTIONS, ("grpc.service_config", json.dumps(service_config(descriptor, bounds)))]
+    if known_as is not None:
+        options.append(("grpc.ssl_target_name_override", known_as))
     if tls is not None:
         credentials = grpc.ssl_channel_credentials(
             root_certificates=tls.ca_file.read_bytes() if tls.ca_file is not None else None,
