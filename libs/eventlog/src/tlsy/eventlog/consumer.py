@@ -90,6 +90,26 @@ class Consumer:
 
     Nothing about the broker or the databases need be there at the start. A partition that reached a limit of
     dead letters stays stopped, with its offset, until it is assigned anew; the others go on.
+
+    Args:
+        group: the consumer group; by convention the service's name, a suffix for a second one.
+        topics: what the group reads.
+        package: the service's package name.
+        reader: makes a member of the group that reads these topics.
+        routes: event type to handler; other types are skipped and counted.
+        transactions: of the service.
+        dead_letters: of the group.
+        clock: for waits and ages.
+        jitter: a number from 0 to 1, another each time.
+        metrics: of the process.
+        ownership: state per partition, if there is any.
+        makes: topics, with their partitions, that no relay makes: made here, also on a broker that came
+            back empty.
+        ready: awaited before joining, e.g. until the catalogue of tenants is loaded.
+        decode: record to event.
+        decode_parked: the same after parking, when e.g. a token in the record may have expired.
+        payloads: event type to message.
+        settings: bounds.
     """
 
     def __init__(
@@ -113,28 +133,6 @@ class Consumer:
         payloads: Mapping[str, type[Message]] = EVENTS,
         settings: ConsumerSettings | None = None,
     ) -> None:
-        """Wire it.
-
-        Args:
-            group: the consumer group; by convention the service's name, a suffix for a second one.
-            topics: what the group reads.
-            package: the service's package name.
-            reader: makes a member of the group that reads these topics.
-            routes: event type to handler; other types are skipped and counted.
-            transactions: of the service.
-            dead_letters: of the group.
-            clock: for waits and ages.
-            jitter: a number from 0 to 1, another each time.
-            metrics: of the process.
-            ownership: state per partition, if there is any.
-            makes: topics, with their partitions, that no relay makes: made here, also on a broker that came
-                back empty.
-            ready: awaited before joining, e.g. until the catalogue of tenants is loaded.
-            decode: record to event.
-            decode_parked: the same after parking, when e.g. a token in the record may have expired.
-            payloads: event type to message.
-            settings: bounds.
-        """
         self._group = group
         self._topics = tuple(topics)
         self._package = package
