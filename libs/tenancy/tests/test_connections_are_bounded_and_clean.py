@@ -178,3 +178,21 @@ async def test_behind_a_pooler_nothing_is_prepared_or_set(installation, postgres
         assert await connection.fetchval("select count(*) from pg_prepared_statements where name <> ''") == 0
         assert await connection.fetchval("show statement_timeout") == "10s"  # the role's own
     await databases.close()
+
+
+async def test_a_connection_lost_during_commit_leaves_the_outcome_open(installation):
+    tenant = await installation.provisioned_tenant()
+    owner = await installation.connect(None, installation.common)
+    await owner.execute(
+        "create function public.die() returns trigger language plpgsql security definer as "
+        "$$ begin perform pg_terminate_backend(pg_backend_pid()); perform pg_sleep(5); return null; end $$;"
+        "create constraint trigger die after update on shared.orders deferrable initially deferred "
+        "for each row execute function public.die()"
+    )
+
+    async def change(tx):
+        await tx.execute("update orders set note = 'changed'")
+
+    with pytest.raises(PlacementUnavailable) as raised:
+        await installation.tenancy("web_shop").run(tenant.tenant_id, change, write=True)
+    assert raised.value.outcome_unknown
