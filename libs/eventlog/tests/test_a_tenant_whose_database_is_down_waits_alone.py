@@ -9,6 +9,7 @@ from tlsy.contracts.events import EVENTS_ACCEPTED
 from tlsy.eventlog.delivery import Each
 from tlsy.eventlog.errors import FinalError, ParkingFull
 from tlsy.eventlog.parking import Parking
+from tlsy.eventlog.partition import PartitionSettings
 from tlsy.eventlog.ports import Received, TopicPartition
 from tlsy.tenancy.context import PLATFORM
 from tlsy.tenancy.provisioning import DesiredState
@@ -76,6 +77,31 @@ async def test_parked_records_outlive_the_consumer(world, dedicated):
     await world.send(event_of(dedicated, "newer"))
     await parked(world, 2)
     await bring_back(world, dedicated)
+    await world.noted(dedicated, "parked", "newer")
+
+
+async def test_what_was_parked_is_replayed_after_a_restart_without_another_event(world, dedicated):
+    consumer = await world.consuming()
+    await take_down(world, dedicated)
+    await world.send(event_of(dedicated, "parked"))
+    await parked(world, 1)
+    await consumer.stop(2.0)
+    await bring_back(world, dedicated)
+    await world.consuming()
+    await world.noted(dedicated, "parked")
+
+
+async def test_new_events_queue_up_behind_parked_ones(world, dedicated):
+    slow = await world.consuming(partition=PartitionSettings(replay_s=600, replay_max_s=600))
+    await take_down(world, dedicated)
+    await world.send(event_of(dedicated, "parked"))
+    await parked(world, 1)
+    await bring_back(world, dedicated)
+    await world.send(event_of(dedicated, "newer"))
+    await parked(world, 2)
+    assert await world.entries(dedicated) == []
+    await slow.stop(2.0)
+    await world.consuming()
     await world.noted(dedicated, "parked", "newer")
 
 

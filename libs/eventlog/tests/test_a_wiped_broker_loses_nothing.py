@@ -111,7 +111,9 @@ async def test_a_group_that_was_not_seen_for_long_is_not_waited_for(world):
         "insert into tlsy.consumer_group values ($1, 'one', now()), ($1, 'gone', now() - interval '30 days')",
         TOPIC,
     )
-    await connection.execute("insert into tlsy.consumer_watermark values ($1, 'one', 1, 0, 9)", TOPIC)
+    await connection.execute(
+        "insert into tlsy.consumer_watermark values ($1, 'one', 1, 0, 9), ($1, 'gone', 1, 0, 3)", TOPIC
+    )
     applied = await world.outboxes().applied(TOPIC, CLOCK.now() - timedelta(days=7))
     assert applied == [Applied(1, 0, 9)]
 
