@@ -244,7 +244,6 @@ def assemble(
     host: Host,
     package: str,
     *,
-    limits: PoolLimits | None = None,
     tailed: Mapping[str, Callable[[CloudEvent], None]] | None = None,
 ) -> Assembly:
     """Wires the parts of a service.
@@ -252,7 +251,6 @@ def assemble(
     Args:
         host: what the process lends.
         package: the service's package name, e.g. "rules_engine".
-        limits: of its connections.
         tailed: topics of other services, or its own, that the service follows in memory, and what takes their
             events; beside those of the registry and identity.
     """
@@ -269,7 +267,8 @@ def assemble(
     deny_list = DenyList(clock)
     jwks = Jwks(lambda: fetch_jwks(identity), clock)
     revocations = RevocationFeed(identity, jwks, deny_list, clock)
-    databases = Databases(ClusterDsns(host.clusters, f"tlsy_{package}"), limits or PoolLimits(), clock)
+    limits = PoolLimits(per_database=host.connections_per_database)
+    databases = Databases(ClusterDsns(host.clusters, f"tlsy_{package}"), limits, clock)
     relays = Databases(ClusterDsns(host.clusters, RELAY), _RELAY_LIMITS, clock)
     tenancy = Tenancy(package=package, databases=databases, catalog=catalog, control=control)
     audit = AuditTrail(host.service, clock, host.ids)

@@ -11,6 +11,7 @@ from pydantic_settings import SettingsConfigDict
 from tlsy.runtime.settings import ServiceSettings, setting
 
 CONTROL_DATABASE: Final = "tlsy_control"
+CONNECTIONS_PER_DATABASE: Final = 8
 
 
 class HostSettings(ServiceSettings):
@@ -32,6 +33,13 @@ class HostSettings(ServiceSettings):
     )
     control_cluster: str = setting("control", unit="", why="the cluster that holds the control database")
     control_database: str = setting(CONTROL_DATABASE, unit="", why="its name on that cluster", min_length=1)
+    connections_per_database: int = setting(
+        CONNECTIONS_PER_DATABASE,
+        unit="connections",
+        why="all replicas share what the server allows",
+        ge=1,
+        le=32,
+    )
     brokers: tuple[str, ...] = setting(
         ("127.0.0.1:9092",), unit="JSON", why="bootstrap servers of Kafka", min_length=1
     )

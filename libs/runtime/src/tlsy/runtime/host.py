@@ -15,7 +15,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar, get_args
 
 from tlsy.runtime.clock import Clock, SystemClock
-from tlsy.runtime.environment import CONTROL_DATABASE, HostSettings, read_clusters, read_trust
+from tlsy.runtime.environment import (
+    CONNECTIONS_PER_DATABASE,
+    CONTROL_DATABASE,
+    HostSettings,
+    read_clusters,
+    read_trust,
+)
 from tlsy.runtime.ids import Uuid7
 from tlsy.runtime.logging import configure_logging, get_logger
 from tlsy.runtime.service import ComponentFailed, Service
@@ -59,6 +65,7 @@ class Host:
             that a cluster added while the process runs is found.
         control_cluster: the cluster that holds the control database.
         control_database: its name.
+        connections_per_database: how many connections a service may have to one database.
         brokers: bootstrap servers of Kafka, "host:port".
         service_key: the private JWK (JSON, ES256) that this service signs its own tokens with.
         trust: service name to the public JWKS (JSON) that its tokens verify with.
@@ -76,6 +83,7 @@ class Host:
     clusters: Mapping[str, str]
     control_cluster: str
     control_database: str = CONTROL_DATABASE
+    connections_per_database: int = CONNECTIONS_PER_DATABASE
     brokers: tuple[str, ...]
     service_key: str
     trust: Mapping[str, str]
@@ -131,6 +139,7 @@ def host_from(settings: HostSettings, service: str, role: Role) -> Host:
         clusters=read_clusters(settings),
         control_cluster=settings.control_cluster,
         control_database=settings.control_database,
+        connections_per_database=settings.connections_per_database,
         brokers=settings.brokers,
         service_key=settings.service_key_file.read_text(encoding="utf-8"),
         trust=read_trust(settings.trust_dir),
