@@ -6,6 +6,7 @@ from uuid import uuid4
 import pytest
 
 from tlsy.contracts.identity.v1 import identity_pb2 as pb
+from tlsy.rpc.methods import request_hash
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 ACME = "tenants/acme"
@@ -55,6 +56,18 @@ async def test_a_request_sent_twice_makes_one_user_and_another_body_none(suite, 
     assert await stub.CreateUser(request) == first
     request.password = "some other passphrase"
     assert (await refused(stub.CreateUser(request))).reason == "REQUEST_ID_REUSED"
+
+
+async def test_what_is_kept_of_a_request_lets_nobody_guess_its_password(suite) -> None:
+    request = new_user(request_id=str(uuid4()), password=PASSWORD)
+    await suite.stub(await suite.into("shared")).CreateUser(request)
+    async with suite.administrator(suite.tenants["shared"].placement) as connection:
+        rows = await connection.fetch(
+            "select body_hash, response from identity.idempotency where request_id = $1", request.request_id
+        )
+    assert len(rows) == 1
+    assert rows[0]["body_hash"] != request_hash(request)
+    assert len(rows[0]["response"]) == 16
 
 
 async def test_every_problem_is_told_at_once(suite, refused) -> None:
