@@ -102,6 +102,7 @@ for number in range(10**6):
 
 def test_what_was_counted_as_written_survives_sigkill(opened, tmp_path):
     with subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
         counted = [int(writer.stdout.readline()) for _ in range(50)][-1]
         writer.send_signal(signal.SIGKILL)
     numbers = [int(record) for record in drained(opened())]
@@ -122,7 +123,8 @@ def test_what_was_counted_as_written_survives_sigkill(opened, tmp_path):
 )
 def test_it_is_a_queue_whatever_the_order_of_calls(tmp_path_factory, steps):
     folder = tmp_path_factory.mktemp("queue")
-    buffer, model = DiskBuffer(folder, 10**9), []
+    buffer = DiskBuffer(folder, 10**9)
+    model: list[bytes] = []
     for step in steps:
         if step == "reopen":
             buffer.close()

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from grpc import aio
+from grpc import StatusCode, aio
 
 from tlsy.contracts.identity.v1 import identity_pb2, identity_pb2_grpc
 from tlsy.contracts.tenant_registry.v1 import tenant_pb2, tenant_registry_pb2, tenant_registry_pb2_grpc
@@ -26,13 +26,15 @@ from tlsy.runtime.ids import PrincipalName, Uuid7
 from tlsy.runtime.telemetry import open_telemetry
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from google.protobuf.descriptor import ServiceDescriptor
 
     from tlsy.runtime.host import Role
     from tlsy.tenancy.catalog import TenantEntry
     from tlsy.testkit.installation import Installation
+
+    _Exchanged = identity_pb2.ExchangeApiKeyResponse
 
 _PEERS: Final = ("tenant-registry", "identity")
 
@@ -72,9 +74,17 @@ class _Registry(tenant_registry_pb2_grpc.TenantRegistryServiceServicer):
 
 
 class _Identity(identity_pb2_grpc.IdentityServiceServicer):
-    def __init__(self, jwks: str) -> None:
+    def __init__(self, jwks: str, keys: Mapping[str, Callable[[Sequence[str]], _Exchanged]]) -> None:
         self._jwks = jwks
+        self._keys = keys
         self.revocations: list[identity_pb2.Revocation] = []
+
+    async def ExchangeApiKey(self, request: Any, context: Any) -> Any:  # noqa: N802  the proto's
+        exchange = self._keys.get(request.api_key)
+        if exchange is None:
+            await context.abort(StatusCode.UNAUTHENTICATED, "This API key is not good.")
+            raise AssertionError
+        return exchange(request.audience or [SUITE_AUDIENCE])
 
     async def GetJwks(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802  the proto's
         return identity_pb2.GetJwksResponse(jwks=self._jwks)
@@ -97,6 +107,7 @@ class Peers:
         self._clock = SystemClock()
         self._ids = Uuid7(self._clock, os.urandom)
         self._hosts = 0
+        self._keys: dict[str, Callable[[Sequence[str]], _Exchanged]] = {}
         self._channels: list[aio.Channel] = []
 
     def host(self, service: str, role: Role = "all") -> Host:
@@ -112,7 +123,7 @@ class Peers:
             ids=self._ids,
             telemetry=open_telemetry(service),
             listen=f"unix:{self._folder / f's{self._hosts}'}",
-            peers={name: f"unix:{self._folder / name}" for name in _PEERS},
+            peers={name: self.address(name) for name in _PEERS},
             clusters={
                 self._installation.control.cluster: (
                     f"postgresql://:{server.password}@localhost:{address.port}?host={address.host}"
@@ -149,6 +160,28 @@ class Peers:
         )
         return issue_token(self._key, claims)
 
+    def api_key(self, tenant: TenantEntry, *roles: str, lifetime_s: float = 600) -> str:
+        """An API key that the identity here knows; its tokens are for what the caller asked."""
+        key, key_id = f"tlsy_{tenant.tenant_id.hex}_{self._ids().hex}_secret", self._ids()
+        name = f"tenants/{tenant.slug}"
+        principal = f"{name}/apiKeys/{key_id}"
+
+        def exchange(audience: Sequence[str]) -> _Exchanged:
+            token = self.token(
+                tenant, *roles, principal=principal, lifetime_s=lifetime_s, audience=tuple(audience)
+            )
+            answer = identity_pb2.ExchangeApiKeyResponse(tenant=name, principal=principal)
+            answer.token.access_token = token
+            answer.token.expires_in.FromMilliseconds(round(lifetime_s * 1000))
+            return answer
+
+        self._keys[key] = exchange
+        return key
+
+    def address(self, peer: str) -> str:
+        """Where "tenant-registry" or "identity" listens here; a gRPC target."""
+        return f"unix:{self._folder / peer}"
+
     def dial(self, host: Host, descriptor: ServiceDescriptor, token: str) -> aio.Channel:
         """A channel to the replica that has `host`, with this token; closed with the peers."""
 
@@ -167,11 +200,11 @@ class Peers:
             registry,
         )
         identity_pb2_grpc.add_IdentityServiceServicer_to_server(
-            _Identity(jwks_of((self._key,))),  # type: ignore[abstract]  # all that a service asks
+            _Identity(jwks_of((self._key,)), self._keys),  # type: ignore[abstract]  # all that a service asks
             identity,
         )
         for name, server in zip(_PEERS, (registry, identity), strict=True):
-            server.add_insecure_port(f"unix:{self._folder / name}")
+            server.add_insecure_port(self.address(name))
             await server.start()
         return [registry, identity]
 

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tlsy.contracts.ingestion.v1 import ingestion_pb2 as pb
+from tlsy.rpc.errors import ResourceExhausted, Unavailable
+
+
+def answer(*outcomes, rejections=(), retry_s=None):
+    response = pb.IngestEventsResponse(
+        outcomes=[pb.Outcome.Value(f"OUTCOME_{outcome}") for outcome in outcomes], rejections=rejections
+    )
+    if retry_s is not None:
+        response.retry_after.FromMilliseconds(round(retry_s * 1000))
+    return response
+
+
+@asynccontextmanager
+async def delivering(agent):
+    """The agent delivers meanwhile; afterwards it must have come to an end."""
+    task = asyncio.create_task(agent.deliver())
+    try:
+        yield
+        async with asyncio.timeout(10):
+            await task
+    finally:
+        task.cancel()
+
+
+@pytest.mark.parametrize(
+    ("error", "sent_first"),
+    [
+        (ResourceExhausted("RATE_EXCEEDED", "too fast", retry_after_s=7), 1),
+        # A connection may break for a moment: the channel itself has tried a second time.
+        (Unavailable("DATABASE_AWAY", "not now", retry_after_s=7), 2),
+    ],
+)
+async def test_a_refused_batch_comes_again_when_the_server_said_and_no_sooner(
+    agent, stand_in, fake_clock, asleep, error, sent_first
+):
+    stand_in.script = [error] * sent_first
+    agent.collected("1", "2")
+    async with delivering(agent):
+        await asleep()
+        fake_clock.advance(6.9)
+        await asyncio.sleep(0)
+        assert (fake_clock.sleepers, len(stand_in.batches)) == (1, sent_first)
+        fake_clock.advance(0.1)
+    assert stand_in.batches == [["1", "2"]] * (sent_first + 1)
+    assert agent.waiting() == []
+
+
+async def test_only_deferred_events_come_again_and_before_those_behind_them(
+    agent, stand_in, fake_clock, asleep
+):
+    stand_in.script = [answer("ACCEPTED", "DEFERRED", "DUPLICATE", "DEFERRED", retry_s=3)]
+    agent.collected("1", "2", "3", "4")
+    async with delivering(agent):
+        await asleep()
+        agent.collected("5")
+        fake_clock.advance(3)
+    await agent.deliver()
+    assert stand_in.batches == [["1", "2", "3", "4"], ["2", "4"], ["5"]]
+
+
+async def test_events_refused_for_good_are_counted_and_never_sent_again(agent, stand_in):
+    problems = [pb.Rejection(index=1, reason="TIME_TOO_OLD"), pb.Rejection(index=1, reason="TYPE_INVALID")]
+    stand_in.script = [answer("ACCEPTED", "REJECTED", rejections=problems)]
+    agent.collected("1", "2")
+    await agent.deliver()
+    agent.collected("3")
+    await agent.deliver()
+    assert stand_in.batches == [["1", "2"], ["3"]]
+    assert (agent.deliverer.delivered, agent.deliverer.rejected) == (2, 1)
+
+
+async def test_while_the_server_is_away_events_wait_and_all_arrive_in_order(
+    agent, stand_in, fake_clock, asleep
+):
+    await stand_in.down()
+    agent.collected("1", "2")
+    async with delivering(agent):
+        for _ in range(4):
+            await asleep()
+            fake_clock.advance(60)
+            await asyncio.sleep(0)
+        await asleep()
+        agent.collected("3")
+        assert agent.waiting() == ["1", "2", "3"]
+        await stand_in.up()
+        async with asyncio.timeout(10):
+            while not stand_in.batches:
+                fake_clock.advance(60)
+                await asyncio.sleep(0.05)
+    await agent.deliver()
+    assert stand_in.batches == [["1", "2"], ["3"]]
+
+
+async def test_one_token_serves_many_batches_and_is_renewed_before_it_ends(agent, stand_in, fake_clock):
+    for name in ("1", "2"):
+        agent.collected(name)
+        await agent.deliver()
+    assert stand_in.tokens == 1
+    fake_clock.advance(500)
+    agent.collected("3")
+    await agent.deliver()
+    assert stand_in.tokens == 2
+
+
+async def test_a_token_that_is_refused_is_exchanged_at_once(agent, stand_in):
+    stand_in.expired = {"token-1"}
+    agent.collected("1")
+    await agent.deliver()
+    assert (stand_in.tokens, stand_in.batches) == (2, [["1"]])
+
+
+async def test_asked_to_stop_while_the_server_is_away_it_leaves_the_events_on_disk(agent, stand_in, asleep):
+    await stand_in.down()
+    agent.collected("1")
+    stopping = asyncio.Event()
+    running = asyncio.create_task(agent.deliverer.run(stopping))
+    await asleep()
+    stopping.set()
+    async with asyncio.timeout(10):
+        await running
+    assert agent.waiting() == ["1"]
+
+
+async def test_asked_to_stop_it_delivers_what_is_on_disk(agent, stand_in):
+    agent.collected(*map(str, range(1200)))
+    stopping = asyncio.Event()
+    stopping.set()
+    async with asyncio.timeout(10):
+        await agent.deliverer.run(stopping)
+    assert [len(batch) for batch in stand_in.batches] == [500, 500, 200]
+    assert agent.waiting() == []
