@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
 
 import grpc
 import pytest
@@ -44,12 +47,18 @@ def document(name="hot", **changes) -> bytes:
         "when": {"gt": [{"field": "value"}, 90]},
         "incident": {"severity": "error", "summary": "{source} is at {value}"},
     }
-    return json.dumps(rule | changes).encode()
+    given = {name: member for name, member in (rule | changes).items() if member is not None}
+    return json.dumps(given).encode()
 
 
 def event(value=95.0, **changes) -> ingestion_pb2.Event:
     """An event that the rule of `document` matches."""
-    given = {"source": "agent/a", "id": str(IDS()), "time_us": now_us(), "type": "room.temperature"}
+    given: dict[str, Any] = {
+        "source": "agent/a",
+        "id": str(IDS()),
+        "time_us": now_us(),
+        "type": "room.temperature",
+    }
     return ingestion_pb2.Event(**(given | {"value": value} | changes))
 
 
@@ -82,6 +91,19 @@ async def refused(call) -> ServiceError:
     return ServiceError.from_rpc_error(caught.value)
 
 
+class ShiftedClock(SystemClock):
+    """The system's clock, some time ahead; waits are as long as they are."""
+
+    def __init__(self):
+        self.ahead_s = 0.0
+
+    def now(self):
+        return super().now() + timedelta(seconds=self.ahead_s)
+
+    def monotonic(self):
+        return super().monotonic() + self.ahead_s
+
+
 class World:
     """Replicas of the service around one installation and one broker."""
 
@@ -91,6 +113,8 @@ class World:
         self.around = around
         self.replicas = []
         self.hosts = []
+        self.stubs = {}
+        self.clock = ShiftedClock()
         self.producer = KafkaProducer(brokers, "test")
         self.inspector = KafkaInspector(brokers, "test")
 
@@ -98,8 +122,8 @@ class World:
         given = {"modules": MODULES} | fields
         return await self.installation.provisioned_tenant(**({"mode": mode} if mode else {}), **given)
 
-    async def replica(self, **settings):
-        host = self.around.host("rules-engine")
+    async def replica(self, role="all", **settings):
+        host = replace(self.around.host("rules-engine", role), clock=self.clock)
         service = build(RulesEngineSettings(**({"tick_s": 0.1, "retry_s": 0.2} | settings)), host)
         await service.start()
         self.replicas.append(service)
@@ -109,18 +133,31 @@ class World:
                 await asyncio.sleep(0.01)
         return service
 
-    async def replica_alone(self, **settings):
+    async def shared_out(self, times):
+        """Waits until every partition was assigned so many times, and so nothing is being moved."""
+        connection = await self.installation.connect("tlsy_migrator", self.installation.control)
+
+        async def assigned():
+            sql = "select coalesce(min(epoch), 0) from tlsy.partition_assignment where topic = $1"
+            return await connection.fetchval(sql, TOPIC) >= times
+
+        await until(assigned)
+
+    async def replica_alone(self, role="all", **settings):
         """Another replica in the place of all that are there."""
         for service in self.replicas:
             await service.stop(5)
         self.replicas.clear()
         self.hosts.clear()
-        return await self.replica(**settings)
+        return await self.replica(role, **settings)
 
     def stub(self, tenant, *roles, replica=0):
-        token = self.around.token(tenant, *(roles or ("client-admin",)))
-        channel = self.around.dial(self.hosts[replica], SERVICE, token)
-        return rules_engine_pb2_grpc.RulesEngineServiceStub(channel)
+        host, given = self.hosts[replica], roles or ("client-admin",)
+        key = (host.listen, tenant.tenant_id, given)
+        if key not in self.stubs:
+            channel = self.around.dial(host, SERVICE, self.around.token(tenant, *given))
+            self.stubs[key] = rules_engine_pb2_grpc.RulesEngineServiceStub(channel)
+        return self.stubs[key]
 
     async def publish(self, tenant, name="hot", **changes):
         request = pb.PublishRuleRequest(

@@ -154,7 +154,7 @@ class Engine:
         return self._effects(())
 
     def clear(self, rule: RuleName, matches: Callable[[GroupKey], bool]) -> Effects:
-        """An operator resolved the incident of these groups: it opens again when its rule next fires for one."""
+        """An operator resolved these groups' incident: it opens again when its rule next fires for one."""
         for bound in self._rules.values():
             if bound.rule.name == rule:
                 for found in self._groups(bound):
