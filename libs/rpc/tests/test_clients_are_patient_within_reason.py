@@ -56,6 +56,14 @@ async def test_a_read_is_sent_again_while_the_server_is_unavailable(world, patie
     assert failing.reached == 3
 
 
+async def test_an_unavailable_server_gets_the_time_it_asked_for(world, patient):
+    world.identity.act = failing = Failing(1, Unavailable("AWAY", "x", retry_after_s=0.6))
+    before = world.clock.monotonic()
+    await patient.GetUser(READ)
+    assert failing.reached == 2
+    assert world.clock.monotonic() - before >= 0.6
+
+
 async def test_a_limited_call_waits_as_long_as_it_is_told(world, patient):
     world.identity.act = failing = Failing(2, ResourceExhausted("RATE_LIMITED", "x", retry_after_s=0.05))
     before = world.clock.monotonic()
@@ -73,7 +81,7 @@ async def test_patience_has_an_end(world, patient):
 @pytest.mark.parametrize(
     "error",
     [
-        ResourceExhausted("QUOTA", "x", retry_after_s=3600),
+        ResourceExhausted("QUOTA", "x", retry_after_s=1.0),
         ResourceExhausted("QUOTA", "x"),
         FailedPrecondition("NOT_WRITABLE", "x"),
     ],
