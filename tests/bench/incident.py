@@ -1,0 +1,252 @@
+"""How long after an agent sends an event its incident is told, at 5,000 events per second.
+
+Ingestion and the rules engine run as in the suite, with PostgreSQL and the broker, in one process; another
+one sends batches over gRPC and follows both topics. A hundredth of the events fires a rule, each for a subject
+of its own: the time is from before the call until IncidentChanged is read from the topic, so it spans two
+commits, two relays and the evaluation. The raw limit, of the same events in the same run: until the event
+itself is read from ingestion's topic, which is where the rules engine begins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import multiprocessing
+import statistics
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import grpc
+from aiokafka import AIOKafkaConsumer
+
+from tlsy.contracts.events import EVENTS_ACCEPTED, INCIDENT_CHANGED, TOPICS
+from tlsy.contracts.ingestion.events.v1.events_pb2 import EventsAccepted
+from tlsy.contracts.ingestion.v1 import ingestion_pb2
+from tlsy.contracts.rules_engine.events.v1.events_pb2 import IncidentChanged
+from tlsy.contracts.rules_engine.v1 import rules_engine_pb2, rules_engine_pb2_grpc
+from tlsy.eventlog.kafka import KafkaInspector
+from tlsy.ingestion.app import build as build_ingestion
+from tlsy.ingestion.settings import IngestionSettings
+from tlsy.rules_engine.app import build as build_rules_engine
+from tlsy.rules_engine.settings import RulesEngineSettings
+from tlsy.runtime.logging import configure_logging
+from tlsy.tenancy import migrations
+from tlsy.testkit.installation import Templates
+from tlsy.testkit.kafka import embedded_broker
+from tlsy.testkit.peers import peers
+from tlsy.testkit.postgres import running_postgres
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+    from tlsy.runtime.service import Supervisor
+    from tlsy.tenancy.catalog import TenantEntry
+    from tlsy.testkit.installation import Installation
+    from tlsy.testkit.peers import Peers
+
+TENANTS: Final = 5
+RULES: Final = 20
+EVENTS_PER_S: Final = 5_000
+BATCH: Final = 100
+SECONDS: Final = 20
+#: Not measured: connections are made and code is warmed up.
+WARM_UP_S: Final = 3
+FIRING: Final = 100
+PARTITIONS: Final = 12
+MOST_P99_MS: Final = 250.0
+MODULES: Final = frozenset({"supervision", "expert-rules"})
+_INGEST: Final = "/tlsy.ingestion.v1.IngestionService/IngestEvents"
+_RULES_ENGINE: Final = rules_engine_pb2.DESCRIPTOR.services_by_name["RulesEngineService"]
+
+
+def rule(number: int) -> bytes:
+    """Rule 0 fires for the events that are measured; the others are looked at and do not."""
+    document: dict[str, Any] = {
+        "schema": "tlsy.rule/1",
+        "name": f"rule-{number}",
+        "match": {"type": "host.cpu", "unseen": True},
+        "when": {"gt": [{"field": "value"}, 900 if number == 0 else 1_000 + number]},
+        "incident": {"severity": "error", "summary": "{subject} is busy"},
+    }
+    if number % 3 == 1:
+        window = {"fn": "avg", "of": {"field": "value"}, "over_s": 60, "op": "ge", "threshold": 5_000}
+        document |= {"window": window, "group_by": ["source"]}
+        del document["when"]
+    return json.dumps(document).encode()
+
+
+def batch_of(slug: str, number: int) -> ingestion_pb2.IngestEventsRequest:
+    """A batch of which the first event fires."""
+    now_us = time.time_ns() // 1000
+    events = [
+        ingestion_pb2.Event(
+            source=f"agent/{index % 10}",
+            id=f"{number}-{index}",
+            time_us=now_us + index,
+            type="host.cpu",
+            subject=f"{slug}-{number}" if index % FIRING == 0 else "cpu0",
+            severity=ingestion_pb2.SEVERITY_INFO,
+            value=950.0 if index % FIRING == 0 else float(index),
+            labels={"host": f"web-{index % 10}", "region": "eu-west", "env": "prod", "rack": "r12"},
+        )
+        for index in range(BATCH)
+    ]
+    return ingestion_pb2.IngestEventsRequest(parent=f"tenants/{slug}", events=events)
+
+
+class Readings:
+    """When each firing event was sent, read, and told as an incident; in seconds of one clock."""
+
+    def __init__(self) -> None:
+        self.sent: dict[str, float] = {}
+        self.read: dict[str, float] = {}
+        self.told: dict[str, float] = {}
+
+    async def follow(self, brokers: str) -> None:
+        """Reads both topics from their ends, until cancelled."""
+        topics = (TOPICS["ingestion"], TOPICS["rules-engine"])
+        consumer = AIOKafkaConsumer(*topics, bootstrap_servers=brokers, fetch_max_wait_ms=20)
+        await consumer.start()
+        try:
+            async for record in consumer:
+                now, kind = time.perf_counter(), dict(record.headers).get("ce_type", b"").decode()
+                if kind == EVENTS_ACCEPTED:
+                    for event in EventsAccepted.FromString(record.value).events:
+                        if event.value > 900:
+                            self.read.setdefault(event.subject, now)
+                elif kind == INCIDENT_CHANGED:
+                    incident = IncidentChanged.FromString(record.value).incident
+                    self.told.setdefault(incident.subject, now)
+        finally:
+            await consumer.stop()
+
+    def latencies_ms(self, seen: dict[str, float], since: float) -> list[float]:
+        """Of the events that were sent after `since`."""
+        return [(seen[name] - at) * 1000 for name, at in self.sent.items() if at >= since]
+
+
+def measure(address: str, brokers: str, tokens: dict[str, str], out: Connection) -> None:
+    """In a process of its own: sends at the given rate, follows both topics, answers the figures."""
+    out.send(asyncio.run(_measure(address, brokers, tokens)))
+
+
+async def _measure(address: str, brokers: str, tokens: dict[str, str]) -> dict[str, float]:
+    readings, slugs = Readings(), list(tokens)
+    following = asyncio.create_task(readings.follow(brokers))
+    await asyncio.sleep(1)
+    async with grpc.aio.insecure_channel(address) as channel:
+        call: Any = channel.unary_unary(_INGEST)
+
+        async def send(slug: str, number: int) -> None:
+            request = batch_of(slug, number)
+            readings.sent[request.events[0].subject] = time.perf_counter()
+            metadata = [("authorization", f"Bearer {tokens[slug]}")]
+            await call(request.SerializeToString(), metadata=metadata, timeout=30)
+
+        began = time.perf_counter()
+        batches = (WARM_UP_S + SECONDS) * EVENTS_PER_S // BATCH
+        async with asyncio.TaskGroup() as group:
+            for number in range(batches):
+                due = began + number * BATCH / EVENTS_PER_S
+                await asyncio.sleep(max(0.0, due - time.perf_counter()))
+                group.create_task(send(slugs[number % len(slugs)], number))
+        elapsed_s = time.perf_counter() - began
+    async with asyncio.timeout(60):
+        while len(readings.told) < batches or len(readings.read) < batches:
+            if following.done():
+                following.result()
+            await asyncio.sleep(0.05)
+    following.cancel()
+    await asyncio.wait({following})
+    since = began + WARM_UP_S
+    told = statistics.quantiles(readings.latencies_ms(readings.told, since), n=100)
+    read = statistics.quantiles(readings.latencies_ms(readings.read, since), n=100)
+    return {
+        "event_to_incident_p50_ms": round(told[49], 1),
+        "p99_ms": round(told[98], 1),
+        "raw_p50_ms": round(read[49], 1),
+        "raw_p99_ms": round(read[98], 1),
+        "ratio": round(told[49] / read[49], 2),
+        "events_per_s": round(batches * BATCH / elapsed_s),
+        "incidents": len(readings.told),
+    }
+
+
+async def ready(*services: Supervisor) -> None:
+    """Starts services and waits until they serve."""
+    for service in services:
+        await service.start()
+    async with asyncio.timeout(60):
+        while not all(service.ready() for service in services):
+            await asyncio.sleep(0.02)
+
+
+async def bench(installation: Installation, brokers: str, around: Peers) -> dict[str, float]:
+    """One run."""
+    inspector = KafkaInspector(brokers, "bench")
+    await inspector.ensure_topics({TOPICS[name]: PARTITIONS for name in ("ingestion", "rules-engine")})
+    await inspector.stop()
+    await installation.platform_tenant()
+    tenants = [
+        await installation.provisioned_tenant(modules=MODULES, slug=f"bench-{number}")
+        for number in range(TENANTS)
+    ]
+    ingestion, rules_engine = around.host("ingestion"), around.host("rules-engine")
+    services = (
+        build_ingestion(IngestionSettings(), ingestion),
+        build_rules_engine(RulesEngineSettings(), rules_engine),
+    )
+    await ready(*services)
+    try:
+        for tenant in tenants:
+            await publish_rules(around, rules_engine.listen, tenant)
+        tokens = {tenant.slug: around.token(tenant, "agent") for tenant in tenants}
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        sender = context.Process(target=measure, args=(ingestion.listen, brokers, tokens, theirs))
+        sender.start()
+        theirs.close()
+        figures: dict[str, float] = await asyncio.to_thread(ours.recv)
+        await asyncio.to_thread(sender.join)
+        return figures
+    finally:
+        for service in reversed(services):
+            await service.stop(10)
+
+
+async def publish_rules(around: Peers, address: str, tenant: TenantEntry) -> None:
+    """The tenant's rules."""
+    token = around.token(tenant, "client-admin")
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = rules_engine_pb2_grpc.RulesEngineServiceStub(channel)
+        for number in range(RULES):
+            request = rules_engine_pb2.PublishRuleRequest(
+                name=f"tenants/{tenant.slug}/rules/rule-{number}", document=rule(number)
+            )
+            await stub.PublishRule(request, metadata=[("authorization", f"Bearer {token}")], timeout=30)
+
+
+async def run() -> dict[str, float]:
+    """The surroundings of one run."""
+    with running_postgres() as server:
+        templates = Templates(server, migrations.installed())
+        await templates.build()
+        async with (
+            templates.installation() as installation,
+            embedded_broker() as brokers,
+            peers(installation, brokers) as around,
+        ):
+            return await bench(installation, brokers, around)
+
+
+def main() -> int:
+    """Prints the figures; 1 if the slowest hundredth takes longer than it may."""
+    configure_logging(level="ERROR", stream=sys.stderr)
+    figures = asyncio.run(run())
+    sys.stdout.write(json.dumps(figures) + "\n")
+    return 0 if figures["p99_ms"] <= MOST_P99_MS else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
