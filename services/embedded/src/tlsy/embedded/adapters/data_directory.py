@@ -15,6 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import yaml
+
 from tlsy.rpc.keys import generate_key, jwks_of, load_signing_key
 
 if TYPE_CHECKING:
@@ -115,7 +117,7 @@ class DataDirectory:
         return self.secrets / "identity.keys"
 
     def tell(self, brokers: Sequence[str]) -> None:
-        """Writes the run file: others may connect now."""
+        """Writes the run file, and a context for the command line: others may connect now."""
         told = {
             "pid": os.getpid(),
             "services": {name: self.address(name) for name in SERVICES},
@@ -123,9 +125,17 @@ class DataDirectory:
             "postgres": str(self.postgres_socket),
             "api_key_file": str(self.platform_key_file),
         }
-        half = self.run_file.with_suffix(".new")
-        half.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-        half.replace(self.run_file)
+        _replace(self.root / "context.yaml", yaml.safe_dump(self._context(), sort_keys=False))
+        _replace(self.run_file, json.dumps(told, indent=2) + "\n")
+
+    def _context(self) -> dict[str, object]:
+        """The file that TLSY_CONFIG names for the command line."""
+        context = {
+            "tenant": "platform",
+            "addresses": {name: self.address(name) for name in SERVICES},
+            "api_key_file": str(self.platform_key_file),
+        }
+        return {"current": "embedded", "contexts": {"embedded": context}}
 
     def _once(self, name: str, make: Callable[[], str]) -> str:
         path = self.secrets / name
@@ -138,6 +148,12 @@ class DataDirectory:
                 os.fsync(file.fileno())
             half.replace(path)
         return path.read_text(encoding="utf-8")
+
+
+def _replace(path: Path, text: str) -> None:
+    half = path.with_suffix(".new")
+    half.write_text(text, encoding="utf-8")
+    half.replace(path)
 
 
 def trust_of(keys: Mapping[str, SigningKey]) -> Mapping[str, str]:
