@@ -254,14 +254,16 @@ async def test_a_direct_handler_has_no_transaction(world, tenant):
 
 
 async def test_nothing_is_read_before_the_consumer_is_ready(world, tenant):
-    gate = asyncio.Event()
+    gate, asked = asyncio.Event(), asyncio.Event()
 
     async def ready():
+        asked.set()
         await gate.wait()
 
     await world.send(event_of(tenant, "a"))
-    await world.consuming(ready=ready)
-    assert await world.entries(tenant) == []
+    consumer = await world.consuming(ready=ready)
+    await asyncio.wait_for(asked.wait(), 10)
+    assert consumer._reader is None
     gate.set()
     await world.noted(tenant, "a")
 
@@ -274,6 +276,19 @@ async def test_a_broken_consumer_says_so(world):
     consumer = await world.consuming(dead_letters=Broken())
     with pytest.raises(ZeroDivisionError):
         await asyncio.wait_for(consumer.wait(), 10)
+
+
+async def test_a_broken_partition_breaks_the_consumer(world):
+    class Broken:
+        async def on_assigned(self, partition, epoch):
+            raise ZeroDivisionError
+
+        async def on_revoked(self, partition):
+            pass
+
+    consumer = await world.consuming(ownership=Broken(), makes={TOPIC: 1})
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.wait_for(consumer.wait(), 20)
 
 
 async def test_a_consumer_without_a_topic_stops_at_once(world):
