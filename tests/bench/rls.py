@@ -1,0 +1,162 @@
+"""What row-level security and the tenant's context cost a query.
+
+A million events of 500 tenants over 35 days, on shared tables. Ours: a page of the 100 newest events of a
+tenant, as the service's role, inside `enter`. The other: the same statement in the same shape of transaction,
+as a role that row-level security does not apply to, with the tenant as an explicit filter. In turns, so that
+both meet the same machine. `context_ms` is what `enter` adds to BEGIN, one statement, COMMIT.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import statistics
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from tlsy.tenancy import migrations
+from tlsy.tenancy.context import SHARED_SCHEMA
+from tlsy.testkit.installation import Templates
+from tlsy.testkit.postgres import running_postgres
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from tlsy.tenancy.database import Connection
+    from tlsy.testkit.postgres import PostgresServer
+
+TENANTS: Final = 500
+DAYS: Final = 35
+EVENTS: Final = 1_000_000
+PAGES: Final = 1_500
+CONTEXTS: Final = 3_000
+MOST_RATIO: Final = 1.10
+MOST_CONTEXT_MS: Final = 0.05
+_LAST: Final = (datetime(9999, 1, 1, tzinfo=UTC), b"\xff" * 16)
+
+
+def tenant_id(number: int) -> UUID:
+    """The tenants' ids."""
+    return UUID(int=(7 << 76) | (2 << 62) | (number + 1))
+
+
+async def fill(administrator: Connection, now: datetime) -> None:
+    """Partitions, fences and a million rows."""
+    await administrator.execute("set search_path to shared")
+    await administrator.execute(
+        "select tlsy.ensure_partition('events', 'day', d::date)"
+        " from generate_series(current_date - 36, current_date + 1, interval '1 day') d"
+    )
+    await administrator.executemany(
+        "insert into tlsy.fence (tenant_id, epoch, writable, state, schema_name)"
+        " values ($1, 1, true, 'ACTIVE', $2)",
+        [(tenant_id(number), SHARED_SCHEMA) for number in range(TENANTS)],
+    )
+    await administrator.execute(
+        """
+        insert into events
+        select
+            ('00000000-0000-7000-8000-' || lpad(to_hex(1 + n % $1), 12, '0'))::uuid,
+            $2::timestamptz - (n / $1) * ($3::interval / ($4 / $1)),
+            decode(md5(n::text), 'hex'), 'agent/web-' || n % 7, n::text, 'host.cpu', 'cpu0', 'paris', 2,
+            n % 100,
+            '{"host": "web-1", "region": "eu-west", "env": "prod", "rack": "r12", "app": "x", "version": "1"}'
+        from generate_series(0, $4 - 1) n
+        """,
+        TENANTS,
+        now,
+        timedelta(days=DAYS),
+        EVENTS,
+        timeout=300,
+    )
+    await administrator.execute("analyze events", timeout=120)
+
+
+async def in_turns(count: int, *acts: Callable[[int], Awaitable[None]]) -> list[list[float]]:
+    """Milliseconds of each act, run one after the other `count` times."""
+    times: list[list[float]] = [[] for _ in acts]
+    for number in range(count):
+        for place, act in enumerate(acts):
+            began_s = time.perf_counter()
+            await act(number)
+            times[place].append((time.perf_counter() - began_s) * 1000)
+    return times
+
+
+async def bench(server: PostgresServer) -> dict[str, Any]:
+    """One installation, filled, measured."""
+    templates = Templates(server, migrations.installed())
+    await templates.build()
+    now = datetime.now(UTC)
+    async with templates.installation() as installation:
+        administrator = await installation.connect(None, installation.common)
+        await fill(administrator, now)
+        service = await installation.connect("tlsy_ingestion", installation.common)
+        page = files("tlsy.ingestion.adapters.postgres").joinpath("list_events.sql").read_text()
+        explicit = page.replace("where\n", "where\n    tenant_id = $7\n    and ", 1)
+        window = (now - timedelta(days=1), now + timedelta(minutes=1), *_LAST, None, 100)
+        picks = random.Random(1)
+        order = [picks.randrange(TENANTS) for _ in range(PAGES)]
+
+        async def ours(number: int) -> None:
+            tenant = tenant_id(order[number])
+            await service.execute(f"begin read only; select tlsy.enter('{tenant}', 1, false)")
+            await service.fetch(page, *window)
+            await service.execute("commit")
+
+        async def bare(number: int) -> None:
+            await administrator.execute("begin read only; select 1")
+            await administrator.fetch(explicit, *window, tenant_id(order[number]))
+            await administrator.execute("commit")
+
+        await in_turns(50, ours, bare)
+        with_rls, without = await in_turns(PAGES, ours, bare)
+        other = await installation.connect("tlsy_ingestion", installation.common)
+        entered, plain = await contexts(service, other)
+    ours_ms, bare_ms = statistics.median(with_rls), statistics.median(without)
+    return {
+        "ratio": round(ours_ms / bare_ms, 3),
+        "ours_p50_ms": round(ours_ms, 3),
+        "raw_p50_ms": round(bare_ms, 3),
+        "context_ms": round(statistics.median(entered) - statistics.median(plain), 4),
+        "extra_round_trips": 0,
+        "rows": EVENTS,
+    }
+
+
+async def contexts(service: Connection, other: Connection) -> list[list[float]]:
+    """BEGIN, a statement and COMMIT: with `enter` in the same message as BEGIN, and with BEGIN alone.
+
+    On a connection each, as a pool has them: one that changes its search_path has to plan anew.
+    """
+    begin = f"begin read only; select tlsy.enter('{tenant_id(0)}', 1, false)"
+
+    async def entered(_: int) -> None:
+        await service.execute(begin)
+        await service.fetchval("select 1")
+        await service.execute("commit")
+
+    async def plain(_: int) -> None:
+        await other.execute("begin read only")
+        await other.fetchval("select 1")
+        await other.execute("commit")
+
+    await in_turns(100, entered, plain)
+    return await in_turns(CONTEXTS, entered, plain)
+
+
+def main() -> int:
+    """Prints the figures."""
+    with running_postgres() as server:
+        figures = asyncio.run(bench(server))
+    sys.stdout.write(json.dumps(figures) + "\n")
+    return 0 if figures["ratio"] <= MOST_RATIO and figures["context_ms"] <= MOST_CONTEXT_MS else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
