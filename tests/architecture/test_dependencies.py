@@ -56,9 +56,9 @@ def modules_by_distribution() -> dict[str, str]:
 
 
 def owner_of(module: str, owners: Mapping[str, str]) -> str:
-    """The distribution of a module; "" for the standard library and for the repository's own tests."""
+    """The distribution of a module; "" for the standard library; the module itself if nobody brings it."""
     parts = module.split(".")
-    if parts[0] in sys.stdlib_module_names or parts[0] == "tests":
+    if parts[0] in sys.stdlib_module_names:
         return ""
     for length in range(len(parts), 0, -1):
         found = owners.get(".".join(parts[:length]))
@@ -97,11 +97,20 @@ def declared(manifest: Path) -> tuple[set[str], set[str]]:
 
 
 def problems_of(dist: Distribution, owners: Mapping[str, str]) -> list[str]:
-    """Undeclared imports and unused declarations of a distribution."""
+    """Undeclared imports and unused declarations of a distribution.
+
+    Its tests may import one another (`libs.<name>.tests.…`); those of another distribution are in no wheel, and
+    so can be declared nowhere.
+    """
     run, test = declared(dist.folder / "pyproject.toml")
     own = f"tlsy-{dist.name}"
     sources = imported(dist.folder / "src", owners)
-    tests = imported(dist.folder / "tests", owners)
+    own_tests = f"{dist.kind}.{dist.name}.tests."
+    tests = {
+        name: place
+        for name, place in imported(dist.folder / "tests", owners).items()
+        if not name.startswith(own_tests)
+    }
     problems = [
         f"{place}, which is not declared" for name, place in sources.items() if name not in run | {own}
     ]
@@ -155,3 +164,16 @@ def test_undeclared_and_unused_dependencies_are_found(tmp_path: Path, owners: di
         "test_a.py:2: imports asyncpg, which is declared neither to run nor in the group dev",
         f"{tmp_path.name}: declares grpcio and never imports it",
     ]
+
+
+def test_tests_import_one_another_but_none_of_another_distribution(
+    tmp_path: Path, owners: dict[str, str]
+) -> None:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_a.py").write_text(
+        f"from libs.{tmp_path.name}.tests.world import A\nfrom libs.rpc.tests.world import B\n"
+    )
+    (tmp_path / "pyproject.toml").write_text("[project]\ndependencies = []\n")
+    found = problems_of(Distribution(tmp_path, "libs"), owners)
+    undeclared = "which is declared neither to run nor in the group dev"
+    assert found == [f"test_a.py:2: imports libs.rpc.tests.world, {undeclared}"]
