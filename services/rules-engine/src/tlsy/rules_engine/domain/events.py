@@ -6,6 +6,7 @@ follows the first dot, dots included) and `data.<a>.<b>` (one object member per 
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import msgspec
@@ -29,13 +30,15 @@ HEADER_FIELDS: Final[Mapping[str, ValueType]] = {
 MAX_TEXT_CHARS: Final = 4096
 MAX_AGGREGATED: Final = 1e15
 _MAX_EXACT_INT: Final = 2**63
+_NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Event:
     """One supervision event; `time_us` is µs since the epoch, `severity` one of SEVERITIES.
 
     `data` may be given as JSON bytes: they are decoded at the first use, once, and bytes that are not a JSON
-    object read as no data. A slotted class and not a dataclass: attribute reads are the hot path.
+    object read as no data. A slotted class and not a dataclass: attribute reads are the hot path. `labels` is
+    read by `get` alone. No event is kept beyond the engine's call that was given it.
     """
 
     __slots__ = ("_data", "id", "labels", "severity", "site", "source", "subject", "time_us", "type", "value")
@@ -51,7 +54,7 @@ class Event:
         site: str = "",
         severity: str = "info",
         value: float | None = None,
-        labels: dict[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
         data: bytes | dict[str, Any] | None = None,
     ) -> None:
         self.source = source
@@ -62,7 +65,7 @@ class Event:
         self.site = site
         self.severity = severity
         self.value = value
-        self.labels = {} if labels is None else labels
+        self.labels: Mapping[str, str] = _NO_LABELS if labels is None else labels
         self._data = data
 
     @property
