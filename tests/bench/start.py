@@ -1,8 +1,8 @@
 """How soon the suite is ready after its start, and what memory it then takes.
 
 The data directory is made before, as at any start but the first. Each service is asked for its health from
-the moment the process begins. The raw limit in the same run: a bare Python process that imports what the suite
-imports, and a bare start of the database server.
+the moment the process begins. The raw limit in the same run: a bare Python process that imports what the
+suite imports.
 """
 
 from __future__ import annotations
@@ -33,12 +33,10 @@ _POLL_S: Final = 0.02
 
 
 async def serving(folder: Path, service: str, began_s: float) -> float:
-    """Seconds until the service says SERVING; its socket folder is found by its newest name."""
+    """Seconds until the service says SERVING; no other suite may run on the machine."""
     async with asyncio.timeout(120):
         while True:
-            for socket in sorted(
-                folder.glob(f"tlsy-*/rpc/{service}"), key=lambda path: -path.stat().st_mtime
-            ):
+            for socket in await asyncio.to_thread(lambda: list(folder.glob(f"tlsy-*/rpc/{service}"))):
                 async with grpc.aio.insecure_channel(f"unix:{socket}") as channel:
                     try:
                         stub: Any = health_pb2_grpc.HealthStub(channel)
