@@ -67,6 +67,7 @@ def build(settings: IngestionSettings, host: Host) -> Supervisor:
         ingestion_pb2_grpc.add_IngestionServiceServicer_to_server,
         servicer,
     )
+    producers = _producers(assembly, ingest, settings)
     minutes = TellMinutes(
         tenancy=assembly.tenancy,
         store=store,
@@ -80,8 +81,14 @@ def build(settings: IngestionSettings, host: Host) -> Supervisor:
         [served],
         # Beside the calls, because this replica knows which tenants it ingested for.
         parts=[Part(Task("minutes", minutes.run))],
-        workers=[Part(_producers(assembly, ingest, settings))],
+        workers=[Part(producers)],
+        checks=[lambda: _stopped(producers)],
     )
+
+
+def _stopped(consumer: Consumer) -> str | None:
+    stopped = consumer.stopped_partitions()
+    return f"{len(stopped)} partitions of the producers' topic are stopped" if stopped else None
 
 
 def _producers(assembly: Assembly, ingest: IngestEvents, settings: IngestionSettings) -> Consumer:
@@ -89,10 +96,6 @@ def _producers(assembly: Assembly, ingest: IngestEvents, settings: IngestionSett
     credentials = consumers.ProducerCredentials(
         verifier=assembly.verifier, catalog=assembly.catalog, ids=host.ids
     )
-
-    async def ready() -> None:
-        await assembly.catalog.wait_ready()
-        await assembly.inspector.ensure_topics({INGEST_TOPIC: settings.ingest_partitions})
 
     return Consumer(
         _GROUP,
@@ -105,7 +108,8 @@ def _producers(assembly: Assembly, ingest: IngestEvents, settings: IngestionSett
         clock=host.clock,
         jitter=assembly.jitter,
         metrics=assembly.metrics,
-        ready=ready,
+        ready=assembly.catalog.wait_ready,
+        makes={INGEST_TOPIC: settings.ingest_partitions},
         decode=credentials.decode,
         decode_parked=credentials.decode_parked,
         payloads=consumers.PAYLOADS,
