@@ -1,0 +1,30 @@
+"""The `tlsy` program."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+from tlsy.cli.adapters.command_line import command_line
+
+if TYPE_CHECKING:
+    from tlsy.cli.adapters.command_line import Options
+    from tlsy.cli.handlers.command import Command
+
+
+def _execute(command: Command, options: Options, arguments: dict[str, Any]) -> int:
+    from tlsy.cli.app import execute  # noqa: PLC0415 - gRPC is loaded when a command runs, not for its help
+
+    return execute(command, options, arguments)
+
+
+def main() -> None:
+    """Runs the command line; exits with the codes that the README names."""
+    # A reader that has seen enough (`tlsy … | head`) ends us quietly, as it does other programs.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    command_line()(args=sys.argv[1:], prog_name="tlsy", obj=_execute)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Servers, files and the terminal, as the commands see them."""

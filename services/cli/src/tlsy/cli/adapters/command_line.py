@@ -1,0 +1,204 @@
+"""The tree of commands. A group's module is loaded when one of its commands is asked for, not before."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from dataclasses import dataclass
+from importlib import metadata
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_type_hints
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tlsy.cli.handlers.command import Command
+
+    Execute = Callable[["Command", "Options", dict[str, Any]], int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What every command takes.
+
+    Attributes:
+        context: "" is the one in use.
+        tenant: "" is the context's.
+        output: how results are shown.
+        reason: why one acts in a tenant below; "" leaves it to the command's name.
+    """
+
+    context: str
+    tenant: str
+    output: Literal["table", "json"]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group of commands, or a command by itself: its name and module, and what `tlsy --help` says."""
+
+    name: str
+    module: str
+    about: str
+    alone: bool = False
+
+
+GROUPS: Final = (
+    Group("apply", "apply", "Make countries and tenants as YAML documents say.", alone=True),
+    Group("tenants", "tenants", "Customers and their subsidiaries."),
+    Group("countries", "countries", "Roots of the hierarchy, and where their tenants' rows may be."),
+    Group("clusters", "clusters", "PostgreSQL servers for tenants."),
+    Group("modules", "modules", "Parts of the product that a tenant has switched on."),
+    Group("entitlements", "entitlements", "A tenant's limits and flags."),
+    Group("users", "users", "People of a tenant."),
+    Group("roles", "roles", "Roles, and who has them."),
+    Group("keys", "keys", "API keys of agents and programs."),
+    Group("events", "events", "Supervision events: query, tail, send."),
+    Group("rules", "rules", "Rules and their versions."),
+    Group("incidents", "incidents", "What the rules found."),
+    Group("login", "sessions", "Log in by password.", alone=True),
+    Group("logout", "sessions", "Forget the context's tokens.", alone=True),
+    Group("whoami", "sessions", "Who the servers take you for.", alone=True),
+    Group("context", "contexts", "Installations known here, like kubectl's contexts."),
+    Group("tenancy", "tenancy", "Check databases for what keeps tenants apart."),
+    Group("doctor", "doctor", "Check this machine, the servers and the clock.", alone=True),
+)
+
+_EVERYWHERE: Final = (
+    ("global_context", Annotated[str, typer.Option("--context", help="Which installation.")], ""),
+    ("global_tenant", Annotated[str, typer.Option("--tenant", help="Which tenant to act in.")], ""),
+    (
+        "global_output",
+        Annotated[Literal["table", "json"] | None, typer.Option("--output", "-o", help="Default: table.")],
+        None,
+    ),
+    (
+        "global_reason",
+        Annotated[str, typer.Option("--reason", help="Why you act in a tenant below; it is audited.")],
+        "",
+    ),
+)
+
+
+class _Groups(TyperGroup):
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # typer's own Context
+        del ctx
+        return [group.name for group in GROUPS]
+
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]  # as above
+        group = next((group for group in GROUPS if group.name == cmd_name), None)
+        if group is None:
+            return None
+        if ctx.invoked_subcommand is None and not ctx.meta.get(_RESOLVING):
+            return TyperCommand(group.name, help=group.about, rich_markup_mode=None)
+        return _load(group)
+
+    def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override]  # as above
+        ctx.meta[_RESOLVING] = True
+        return super().resolve_command(ctx, args)
+
+
+_RESOLVING: Final = "tlsy.resolving"
+
+
+def command_line() -> Callable[..., Any]:
+    """The whole tree; call it with `obj=Execute`."""
+    app = typer.Typer(
+        name="tlsy",
+        cls=_Groups,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    root = _signed(
+        _version,
+        "Operate TLS-Y: tenants, their people and keys, events, rules and incidents.",
+        [
+            *_globals(),
+            _option(
+                "version",
+                Annotated[bool, typer.Option("--version", help="Say it and exit.", is_eager=True)],
+                False,
+            ),
+        ],
+    )
+    app.callback()(root)
+    return get_command(app)
+
+
+def _version(version: bool, **_: Any) -> None:  # noqa: FBT001 - typer passes it by name
+    if version:
+        typer.echo(metadata.version("tlsy-cli"))
+        raise typer.Exit
+
+
+def _load(group: Group) -> Any:
+    module = importlib.import_module(f"tlsy.cli.handlers.{group.module}")
+    # By its shape: the class of commands must not be loaded for the tree alone.
+    commands = [value for value in vars(module).values() if type(value).__name__ == "Command"]
+    if group.alone:
+        commands = [each for each in commands if each.name == group.name]
+    app = typer.Typer(
+        name=group.name, help=group.about, rich_markup_mode=None, add_completion=False, no_args_is_help=True
+    )
+    for each in commands:
+        app.command(each.name, help=inspect.cleandoc(each.run.__doc__ or ""))(_bound(each))
+    if not group.alone:
+        app.callback()(_nothing)
+    return get_command(app)
+
+
+def _nothing() -> None:
+    """A group does nothing by itself."""
+
+
+def _bound(command: Command) -> Callable[..., None]:
+    """The command as typer calls it: with the options that all commands take, and without the terminal."""
+    hints = get_type_hints(command.run, include_extras=True)
+    own = [
+        parameter.replace(annotation=hints[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY)
+        for parameter in list(inspect.signature(command.run).parameters.values())[1:]
+    ]
+
+    def call(ctx: typer.Context, **given: Any) -> None:
+        at_root = ctx.find_root().params
+
+        def chosen(name: str) -> Any:
+            return given.pop(name) or at_root.get(name) or ""
+
+        options = Options(
+            context=chosen("global_context"),
+            tenant=chosen("global_tenant"),
+            output=chosen("global_output") or "table",
+            reason=chosen("global_reason")
+            or f"tlsy {command.run.__module__.rsplit('.', 1)[-1]} {command.name}",
+        )
+        raise typer.Exit(ctx.obj(command, options, given))
+
+    context = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    return _signed(call, command.run.__doc__ or "", [context, *own, *_globals()])
+
+
+def _globals() -> list[inspect.Parameter]:
+    return [_option(name, annotation, default) for name, annotation, default in _EVERYWHERE]
+
+
+def _option(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _signed(run: Callable[..., None], about: str, parameters: list[inspect.Parameter]) -> Callable[..., None]:
+    """A function that calls `run` and looks to typer as if it had these parameters."""
+
+    def wrapped(**given: Any) -> None:
+        run(**given)
+
+    wrapped.__doc__ = about
+    wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what inspect reads
+    return wrapped

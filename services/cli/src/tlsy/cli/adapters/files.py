@@ -1,0 +1,130 @@
+"""Files, standard input and what a person types."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+import yaml
+
+from tlsy.cli.domain.contexts import ContextsFile, dump, parse
+from tlsy.cli.domain.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_MAX_BYTES: Final = 16 * 1024 * 1024
+_STANDARD_INPUT: Final = "-"
+
+
+class LocalFiles:
+    """The `Files` port."""
+
+    def __init__(self, contexts_file: Path, stdin: TextIO) -> None:
+        self._contexts_file = contexts_file
+        self._stdin = stdin
+
+    def contexts(self) -> ContextsFile:
+        """See `Files.contexts`."""
+        if not self._contexts_file.exists():
+            return ContextsFile()
+        return self.contexts_in(self._contexts_file)
+
+    def contexts_in(self, path: Path) -> ContextsFile:
+        """See `Files.contexts_in`."""
+        try:
+            document = yaml.safe_load(self.text(path))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UsageError(f"{path} is not YAML.", "Correct the file.", [str(error)]) from error
+        known = parse(document, str(path))
+        folder = path.absolute().parent
+        return ContextsFile(
+            known.current,
+            {
+                name: replace(
+                    context,
+                    # An absolute path stays as it is.
+                    api_key_file=str(folder / context.api_key_file) if context.api_key_file else "",
+                    ca_file=str(folder / context.ca_file) if context.ca_file else "",
+                )
+                for name, context in known.contexts.items()
+            },
+        )
+
+    def write_contexts(self, contexts: ContextsFile) -> None:
+        """See `Files.write_contexts`."""
+        write_private(
+            self._contexts_file, yaml.safe_dump(dump(contexts), sort_keys=False, allow_unicode=True)
+        )
+
+    def documents(self, path: Path) -> Iterator[tuple[str, Any]]:
+        """See `Files.documents`."""
+        if path.is_dir():
+            files = sorted(p for p in path.iterdir() if p.suffix in {".yaml", ".yml"})
+            if not files:
+                raise UsageError(f"{path} holds no YAML file.", "Name a file, or a directory with *.yaml.")
+        else:
+            files = [path]
+        for file in files:
+            try:
+                for number, document in enumerate(yaml.safe_load_all(self.text(file)), 1):
+                    yield f"{file}#{number}", document
+            except (yaml.YAMLError, UnicodeDecodeError) as error:
+                raise UsageError(f"{file} is not YAML.", "Correct the file.", [str(error)]) from error
+
+    def text(self, path: Path) -> bytes:
+        """See `Files.text`."""
+        if str(path) == _STANDARD_INPUT:
+            return self._stdin.read(_MAX_BYTES).encode()
+        try:
+            if path.stat().st_size > _MAX_BYTES:
+                raise UsageError(f"{path} is larger than {_MAX_BYTES} bytes.", "Split it.")
+            return path.read_bytes()
+        except OSError as error:
+            raise UsageError(
+                f"{path} cannot be read: {error.strerror}.", "Check its name and its mode."
+            ) from error
+
+    def lines(self) -> Iterator[str]:
+        """See `Files.lines`."""
+        return iter(self._stdin)
+
+    def write_secret(self, path: Path, text: str) -> None:
+        """See `Files.write_secret`."""
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise UsageError(
+                f"{path} cannot be made: {error.strerror}.", "Name a file that does not exist yet."
+            ) from error
+
+    def ask_secret(self, prompt: str) -> str:
+        """See `Files.ask_secret`."""
+        secret = getpass.getpass(prompt) if self._stdin.isatty() else self._stdin.readline().rstrip("\n")
+        if not secret:
+            raise UsageError("No password was given.", "Type one, or put it on standard input.")
+        return secret
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replaces a file at once, readable by its owner only.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        scratch.replace(path)
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be written: {error.strerror}.", "Set TLSY_CONFIG to a file that can be."
+        ) from error

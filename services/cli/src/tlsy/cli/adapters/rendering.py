@@ -1,0 +1,200 @@
+"""Results as a table for people or as JSON for programs, and remarks beside them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
+
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rich.status import Status
+
+    from tlsy.cli.ports import Column, Item
+
+Format = Literal["table", "json"]
+
+#: No table of ours is as wide: where nobody looks, nothing is cut or wrapped.
+_UNBOUNDED: Final = 1_000_000
+_ENUM_PREFIX: Final = re.compile(
+    r"^(?:ISOLATION_MODE|TENANT_STATE|SECTOR_PROFILE|TIER|PROVIDER_ACCESS|CLUSTER_KIND|SEVERITY|OUTCOME"
+    r"|INCIDENT_STATE)_(?=[A-Z])"
+)
+_FRACTION: Final = re.compile(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3})\d+Z$")
+#: What a terminal would take for an order: one tenant's texts must not steer another's screen.
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_STYLES: Final[Mapping[str, str]] = {
+    "OPEN": "bold red",
+    "ACKNOWLEDGED": "yellow",
+    "RESOLVED": "green",
+    "ACTIVE": "green",
+    "FAILED": "bold red",
+    "SUSPENDED": "yellow",
+    "CRITICAL": "bold red",
+    "ERROR": "red",
+    "WARNING": "yellow",
+    "WRONG": "bold red",
+    "OK": "green",
+}
+
+
+class Rendering:
+    """The `Output` port. Colours, wrapping and spinners only where a person looks at the stream."""
+
+    def __init__(self, out: TextIO, err: TextIO, chosen: Format) -> None:
+        self._out = out
+        self._err = err
+        self._json = chosen == "json"
+        self._console = _console(out)
+        self._remarks = _console(err)
+        self._status: Status | None = None
+        self._widths: list[int] = []
+
+    def items(self, items: Sequence[Item], columns: Sequence[Column]) -> None:
+        """See `Output.items`."""
+        self.close()
+        if self._json:
+            self._write_json([as_json(item) for item in items], indent=2)
+            return
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+        for column in columns:
+            table.add_column(column.header, overflow="fold")
+        for item in items:
+            members = as_json(item)
+            table.add_row(*(_styled(_cell(members, column)) for column in columns))
+        self._print(table)
+
+    def item(self, item: Item) -> None:
+        """See `Output.item`."""
+        self.close()
+        members = as_json(item)
+        if self._json:
+            self._write_json(members, indent=2)
+            return
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+        table.add_column(style="bold")
+        table.add_column(overflow="fold")
+        for path, value in _flat(members):
+            table.add_row(path, _styled(_shown(value)))
+        self._print(table)
+
+    def streamed(self, item: Item, columns: Sequence[Column]) -> None:
+        """See `Output.streamed`."""
+        self.close()
+        members = as_json(item)
+        if self._json:
+            self._write_json(members, indent=None)
+            return
+        if not self._widths:
+            self._widths = [len(column.header) for column in columns]
+            self._write_row([column.header for column in columns])
+        self._write_row([_cell(members, column) for column in columns])
+
+    def note(self, text: str) -> None:
+        """See `Output.note`."""
+        self.close()
+        self._err.write(f"{_clean(text)}\n")
+        self._err.flush()
+
+    def progress(self, text: str) -> None:
+        """See `Output.progress`."""
+        if not self._remarks.is_terminal:
+            return
+        if self._status is None:
+            self._status = self._remarks.status(Text(_clean(text)))
+            self._status.start()
+        else:
+            self._status.update(Text(_clean(text)))
+
+    def close(self) -> None:
+        """Ends a spinner."""
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
+    def _write_json(self, value: Any, indent: int | None) -> None:
+        self._out.write(json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
+        self._out.flush()
+
+    def _write_row(self, cells: Sequence[str]) -> None:
+        self._widths = [max(width, len(cell)) for width, cell in zip(self._widths, cells, strict=True)]
+        padded = (cell.ljust(width) for width, cell in zip(self._widths, cells, strict=True))
+        self._out.write("  ".join(padded).rstrip() + "\n")
+        self._out.flush()
+
+    def _print(self, table: Table) -> None:
+        with self._console.capture() as capture:
+            self._console.print(table)
+        for line in capture.get().splitlines():
+            self._out.write(line.rstrip() + "\n")
+        self._out.flush()
+
+
+def as_json(item: Item) -> dict[str, Any]:
+    """A message as the proto's JSON, every field there; a mapping as it is."""
+    if isinstance(item, Message):
+        return MessageToDict(item, always_print_fields_with_no_presence=True)
+    return dict(item)
+
+
+def _console(stream: TextIO) -> Console:
+    person = stream.isatty()
+    return Console(file=stream, width=None if person else _UNBOUNDED, highlight=False, markup=False)
+
+
+def _cell(members: Mapping[str, Any], column: Column) -> str:
+    value: Any = members
+    for part in column.path.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    if column.last:
+        value = [_last(v) for v in value] if isinstance(value, list) else _last(value)
+    return _shown(value)
+
+
+def _last(value: Any) -> Any:
+    return value.rsplit("/", 1)[-1] if isinstance(value, str) else value
+
+
+def _shown(value: Any) -> str:
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case list():
+            return ", ".join(_shown(item) for item in value)
+        case Mapping():
+            return ", ".join(f"{_clean(str(key))}={_shown(item)}" for key, item in value.items())
+        case float():
+            return f"{value:g}"
+    text = _ENUM_PREFIX.sub("", _FRACTION.sub(r"\1Z", _clean(str(value))))
+    return "" if text == "UNSPECIFIED" else text
+
+
+def _clean(text: str) -> str:
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def _styled(text: str) -> Text:
+    return Text(text, style=_STYLES.get(text, ""))
+
+
+def _flat(members: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Members of members as "placement.cluster"; a list of objects as "timeline[0].time"."""
+    for key, value in members.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{path}.")
+        elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+            for number, item in enumerate(value):
+                yield from _flat(item, f"{path}[{number}].")
+        elif value not in ("", [], {}, None):
+            yield path, value

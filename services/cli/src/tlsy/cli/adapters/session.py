@@ -1,0 +1,222 @@
+"""The servers of a context, and the tokens that they are called with."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import grpc
+
+from tlsy.cli.domain.errors import NotLoggedInError, UsageError
+from tlsy.cli.domain.names import tenant_name
+from tlsy.cli.domain.tokens import AccessToken
+from tlsy.contracts.identity.v1 import identity_pb2, identity_pb2_grpc
+from tlsy.contracts.ingestion.v1 import ingestion_pb2, ingestion_pb2_grpc
+from tlsy.contracts.rules_engine.v1 import rules_engine_pb2, rules_engine_pb2_grpc
+from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2, tenant_registry_pb2_grpc
+from tlsy.rpc.channel import CallPolicy, dial_bearer
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from google.protobuf.descriptor import ServiceDescriptor
+
+    from tlsy.cli.adapters.token_cache import TokenCache
+    from tlsy.cli.domain.contexts import Context
+    from tlsy.runtime.clock import Clock
+
+DESCRIPTORS: Final[Mapping[str, ServiceDescriptor]] = {
+    "tenant-registry": tenant_registry_pb2.DESCRIPTOR.services_by_name["TenantRegistryService"],
+    "identity": identity_pb2.DESCRIPTOR.services_by_name["IdentityService"],
+    "ingestion": ingestion_pb2.DESCRIPTOR.services_by_name["IngestionService"],
+    "rules-engine": rules_engine_pb2.DESCRIPTOR.services_by_name["RulesEngineService"],
+}
+_POLICY: Final = CallPolicy(timeout_s=15.0, attempts=3, max_wait_s=5.0)
+
+
+class GrpcSession:
+    """The `Session` port.
+
+    The credential is the context's API key, or what `log_in` got. Tokens are kept between runs. Registry
+    calls go with the credential's own token, since what is above a tenant decides over it; identity,
+    ingestion and rules are called with a token of the tenant that is acted in.
+    """
+
+    def __init__(
+        self,
+        context: Callable[[], Context],
+        cache: TokenCache,
+        clock: Clock,
+        random: Callable[[int], bytes],
+        *,
+        tenant: str,
+        reason: str,
+    ) -> None:
+        self._choose = context
+        self._context: Context | None = None
+        self._cache = cache
+        self._clock = clock
+        self._random = random
+        self._tenant = tenant
+        self._reason = reason
+        self._channels: dict[tuple[str, bool], grpc.aio.Channel] = {}
+
+    @property
+    def context(self) -> Context:
+        """The context in use, or the one that was asked for."""
+        if self._context is None:
+            self._context = self._choose()
+        return self._context
+
+    async def tenant(self) -> str:
+        """See `Session.tenant`."""
+        chosen = self._tenant or self.context.tenant
+        return tenant_name(chosen) if chosen else (await self.credential()).tenant
+
+    async def registry(self) -> tenant_registry_pb2_grpc.TenantRegistryServiceAsyncStub:
+        """See `Session.registry`."""
+        channel = await self._authorized("tenant-registry", self.credential)
+        return tenant_registry_pb2_grpc.TenantRegistryServiceStub(channel)
+
+    async def identity(self) -> identity_pb2_grpc.IdentityServiceAsyncStub:
+        """See `Session.identity`."""
+        return identity_pb2_grpc.IdentityServiceStub(await self._authorized("identity", self._acting))
+
+    async def ingestion(self) -> ingestion_pb2_grpc.IngestionServiceAsyncStub:
+        """See `Session.ingestion`."""
+        return ingestion_pb2_grpc.IngestionServiceStub(await self._authorized("ingestion", self._acting))
+
+    async def rules(self) -> rules_engine_pb2_grpc.RulesEngineServiceAsyncStub:
+        """See `Session.rules`."""
+        return rules_engine_pb2_grpc.RulesEngineServiceStub(
+            await self._authorized("rules-engine", self._acting)
+        )
+
+    async def credential(self) -> AccessToken:
+        """See `Session.credential`."""
+        kept = self._cache.get(self._key("home"), self._now_s())
+        if kept is not None:
+            return kept
+        if not self.context.api_key_file:
+            raise NotLoggedInError(
+                f"You are not logged in to {self.context.name}, or not any more.",
+                "Run: tlsy login (or give the context an API key with --api-key-file).",
+            )
+        return await self.exchange_api_key()
+
+    async def exchange_api_key(self) -> AccessToken:
+        """A new token for the context's API key; kept.
+
+        Raises:
+            UsageError: the context has none, or its file cannot be read.
+        """
+        request = identity_pb2.ExchangeApiKeyRequest(api_key=self._api_key())
+        answer = await self._public_identity().ExchangeApiKey(request)
+        return self._kept(self._key("home"), answer.token, answer.tenant, answer.principal)
+
+    async def log_in(self, tenant: str, email: str, password: str) -> AccessToken:
+        """See `Session.log_in`."""
+        request = identity_pb2.LogInRequest(tenant=tenant, email=email, password=password)
+        answer = await self._public_identity().LogIn(request)
+        self.log_out()
+        return self._kept(self._key("home"), answer.token, tenant, answer.principal)
+
+    def log_out(self) -> int:
+        """See `Session.log_out`."""
+        return self._cache.forget(self.context.name)
+
+    def channel(self, service: str, bearer: Callable[[], Awaitable[str]] | None = None) -> grpc.aio.Channel:
+        """A channel to a service of the context; closed with the session."""
+        key = (service, bearer is not None)
+        if key not in self._channels:
+            self._channels[key] = dial_bearer(
+                self.context.address(service),
+                DESCRIPTORS[service],
+                bearer,
+                clock=self._clock,
+                random=self._random,
+                credentials=self._credentials(),
+                policy=_POLICY,
+            )
+        return self._channels[key]
+
+    async def close(self) -> None:
+        """Closes every channel."""
+        for channel in self._channels.values():
+            await channel.close()
+
+    async def _authorized(
+        self, service: str, token: Callable[[], Awaitable[AccessToken]]
+    ) -> grpc.aio.Channel:
+        # Got once before the call, so that what is wrong with the credential is told as that.
+        await token()
+
+        async def bearer() -> str:
+            return (await token()).text
+
+        return self.channel(service, bearer)
+
+    async def _acting(self) -> AccessToken:
+        """A token of the tenant that is acted in."""
+        home, tenant = await self.credential(), await self.tenant()
+        if tenant == home.tenant:
+            return home
+        kept = self._cache.get(self._key(tenant), self._now_s())
+        if kept is not None:
+            return kept
+        identity = identity_pb2_grpc.IdentityServiceStub(self.channel("identity"))
+        answer = await identity.ExchangeToken(
+            identity_pb2.ExchangeTokenRequest(target_tenant=tenant, reason=self._reason),
+            metadata=(("authorization", f"Bearer {home.text}"),),
+        )
+        return self._kept(self._key(tenant), answer.token, tenant, home.principal)
+
+    def _public_identity(self) -> identity_pb2_grpc.IdentityServiceAsyncStub:
+        return identity_pb2_grpc.IdentityServiceStub(self.channel("identity"))
+
+    def _kept(
+        self, key: tuple[str, ...], token: identity_pb2.Token, tenant: str, principal: str
+    ) -> AccessToken:
+        now_s = self._now_s()
+        kept = AccessToken(
+            text=token.access_token,
+            tenant=tenant,
+            principal=principal,
+            expires_at_s=now_s + token.expires_in.ToMilliseconds() / 1000,
+        )
+        self._cache.put(key, kept, now_s)
+        return kept
+
+    def _key(self, purpose: str) -> tuple[str, ...]:
+        """Another address or another key is another identity; its tokens are not this one's."""
+        source = self.context.address("identity")
+        if self.context.api_key_file:
+            source += "\n" + self._api_key()
+        return (self.context.name, hashlib.sha256(source.encode()).hexdigest()[:16], purpose)
+
+    def _api_key(self) -> str:
+        file = self.context.api_key_file
+        if not file:
+            raise UsageError(
+                f"Context {self.context.name} has no API key.", "Give it one with --api-key-file."
+            )
+        try:
+            return Path(file).read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise NotLoggedInError(
+                f"The API key in {file} cannot be read.", "Put the key there, readable by you alone."
+            ) from error
+
+    def _credentials(self) -> grpc.ChannelCredentials | None:
+        if not self.context.tls:
+            return None
+        ca_file = self.context.ca_file
+        try:
+            roots = Path(ca_file).read_bytes() if ca_file else None
+        except OSError as error:
+            raise UsageError(f"{ca_file} cannot be read.", "Correct the context's tls.ca_file.") from error
+        return grpc.ssl_channel_credentials(root_certificates=roots)
+
+    def _now_s(self) -> float:
+        return self._clock.now().timestamp()

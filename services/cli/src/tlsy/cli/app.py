@@ -1,0 +1,95 @@
+"""Wires one command: its files, its terminal, and its servers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import grpc
+
+from tlsy.cli.adapters.failures import failure_of
+from tlsy.cli.adapters.files import LocalFiles
+from tlsy.cli.adapters.machine import Machine
+from tlsy.cli.adapters.rendering import Rendering
+from tlsy.cli.adapters.session import GrpcSession
+from tlsy.cli.adapters.token_cache import TokenCache
+from tlsy.cli.domain.errors import CommandError, NotLoggedInError
+from tlsy.cli.ports import Terminal
+from tlsy.rpc.errors import ServiceError
+from tlsy.runtime.clock import SystemClock
+from tlsy.runtime.ids import Uuid7
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tlsy.cli.adapters.command_line import Options
+    from tlsy.cli.handlers.command import Command
+
+_INTERRUPTED: Final = 130
+_TOKENS: Final = "tokens.json"
+
+
+def contexts_file(environ: Mapping[str, str]) -> Path:
+    """Where contexts are kept: TLSY_CONFIG, else ~/.config/tlsy/config.yaml."""
+    named = environ.get("TLSY_CONFIG")
+    if named:
+        return Path(named)
+    folder = environ.get("XDG_CONFIG_HOME")
+    return (Path(folder) if folder else Path.home() / ".config") / "tlsy" / "config.yaml"
+
+
+def execute(command: Command, options: Options, arguments: dict[str, Any]) -> int:
+    """Runs a command to its end; returns the exit code."""
+    output = Rendering(sys.stdout, sys.stderr, options.output)
+    try:
+        asyncio.run(_run(command, options, arguments, output))
+    except CommandError as error:
+        return _failed(output, error)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    finally:
+        output.close()
+    return 0
+
+
+async def _run(command: Command, options: Options, arguments: dict[str, Any], output: Rendering) -> None:
+    clock, file = SystemClock(), contexts_file(os.environ)
+    files = LocalFiles(file, sys.stdin)
+    ids = Uuid7(clock, os.urandom)
+    session = GrpcSession(
+        lambda: files.contexts().chosen(options.context),
+        TokenCache(file.parent / _TOKENS),
+        clock,
+        os.urandom,
+        tenant=options.tenant,
+        reason=options.reason,
+    )
+    terminal = Terminal(
+        output=output,
+        session=session,
+        files=files,
+        diagnosis=Machine(session, clock),
+        clock=clock,
+        new_id=lambda: str(ids()),
+        context_name=options.context,
+        tenant=options.tenant,
+    )
+    try:
+        await command.run(terminal, **arguments)
+    except grpc.aio.AioRpcError as error:
+        failure = failure_of(ServiceError.from_rpc_error(error))
+        if isinstance(failure, NotLoggedInError):
+            # A kept token may be what was refused; the next run gets a new one.
+            session.log_out()
+        raise failure from error
+    finally:
+        await session.close()
+
+
+def _failed(output: Rendering, error: CommandError) -> int:
+    output.note("\n".join([f"error: {error.what}", *(f"  {detail}" for detail in error.details)]))
+    output.note(f"next: {error.next_step}")
+    return error.exit_code

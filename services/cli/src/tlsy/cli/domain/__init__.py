@@ -1,0 +1,1 @@
+"""What the command line knows without asking anybody: contexts, documents, times, names. Pure."""

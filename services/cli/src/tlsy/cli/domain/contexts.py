@@ -1,0 +1,157 @@
+"""Contexts: which installation a command talks to, and as whom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from tlsy.cli.domain.errors import UsageError
+
+SERVICES: Final = ("tenant-registry", "identity", "ingestion", "rules-engine")
+_MEMBERS: Final = frozenset({"tenant", "address", "addresses", "api_key_file", "user", "tls"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """One installation and one identity in it.
+
+    Attributes:
+        name: within the contexts file.
+        addresses: service to gRPC target ("host:port", "unix:/path"); "" is an edge that stands for all.
+        tenant: slug that is acted on unless --tenant says otherwise; "" is the one of the credential.
+        api_key_file: holds an API key alone; "" where one logs in by password.
+        user: e-mail to log in with unless told otherwise.
+        tls: whether calls are encrypted.
+        ca_file: PEM of the authorities to trust instead of the system's; "" for those.
+    """
+
+    name: str
+    addresses: Mapping[str, str]
+    tenant: str = ""
+    api_key_file: str = ""
+    user: str = ""
+    tls: bool = False
+    ca_file: str = ""
+
+    def address(self, service: str) -> str:
+        """Where a service listens.
+
+        Raises:
+            UsageError: the context does not say.
+        """
+        target = self.addresses.get(service) or self.addresses.get("")
+        if target is None:
+            raise UsageError(
+                f"Context {self.name} has no address of {service}.",
+                f"Run: tlsy context add {self.name} --service-address {service}=host:port",
+            )
+        return target
+
+
+@dataclass(frozen=True, slots=True)
+class ContextsFile:
+    """All contexts, and the name of the one in use ("" if none is)."""
+
+    current: str = ""
+    contexts: Mapping[str, Context] = field(default_factory=dict)
+
+    def chosen(self, name: str) -> Context:
+        """The named context, or the one in use.
+
+        Raises:
+            UsageError: there is none.
+        """
+        wanted = name or self.current
+        if not wanted:
+            raise UsageError(
+                "No context is in use.", "Run: tlsy context add NAME --address HOST:PORT (or --from FILE)."
+            )
+        if wanted not in self.contexts:
+            known = ", ".join(sorted(self.contexts)) or "none"
+            raise UsageError(f"There is no context {wanted}.", f"Choose one of: {known}.")
+        return self.contexts[wanted]
+
+    def with_context(self, context: Context) -> ContextsFile:
+        """With this context, in use if it is the first one."""
+        return ContextsFile(self.current or context.name, {**self.contexts, context.name: context})
+
+    def using(self, name: str) -> ContextsFile:
+        """With the named context in use."""
+        return replace(self, current=self.chosen(name).name)
+
+
+def parse(document: Any, source: str) -> ContextsFile:
+    """The contexts in a YAML document.
+
+    Raises:
+        UsageError: its details name everything that is wrong.
+    """
+    problems: list[str] = []
+    top = _mapping(document if document is not None else {}, "(file)", problems)
+    problems += [f"{member}: unknown member" for member in top.keys() - {"current", "contexts"}]
+    contexts = {
+        str(name): _context(str(name), value, problems)
+        for name, value in _mapping(top.get("contexts") or {}, "contexts", problems).items()
+    }
+    current = str(top.get("current") or "")
+    if current and current not in contexts:
+        problems.append(f"current: there is no context {current}")
+    if problems:
+        raise UsageError(f"{source} has {len(problems)} problem(s).", "Correct the file.", problems)
+    return ContextsFile(current, contexts)
+
+
+def dump(file: ContextsFile) -> dict[str, Any]:
+    """The YAML document that `parse` reads back."""
+    return {"current": file.current, "contexts": {c.name: members_of(c) for c in file.contexts.values()}}
+
+
+def members_of(context: Context) -> dict[str, Any]:
+    """What the contexts file says of a context."""
+    members: dict[str, Any] = {"tenant": context.tenant}
+    if "" in context.addresses:
+        members["address"] = context.addresses[""]
+    members["addresses"] = {service: target for service, target in context.addresses.items() if service}
+    members |= {"api_key_file": context.api_key_file, "user": context.user}
+    members = {name: value for name, value in members.items() if value}
+    if context.tls:
+        members["tls"] = {"ca_file": context.ca_file} if context.ca_file else {}
+    return members
+
+
+def _context(name: str, value: Any, problems: list[str]) -> Context:
+    at = f"contexts.{name}"
+    members = _mapping(value, at, problems)
+    problems += [f"{at}.{member}: unknown member" for member in sorted(members.keys() - _MEMBERS)]
+    addresses = {
+        str(service): str(target)
+        for service, target in _mapping(members.get("addresses") or {}, f"{at}.addresses", problems).items()
+    }
+    problems += [
+        f"{at}.addresses.{service}: no such service; one of {', '.join(SERVICES)}"
+        for service in sorted(addresses.keys() - set(SERVICES))
+    ]
+    if members.get("address"):
+        addresses[""] = str(members["address"])
+    if not addresses:
+        problems.append(f"{at}: needs address or addresses")
+    tls = members.get("tls")
+    settings = _mapping(tls, f"{at}.tls", problems) if tls is not None else {}
+    problems += [f"{at}.tls.{member}: unknown member" for member in sorted(settings.keys() - {"ca_file"})]
+    return Context(
+        name=name,
+        addresses=addresses,
+        tenant=str(members.get("tenant") or ""),
+        api_key_file=str(members.get("api_key_file") or ""),
+        user=str(members.get("user") or ""),
+        tls=tls is not None,
+        ca_file=str(settings.get("ca_file") or ""),
+    )
+
+
+def _mapping(value: Any, at: str, problems: list[str]) -> Mapping[Any, Any]:
+    if isinstance(value, Mapping):
+        return value
+    problems.append(f"{at}: must be a mapping")
+    return {}

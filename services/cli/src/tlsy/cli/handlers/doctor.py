@@ -1,0 +1,107 @@
+"""tlsy doctor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+from tlsy.cli.domain.contexts import SERVICES
+from tlsy.cli.domain.errors import CommandError, RefusedError
+from tlsy.cli.handlers.command import command
+from tlsy.cli.ports import Column, Terminal
+
+if TYPE_CHECKING:
+    from tlsy.cli.ports import Answer
+
+_COLUMNS: Final = (
+    Column("CHECK", "check"),
+    Column("STATE", "state"),
+    Column("FINDING", "finding"),
+    Column("WHAT TO DO", "next"),
+)
+_OLDEST_PYTHON: Final = (3, 11)
+_LEAST_FREE: Final = 2 * 2**30
+#: Tokens are good from a little before they are issued; beyond this they are refused.
+_MOST_SKEW_S: Final = 5.0
+
+Finding = dict[str, str]
+
+
+@command("doctor")
+async def doctor(terminal: Terminal) -> None:
+    """Check this machine, the context's servers and the clock; each finding says what to do."""
+    findings = [*_machine(terminal), *await _servers(terminal)]
+    terminal.output.items(findings, _COLUMNS)
+    wrong = sum(finding["state"] == "WRONG" for finding in findings)
+    if wrong:
+        raise RefusedError(
+            f"{wrong} of {len(findings)} checks found something wrong.", "Do what each finding says."
+        )
+
+
+def _machine(terminal: Terminal) -> list[Finding]:
+    diagnosis = terminal.diagnosis
+    versions = diagnosis.versions()
+    python = versions["python"]
+    old = tuple(int(part) for part in python.split(".")[:2]) < _OLDEST_PYTHON
+    findings = [
+        _finding("python", "WRONG", python, "Install Python 3.11 or newer.")
+        if old
+        else _finding("python", "OK", python)
+    ]
+    ours = ", ".join(f"{name} {version}" for name, version in versions.items() if name != "python")
+    findings.append(_finding("versions", "OK", ours))
+    try:
+        free = diagnosis.free_bytes(Path.home())
+        text = f"{free / 2**30:.1f} GiB free"
+        if free < _LEAST_FREE:
+            findings.append(_finding("disk", "WRONG", text, "Make room: databases and buffers need 2 GiB."))
+        else:
+            findings.append(_finding("disk", "OK", text))
+        diagnosis.bind_loopback()
+        findings.append(_finding("ports", "OK", "loopback ports can be listened on"))
+    except CommandError as error:
+        findings.append(_finding("machine", "WRONG", error.what, error.next_step))
+    return findings
+
+
+async def _servers(terminal: Terminal) -> list[Finding]:
+    try:
+        context = terminal.session.context
+    except CommandError as error:
+        return [_finding("context", "WRONG", error.what, error.next_step)]
+    findings = [_finding("context", "OK", context.name)]
+    for service in SERVICES:
+        try:
+            answer = await terminal.diagnosis.ask(service)
+        except CommandError as error:
+            findings.append(_finding(service, "WRONG", error.what, error.next_step))
+        else:
+            findings.append(_of_service(service, answer))
+    try:
+        skew_s = await terminal.diagnosis.skew_s()
+    except CommandError as error:
+        findings.append(_finding("clock", "UNKNOWN", error.what, error.next_step))
+    else:
+        text = f"{abs(skew_s):.2f} s {'behind' if skew_s > 0 else 'ahead of'} the servers"
+        if abs(skew_s) > _MOST_SKEW_S:
+            findings.append(
+                _finding("clock", "WRONG", text, "Set the clock: run chronyd or systemd-timesyncd.")
+            )
+        else:
+            findings.append(_finding("clock", "OK", text))
+    return findings
+
+
+def _of_service(service: str, answer: Answer) -> Finding:
+    if not answer.serving:
+        todo = "Its log says what it waits for; databases, Kafka and its peers must be there."
+        return _finding(service, "WRONG", "reachable, takes no calls yet", todo)
+    if answer.lacks:
+        text = f"serving, but older than this command line: lacks {', '.join(answer.lacks)}"
+        return _finding(service, "WRONG", text, "Upgrade the server, or use its version of tlsy.")
+    return _finding(service, "OK", "serving")
+
+
+def _finding(check: str, state: Literal["OK", "WRONG", "UNKNOWN"], finding: str, todo: str = "") -> Finding:
+    return {"check": check, "state": state, "finding": finding, "next": todo}

@@ -1,0 +1,206 @@
+"""tlsy events."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+from google.protobuf.json_format import MessageToDict
+
+from tlsy.cli.domain.errors import RefusedError
+from tlsy.cli.domain.events import completed, event_in, micros, shown
+from tlsy.cli.domain.names import pairs
+from tlsy.cli.domain.times import moment
+from tlsy.cli.handlers.command import command
+from tlsy.cli.handlers.paging import Limit, paged
+from tlsy.cli.handlers.tenants import chosen
+from tlsy.cli.ports import Column, Terminal
+from tlsy.contracts.ingestion.v1 import ingestion_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+_COLUMNS: Final = (
+    Column("TIME", "time"),
+    Column("SEVERITY", "severity"),
+    Column("TYPE", "type"),
+    Column("SOURCE", "source"),
+    Column("SUBJECT", "subject"),
+    Column("VALUE", "value"),
+    Column("LABELS", "labels"),
+)
+_OUTCOMES: Final = (
+    Column("PARTITION", "partition"),
+    Column("OFFSET", "offset"),
+    Column("TIME", "recordTime"),
+    Column("ACCEPTED", "accepted"),
+    Column("DUPLICATES", "duplicates"),
+    Column("REJECTED", "rejected"),
+)
+_SENT: Final = (Column("OUTCOME", "outcome"), Column("EVENTS", "events"))
+_BATCH: Final = 500
+_SHOWN_REJECTIONS: Final = 50
+
+Type = Annotated[str, typer.Option("--type", help="Only of this type.")]
+Source = Annotated[str, typer.Option(help="Only from this source.")]
+Labels = Annotated[list[str] | None, typer.Option("--label", "-l", help="key=value; repeat it.")]
+
+
+@command("query")
+async def query_events(
+    terminal: Terminal,
+    *,
+    since: Annotated[str, typer.Option(help="1h, 7d, or a time; inclusive.")] = "1h",
+    until: Annotated[str, typer.Option(help="now, 5m, or a time; exclusive.")] = "now",
+    type_: Type = "",
+    source: Source = "",
+    label: Labels = None,
+    limit: Limit = 100,
+) -> None:
+    """Stored events, newest first."""
+    now = terminal.clock.now()
+    request = ingestion_pb2.QueryEventsRequest(source=source, type=type_, labels=pairs(label or (), "label"))
+    request.start_time.FromDatetime(moment(since, now))
+    request.end_time.FromDatetime(moment(until, now))
+    ingestion = await terminal.session.ingestion()
+    request.parent = await terminal.session.tenant()
+    events = await paged(ingestion.QueryEvents, request, "events", limit, terminal.output)
+    terminal.output.items([_readable(event) for event in events], _COLUMNS)
+
+
+@command("tail")
+async def tail_events(
+    terminal: Terminal, *, type_: Type = "", source: Source = "", label: Labels = None
+) -> None:
+    """Events as they are stored, until interrupted; JSON is one object a line."""
+    labels = pairs(label or (), "label")
+    ingestion = await terminal.session.ingestion()
+    request = ingestion_pb2.TailEventsRequest(
+        parent=await terminal.session.tenant(), source=source, type=type_, labels=labels
+    )
+    async for answer in ingestion.TailEvents(request):
+        if answer.missed:
+            terminal.output.note(f"{answer.missed} events are not shown: this reader is too slow.")
+        for event in answer.events:
+            terminal.output.streamed(_readable(event), _COLUMNS)
+
+
+@command("send")
+async def send_events(
+    terminal: Terminal,
+    *,
+    type_: Annotated[str, typer.Option("--type", help="Send one event of this type; else stdin.")] = "",
+    source: Annotated[str, typer.Option(help="What sends it, where the event does not say.")] = "tlsy",
+    event_id: Annotated[str, typer.Option("--id", help="Default: a new one.")] = "",
+    time: Annotated[str, typer.Option(help="Default: now.")] = "now",
+    value: Annotated[float | None, typer.Option(help="A figure.")] = None,
+    subject: Annotated[str, typer.Option(help="What it is about.")] = "",
+    site: Annotated[str, typer.Option(help="Where.")] = "",
+    severity: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING, ERROR, CRITICAL.")] = "",
+    label: Labels = None,
+) -> None:
+    """Send one event given by options, or those on standard input: one JSON object a line."""
+    now = terminal.clock.now()
+    if type_:
+        event = ingestion_pb2.Event(
+            id=event_id,
+            time_us=micros(moment(time, now)),
+            type=type_,
+            subject=subject,
+            site=site,
+            severity=chosen(ingestion_pb2.Severity.DESCRIPTOR, severity),
+            value=value,
+            labels=pairs(label or (), "label"),
+        )
+        events: Iterable[ingestion_pb2.Event] = [completed(event, source, now, terminal.new_id)]
+    else:
+        events = _read_lines(terminal, source)
+    sent = _Sending(terminal)
+    iterator = iter(events)
+    while batch := list(islice(iterator, _BATCH)):
+        await sent.batch(batch)
+    sent.finish()
+
+
+@command("usage")
+async def get_usage(terminal: Terminal) -> None:
+    """How much of this month's quota is used."""
+    ingestion = await terminal.session.ingestion()
+    request = ingestion_pb2.GetIngestUsageRequest(parent=await terminal.session.tenant())
+    terminal.output.item(await ingestion.GetIngestUsage(request))
+
+
+@command("outcomes")
+async def list_outcomes(terminal: Terminal, *, limit: Limit = 100) -> None:
+    """Records of producers on the topic that were refused in whole or in part, newest first."""
+    ingestion = await terminal.session.ingestion()
+    request = ingestion_pb2.ListIngestOutcomesRequest(parent=await terminal.session.tenant())
+    outcomes = await paged(ingestion.ListIngestOutcomes, request, "outcomes", limit, terminal.output)
+    terminal.output.items(outcomes, _OUTCOMES)
+
+
+class _Sending:
+    """Batches under way: deferred events are sent again when the server said, rejected ones are told."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+        self._outcomes: Counter[str] = Counter()
+        self._rejections: list[str] = []
+
+    async def batch(self, events: Sequence[ingestion_pb2.Event]) -> None:
+        """Sends until no event is deferred any more."""
+        ingestion = await self._terminal.session.ingestion()
+        parent = await self._terminal.session.tenant()
+        while events:
+            request = ingestion_pb2.IngestEventsRequest(parent=parent, events=events)
+            answer = await ingestion.IngestEvents(request)
+            for problem in answer.rejections:
+                self._note_rejection(events[problem.index], problem)
+            deferred = [
+                event
+                for event, outcome in zip(events, answer.outcomes, strict=True)
+                if outcome == ingestion_pb2.OUTCOME_DEFERRED
+            ]
+            names = (ingestion_pb2.Outcome.Name(outcome) for outcome in answer.outcomes)
+            self._outcomes.update(name.removeprefix("OUTCOME_") for name in names)
+            self._outcomes["DEFERRED"] = 0
+            events = deferred
+            if events:
+                self._terminal.output.progress(f"{len(events)} events wait for the tenant's rate")
+                await self._terminal.clock.sleep(max(0.05, answer.retry_after.ToMilliseconds() / 1000))
+
+    def finish(self) -> None:
+        """Tells what became of all.
+
+        Raises:
+            RefusedError: some were rejected.
+        """
+        rows = [
+            {"outcome": name, "events": self._outcomes[name]}
+            for name in ("ACCEPTED", "DUPLICATE", "REJECTED")
+        ]
+        self._terminal.output.items(rows, _SENT)
+        if self._outcomes["REJECTED"]:
+            raise RefusedError(
+                f"{self._outcomes['REJECTED']} events were rejected; the others are stored.",
+                "Correct them and send them again.",
+                self._rejections,
+            )
+
+    def _note_rejection(self, event: ingestion_pb2.Event, problem: ingestion_pb2.Rejection) -> None:
+        if len(self._rejections) < _SHOWN_REJECTIONS:
+            self._rejections.append(
+                f"{event.source} {event.id}: {problem.reason} {problem.field}: {problem.message}"
+            )
+
+
+def _read_lines(terminal: Terminal, source: str) -> Iterator[ingestion_pb2.Event]:
+    for number, line in enumerate(terminal.files.lines(), 1):
+        if line.strip():
+            yield event_in(line, f"Line {number}", source, terminal.clock.now(), terminal.new_id)
+
+
+def _readable(event: ingestion_pb2.Event) -> dict[str, Any]:
+    return MessageToDict(event, always_print_fields_with_no_presence=True) | shown(event)

@@ -1,0 +1,104 @@
+"""tlsy incidents."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import typer
+
+from tlsy.cli.domain.names import within
+from tlsy.cli.handlers.command import command
+from tlsy.cli.handlers.paging import Limit, paged
+from tlsy.cli.handlers.tenants import chosen
+from tlsy.cli.ports import Column, Terminal
+from tlsy.contracts.rules_engine.v1 import rules_engine_pb2
+
+_COLUMNS: Final = (
+    Column("ID", "name", last=True),
+    Column("STATE", "state"),
+    Column("SEVERITY", "severity"),
+    Column("RULE", "rule", last=True),
+    Column("SUBJECT", "subject"),
+    Column("OPENED", "openTime"),
+    Column("TIMES", "occurrenceCount"),
+    Column("SUMMARY", "summary"),
+)
+_WATCHED: Final = 1000
+
+Id = Annotated[str, typer.Argument(metavar="INCIDENT", help="Its id.")]
+Note = Annotated[str, typer.Option(help="Kept in the timeline.")]
+States = Annotated[list[str] | None, typer.Option("--state", help="OPEN, ACKNOWLEDGED, RESOLVED; repeat it.")]
+
+
+@command("list")
+async def list_incidents(
+    terminal: Terminal,
+    *,
+    state: States = None,
+    rule: Annotated[str, typer.Option(help="Only of this rule.")] = "",
+    site: Annotated[str, typer.Option(help="Only of this site.")] = "",
+    limit: Limit = 100,
+) -> None:
+    """Incidents, newest first."""
+    terminal.output.items(await _found(terminal, state or [], rule, site, limit), _COLUMNS)
+
+
+@command("get")
+async def get_incident(terminal: Terminal, incident: Id) -> None:
+    """One incident with its timeline."""
+    rules = await terminal.session.rules()
+    request = rules_engine_pb2.GetIncidentRequest(name=await _incident(terminal, incident))
+    terminal.output.item(await rules.GetIncident(request))
+
+
+@command("ack")
+async def acknowledge_incident(terminal: Terminal, incident: Id, *, note: Note = "") -> None:
+    """Say that somebody works on it."""
+    rules = await terminal.session.rules()
+    request = rules_engine_pb2.AcknowledgeIncidentRequest(name=await _incident(terminal, incident), note=note)
+    terminal.output.item(await rules.AcknowledgeIncident(request))
+
+
+@command("resolve")
+async def resolve_incident(terminal: Terminal, incident: Id, *, note: Note = "") -> None:
+    """Say that it is over."""
+    rules = await terminal.session.rules()
+    request = rules_engine_pb2.ResolveIncidentRequest(name=await _incident(terminal, incident), note=note)
+    terminal.output.item(await rules.ResolveIncident(request))
+
+
+@command("watch")
+async def watch_incidents(
+    terminal: Terminal,
+    *,
+    state: States = None,
+    rule: Annotated[str, typer.Option(help="Only of this rule.")] = "",
+    site: Annotated[str, typer.Option(help="Only of this site.")] = "",
+    interval_s: Annotated[float, typer.Option("--interval", min=0.2, max=60, help="Seconds.")] = 2.0,
+) -> None:
+    """Incidents as they open and change, until interrupted; JSON is one object a line."""
+    seen: dict[str, str] = {}
+    while True:
+        incidents = await _found(terminal, state or [], rule, site, _WATCHED)
+        for incident in reversed(incidents):
+            if seen.get(incident.name) != incident.etag:
+                terminal.output.streamed(incident, _COLUMNS)
+        seen = {incident.name: incident.etag for incident in incidents}
+        await terminal.clock.sleep(interval_s)
+
+
+async def _incident(terminal: Terminal, text: str) -> str:
+    return within(await terminal.session.tenant(), "incidents", text)
+
+
+async def _found(
+    terminal: Terminal, states: list[str], rule: str, site: str, limit: int
+) -> list[rules_engine_pb2.Incident]:
+    rules, parent = await terminal.session.rules(), await terminal.session.tenant()
+    request = rules_engine_pb2.ListIncidentsRequest(
+        parent=parent,
+        states=[chosen(rules_engine_pb2.IncidentState.DESCRIPTOR, text) for text in states],
+        rule=within(parent, "rules", rule) if rule else "",
+        site=site,
+    )
+    return await paged(rules.ListIncidents, request, "incidents", limit, terminal.output)

@@ -1,0 +1,68 @@
+"""tlsy keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from tlsy.cli.domain.names import within
+from tlsy.cli.domain.times import duration
+from tlsy.cli.handlers.command import command
+from tlsy.cli.handlers.paging import Limit, paged
+from tlsy.cli.ports import Column, Terminal
+from tlsy.contracts.identity.v1 import identity_pb2
+
+_COLUMNS: Final = (
+    Column("ID", "name", last=True),
+    Column("NAME", "displayName"),
+    Column("ROLE", "role"),
+    Column("PREFIX", "prefix"),
+    Column("CREATED", "createTime"),
+    Column("EXPIRES", "expireTime"),
+    Column("REVOKED", "revokeTime"),
+)
+
+
+@command("list")
+async def list_keys(terminal: Terminal, *, limit: Limit = 1000) -> None:
+    """The tenant's API keys; secrets are shown once, at creation."""
+    identity = await terminal.session.identity()
+    request = identity_pb2.ListApiKeysRequest(parent=await terminal.session.tenant())
+    keys = await paged(identity.ListApiKeys, request, "api_keys", limit, terminal.output)
+    terminal.output.items(keys, _COLUMNS)
+
+
+@command("create")
+async def create_key(
+    terminal: Terminal,
+    display_name: Annotated[str, typer.Argument(help="What it is for, e.g. a host's name.")],
+    *,
+    role: Annotated[str, typer.Option(help="What it may do.")] = "agent",
+    expires_in: Annotated[str, typer.Option(help="E.g. 90d; default: never.")] = "",
+    output_file: Annotated[
+        Path | None, typer.Option(help="Write the secret there (0600) instead of showing it.")
+    ] = None,
+) -> None:
+    """Make an API key; its secret is in this answer and nowhere else."""
+    request = identity_pb2.CreateApiKeyRequest(display_name=display_name, role=role)
+    if expires_in:
+        request.expire_time.FromDatetime(terminal.clock.now() + duration(expires_in))
+    identity = await terminal.session.identity()
+    request.parent = await terminal.session.tenant()
+    answer = await identity.CreateApiKey(request)
+    if output_file is not None:
+        terminal.files.write_secret(output_file, answer.secret + "\n")
+        answer.ClearField("secret")
+    else:
+        terminal.output.note("Keep the secret now: it is not shown again.")
+    terminal.output.item(answer)
+
+
+@command("revoke")
+async def revoke_key(terminal: Terminal, key: Annotated[str, typer.Argument(help="Its id.")]) -> None:
+    """Refuse a key everywhere, and the tokens it was exchanged for."""
+    identity = await terminal.session.identity()
+    name = within(await terminal.session.tenant(), "apiKeys", key)
+    terminal.output.item(await identity.RevokeApiKey(identity_pb2.RevokeApiKeyRequest(name=name)))

@@ -1,0 +1,175 @@
+"""What commands need: servers, a terminal, files, the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from google.protobuf.message import Message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tlsy.cli.domain.contexts import Context, ContextsFile
+    from tlsy.cli.domain.tokens import AccessToken
+    from tlsy.contracts.identity.v1.identity_pb2_grpc import IdentityServiceAsyncStub
+    from tlsy.contracts.ingestion.v1.ingestion_pb2_grpc import IngestionServiceAsyncStub
+    from tlsy.contracts.rules_engine.v1.rules_engine_pb2_grpc import RulesEngineServiceAsyncStub
+    from tlsy.contracts.tenant_registry.v1.tenant_registry_pb2_grpc import TenantRegistryServiceAsyncStub
+    from tlsy.runtime.clock import Clock
+
+Item = Message | Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        header: upper case.
+        path: into the item's JSON, dotted: "placement.cluster".
+        last: show only what is behind the last "/" of a resource name.
+    """
+
+    header: str
+    path: str
+    last: bool = False
+
+
+class Output(Protocol):
+    """Where results go: standard output as a table or as JSON; remarks go to standard error."""
+
+    def items(self, items: Sequence[Item], columns: Sequence[Column]) -> None:
+        """A list: a table, or one JSON array."""
+
+    def item(self, item: Item) -> None:
+        """One thing with all that is known of it, or one JSON object."""
+
+    def streamed(self, item: Item, columns: Sequence[Column]) -> None:
+        """One more of an endless list: a line, or a JSON object on a line."""
+
+    def note(self, text: str) -> None:
+        """A remark for people."""
+
+    def progress(self, text: str) -> None:
+        """What is being waited for; replaced by the next one, and never shown where nobody looks."""
+
+
+class Session(Protocol):
+    """The servers of the context, called as the context's principal.
+
+    Stubs raise what gRPC raises. identity, ingestion and rules act in `tenant()`; where that is below the
+    credential's own tenant, the token is exchanged for one of it.
+    """
+
+    @property
+    def context(self) -> Context:
+        """The context in use; raises UsageError where there is none."""
+
+    async def tenant(self) -> str:
+        """The tenant that is acted in: "tenants/{slug}"."""
+
+    async def registry(self) -> TenantRegistryServiceAsyncStub:
+        """The tenant registry."""
+
+    async def identity(self) -> IdentityServiceAsyncStub:
+        """Identity."""
+
+    async def ingestion(self) -> IngestionServiceAsyncStub:
+        """Ingestion."""
+
+    async def rules(self) -> RulesEngineServiceAsyncStub:
+        """The rules engine."""
+
+    async def credential(self) -> AccessToken:
+        """The token of the principal in its own tenant."""
+
+    async def log_in(self, tenant: str, email: str, password: str) -> AccessToken:
+        """Gets a token for a password and keeps it."""
+
+    def log_out(self) -> int:
+        """Forgets the context's tokens; returns how many there were."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a service says of itself.
+
+    Attributes:
+        serving: whether it takes calls.
+        lacks: methods that this command line knows and the server does not: it is older.
+    """
+
+    serving: bool
+    lacks: tuple[str, ...]
+
+
+class Diagnosis(Protocol):
+    """What `doctor` asks; every method raises CommandError for what it cannot find out."""
+
+    def free_bytes(self, path: Path) -> int:
+        """Room on the disk that holds `path`."""
+
+    def bind_loopback(self) -> None:
+        """Takes a port for a moment."""
+
+    def versions(self) -> Mapping[str, str]:
+        """What runs here: Python, and the project's distributions."""
+
+    async def ask(self, service: str) -> Answer:
+        """Whether a service of the context is there."""
+
+    async def skew_s(self) -> float:
+        """Seconds that the servers' clock is ahead of this one's."""
+
+    async def lint(self, dsn: str) -> Sequence[Mapping[str, str]]:
+        """What is wrong with a database's catalogue: code, object, message, fix."""
+
+
+class Files(Protocol):
+    """This machine's files and standard input."""
+
+    def contexts(self) -> ContextsFile:
+        """The contexts file; an empty one if it is missing."""
+
+    def contexts_in(self, path: Path) -> ContextsFile:
+        """Another contexts file, its paths made absolute."""
+
+    def write_contexts(self, contexts: ContextsFile) -> None:
+        """Replaces the contexts file; readable by its owner only."""
+
+    def documents(self, path: Path) -> Iterator[tuple[str, Any]]:
+        """The YAML documents in a file or, sorted by name, in a directory's; each with where it is from."""
+
+    def text(self, path: Path) -> bytes:
+        """A file's content; "-" is standard input."""
+
+    def lines(self) -> Iterator[str]:
+        """Standard input, line by line."""
+
+    def write_secret(self, path: Path, text: str) -> None:
+        """Makes a new file, readable by its owner only."""
+
+    def ask_secret(self, prompt: str) -> str:
+        """What somebody types without it being shown; standard input's first line where nobody is there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terminal:
+    """What a command is given beside its own options.
+
+    Attributes:
+        context_name: as chosen by --context; "" for the one in use.
+        tenant: as chosen by --tenant; "" for the context's.
+    """
+
+    output: Output
+    session: Session
+    files: Files
+    diagnosis: Diagnosis
+    clock: Clock
+    new_id: Callable[[], str]
+    context_name: str
+    tenant: str
