@@ -258,18 +258,27 @@ async def drained(running: Running, password: str, databases: Sequence[str]) -> 
         await admin.close()
 
 
+def say(text: str) -> None:
+    """Progress, for whoever waits."""
+    sys.stderr.write(f"{text} …\n")
+
+
 async def bench(data: Path) -> dict[str, Any]:
     """One run."""
     processes = Processes(data)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(processes.stop)
+        say("starting the suite")
         running = await processes.start_suite()
+        say("making 20 tenants with 20 rules each")
         principals = Principals(running, data / "principals" / "secrets.json")
         stack.push_async_callback(principals.close)
         tenants = await make_tenants(running, principals)
         password = (data / "suite" / "postgres.password").read_text()
         databases = sorted({tenant.place.database for tenant in tenants})
+        say("inserting rows without the pipeline")
         raw = await raw_rate(running, password, tenants)
+        say("making batches")
         lanes = [
             (
                 tenant.token,
@@ -289,11 +298,13 @@ async def bench(data: Path) -> dict[str, Any]:
             target=send_all, args=(running.services["ingestion"], lanes, theirs)
         )
         began_s = time.perf_counter()
+        say("sending")
         sender.start()
         # So that a sender that fails ends the wait for its answer.
         theirs.close()
         elapsed_s, acks = await asyncio.to_thread(ours.recv)
         started_s = time.perf_counter() - elapsed_s - began_s
+        say("waiting until all is published and judged")
         await drained(running, password, databases)
         sustained_s = time.perf_counter() - began_s - started_s
         sender.join()
