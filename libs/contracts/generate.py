@@ -1,8 +1,8 @@
 """Generates every stub of the product once, from protos/ into tlsy.contracts; run by `make contracts`.
 
 Packages stay `tlsy.<service>.v1` on the wire; the Python modules move to `tlsy.contracts.<service>.v1`,
-because `tlsy.<service>` is the service itself. So the imports are rewritten after generation. Google's well-known and
-common types come from their own distributions.
+because `tlsy.<service>` is the service itself. So the imports are rewritten after generation. Google's
+well-known and common types come from their own distributions.
 """
 
 from __future__ import annotations

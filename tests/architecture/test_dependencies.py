@@ -99,8 +99,8 @@ def declared(manifest: Path) -> tuple[set[str], set[str]]:
 def problems_of(dist: Distribution, owners: Mapping[str, str]) -> list[str]:
     """Undeclared imports and unused declarations of a distribution.
 
-    Its tests may import one another (`libs.<name>.tests.…`); those of another distribution are in no wheel, and
-    so can be declared nowhere.
+    Its tests may import one another (`libs.<name>.tests.…`); those of another distribution are in no wheel
+    and can be declared nowhere.
     """
     run, test = declared(dist.folder / "pyproject.toml")
     own = f"tlsy-{dist.name}"

@@ -36,9 +36,9 @@ IMMUTABLE_RESULTS: Final = frozenset(
     replace format join encode decode removeprefix union intersection difference
     """.split()  # noqa: SIM905 - a list of words is read more easily than a list of strings
 )
-READ_ONLY: Final = frozenset(
+READ_ONLY: Final = frozenset(  # i32Timedelta is the broker codec's timedelta
     """
-    str int float bool bytes complex UUID Decimal datetime date time timedelta Path PurePath
+    str int float bool bytes complex UUID Decimal datetime date time timedelta i32Timedelta Path PurePath
     tuple frozenset Mapping Sequence Set AbstractSet Collection Iterable Callable type TypeAlias
     """.split()  # noqa: SIM905 - a list of words is read more easily than a list of strings
 )

@@ -125,7 +125,9 @@ def test_nothing_unfinished_is_noted() -> None:
 
 
 def test_tests_wait_for_conditions() -> None:
-    assert [problem for path in files_of_tests() for problem in sleeps(path)] == []
+    # A benchmark sends at given times and measures at one: waiting for a time is what it does.
+    paths = (path for path in files_of_tests() if not path.is_relative_to(ROOT / "tests" / "bench"))
+    assert [problem for path in paths for problem in sleeps(path)] == []
 
 
 def test_tests_patch_nothing() -> None:

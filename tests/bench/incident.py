@@ -1,9 +1,9 @@
 """How long after an agent sends an event its incident is told, at 5,000 events per second.
 
 Ingestion and the rules engine run as in the suite, with PostgreSQL and the broker, in one process; another
-one sends batches over gRPC and follows both topics. A hundredth of the events fires a rule, each for a subject
-of its own: the time is from before the call until IncidentChanged is read from the topic, so it spans two
-commits, two relays and the evaluation. The raw limit, of the same events in the same run: until the event
+one sends batches over gRPC and follows both topics. A hundredth of the events fires a rule, each for a
+subject of its own: the time is from before the call until IncidentChanged is read from the topic, so it spans
+two commits, two relays and the evaluation. The raw limit, of the same events in the same run: until the event
 itself is read from ingestion's topic, which is where the rules engine begins.
 """
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from kio.static.primitive import i32Timedelta
 from kio.static.protocol import RequestPayload, ResponsePayload
 
-NO_THROTTLE: Final = i32Timedelta.parse(timedelta(0))
+NO_THROTTLE: Final[i32Timedelta] = i32Timedelta.parse(timedelta(0))
 PRODUCE_KEY: Final = 0
 API_VERSIONS_KEY: Final = 18
 NODE_ID: Final = 1

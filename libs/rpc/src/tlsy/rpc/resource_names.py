@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from tlsy.rpc.errors import InvalidArgument, Violation
@@ -15,14 +16,16 @@ _VARIABLE: Final = re.compile(r"^\{([a-z_]+)\}$")
 _SEGMENT: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
 
 
+@dataclass(frozen=True, slots=True)
 class NamePattern:
     """The names of one kind of resource, e.g. `NamePattern("tenants/{tenant}/users/{user}")`."""
 
-    __slots__ = ("_parts", "pattern")
+    pattern: str
+    _parts: tuple[tuple[str, re.Match[str] | None], ...] = field(init=False, repr=False, compare=False)
 
-    def __init__(self, pattern: str) -> None:
-        self.pattern = pattern
-        self._parts = tuple((part, _VARIABLE.match(part)) for part in pattern.split("/"))
+    def __post_init__(self) -> None:
+        parts = tuple((part, _VARIABLE.match(part)) for part in self.pattern.split("/"))
+        object.__setattr__(self, "_parts", parts)
 
     def parse(self, name: str, *, field: str = "name") -> Mapping[str, str]:
         """The variables of `name`.

@@ -15,7 +15,7 @@ from tlsy.tenancy.cluster import MIGRATOR, RELAY
 from tlsy.tenancy.context import DEDICATED_SCHEMA, SHARED_SCHEMA
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import asyncpg
 
@@ -48,25 +48,25 @@ _NEVER_READ_BY_TIME: Final = "inbox"
 _RELAY_MARKS: Final = ("published_at", "published_log", "published_partition", "published_offset")
 
 #: What the libraries' own tables grant: in the schema of each service, and in schema tlsy.
-_OF_SERVICE: Final = {
+_OF_SERVICE: Final[Mapping[str, tuple[str, ...]]] = {
     "outbox": ("select", "insert"),
     "inbox": ("select", "insert"),
     "consumer_fence": ("select", "insert", "update"),
     "idempotency": ("select", "insert", "update"),
     "parked_record": ("select", "insert", "delete"),
 }
-_OF_RELAY_IN_SERVICE: Final = {
+_OF_RELAY_IN_SERVICE: Final[Mapping[str, tuple[str, ...]]] = {
     "outbox": ("select", *(f"update({column})" for column in _RELAY_MARKS)),
     "relay_state": ("select", "insert", "update"),
 }
-_OF_SERVICE_IN_TLSY: Final = {
+_OF_SERVICE_IN_TLSY: Final[Mapping[str, tuple[str, ...]]] = {
     "fence": ("select",),
     "topic_log": ("select", "update(incarnation)", "update(changed_at)"),
     "consumer_group": ("select", "insert", "update"),
     "consumer_watermark": ("select", "insert", "update"),
     "partition_assignment": ("select", "insert", "update"),
 }
-_OF_RELAY_IN_TLSY: Final = {
+_OF_RELAY_IN_TLSY: Final[Mapping[str, tuple[str, ...]]] = {
     "topic_log": ("select", "insert", "update"),
     "topic_end": ("select", "insert", "update"),
     "consumer_group": ("select",),
