@@ -134,10 +134,9 @@ class RulesEngineServicer(rules_engine_pb2_grpc.RulesEngineServiceServicer):
         before = names.incident_before(pages.cursor(request.page_token, _BY_ID))
         size = page_size(request.page_size)
         found, more = await self._do.list_incidents.run(current_call(), wanted, before, size)
-        return pb.ListIncidentsResponse(
-            incidents=[to_incident(stored, _slug()) for stored in found],
-            next_page_token=pages.token((found[-1].incident.id,) if more else None),
-        )
+        incidents = [to_incident(stored, _slug()) for stored in found]
+        token = pages.token((found[-1].incident.id,) if more else None)
+        return pb.ListIncidentsResponse(incidents=incidents, next_page_token=token)
 
     async def AcknowledgeIncident(
         self, request: pb.AcknowledgeIncidentRequest, context: Context
