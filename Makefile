@@ -86,7 +86,7 @@ test: setup ## Unit, adapter, service, isolation and end-to-end tests (at most 1
 	@$(RUN) -m pytest -m 'not real' --numprocesses=$(WORKERS) --dist=loadfile $(ARGS)
 
 .PHONY: test-real
-test-real: setup ## What needs servers of other ecosystems: Apache Kafka 4.1 (Java, Maven), Docker; ARGS go to pytest
+test-real: setup ## What needs servers of other ecosystems: Apache Kafka 4.1 (Java, Maven); ARGS go to pytest
 	@$(RUN) -m pytest -m real $(ARGS)
 
 .PHONY: test-alone

@@ -1,1 +1,1 @@
-"""Test fixtures: real servers as local processes, or as containers where Docker runs."""
+"""Test fixtures: real servers as local processes."""
