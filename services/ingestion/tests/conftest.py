@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -59,20 +60,9 @@ def make_events():
 
     def make(count, *, first=0, time_us=None, **changes):
         now_us = time_us or int(SystemClock().now().timestamp() * 1_000_000)
+        good: dict[str, Any] = {"source": "agent/a", "type": "host.cpu", "labels": {"host": "web-1"}}
         return [
-            pb.Event(
-                **(
-                    {
-                        "source": "agent/a",
-                        "id": str(number),
-                        "time_us": now_us + number,
-                        "type": "host.cpu",
-                        "value": number,
-                        "labels": {"host": "web-1"},
-                    }
-                    | changes
-                )
-            )
+            pb.Event(**(good | {"id": str(number), "time_us": now_us + number, "value": number} | changes))
             for number in range(first, first + count)
         ]
 

@@ -16,7 +16,7 @@ MODES = list(IsolationMode)
 FULL = {"ingest_events_per_s": 0}
 
 
-async def stored(installation, tenant) -> int:
+async def stored(installation, tenant):
     async with installation.tenancy("ingestion").transaction(tenant.context, write=False) as tx:
         return await tx.fetchval("select count(*) from events")
 

@@ -39,7 +39,7 @@ async def dead_letters(world):
         await consumer.stop()
 
 
-async def count(world, tenant) -> int:
+async def count(world, tenant):
     async with world.installation.tenancy("ingestion").transaction(tenant.context, write=False) as tx:
         return await tx.fetchval("select count(*) from events")
 

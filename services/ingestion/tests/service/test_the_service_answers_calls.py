@@ -30,7 +30,8 @@ async def test_events_come_back_as_they_were_sent_page_by_page(world, make_event
     request = pb.QueryEventsRequest(
         parent=parent, start_time=at(sent[0]), end_time=at(sent[-1], 1), page_size=10
     )
-    found, pages = [], 0
+    found: list[pb.Event] = []
+    pages = 0
     while True:
         page = await stub.QueryEvents(request)
         found, pages = found + list(page.events), pages + 1

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,9 +14,9 @@ NOW_US = 1_750_000_000_000_000
 WINDOW = TimeWindow(NOW_US - 1_000_000, NOW_US + 1_000_000)
 
 
-def event(**changes: object) -> pb.Event:
-    fields = {"source": "agent/a", "id": "1", "time_us": NOW_US, "type": "host.cpu", "value": 0.5} | changes
-    return pb.Event(**fields)
+def event(**changes: Any) -> pb.Event:
+    good: dict[str, Any] = {"source": "agent/a", "id": "1", "time_us": NOW_US, "type": "host.cpu"}
+    return pb.Event(**(good | {"value": 0.5} | changes))
 
 
 def reasons(*events: pb.Event) -> list[tuple[int, str, str]]:
