@@ -15,8 +15,9 @@ from kio.records.writers import write_batch
 from kio.schema.fetch.v11.request import FetchPartition, FetchRequest, FetchTopic
 from kio.schema.join_group.v3.request import JoinGroupRequest, JoinGroupRequestProtocol
 from kio.schema.produce.v7.request import PartitionProduceData, ProduceRequest, TopicProduceData
+from kio.schema.types import GroupId, TopicName
 from kio.serial import entity_reader, entity_writer
-from kio.static.primitive import TZAwareMicros, i8, i16, i32, i32Timedelta, i64
+from kio.static.primitive import Records, TZAwareMicros, i8, i16, i32, i32Timedelta, i64
 from kio.static.protocol import RequestPayload, ResponsePayload
 
 if TYPE_CHECKING:
@@ -144,11 +145,11 @@ def batch() -> Callable[..., bytes]:
 @pytest.fixture
 def produce_request() -> Callable[..., RequestPayload]:
     def build(topic: str, records: bytes, *, acks: int = -1, partition: int = 0) -> ProduceRequest:
-        data = PartitionProduceData(index=i32(partition), records=records)
+        data = PartitionProduceData(index=i32(partition), records=Records.parse(records))
         return ProduceRequest(
             acks=i16(acks),
             timeout=NO_THROTTLE,
-            topic_data=(TopicProduceData(name=topic, partition_data=(data,)),),
+            topic_data=(TopicProduceData(name=TopicName.parse(topic), partition_data=(data,)),),
         )
 
     return build
@@ -161,7 +162,7 @@ def long_poll() -> Callable[..., FetchRequest]:
         return FetchRequest(
             max_wait=i32Timedelta.parse(timedelta(seconds=max_wait_s)),
             min_bytes=i32(1),
-            topics=(FetchTopic(topic=topic, partitions=(partition,)),),
+            topics=(FetchTopic(topic=TopicName.parse(topic), partitions=(partition,)),),
             forgotten_topics_data=(),
         )
 
@@ -175,7 +176,7 @@ def join_request() -> Callable[..., JoinGroupRequest]:
     def build(group: str, *, timeout_s: float) -> JoinGroupRequest:
         timeout = i32Timedelta.parse(timedelta(seconds=timeout_s))
         return JoinGroupRequest(
-            group_id=group,
+            group_id=GroupId.parse(group),
             session_timeout=timeout,
             rebalance_timeout=timeout,
             member_id="",

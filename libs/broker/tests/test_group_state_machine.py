@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from kio.schema.errors import ErrorCode
 
-from tlsy.broker.groups import Group, GroupState, Joined, JoinRequest, MemberId, Ticket
+from tlsy.broker.groups import Group, GroupState, Joined, JoinRequest, MemberId, Synced, Ticket
 
 SESSION_S = 10.0
 REBALANCE_S = 30.0
@@ -69,7 +69,7 @@ def test_followers_get_their_assignment_when_the_leader_brings_it():
     join(group, 3, "a", 0.0, is_new=False)
     assert group.sync(Ticket(4), MemberId("b"), 2, {}, 0.0) == []
     replies = dict(group.sync(Ticket(5), MemberId("a"), 2, {MemberId("b"): b"for b"}, 0.0))
-    assert replies[4].assignment == b"for b"
+    assert replies[Ticket(4)] == Synced(assignment=b"for b")
 
 
 def test_a_silent_member_is_removed_after_its_session_and_not_before():
@@ -237,6 +237,7 @@ class AnyHistory(RuleBasedStateMachine):
     @rule()
     def time_passes(self):
         deadline_s = self.group.next_deadline_s()
+        assert deadline_s is not None, "the precondition"
         self.now_s = max(self.now_s, deadline_s)
         self.take(self.group.expire(self.now_s))
         later_s = self.group.next_deadline_s()

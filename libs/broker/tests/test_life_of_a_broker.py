@@ -104,6 +104,7 @@ async def test_stand_alone_it_serves_until_sigterm():
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tlsy.broker", "--port", "0", stdout=asyncio.subprocess.PIPE
     )
+    assert process.stdout is not None
     async with asyncio.timeout(20):
         line = (await process.stdout.readline()).decode()
         await create_topic(line.removeprefix("listening on ").strip())

@@ -10,9 +10,12 @@ from kio.schema.metadata.v8.request import MetadataRequest, MetadataRequestTopic
 from kio.static.primitive import i32
 
 from tlsy.broker import BrokerSettings
+from tlsy.broker.api import Caller
 from tlsy.broker.handlers.fetch import fetch
 from tlsy.broker.topics import TopicStore
 from tlsy.testkit.kafka import embedded_broker
+
+CALLER = Caller(client_id="", client_host="", broker_host="", broker_port=0, api_version=11)
 
 
 @pytest.fixture
@@ -57,13 +60,15 @@ async def test_a_long_poll_that_is_over_listens_no_longer(long_poll, cancels):
     settings = BrokerSettings()
     topics = TopicStore(settings)
     topics.create("topic", 1)
-    waiting = asyncio.create_task(fetch(topics, settings, long_poll("topic", max_wait_s=0.2), None))
+    partition = topics.partition("topic", 0)
+    assert partition is not None
+    waiting = asyncio.create_task(fetch(topics, settings, long_poll("topic", max_wait_s=0.2), CALLER))
     await asyncio.wait({waiting}, timeout=0.02)
-    assert len(topics.partition("topic", 0).listeners) == 1
+    assert len(partition.listeners) == 1
     if cancels:
         waiting.cancel()
     await asyncio.wait({waiting})
-    assert topics.partition("topic", 0).listeners == set()
+    assert partition.listeners == set()
 
 
 async def test_a_fetch_session_is_not_known(address, connect, long_poll):

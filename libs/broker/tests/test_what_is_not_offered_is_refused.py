@@ -18,6 +18,7 @@ from kio.schema.offset_commit.v7.request import (
 )
 from kio.schema.produce.v7.request import ProduceRequest
 from kio.schema.sync_group.v3.request import SyncGroupRequest
+from kio.schema.types import GroupId, TopicName, TransactionalId
 from kio.static.primitive import i8, i16, i32, i32Timedelta, i64
 
 from tlsy.broker.api import NO_THROTTLE
@@ -51,7 +52,7 @@ async def test_a_transactional_producer_is_told_so_at_once(address):
 async def test_no_producer_id_is_given_for_a_transaction(address, connect):
     client = await connect(address)
     response = await client.ask(
-        InitProducerIdRequest(transactional_id="any", transaction_timeout=NO_THROTTLE)
+        InitProducerIdRequest(transactional_id=TransactionalId.parse("any"), transaction_timeout=NO_THROTTLE)
     )
     assert response.error_code is ErrorCode.transactional_id_authorization_failed
 
@@ -61,7 +62,10 @@ async def test_nothing_is_stored_for_a_transaction(address, connect, batch, prod
     assert await error_of_creating(address, NewTopic("topic", 1, 1)) == 0
     plain = produce_request("topic", batch(b"x"))
     request = ProduceRequest(
-        transactional_id="any", acks=i16(-1), timeout=plain.timeout, topic_data=plain.topic_data
+        transactional_id=TransactionalId.parse("any"),
+        acks=i16(-1),
+        timeout=plain.timeout,
+        topic_data=plain.topic_data,
     )
     (topic,) = (await client.ask(request)).responses
     assert topic.partition_responses[0].error_code is ErrorCode.transactional_id_authorization_failed
@@ -92,7 +96,7 @@ async def test_static_membership_is_refused(address, connect):
     )
     joined = await client.ask(
         JoinGroupRequest(
-            group_id="group",
+            group_id=GroupId.parse("group"),
             session_timeout=timeout,
             rebalance_timeout=timeout,
             member_id="",
@@ -103,15 +107,19 @@ async def test_static_membership_is_refused(address, connect):
     )
     synced = await client.ask(
         SyncGroupRequest(
-            group_id="group", generation_id=i32(1), member_id="", group_instance_id="static", assignments=()
+            group_id=GroupId.parse("group"),
+            generation_id=i32(1),
+            member_id="",
+            group_instance_id="static",
+            assignments=(),
         )
     )
     committed = await client.ask(
         OffsetCommitRequest(
-            group_id="group",
+            group_id=GroupId.parse("group"),
             member_id="",
             group_instance_id="static",
-            topics=(OffsetCommitRequestTopic(name="topic", partitions=(partition,)),),
+            topics=(OffsetCommitRequestTopic(name=TopicName.parse("topic"), partitions=(partition,)),),
         )
     )
     errors = {joined.error_code, synced.error_code, committed.topics[0].partitions[0].error_code}
