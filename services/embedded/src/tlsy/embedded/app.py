@@ -113,7 +113,11 @@ class Suite:
         servers = (PostgresPart.name, BrokerPart.name)
         table: Mapping[str, Service] = {
             "tenant-registry": build_tenant_registry(
-                TenantRegistrySettings(platform_country=settings.country, first_cluster=CLUSTER),
+                TenantRegistrySettings(
+                    platform_country=settings.country,
+                    platform_country_name=settings.country_name,
+                    first_cluster=CLUSTER,
+                ),
                 hosts["tenant-registry"],
             ),
             "identity": build_identity(

@@ -34,6 +34,7 @@ class EmbeddedSettings(ServiceSettings):
         0, unit="", why="of the broker on loopback; 0 takes a free one, told in run.json", ge=0, le=65535
     )
     country: str = setting("fr", unit="", why="ISO 3166-1; where this machine stands", pattern="^[a-z]{2}$")
+    country_name: str = setting("France", unit="", why="what people read for that country", min_length=1)
     admin_email: str = setting("", unit="", why="the platform's first administrator; empty: only an API key")
     admin_password: SecretStr = setting(
         SecretStr(""), unit="", why="of that administrator, at the first log-in", secret=True

@@ -181,7 +181,7 @@ def _provisioner(
 def _first_country(settings: TenantRegistrySettings) -> Country:
     return Country(
         code=settings.platform_country,
-        display_name=settings.platform_country.upper(),
+        display_name=settings.platform_country_name,
         allowed_cluster_countries=frozenset(),
         version=1,
     )

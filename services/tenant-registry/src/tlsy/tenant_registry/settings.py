@@ -37,6 +37,9 @@ class TenantRegistrySettings(ServiceSettings):
         why="ISO 3166-1; of the provider's own tenant and the first cluster",
         pattern="^[a-z]{2}$",
     )
+    platform_country_name: str = setting(
+        "France", unit="", why="what people read for that country", min_length=1, max_length=200
+    )
     first_cluster: str = setting(
         "local", unit="", why="registered at the first start; a cluster of the host's settings", min_length=1
     )
