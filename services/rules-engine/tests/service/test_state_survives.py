@@ -125,6 +125,8 @@ async def test_absence_is_noticed_after_a_restart_without_another_event(world, t
         return await world.rows(tenant, "select 1 from rule_state where owner <> 'source'")
 
     await until(stored)
+    # Else the rule's change is told to the new replica, and wakes it.
+    await world.all_told(tenant)
     await world.replica_alone()
     assert await world.incidents(tenant) == []
 
@@ -201,3 +203,26 @@ async def test_a_tenant_whose_database_is_away_has_its_events_judged_later_and_i
     await world.incident(here)
     await administrator.execute(f"alter database {name} with allow_connections true")
     await world.incident(away)
+
+
+@pytest.mark.usefixtures("replica")
+async def test_an_event_that_meets_a_change_of_rules_is_judged_by_the_rules_after_it(world, tenant):
+    await world.publish(tenant, "going")
+    await world.publish(tenant, "staying")
+    await world.send(accepted(tenant, event(1)))
+    await until(lambda: world.rows(tenant, "select 1 from rule_state"))
+    waiting = await world.installation.connect(None, world.installation.common)
+
+    async def blocked():
+        return await waiting.fetchval(
+            "select true from pg_stat_activity where datname = current_database()"
+            " and wait_event_type = 'Lock' and query like '%rule_set%' limit 1"
+        )
+
+    tenancy = world.installation.tenancy("rules_engine")
+    async with tenancy.transaction(tenant.context, write=True) as tx:
+        await tx.execute("update rule_set set version = version + 1")
+        await tx.execute("update rules set enabled = false where rule_id = 'going'")
+        await world.send(accepted(tenant, event()))
+        await until(blocked)
+    assert (await world.incident(tenant)).rule.endswith("/staying")

@@ -204,6 +204,16 @@ class World:
         sql = "select data from rules_engine.outbox where tenant_id = $1 and type = $2 order by seq"
         return [row["data"] for row in await connection.fetch(sql, tenant.tenant_id, kind)]
 
+    async def all_told(self, tenant):
+        """Waits until nothing in the outbox of the tenant's database is unpublished."""
+        connection = await self.installation.connect("tlsy_relay", tenant.placement)
+
+        async def empty():
+            sql = "select not exists (select from rules_engine.outbox where published_at is null)"
+            return await connection.fetchval(sql)
+
+        await until(empty)
+
     async def stop(self):
         for service in self.replicas:
             await service.stop(5)
