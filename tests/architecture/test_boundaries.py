@@ -1,7 +1,11 @@
-"""The import contracts of pyproject.toml can fail: each is shown a tree that breaks it."""
+"""The import contracts of pyproject.toml can fail: each is shown a tree that breaks it.
+
+The demonstration and the tests that cross services are no packages of the linter; their rules are below.
+"""
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -11,7 +15,7 @@ from typing import Final
 
 import pytest
 
-from tests.architecture.tree import ROOT, distributions
+from tests.architecture.tree import ROOT, at, distributions, parse, python_files, services
 
 CONFIG: Final = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
 
@@ -103,3 +107,60 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.mark.parametrize(("contract", "module", "target"), BREACHES)
 def test_a_breach_is_found(broken: dict[str, str], contract: str, module: str, target: str) -> None:
     assert f"{module} -> {target} " in broken[contract]
+
+
+#: What is for everybody who calls the suite.
+FOR_CLIENTS: Final = frozenset({"contracts", "rpc", "runtime"})
+#: A service as a whole, and what of it is pure.
+FROM_OUTSIDE: Final = frozenset({"app", "settings", "domain"})
+
+
+def imports_of_ours(path: Path) -> list[tuple[int, str]]:
+    """Line and dotted name of each import from `tlsy`."""
+    found = []
+    for node in ast.walk(parse(path)):
+        match node:
+            case ast.Import(names=names):
+                found += [(node.lineno, alias.name) for alias in names]
+            case ast.ImportFrom(module=str(module), names=names, level=0):
+                found += [(node.lineno, f"{module}.{alias.name}") for alias in names]
+    return [(line, name) for line, name in found if name.startswith("tlsy.")]
+
+
+def not_for_clients(path: Path) -> list[str]:
+    """Imports that a customer's program could not have."""
+    return [
+        at(path, line, f"a demonstration does without {name}")
+        for line, name in imports_of_ours(path)
+        if name.split(".")[1] not in FOR_CLIENTS
+    ]
+
+
+def insides(path: Path) -> list[str]:
+    """Imports of a service's rooms that only the service's own tests know."""
+    ours = {each.module for each in services()}
+    return [
+        at(path, line, f"{name} is inside a service")
+        for line, name in imports_of_ours(path)
+        if ".".join(name.split(".")[:2]) in ours and not FROM_OUTSIDE.issuperset(name.split(".")[2:3])
+    ]
+
+
+def test_the_demonstration_is_a_client() -> None:
+    assert [problem for path in python_files(ROOT / "examples") for problem in not_for_clients(path)] == []
+
+
+def test_what_crosses_services_sees_them_from_outside() -> None:
+    assert [problem for path in python_files(ROOT / "tests") for problem in insides(path)] == []
+
+
+def test_a_demonstration_that_looks_inside_is_found(tmp_path: Path) -> None:
+    sample = tmp_path / "sample.py"
+    sample.write_text("from tlsy.rpc.channel import dial\nfrom tlsy.tenancy import Tenancy\n")
+    assert not_for_clients(sample) == ["sample.py:2: a demonstration does without tlsy.tenancy.Tenancy"]
+
+
+def test_a_look_inside_a_service_is_found(tmp_path: Path) -> None:
+    sample = tmp_path / "sample.py"
+    sample.write_text("from tlsy.identity.app import build\nfrom tlsy.identity import handlers\n")
+    assert insides(sample) == ["sample.py:2: tlsy.identity.handlers is inside a service"]
