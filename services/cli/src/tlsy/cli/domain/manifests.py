@@ -11,14 +11,14 @@ from tlsy.cli.domain.names import cluster_name, country_name, slug, tenant_name
 from tlsy.contracts.tenant_registry.v1 import tenant_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from google.protobuf.descriptor import EnumDescriptor
 
 API_VERSION: Final = "tls-y.io/v1"
 _MAX_DOCUMENTS: Final = 10_000
 
-_TEXTS: Final = {
+_TEXTS: Final[Mapping[str, str]] = {
     "displayName": "display_name",
     "locale": "locale",
     "timeZone": "time_zone",
@@ -30,8 +30,12 @@ _ENUMS: Final[Mapping[str, tuple[str, EnumDescriptor]]] = {
     "tier": ("tier", tenant_pb2.Tier.DESCRIPTOR),
     "providerAccess": ("provider_access", tenant_pb2.ProviderAccess.DESCRIPTOR),
 }
-_REFERENCES: Final = {"country": country_name, "parent": tenant_name, "cluster": cluster_name}
-_COLLECTIONS: Final = {"hostNames": list, "modules": list, "entitlements": Mapping}
+_REFERENCES: Final[Mapping[str, Callable[[str], str]]] = {
+    "country": country_name,
+    "parent": tenant_name,
+    "cluster": cluster_name,
+}
+_COLLECTIONS: Final[Mapping[str, type]] = {"hostNames": list, "modules": list, "entitlements": Mapping}
 #: What UpdateTenant changes; the rest is set at creation, by a move, or by calls of its own.
 _UPDATABLE: Final = (
     "display_name",

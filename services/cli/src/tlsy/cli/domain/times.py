@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tlsy.cli.domain.errors import UsageError
 
-_UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_UNITS_S: Final[Mapping[str, int]] = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _DURATION: Final = re.compile(r"(?:\d+[smhdw])+")
 _PART: Final = re.compile(r"(\d+)([smhdw])")
 _HOW: Final = "Write a duration such as 90s, 1h30m or 7d, or a time such as 2026-01-31T12:00:00Z."
