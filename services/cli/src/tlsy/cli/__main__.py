@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,11 @@ if TYPE_CHECKING:
 
 
 def _execute(command: Command, options: Options, arguments: dict[str, Any]) -> int:
-    from tlsy.cli.app import execute  # noqa: PLC0415 - gRPC is loaded when a command runs, not for its help
+    # gRPC is loaded when a command runs, not for its help.
+    from tlsy.cli.app import Process, execute  # noqa: PLC0415 - see above
 
-    return execute(command, options, arguments)
+    process = Process(environ=os.environ, stdin=sys.stdin, out=sys.stdout, err=sys.stderr)
+    return execute(process, command, options, arguments)
 
 
 def main() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import grpc
 
@@ -32,6 +32,16 @@ _INTERRUPTED: Final = 130
 _TOKENS: Final = "tokens.json"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """What the program was started with."""
+
+    environ: Mapping[str, str]
+    stdin: TextIO
+    out: TextIO
+    err: TextIO
+
+
 def contexts_file(environ: Mapping[str, str]) -> Path:
     """Where contexts are kept: TLSY_CONFIG, else ~/.config/tlsy/config.yaml."""
     named = environ.get("TLSY_CONFIG")
@@ -41,11 +51,11 @@ def contexts_file(environ: Mapping[str, str]) -> Path:
     return (Path(folder) if folder else Path.home() / ".config") / "tlsy" / "config.yaml"
 
 
-def execute(command: Command, options: Options, arguments: dict[str, Any]) -> int:
+def execute(process: Process, command: Command, options: Options, arguments: dict[str, Any]) -> int:
     """Runs a command to its end; returns the exit code."""
-    output = Rendering(sys.stdout, sys.stderr, options.output)
+    output = Rendering(process.out, process.err, options.output)
     try:
-        asyncio.run(_run(command, options, arguments, output))
+        asyncio.run(_run(process, command, options, arguments, output))
     except CommandError as error:
         return _failed(output, error)
     except KeyboardInterrupt:
@@ -55,9 +65,11 @@ def execute(command: Command, options: Options, arguments: dict[str, Any]) -> in
     return 0
 
 
-async def _run(command: Command, options: Options, arguments: dict[str, Any], output: Rendering) -> None:
-    clock, file = SystemClock(), contexts_file(os.environ)
-    files = LocalFiles(file, sys.stdin)
+async def _run(
+    process: Process, command: Command, options: Options, arguments: dict[str, Any], output: Rendering
+) -> None:
+    clock, file = SystemClock(), contexts_file(process.environ)
+    files = LocalFiles(file, process.stdin)
     ids = Uuid7(clock, os.urandom)
     session = GrpcSession(
         lambda: files.contexts().chosen(options.context),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import inspect
 from dataclasses import dataclass
-from importlib import metadata
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_type_hints
 
 import typer
@@ -133,6 +132,9 @@ def command_line() -> Callable[..., Any]:
 
 def _version(version: bool, **_: Any) -> None:  # noqa: FBT001 - typer passes it by name
     if version:
+        # It reads the whole environment, which no other command needs to wait for.
+        from importlib import metadata  # noqa: PLC0415 - see above
+
         typer.echo(metadata.version("tlsy-cli"))
         raise typer.Exit
 

@@ -32,16 +32,19 @@ _ALL: Final = 1_000_000
 async def apply(
     terminal: Terminal,
     *,
-    files: Annotated[
-        list[Path], typer.Option("--filename", "-f", help="YAML file or directory, - for stdin; repeat it.")
+    file: Annotated[
+        list[Path], typer.Option("--filename", "-f", help="YAML file or directory; - is standard input.")
     ],
+    more: Annotated[list[Path] | None, typer.Argument(metavar="[PATH]...", help="More of them.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, do nothing.")] = False,
 ) -> None:
     """Make countries and tenants as the documents say: create what is missing, update what differs.
 
     What a document leaves out stays as it is. Applying twice does nothing the second time.
     """
-    documents = manifests.read(document for path in files for document in terminal.files.documents(path))
+    documents = manifests.read(
+        document for path in (*file, *(more or ())) for document in terminal.files.documents(path)
+    )
     work = _Apply(terminal, dry_run=dry_run)
     results = [*await work.countries(documents.countries), *await work.tenants(documents.tenants)]
     terminal.output.items(results, _COLUMNS)

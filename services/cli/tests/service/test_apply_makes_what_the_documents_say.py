@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import pytest
+from google.longrunning import operations_pb2
+
+from tlsy.contracts.tenant_registry.v1 import tenant_pb2, tenant_registry_pb2
+
+DOCUMENTS = """
+apiVersion: tls-y.io/v1
+kind: Tenant
+metadata: {name: child}
+spec: {displayName: Child, country: fr, parent: firm, isolationMode: SCHEMA}
+---
+apiVersion: tls-y.io/v1
+kind: Tenant
+metadata: {name: firm}
+spec: {displayName: Firm, country: fr, tier: starter, modules: [supervision, expert-rules]}
+---
+apiVersion: tls-y.io/v1
+kind: Country
+metadata: {name: fr}
+spec: {displayName: France, allowedClusterCountries: [fr]}
+"""
+
+
+class Registry:
+    """Keeps what is created and updated; a tenant takes one wait to become active."""
+
+    def __init__(self, stand_in):
+        self.tenants, self.countries = {}, {}
+        for name in ("ListTenants", "ListCountries", "CreateTenant", "CreateCountry", "WaitOperation"):
+            stand_in.answers[name] = getattr(self, name)
+        stand_in.answers |= {"UpdateTenant": self.UpdateTenant, "ListModules": self.ListModules}
+
+    def ListTenants(self, request):  # noqa: N802  the proto's
+        return tenant_registry_pb2.ListTenantsResponse(tenants=self.tenants.values())
+
+    def ListCountries(self, request):  # noqa: N802  the proto's
+        return tenant_registry_pb2.ListCountriesResponse(countries=self.countries.values())
+
+    def CreateCountry(self, request):  # noqa: N802  the proto's
+        self.countries[request.country.name] = request.country
+        return request.country
+
+    def CreateTenant(self, request):  # noqa: N802  the proto's
+        tenant = tenant_pb2.Tenant()
+        tenant.CopyFrom(request.tenant)
+        tenant.name = f"tenants/{request.tenant_slug}"
+        if not request.validate_only:
+            self.tenants[tenant.name] = tenant
+        return operations_pb2.Operation(name=f"operations/{request.tenant_slug}", done=request.validate_only)
+
+    def WaitOperation(self, request):  # noqa: N802  the proto's
+        return operations_pb2.Operation(name=request.name, done=True)
+
+    def UpdateTenant(self, request):  # noqa: N802  the proto's
+        tenant = self.tenants[request.tenant.name]
+        for field in request.update_mask.paths:
+            setattr(tenant, field, getattr(request.tenant, field))
+        return tenant
+
+    def ListModules(self, request):  # noqa: N802  the proto's
+        module = tenant_pb2.Module(name=f"{request.parent}/modules/expert-rules", requires=["supervision"])
+        return tenant_registry_pb2.ListModulesResponse(modules=[module])
+
+
+@pytest.fixture
+def registry(stand_in):
+    return Registry(stand_in)
+
+
+@pytest.fixture
+def apply(tlsy, tmp_path):
+    async def run(text, *options):
+        (tmp_path / "d.yaml").write_text(text)
+        return await tlsy("apply", "-f", str(tmp_path / "d.yaml"), "-o", "json", *options)
+
+    return run
+
+
+def done(result):
+    return [(row["name"], row["done"], row["what"]) for row in result.json]
+
+
+async def test_countries_come_first_and_parents_before_their_children(apply, registry, stand_in):
+    result = await apply(DOCUMENTS)
+    assert result.code == 0
+    assert done(result) == [
+        ("countries/fr", "CREATED", ""),
+        ("tenants/firm", "CREATED", ""),
+        ("tenants/child", "CREATED", ""),
+    ]
+    assert stand_in.methods().count("WaitOperation") == 2
+
+
+async def test_the_second_time_nothing_is_asked_for(apply, registry, stand_in):
+    await apply(DOCUMENTS)
+    stand_in.asked.clear()
+    assert {outcome for _, outcome, _ in done(await apply(DOCUMENTS))} == {"UNCHANGED"}
+    assert set(stand_in.methods()) == {"ListTenants", "ListCountries"}
+
+
+async def test_a_dry_run_changes_nothing(apply, registry, stand_in):
+    result = await apply(DOCUMENTS, "--dry-run")
+    assert (registry.tenants, registry.countries) == ({}, {})
+    assert [row["dryRun"] for row in result.json] == [True] * 3
+    assert stand_in.only("CreateTenant").request.validate_only
+
+
+async def test_only_what_differs_is_updated(apply, registry, stand_in):
+    await apply(DOCUMENTS)
+    result = await apply(DOCUMENTS.replace("Firm", "Firm & Co").replace("starter", "business"))
+    assert done(result)[1] == ("tenants/firm", "UPDATED", "display_name, tier")
+    assert list(stand_in.only("UpdateTenant").request.update_mask.paths) == ["display_name", "tier"]
+
+
+async def test_modules_go_on_after_those_that_they_require(apply, registry, stand_in):
+    await apply(DOCUMENTS)
+    registry.tenants["tenants/firm"].modules[:] = ["billing"]
+    await apply(DOCUMENTS)
+    asked = [each.request for each in stand_in.asked if each.method == "SetModule"]
+    assert [(each.name.rsplit("/", 1)[-1], each.enabled) for each in asked] == [
+        ("billing", False),
+        ("supervision", True),
+        ("expert-rules", True),
+    ]
+
+
+async def test_what_cannot_be_changed_is_refused_by_name_and_the_rest_is_done(apply, registry):
+    await apply(DOCUMENTS)
+    result = await apply(DOCUMENTS.replace("SCHEMA", "DEDICATED").replace("Firm", "Other"))
+    assert result.code == 1
+    assert done(result)[1:] == [
+        ("tenants/firm", "UPDATED", "display_name"),
+        ("tenants/child", "REFUSED", "cannot be changed: isolation_mode"),
+    ]
+    assert "isolation_mode" in result.err
+
+
+async def test_a_creation_that_fails_is_told(apply, registry, stand_in):
+    failed = operations_pb2.Operation(name="operations/firm", done=True)
+    failed.error.message = "no cluster has room"
+    stand_in.answers["WaitOperation"] = failed
+    result = await apply(DOCUMENTS)
+    assert result.code == 1
+    assert "no cluster has room" in result.err
+
+
+async def test_wrong_documents_are_told_all_at_once_and_nothing_is_applied(apply, stand_in):
+    result = await apply(DOCUMENTS.replace("SCHEMA", "SHARD").replace("starter", "gold"))
+    assert (result.code, stand_in.asked) == (2, [])
+    assert "'SHARD' is none of SHARED, SCHEMA, DEDICATED" in result.err
+    assert "'gold' is none of STARTER, BUSINESS, ENTERPRISE" in result.err

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import stat
+
+
+async def test_contexts_are_added_changed_and_chosen(tlsy):
+    tlsy.config.unlink()
+    await tlsy("context", "add", "a", "--address", "a:443", "--tls")
+    await tlsy("context", "add", "b", "--address", "b:443", "--default-tenant", "acme")
+    await tlsy("context", "use", "b")
+    await tlsy("context", "add", "b", "--user", "ada@acme.fr")
+    rows = (await tlsy("context", "list", "-o", "json")).json
+    assert [(row["name"], row["inUse"]) for row in rows] == [("a", False), ("b", True)]
+    shown = (await tlsy("context", "show", "-o", "json")).json
+    assert shown == {"name": "b", "tenant": "acme", "address": "b:443", "user": "ada@acme.fr"}
+    assert (await tlsy("context", "show", "a", "-o", "json")).json["tls"] == {}
+    assert stat.S_IMODE(tlsy.config.stat().st_mode) == 0o600
+
+
+async def test_a_context_is_copied_from_another_file_with_its_paths(tlsy, stand_in, tmp_path):
+    other = tmp_path / "data" / "context.yaml"
+    other.parent.mkdir()
+    (other.parent / "bootstrap.key").write_text("tlsy_key")
+    members = f"{{address: '{stand_in.target}', api_key_file: bootstrap.key}}"
+    other.write_text(f"current: embedded\ncontexts:\n  embedded: {members}\n")
+    tlsy.config.unlink()
+    await tlsy("context", "add", "here", "--from", str(other))
+    assert (await tlsy("tenants", "list", "--context", "here")).code == 0
+
+
+async def test_a_context_that_is_not_there_is_told_with_those_that_are(tlsy):
+    result = await tlsy("tenants", "list", "--context", "nope")
+    assert result.code == 2
+    assert "Choose one of: c." in result.err
+
+
+async def test_every_problem_of_the_file_is_told(tlsy):
+    tlsy.config.write_text("current: x\ncontexts: {a: {adress: b}, b: {addresses: {billing: c}}}\n")
+    result = await tlsy("tenants", "list")
+    assert result.code == 2
+    assert len(result.err.splitlines()) == 6

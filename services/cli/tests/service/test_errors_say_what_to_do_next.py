@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import pytest
+
+from tlsy.rpc.errors import (
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+    Unauthenticated,
+    Unavailable,
+    Violation,
+)
+
+TWO = [Violation("user.email", "EMAIL_INVALID", "has no @"), Violation("parent", "NAME_INVALID", "is empty")]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "what", "then"),
+    [
+        (NotFound("RULE_NOT_FOUND", "There is no such rule."), 1, "no such rule. (RULE_NOT_FOUND)", "list"),
+        (PermissionDenied("PERMISSION_MISSING", "You may not."), 1, "PERMISSION_MISSING", "administrator"),
+        (
+            PermissionDenied("MODULE_DISABLED", "It is off.", metadata={"module": "expert-rules"}),
+            1,
+            "MODULE_DISABLED",
+            "tlsy modules enable expert-rules",
+        ),
+        (ResourceExhausted("RATE_EXCEEDED", "Too fast.", retry_after_s=90), 1, "Too fast", "in 90 s"),
+        (Unauthenticated("TOKEN_EXPIRED", "Too old."), 4, "TOKEN_EXPIRED", "tlsy login"),
+        (Unavailable("DATABASE_AWAY", "Not now.", retry_after_s=0.01), 3, "DATABASE_AWAY", "Try again"),
+    ],
+)
+async def test_a_refusal_is_two_lines_and_an_exit_code(tlsy, stand_in, error, code, what, then):
+    stand_in.answers["GetRule"] = lambda _: error
+    result = await tlsy("rules", "get", "hot")
+    happened, next_step = result.err.splitlines()
+    assert (result.code, result.out) == (code, "")
+    assert what in happened
+    assert next_step.startswith("next: ")
+    assert then in next_step
+
+
+async def test_every_violation_is_listed(tlsy, stand_in):
+    stand_in.answers["GetUser"] = InvalidArgument(violations=TWO)
+    result = await tlsy("users", "get", "1")
+    assert "  user.email: EMAIL_INVALID: has no @\n  parent: NAME_INVALID: is empty\n" in result.err
+    assert result.code == 1
+
+
+async def test_a_server_that_is_away_is_told_with_what_to_check(tlsy, stand_in):
+    await stand_in.down()
+    result = await tlsy("tenants", "list")
+    assert result.code == 3
+    assert "does not answer" in result.err
+    assert "tlsy doctor" in result.err
+
+
+async def test_without_a_credential_one_is_told_to_log_in(tlsy, stand_in):
+    tlsy.context(address=stand_in.target)
+    result = await tlsy("tenants", "list")
+    assert (result.code, stand_in.asked) == (4, [])
+    assert "Run: tlsy login" in result.err
+
+
+async def test_without_a_context_one_is_told_to_add_one(tlsy):
+    tlsy.config.unlink()
+    result = await tlsy("tenants", "list")
+    assert result.code == 2
+    assert "tlsy context add" in result.err
+
+
+async def test_a_service_without_an_address_is_named(tlsy, stand_in):
+    tlsy.context(addresses={"identity": stand_in.target}, api_key_file="key")
+    result = await tlsy("rules", "list")
+    assert result.code == 2
+    assert "no address of rules-engine" in result.err
+
+
+async def test_nothing_to_change_is_an_error_of_usage(tlsy, stand_in):
+    result = await tlsy("tenants", "update", "acme")
+    assert (result.code, "UpdateTenant" in stand_in.methods()) == (2, False)
+
+
+async def test_a_deletion_that_is_not_confirmed_is_not_asked_for(tlsy, stand_in):
+    result = await tlsy("tenants", "delete", "acme", "--confirm", "acne")
+    assert (result.code, stand_in.asked) == (2, [])

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tlsy.contracts.ingestion.v1 import ingestion_pb2 as pb
+
+
+def taken(request):
+    return pb.IngestEventsResponse(outcomes=[pb.OUTCOME_ACCEPTED] * len(request.events))
+
+
+@pytest.fixture
+def ingestion(stand_in):
+    stand_in.answers["IngestEvents"] = taken
+    return stand_in
+
+
+def sent(stand_in):
+    return [
+        event for each in stand_in.asked if each.method == "IngestEvents" for event in each.request.events
+    ]
+
+
+async def test_one_event_is_sent_from_options(tlsy, ingestion):
+    line = "events send --type host.cpu --value 4.5 --severity warning -l host=a --time 2026-01-01"
+    result = await tlsy(*line.split(), "-o", "json")
+    (event,) = sent(ingestion)
+    assert (event.type, event.value, event.severity, event.labels) == ("host.cpu", 4.5, 3, {"host": "a"})
+    assert (event.source, event.time_us) == ("tlsy", 1_767_225_600_000_000)
+    assert event.id
+    assert result.json[0] == {"outcome": "ACCEPTED", "events": 1}
+
+
+async def test_events_of_standard_input_are_sent_in_batches(tlsy, ingestion):
+    lines = [json.dumps({"type": "a.b", "id": str(n), "data": {"n": n}}) for n in range(1200)]
+    result = await tlsy("events", "send", "--source", "me", stdin="\n".join([*lines, "", ""]))
+    assert result.code == 0
+    assert [event.id for event in sent(ingestion)] == [str(n) for n in range(1200)]
+    assert sent(ingestion)[7].data == b'{"n":7}'
+    assert ingestion.methods().count("IngestEvents") == 3
+
+
+async def test_deferred_events_are_sent_again_and_rejected_ones_told(tlsy, stand_in):
+    first = pb.IngestEventsResponse(
+        outcomes=[pb.OUTCOME_DEFERRED, pb.OUTCOME_REJECTED, pb.OUTCOME_DUPLICATE],
+        rejections=[pb.Rejection(index=1, reason="TIME_TOO_OLD", field="time_us", message="40 days old")],
+    )
+    first.retry_after.FromMilliseconds(50)
+    stand_in.answers["IngestEvents"] = [first, pb.IngestEventsResponse(outcomes=[pb.OUTCOME_ACCEPTED])]
+    lines = [json.dumps({"type": "a.b", "source": "s", "id": name}) for name in "abc"]
+    result = await tlsy("events", "send", "-o", "json", stdin="\n".join(lines))
+    assert result.code == 1
+    assert [row["events"] for row in result.json] == [1, 1, 1]
+    assert "s b: TIME_TOO_OLD time_us: 40 days old" in result.err
+    assert [event.id for event in sent(stand_in)] == ["a", "b", "c", "a"]
+
+
+async def test_a_line_that_is_no_event_is_named(tlsy, ingestion):
+    result = await tlsy("events", "send", stdin='{"type": "a.b"}\n{"typo": 1}\n')
+    assert result.code == 2
+    assert "Line 2 is not an event" in result.err
+
+
+async def test_a_tail_is_a_line_an_event_and_tells_what_was_missed(tlsy, stand_in):
+    event = pb.Event(
+        source="s", id="1", time_us=1_767_225_600_000_000, type="host.cpu", value=3, severity="SEVERITY_ERROR"
+    )
+    stand_in.answers["TailEvents"] = [
+        pb.TailEventsResponse(events=[event]),
+        pb.TailEventsResponse(events=[event], missed=9),
+    ]
+    result = await tlsy("events", "tail")
+    header = ["TIME", "SEVERITY", "TYPE", "SOURCE", "SUBJECT", "VALUE", "LABELS"]
+    assert result.out.splitlines()[0].split() == header
+    assert [line.split() for line in result.out.splitlines()[1:]] == [
+        ["2026-01-01T00:00:00.000Z", "ERROR", "host.cpu", "s", "3"]
+    ] * 2
+    assert "9 events are not shown" in result.err
+    lines = (await tlsy("events", "tail", "-o", "json")).out.splitlines()
+    assert [json.loads(line)["timeUs"] for line in lines] == ["1767225600000000"] * 2

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import stat
+
+from tlsy.contracts.identity.v1 import identity_pb2
+from tlsy.rpc.errors import Unauthenticated
+
+
+async def test_a_key_is_exchanged_once_for_many_commands(tlsy, stand_in):
+    for _ in range(3):
+        await tlsy("rules", "list")
+    assert stand_in.methods().count("ExchangeApiKey") == 1
+    assert stand_in.only("ExchangeApiKey").request.api_key == "tlsy_key"
+
+
+async def test_kept_tokens_are_readable_by_their_owner_alone(tlsy, tmp_path):
+    await tlsy("rules", "list")
+    assert stat.S_IMODE((tmp_path / "tokens.json").stat().st_mode) == 0o600
+
+
+async def test_another_key_in_the_file_is_another_identity(tlsy, stand_in, tmp_path):
+    await tlsy("rules", "list")
+    (tmp_path / "key").write_text("another")
+    await tlsy("rules", "list")
+    assert stand_in.methods().count("ExchangeApiKey") == 2
+
+
+async def test_a_damaged_cache_counts_as_empty(tlsy, stand_in, tmp_path):
+    (tmp_path / "tokens.json").write_text("{oops")
+    assert (await tlsy("rules", "list")).code == 0
+
+
+async def test_a_tenant_below_is_acted_in_with_an_exchanged_token_and_a_reason(tlsy, stand_in):
+    for _ in range(2):
+        await tlsy("rules", "list", "--tenant", "child", "--reason", "ticket 7")
+    exchange = stand_in.only("ExchangeToken")
+    assert (exchange.request.target_tenant, exchange.request.reason) == ("tenants/child", "ticket 7")
+    assert exchange.token == "home"
+    asked = [each for each in stand_in.asked if each.method == "ListRules"]
+    assert {(each.request.parent, each.token) for each in asked} == {("tenants/child", "child")}
+
+
+async def test_the_registry_is_asked_with_the_token_of_ones_own_tenant(tlsy, stand_in):
+    await tlsy("modules", "list", "--tenant", "child")
+    asked = stand_in.only("ListModules")
+    assert (asked.request.parent, asked.token) == ("tenants/child", "home")
+
+
+async def test_a_refused_token_is_forgotten(tlsy, stand_in):
+    stand_in.answers["ListRules"] = [Unauthenticated("TOKEN_REVOKED", "No.")]
+    assert (await tlsy("rules", "list")).code == 4
+    assert (await tlsy("rules", "list")).code == 0
+    assert stand_in.methods().count("ExchangeApiKey") == 2
+
+
+def logged_in(request):
+    answer = identity_pb2.LogInResponse(principal="tenants/acme/users/1")
+    answer.token.access_token = "h.p.acme"
+    answer.token.expires_in.FromSeconds(3600)
+    return answer
+
+
+async def test_one_logs_in_by_password_and_out_again(tlsy, stand_in):
+    tlsy.context(address=stand_in.target, tenant="acme", user="ada@acme.fr")
+    stand_in.answers["LogIn"] = logged_in
+    assert (await tlsy("login", stdin="secret\n")).code == 0
+    request = stand_in.only("LogIn").request
+    assert (request.tenant, request.email, request.password) == ("tenants/acme", "ada@acme.fr", "secret")
+    who = await tlsy("whoami", "-o", "json")
+    assert (who.json["principal"], who.json["tenant"]) == ("tenants/acme/users/1", "tenants/acme")
+    assert (await tlsy("rules", "list")).code == 0
+    assert (await tlsy("logout", "-o", "json")).json["forgotten"] == 1
+    assert (await tlsy("rules", "list")).code == 4
+
+
+async def test_whoami_tells_the_roles_of_the_token(tlsy):
+    who = (await tlsy("whoami", "-o", "json", "--tenant", "child")).json
+    assert who["roles"] == ["operator (supervision)"]
+    assert (who["tenant"], who["actsIn"]) == ("tenants/home", "tenants/child")
+
+
+async def test_the_secret_of_a_new_key_is_shown_once_or_put_in_a_new_file(tlsy, stand_in, tmp_path):
+    stand_in.answers["CreateApiKey"] = lambda _: identity_pb2.CreateApiKeyResponse(secret="tlsy_s")
+    assert (await tlsy("keys", "create", "a", "-o", "json")).json["secret"] == "tlsy_s"
+    target = tmp_path / "agent.key"
+    result = await tlsy("keys", "create", "a", "--output-file", str(target))
+    assert "tlsy_s" not in result.out
+    assert (target.read_text(), stat.S_IMODE(target.stat().st_mode)) == ("tlsy_s\n", 0o600)
