@@ -77,7 +77,6 @@ class Demo:
         await scenario.break_and_mend(self.tenants, self.door, self.processes)
         self._say("Incidents opened and resolved in every tenant")
         first = self.tenants[0]
-        await scenario.acknowledge_one(first)
         rollback_ms = await scenario.roll_back(first, self.processes)
         outcomes = await scenario.send(first, 50, type_="demo.repeat", value=1.0, twice=True)
         leaks = await facts.cross_tenant_leaks(self.tenants)
@@ -125,7 +124,7 @@ async def run(console: Console, data: Path, *, once: bool) -> int:
     """Runs until it is done, or until Ctrl-C."""
     task = asyncio.current_task()
     if task is not None:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     demo = Demo(console, data)
     async with AsyncExitStack() as stack:

@@ -72,7 +72,9 @@ class Processes:
                     if run_file.exists():
                         return _running(json.loads(run_file.read_text()))
                     await asyncio.sleep(_POLL_S)
-        raise DemoError(f"the suite did not get ready; its log is {self.logs / 'suite.log'}")
+        log = self.logs / "suite.log"
+        last = log.read_text(errors="replace").strip().splitlines()[-1:]
+        raise DemoError("\n".join(["the suite did not get ready:", *last, f"Its log is {log}"]))
 
     async def start_agent(self, slug: str, config: Mapping[str, Any]) -> None:
         """Starts a tenant's agent with this configuration."""

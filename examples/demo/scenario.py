@@ -169,30 +169,37 @@ async def has_incident(tenant: Tenant, rule: str, *states: rules_pb.IncidentStat
 
 
 async def break_and_mend(tenants: list[Tenant], door: DoorPort, processes: Processes) -> None:
-    """The certificate and the closed port open incidents everywhere; the port's resolve when it opens."""
+    """The certificate and the closed port open incidents everywhere; the port's resolve when it opens.
 
-    async def all_have(rule: str, state: rules_pb.IncidentState.ValueType) -> bool:
-        return all(await asyncio.gather(*(has_incident(tenant, rule, state) for tenant in tenants)))
+    Meanwhile the first tenant's administrator takes the port in hand.
+    """
+
+    async def all_have(rule: str, *states: rules_pb.IncidentState.ValueType) -> bool:
+        return all(await asyncio.gather(*(has_incident(tenant, rule, *states) for tenant in tenants)))
+
+    async def none_has(rule: str, *states: rules_pb.IncidentState.ValueType) -> bool:
+        return not any(await asyncio.gather(*(has_incident(tenant, rule, *states) for tenant in tenants)))
 
     wait: Any = {"within_s": 45.0, "processes": processes}
-    opened, resolved = rules_pb.INCIDENT_STATE_OPEN, rules_pb.INCIDENT_STATE_RESOLVED
-    await until("the certificate is noticed", lambda: all_have(CERTIFICATE_RULE, opened), **wait)
+    going_on = (rules_pb.INCIDENT_STATE_OPEN, rules_pb.INCIDENT_STATE_ACKNOWLEDGED)
+    await until("the certificate is noticed", lambda: all_have(CERTIFICATE_RULE, *going_on), **wait)
     await door.close()
-    await until("the closed port is noticed", lambda: all_have(PORT_RULE, opened), **wait)
+    await until("the closed port is noticed", lambda: all_have(PORT_RULE, *going_on), **wait)
+    await acknowledge(tenants[0], PORT_RULE)
     await door.open()
-    await until("the open port is noticed", lambda: all_have(PORT_RULE, resolved), **wait)
+    await until("the open port is noticed", lambda: none_has(PORT_RULE, *going_on), **wait)
 
 
-async def acknowledge_one(tenant: Tenant) -> None:
-    """The administrator takes the certificate's incident in hand."""
+async def acknowledge(tenant: Tenant, rule: str) -> None:
+    """The administrator takes the open incident of the rule in hand."""
     page = await tenant.administrator.rules.ListIncidents(
         rules_pb.ListIncidentsRequest(
             parent=tenant.name,
-            rule=f"{tenant.name}/rules/{CERTIFICATE_RULE}",
+            rule=f"{tenant.name}/rules/{rule}",
             states=[rules_pb.INCIDENT_STATE_OPEN],
         )
     )
-    request = rules_pb.AcknowledgeIncidentRequest(name=page.incidents[0].name, note="ordered a new one")
+    request = rules_pb.AcknowledgeIncidentRequest(name=page.incidents[0].name, note="looking at it")
     await tenant.administrator.rules.AcknowledgeIncident(request)
 
 
@@ -209,6 +216,12 @@ async def roll_back(tenant: Tenant, processes: Processes) -> float:
     silent = {**fires, "when": {"gt": [{"field": "value"}, 1e9]}}
     first = await publish(tenant, rule, json.dumps(fires).encode())
     await publish(tenant, rule, json.dumps(silent).encode())
+    fired = rules_pb.INCIDENT_STATE_OPEN
+
+    async def quiet() -> bool:
+        return not await has_incident(tenant, rule, fired)
+
+    await until("the new version fires for nothing", quiet, within_s=20.0, processes=processes)
     before = time.monotonic()
     restored = await tenant.administrator.rules.RollbackRule(
         rules_pb.RollbackRuleRequest(name=f"{tenant.name}/rules/{rule}")
@@ -216,7 +229,6 @@ async def roll_back(tenant: Tenant, processes: Processes) -> float:
     if restored.live_version != first.live_version:
         raise DemoError("the roll-back did not restore the version before")
     await send(tenant, 1, type_="demo.signal", value=11.0)
-    fired = rules_pb.INCIDENT_STATE_OPEN
     await until(
         "the rolled-back rule fires",
         lambda: has_incident(tenant, rule, fired),

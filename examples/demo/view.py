@@ -27,8 +27,9 @@ _COLOURS: Final = (
 def render(tenants: Sequence[Tenant], elapsed_s: float) -> Group:
     """Tenants with their rates, and the newest incidents of all."""
     table = Table(title=f"TLS-Y, {elapsed_s:.0f} s", title_justify="left")
-    for heading in ("tenant", "isolation", "events", "per second", "open", "acknowledged", "resolved"):
-        table.add_column(heading, justify="left" if heading in {"tenant", "isolation"} else "right")
+    for heading in ("tenant", "isolation", "events", "per s", "open", "ack.", "resolved"):
+        left = heading in {"tenant", "isolation"}
+        table.add_column(heading, justify="left" if left else "right", no_wrap=True, overflow="ellipsis")
     for tenant in tenants:
         counts = [
             sum(incident.state == state for incident in tenant.incidents.values()) for state, _ in _COLOURS
@@ -49,7 +50,7 @@ def render(tenants: Sequence[Tenant], elapsed_s: float) -> Group:
 def _incidents(tenants: Sequence[Tenant]) -> Table:
     table = Table(title="Newest incidents", title_justify="left")
     for heading in ("opened", "state", "tenant", "summary"):
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=True, overflow="ellipsis")
     everything = [(incident, tenant) for tenant in tenants for incident in tenant.incidents.values()]
     everything.sort(key=lambda pair: pair[0].open_time.ToNanoseconds(), reverse=True)
     colours = dict(_COLOURS)
