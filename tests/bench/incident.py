@@ -49,7 +49,7 @@ TENANTS: Final = 5
 RULES: Final = 20
 EVENTS_PER_S: Final = 5_000
 BATCH: Final = 100
-SECONDS: Final = 20
+SECONDS: Final = 10
 #: Not measured: connections are made and code is warmed up.
 WARM_UP_S: Final = 3
 FIRING: Final = 100
