@@ -35,7 +35,7 @@ _REFERENCES: Final[Mapping[str, Callable[[str], str]]] = {
     "parent": tenant_name,
     "cluster": cluster_name,
 }
-_COLLECTIONS: Final[Mapping[str, type]] = {"hostNames": list, "modules": list, "entitlements": Mapping}
+_COLLECTIONS: Final = ("hostNames", "modules", "entitlements")
 #: What UpdateTenant changes; the rest is set at creation, by a move, or by calls of its own.
 _UPDATABLE: Final = (
     "display_name",
