@@ -60,26 +60,32 @@ check: setup ## Everything that needs no server: style, types, boundaries, contr
 
 .PHONY: check-style check-types check-imports check-protos check-shape check-lock
 check-style: setup
+	@echo '--- style: ruff check, ruff format'
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet .
 
 check-types: setup
+	@echo '--- types: mypy'
 	@failed=0; $(BIN)/mypy $(TYPED) || failed=1; \
 	for tests in $(HYPHENATED); do MYPYPATH=$$(dirname $$tests) $(BIN)/mypy $$tests || failed=1; done; exit $$failed
 
 check-imports: setup
+	@echo '--- imports: contracts of import-linter'
 	@$(BIN)/lint-imports --no-logo
 
 check-protos: setup
+	@echo '--- protos: buf lint, buf format, buf breaking'
 	@$(BIN)/buf lint protos
 	@$(BIN)/buf format --diff --exit-code protos --path protos/tlsy
 	@.ci/breaking $(BIN)/buf
 
 check-shape: setup
+	@echo '--- shape: tests/architecture, and that the stubs are what the protos give'
 	@$(RUN) -m pytest tests/architecture $(ARGS)
 
 check-lock: setup
-	@$(BIN)/uv lock --check --quiet
+	@echo '--- lock: uv lock --check'
+	@$(BIN)/uv lock --check --no-progress
 
 .PHONY: test
 test: setup ## Unit, adapter, service, isolation and end-to-end tests (at most 10 minutes); ARGS go to pytest
