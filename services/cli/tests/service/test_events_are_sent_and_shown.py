@@ -65,7 +65,12 @@ async def test_a_line_that_is_no_event_is_named(tlsy, ingestion):
 
 async def test_a_tail_is_a_line_an_event_and_tells_what_was_missed(tlsy, stand_in):
     event = pb.Event(
-        source="s", id="1", time_us=1_767_225_600_000_000, type="host.cpu", value=3, severity=pb.SEVERITY_ERROR
+        source="s",
+        id="1",
+        time_us=1_767_225_600_000_000,
+        type="host.cpu",
+        value=3,
+        severity=pb.SEVERITY_ERROR,
     )
     stand_in.answers["TailEvents"] = [
         pb.TailEventsResponse(events=[event]),
