@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from tlsy.runtime.settings import ServiceSettings, setting
+
+#: Where the tenants of the mode SHARED are, on this machine's one cluster.
+COMMON_DATABASE: Final = "tlsy_tenants"
 
 
 def default_data_dir() -> Path:
