@@ -65,7 +65,8 @@ def notes(path: Path) -> list[str]:
 def sleeps(path: Path) -> list[str]:
     """Waits for a time instead of a condition.
 
-    The pause of a loop that asks again is none, nor is `asyncio.sleep(0)`, which only lets others run.
+    The pause of a loop that asks again is none, nor is `asyncio.sleep(0)`, which only lets others run, nor a
+    moment of chance (`random.uniform`), at which a test of failures strikes.
     """
     tree = parse(path)
     pauses = {id(node) for loop in ast.walk(tree) if isinstance(loop, ast.While) for node in ast.walk(loop)}
@@ -75,8 +76,17 @@ def sleeps(path: Path) -> list[str]:
         if isinstance(node, ast.Call)
         and dotted(node.func) in {"time.sleep", "asyncio.sleep", "sleep"}
         and id(node) not in pauses
-        and not (node.args and isinstance(node.args[0], ast.Constant) and node.args[0].value == 0)
+        and not (node.args and _is_no_wait(node.args[0]))
     ]
+
+
+def _is_no_wait(argument: ast.expr) -> bool:
+    match argument:
+        case ast.Constant(value=0):
+            return True
+        case ast.Call(func=ast.Attribute(attr="uniform")):
+            return True
+    return False
 
 
 def patches(path: Path) -> list[str]:
@@ -181,7 +191,10 @@ def test_an_unfinished_note_is_found(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("line", ["time.sleep(1)", "await asyncio.sleep(0.1)", "sleep(delay)"])
 def test_a_sleep_is_found(tmp_path: Path, line: str) -> None:
-    (tmp_path / "sample.py").write_text(f"async def f():\n    {line}\n    await asyncio.sleep(0)\n")
+    chance = "await asyncio.sleep(random.uniform(0.5, 3.0))"
+    (tmp_path / "sample.py").write_text(
+        f"async def f():\n    {line}\n    await asyncio.sleep(0)\n    {chance}\n"
+    )
     assert len(sleeps(tmp_path / "sample.py")) == 1
 
 
