@@ -1,0 +1,50 @@
+"""Puts one event on the producers' topic: `python examples/produce_event.py RUN_JSON KEY_FILE`.
+
+RUN_JSON is the run.json in the suite's data directory, KEY_FILE holds an API key with the role agent. Whose
+the record is says the token in its header, and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import grpc
+from aiokafka import AIOKafkaProducer
+
+from tlsy.contracts.events import INGEST_TOPIC
+from tlsy.contracts.identity.v1 import identity_pb2, identity_pb2_grpc
+from tlsy.contracts.ingestion.events.v1 import events_pb2
+from tlsy.contracts.ingestion.v1 import ingestion_pb2
+
+
+async def main(run: Any, api_key: str) -> None:
+    """Exchanges the key for a token and produces."""
+    async with grpc.aio.insecure_channel(run["services"]["identity"]) as channel:
+        exchanged = await identity_pb2_grpc.IdentityServiceStub(channel).ExchangeApiKey(
+            identity_pb2.ExchangeApiKeyRequest(api_key=api_key, audience=["ingestion"])
+        )
+    now_us = time.time_ns() // 1000
+    event = ingestion_pb2.Event(
+        source="example", id=str(now_us), time_us=now_us, type="room.temperature", subject="oven", value=42
+    )
+    producer = AIOKafkaProducer(bootstrap_servers=",".join(run["brokers"]), enable_idempotence=True)
+    await producer.start()
+    try:
+        written = await producer.send_and_wait(
+            INGEST_TOPIC,
+            events_pb2.ProducedEvents(events=[event]).SerializeToString(),
+            headers=[("authorization", f"Bearer {exchanged.token.access_token}".encode())],
+        )
+    finally:
+        await producer.stop()
+    sys.stdout.write(f"written to partition {written.partition} at offset {written.offset}\n")
+
+
+if __name__ == "__main__":
+    run_json, key_file = (Path(argument).read_text(encoding="utf-8") for argument in sys.argv[1:])
+    asyncio.run(main(json.loads(run_json), key_file.strip()))
