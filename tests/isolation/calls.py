@@ -1,0 +1,153 @@
+"""Every RPC of the suite as its descriptor says, and what a caller gets to read of an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import grpc
+from google.protobuf.message_factory import GetMessageClass
+
+from tlsy.contracts.identity.v1 import identity_pb2
+from tlsy.contracts.ingestion.v1 import ingestion_pb2
+from tlsy.contracts.options.v1 import options_pb2
+from tlsy.contracts.rules_engine.v1 import rules_engine_pb2
+from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2
+from tlsy.rpc.errors import ServiceError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from google.protobuf.descriptor import MethodDescriptor
+    from google.protobuf.message import Message
+
+TIMEOUT_S: Final = 20.0
+_FILES: Final = {
+    "tenant-registry": tenant_registry_pb2.DESCRIPTOR,
+    "identity": identity_pb2.DESCRIPTOR,
+    "ingestion": ingestion_pb2.DESCRIPTOR,
+    "rules-engine": rules_engine_pb2.DESCRIPTOR,
+}
+#: Refusals by a replica whose catalogue is a moment behind the registry's.
+_PASSING: Final = frozenset({"TENANT_NOT_ACTIVE", "TENANT_UNKNOWN", "TENANT_NOT_FOUND"})
+#: What may hide text: page tokens, JSON web tokens, etags.
+_ENCODED: Final = re.compile(rb"[A-Za-z0-9_-]{16,}")
+
+
+@dataclass(frozen=True, slots=True)
+class Rpc:
+    """One method of one service."""
+
+    service: str
+    method: MethodDescriptor
+
+    @property
+    def name(self) -> str:
+        return str(self.method.name)
+
+    @property
+    def scope(self) -> int:
+        return int(self.method.GetOptions().Extensions[options_pb2.rules].scope)
+
+    @property
+    def path(self) -> str:
+        return f"/{self.method.containing_service.full_name}/{self.method.name}"
+
+
+RPCS: Final = tuple(
+    Rpc(service, method)
+    for service, file in _FILES.items()
+    for served in file.services_by_name.values()
+    for method in served.methods
+)
+BY_NAME: Final[Mapping[str, Rpc]] = {rpc.name: rpc for rpc in RPCS}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a caller got: a code, a reason, the (first) message, and every byte that could be read."""
+
+    code: grpc.StatusCode
+    reason: str
+    message: Any
+    text: bytes
+
+
+class Client:
+    """Calls replicas as anybody could who reaches their sockets: no retries, nothing checked beforehand."""
+
+    def __init__(self, addresses: Mapping[str, Sequence[str]]) -> None:
+        self._channels = {
+            service: [grpc.aio.insecure_channel(address) for address in replicas]
+            for service, replicas in addresses.items()
+        }
+
+    def begin(self, rpc: Rpc, request: Message, token: str = "", replica: int = 0, tag: str = "") -> Any:
+        """The call, not awaited; `tag` is the request id that its log lines have."""
+        channels = self._channels[rpc.service]
+        channel = channels[replica % len(channels)]
+        metadata = [("x-request-id", tag)] if tag else []
+        if token:
+            metadata.append(("authorization", f"Bearer {token}"))
+        opened = channel.unary_stream if rpc.method.server_streaming else channel.unary_unary
+        call = opened(
+            rpc.path,
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=GetMessageClass(rpc.method.output_type).FromString,
+        )
+        return call(request, metadata=metadata, timeout=TIMEOUT_S)
+
+    async def ask(
+        self, rpc: Rpc, request: Message, token: str = "", replica: int = 0, tag: str = ""
+    ) -> Answer:
+        """The answer; of a stream its first message."""
+        call = self.begin(rpc, request, token, replica, tag)
+        try:
+            message = await (call.read() if rpc.method.server_streaming else call)
+        except grpc.aio.AioRpcError as error:
+            return Answer(error.code(), ServiceError.from_rpc_error(error).reason, None, _all_of(error))
+        finally:
+            if rpc.method.server_streaming:
+                call.cancel()
+        return Answer(grpc.StatusCode.OK, "", message, readable(message.SerializeToString()))
+
+    async def get(self, rpc: str, request: Message, token: str = "") -> Any:
+        """The message of a call that must succeed; repeated while a catalogue is behind or a server away."""
+        async with asyncio.timeout(TIMEOUT_S):
+            while True:
+                answer = await self.ask(BY_NAME[rpc], request, token)
+                if answer.reason not in _PASSING and answer.code is not grpc.StatusCode.UNAVAILABLE:
+                    break
+                await asyncio.sleep(0.05)
+        assert answer.code is grpc.StatusCode.OK, (rpc, answer)
+        return answer.message
+
+    async def close(self) -> None:
+        for channels in self._channels.values():
+            for channel in channels:
+                await channel.close()
+
+
+def readable(raw: bytes) -> bytes:
+    """The bytes, and whatever is in them in base64."""
+    return b"\n".join((raw, *(_decoded(found) for found in _ENCODED.findall(raw))))
+
+
+def _decoded(found: bytes) -> bytes:
+    try:
+        return base64.urlsafe_b64decode(found + b"=" * (-len(found) % 4))
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def _all_of(error: grpc.aio.AioRpcError) -> bytes:
+    """Message, details and both kinds of metadata."""
+    parts = [(error.details() or "").encode(), (error.debug_error_string() or "").encode()]
+    for metadata in (error.initial_metadata(), error.trailing_metadata()):
+        for key, value in metadata or ():
+            parts += [key.encode(), value if isinstance(value, bytes) else value.encode()]
+    return readable(b"\n".join(parts))

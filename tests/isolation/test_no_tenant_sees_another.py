@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from prometheus_client import generate_latest
+
+from tlsy.contracts.ingestion.v1 import ingestion_pb2 as ingestion
+from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2 as registry
+from tlsy.tenancy.lint import lint
+from tlsy.testkit.installation import connect
+
+from . import leaks, matrix
+from .calls import BY_NAME, RPCS
+from .names import REQUESTS, SHOW, event
+from .world import until
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+ROLES = ("tlsy_tenant_registry", "tlsy_identity", "tlsy_ingestion", "tlsy_rules_engine")
+
+
+async def test_there_is_a_request_of_every_rpc_in_the_descriptors():
+    assert {rpc.name for rpc in RPCS} == REQUESTS.keys()
+    assert len(BY_NAME) == len(RPCS)
+
+
+async def test_twelve_tenants_live_in_three_modes(world):
+    modes = Counter(tenant.mode for tenant in world.tenants.values())
+    assert modes == {"SHARED": 6, "SCHEMA": 4, "DEDICATED": 2}
+
+
+@pytest.mark.parametrize("rpc", sorted(SHOW))
+async def test_a_tenant_is_shown_its_own_canary(world, rpc):
+    for tenant in world.tenants.values():
+        request = REQUESTS[rpc](replace(tenant.names, page_tokens={}))
+        answer = await world.client.ask(BY_NAME[rpc], request, tenant.tokens["client-admin"])
+        own = world.may_see(tenant, BY_NAME[rpc].service)
+        assert any(canary.encode() in answer.text for canary in own), (tenant.slug, answer)
+
+
+async def test_an_ancestor_is_shown_the_names_of_its_children_and_nothing_else_of_them(world):
+    group, child = world.tenants["group"], world.tenants["group-shared"]
+    listing = registry.ListTenantsRequest()
+    answer = await world.client.ask(BY_NAME["ListTenants"], listing, group.tokens["client-admin"])
+    assert child.canaries.name.encode() in answer.text
+    assert world.leaked(answer.text, world.may_see(group, "tenant-registry")) == []
+
+
+async def test_no_answer_holds_anything_of_another_tenant(world):
+    report = await matrix.run(world, seed=20260115)
+    assert report.leaks == []
+    assert report.let_in == []
+    asked = {name for name, kind, *_ in report.outcomes if kind == "foreign"}
+    assert asked == REQUESTS.keys()
+
+
+async def test_a_tail_shows_no_event_of_another_tenant(world):
+    rpc, tenants = BY_NAME["TailEvents"], list(world.tenants.values())
+    tails = []
+    for number, tenant in enumerate(tenants):
+        request = ingestion.TailEventsRequest(parent=tenant.names.tenant)
+        tail = world.client.begin(rpc, request, tenant.tokens["operator"], number)
+        await tail.read()
+        tails.append(tail)
+    for tenant in tenants:
+        sent = [event(number, tenant.names.since_us + number, tenant.canaries.data) for number in (11, 12)]
+        batch = ingestion.IngestEventsRequest(parent=tenant.names.tenant, events=sent)
+        await world.client.get("IngestEvents", batch, tenant.tokens["agent"])
+
+    for tenant, tail in zip(tenants, tails, strict=True):
+        read = b""
+        async with asyncio.timeout(20):
+            while tenant.canaries.data.encode() not in read:
+                read += (await tail.read()).SerializeToString()
+        tail.cancel()
+        assert world.leaked(read, world.may_see(tenant, "ingestion")) == []
+
+
+async def test_every_record_of_every_topic_holds_canaries_of_its_own_tenant_alone(world):
+    by_id = {tenant.tenant_id: tenant for tenant in world.tenants.values()}
+    owners: Counter[tuple[str, str]] = Counter()
+
+    async def found():
+        records = await leaks.records(world.suite.brokers)
+        owners.clear()
+        for record in records:
+            owner = by_id.get(leaks.owner_of(record))
+            text = leaks.text_of(record)
+            allowed = frozenset({owner.canaries.data, owner.canaries.name}) if owner else frozenset()
+            assert world.leaked(text, allowed) == [], (record.topic, record.headers)
+            if owner is not None and owner.canaries.data.encode() in text:
+                owners[record.topic, owner.slug] += 1
+        topics = {topic for topic, _ in owners}
+        return all((topic, slug) in owners for topic in topics for slug in world.tenants) and len(topics) > 1
+
+    await until(found)
+
+
+async def test_no_log_line_holds_personal_data_or_a_canary_of_another_tenant(world, log_lines):
+    seen = set()
+    for line, text in leaks.lines(log_lines):
+        tenant = world.tenants.get(line.get("tenant"))
+        allowed = frozenset({tenant.canaries.data, tenant.canaries.name}) if tenant else frozenset()
+        assert world.leaked(text, allowed) == [], line
+        asked_by = str(line.get("request_id", "")).partition(".")[0]
+        if asked_by in world.tenants and tenant is not None:
+            assert asked_by == tenant.slug, line
+            seen.add(tenant.slug)
+    assert seen == world.tenants.keys()
+
+
+async def test_metrics_name_no_tenant(world):
+    text = generate_latest(world.suite.telemetry.registry)
+    assert b"tlsy_rpc_server_seconds_count" in text
+    for tenant in world.tenants.values():
+        for name in (tenant.slug, str(tenant.tenant_id), tenant.tenant_id.hex):
+            assert f'"{name}"'.encode() not in text
+    assert world.leaked(text, frozenset()) == []
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_a_role_without_a_context_reads_no_row_of_a_tenant(world, role):
+    for place in await leaks.places(world):
+        (rows,) = await leaks.rows_seen(world, role, place, ["select"])
+        assert leaks.of_others(rows, world, None) == []
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_a_role_inside_one_tenant_reads_no_row_of_another(world, role):
+    inside = [tenant for tenant in world.tenants.values() if tenant.mode != "DEDICATED"]
+    entrances = [
+        f"select tlsy.enter('{tenant.tenant_id}', {await epoch_of(world, tenant)}, false)"
+        for tenant in inside
+    ]
+    seen = await leaks.rows_seen(world, role, world.suite.installation.common, entrances)
+    for tenant, rows in zip(inside, seen, strict=True):
+        assert any(str(tenant.tenant_id) in row for _, row in rows)
+        assert leaks.of_others(rows, world, tenant) == []
+
+
+async def epoch_of(world, tenant):
+    owner = await connect(world.suite.installation.server.address(), world.suite.installation.common.database)
+    try:
+        return await owner.fetchval("select epoch from tlsy.fence where tenant_id = $1", tenant.tenant_id)
+    finally:
+        await owner.close()
+
+
+async def test_the_linter_finds_nothing_where_all_services_live(world):
+    for place in await leaks.places(world):
+        owner = await connect(world.suite.installation.server.address(), place.database)
+        try:
+            assert await lint(owner, world.suite.installation.schemas.services) == ()
+        finally:
+            await owner.close()
