@@ -40,7 +40,7 @@ from tlsy.tenancy.unit_of_work import Tenancy
 from tlsy.testkit.catalog import StaticCatalog
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from tlsy.tenancy.database import ClusterAddress, Connection
     from tlsy.tenancy.migrations import ServiceMigrations
@@ -104,19 +104,30 @@ class Templates:
         """A fresh copy of both databases, dropped afterwards with every database of its tenants."""
         self._copies += 1
         control, common = f"{self.control}_{self._copies}", f"{self.common}_{self._copies}"
+        await self._copy({control: self.control, common: self.common})
+        installation = Installation(self.server, self.schemas, control, common)
+        try:
+            yield installation
+        finally:
+            await installation.close()
+            dedicated = [entry.placement.database for entry in installation.dedicated]
+            await self._drop(control, common, *dedicated)
+
+    async def _copy(self, templates: Mapping[str, str]) -> None:
+        """Database to the template that it is made of."""
         maintenance = await connect(self.server.address(MIGRATOR), "postgres")
         try:
-            for name, template in ((control, self.control), (common, self.common)):
+            for name, template in templates.items():
                 await create_database(maintenance, name, template)
                 await maintenance.execute(connect_grants(name, self.schemas.services))
-            installation = Installation(self.server, self.schemas, control, common)
-            try:
-                yield installation
-            finally:
-                await installation.close()
-                dedicated = [entry.placement.database for entry in installation.dedicated]
-                for name in (control, common, *dedicated):
-                    await maintenance.execute(f"drop database if exists {name} with (force)")
+        finally:
+            await maintenance.close()
+
+    async def _drop(self, *databases: str) -> None:
+        maintenance = await connect(self.server.address(MIGRATOR), "postgres")
+        try:
+            for name in databases:
+                await maintenance.execute(f"drop database if exists {name} with (force)")
         finally:
             await maintenance.close()
 
