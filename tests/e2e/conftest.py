@@ -6,7 +6,7 @@ import pytest
 
 from tlsy.testkit.kafka import apache_kafka, embedded_broker
 
-from .suites import world_in_process
+from .suites import suite_in_process
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,5 +26,5 @@ async def brokers(request: pytest.FixtureRequest) -> AsyncIterator[str]:
 @pytest.fixture
 async def world(installation: Installation, brokers: str) -> AsyncIterator[World]:
     """The suite, one replica of each service."""
-    async with world_in_process(installation, brokers) as made:
+    async with suite_in_process(installation, brokers) as (_, made):
         yield made

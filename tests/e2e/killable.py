@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from examples.demo.processes import Running
-from tlsy.embedded.adapters.servers import COMMON_DATABASE
+from tlsy.embedded.settings import COMMON_DATABASE
 from tlsy.runtime.environment import CONTROL_DATABASE
 from tlsy.tenancy.cluster import MIGRATOR
 from tlsy.tenancy.database import ClusterAddress
@@ -94,15 +94,20 @@ class KillableSuite:
 @asynccontextmanager
 async def killable_suite() -> AsyncIterator[KillableSuite]:
     """One that was not started; nothing of it is left at the end."""
-    folder = tempfile.mkdtemp(prefix="te2e-")
-    # PostgreSQL, which does not run as root, must get to its own folder below.
-    Path(folder).chmod(0o711)
-    suite = KillableSuite(Path(folder))
+    folder = _private_folder()
+    suite = KillableSuite(folder)
     try:
         yield suite
     finally:
         await suite.stop()
         shutil.rmtree(folder)
+
+
+def _private_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="te2e-"))
+    # PostgreSQL, which does not run as root, must get to its own folder below.
+    folder.chmod(0o711)
+    return folder
 
 
 async def _is_gone(pid: int) -> bool:

@@ -38,7 +38,7 @@ _KEY_FILE: Final = "platform.key"
 
 
 @asynccontextmanager
-async def world_in_process(installation: Installation, brokers: str) -> AsyncIterator[World]:
+async def suite_in_process(installation: Installation, brokers: str) -> AsyncIterator[tuple[Suite, World]]:
     """One replica of each service; at the end none of them may have broken."""
     async with AsyncExitStack() as stack:
         tenants: list[Tenant] = []
@@ -47,21 +47,26 @@ async def world_in_process(installation: Installation, brokers: str) -> AsyncIte
         builders = _builders(suite)
         replicas = [await suite.start(service, build) for service, build in builders.items()]
         await suite.ready()
-        key_file = suite.folder / _KEY_FILE
-        await until(lambda: asyncio.to_thread(key_file.exists))
-        databases = Databases(
-            installation.server.address(MIGRATOR), installation.control.database, installation.common.database
-        )
-        running = Running(
-            services={service: suite.addresses[service][0] for service in SERVICES},
-            brokers=(brokers,),
-            postgres=installation.server.host,
-            api_key_file=key_file,
-        )
-        world = World(running, databases, suite.folder / "kept.json", tenants)
-        stack.push_async_callback(world.close)
+        await until(lambda: asyncio.to_thread((suite.folder / _KEY_FILE).exists))
+        world = world_of(suite, 0, tenants)
+        stack.push_async_callback(world.aclose)
         async with _unbroken(replicas):
-            yield world
+            yield suite, world
+
+
+def world_of(suite: Suite, replica: int, tenants: list[Tenant]) -> World:
+    """The suite as it is seen by who calls this replica of each service."""
+    installation = suite.installation
+    running = Running(
+        services={service: suite.addresses[service][replica] for service in SERVICES},
+        brokers=(suite.brokers,),
+        postgres=installation.server.host,
+        api_key_file=suite.folder / _KEY_FILE,
+    )
+    databases = Databases(
+        installation.server.address(MIGRATOR), installation.control.database, installation.common.database
+    )
+    return World(running, databases, suite.folder / "kept.json", tenants)
 
 
 def process_settings(suite: Suite) -> Mapping[str, Mapping[str, str]]:

@@ -77,7 +77,7 @@ class World:
         self._administrators: dict[str, Session] = {}
         self.platform = self._principals.platform()
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         for principals in self._opened:
             await principals.close()
 
