@@ -5,11 +5,17 @@ import pytest
 from libs.eventlog.tests.ledger import LEDGER, PUBLISHER
 from libs.eventlog.tests.world import BrokerControl, World
 from tlsy.tenancy.context import IsolationMode
+from tlsy.testkit.plugin import built_templates
 
 
 @pytest.fixture(scope="session")
 def service_migrations():
     return (PUBLISHER, LEDGER)
+
+
+@pytest.fixture(scope="session")
+def database_templates(postgres_server, service_migrations):
+    yield from built_templates(postgres_server, service_migrations)
 
 
 @pytest.fixture

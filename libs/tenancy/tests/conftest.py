@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tlsy.testkit.plugin import built_templates
+
 SHOP = Path(__file__).parent / "shop" / "__init__.py"
 
 
@@ -12,3 +14,8 @@ SHOP = Path(__file__).parent / "shop" / "__init__.py"
 def service_migrations():
     """One small service of these tests' own; it lives in a folder, like any service's migrations."""
     return (runpy.run_path(str(SHOP))["MIGRATIONS"],)
+
+
+@pytest.fixture(scope="session")
+def database_templates(postgres_server, service_migrations):
+    yield from built_templates(postgres_server, service_migrations)

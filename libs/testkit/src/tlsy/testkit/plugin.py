@@ -1,7 +1,9 @@
 """The pytest plugin: fixtures that every package's tests get by depending on testkit.
 
 One PostgreSQL server per test process (so one per xdist worker), started at first use; TLSY_TEST_POSTGRES_DSN
-names a running server instead. A package overrides `service_migrations` to have fewer, or its own, tables.
+names a running server instead. A package overrides `service_migrations` to have fewer, or its own, tables,
+and with it `database_templates`, by `built_templates`: pytest makes a fixture of a session once, for whoever
+asked first, also where another package overrides what it is made of.
 """
 
 from __future__ import annotations
@@ -46,15 +48,24 @@ def database_templates(
     postgres_server: PostgresServer, service_migrations: tuple[ServiceMigrations, ...]
 ) -> Iterator[Templates]:
     """What the databases of each test are copied from."""
-    templates = Templates(postgres_server, service_migrations)
+    yield from built_templates(postgres_server, service_migrations)
+
+
+def built_templates(server: PostgresServer, services: tuple[ServiceMigrations, ...]) -> Iterator[Templates]:
+    """Templates with the tables of these services, removed at the end."""
+    templates = Templates(server, services)
     asyncio.run(templates.build())
     yield templates
     asyncio.run(templates.drop())
 
 
 @pytest.fixture
-async def installation(database_templates: Templates) -> AsyncIterator[Installation]:
+async def installation(
+    database_templates: Templates, service_migrations: tuple[ServiceMigrations, ...]
+) -> AsyncIterator[Installation]:
     """A control database and a common one of the test's own, migrated; tenants are made by it."""
+    if database_templates.schemas.services != tuple(service_migrations):
+        raise pytest.UsageError("who overrides service_migrations overrides database_templates too")
     async with database_templates.installation() as fresh:
         yield fresh
 
