@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from uuid import UUID
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -98,6 +100,20 @@ async def test_a_record_for_a_tenant_without_the_module_is_a_dead_letter(world, 
     async with dead_letters(world) as letters, asyncio.timeout(20):
         letter = await letters.getone()
     assert dict(letter.headers)["dlq-reason"] == b"MODULE_DISABLED"
+
+
+async def test_a_record_of_a_tenant_that_is_gone_is_a_dead_letter_and_holds_up_nobody(
+    world, produce, make_events
+):
+    tenant = await world.installation.provisioned_tenant(modules=MODULES)
+    await world.replica()
+    gone = replace(tenant, tenant_id=UUID(int=7))
+    await produce(world.around.token(gone, "agent"), make_events(1))
+    await produce(world.around.token(tenant, "agent"), make_events(2))
+    async with dead_letters(world) as letters, asyncio.timeout(20):
+        letter = await letters.getone()
+    assert dict(letter.headers)["dlq-reason"] == b"TENANT_UNKNOWN"
+    await reaches(world, tenant, 2)
 
 
 async def test_nothing_in_a_record_but_its_token_says_whose_it_is(world, produce, make_events):

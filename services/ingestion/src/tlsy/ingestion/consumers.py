@@ -12,6 +12,7 @@ from tlsy.eventlog.delivery import Direct
 from tlsy.eventlog.errors import Poison, RetryableError
 from tlsy.ingestion.handlers.on_produced_events import PRODUCED_EVENTS
 from tlsy.rpc.errors import Unauthenticated, Unavailable
+from tlsy.tenancy.errors import UnknownTenant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,12 +24,13 @@ if TYPE_CHECKING:
     from tlsy.eventlog.ports import Received
     from tlsy.ingestion.handlers.on_produced_events import OnProducedEvents
     from tlsy.rpc.tokens import TokenVerifier
-    from tlsy.runtime.ids import Uuid7
-    from tlsy.tenancy.catalog import Catalog
+    from tlsy.runtime.ids import TenantId, Uuid7
+    from tlsy.tenancy.catalog import Catalog, TenantEntry
 
 AUTHORIZATION: Final = "authorization"
 PERMISSION: Final = "events.write"
 MODULE: Final = "supervision"
+_NO_EPOCH: Final = -1
 PAYLOADS: Final[Mapping[str, type[Message]]] = {PRODUCED_EVENTS: events_pb2.ProducedEvents}
 
 
@@ -49,7 +51,7 @@ class ProducerCredentials:
 
         Raises:
             Poison: the record may not be ingested; every reason is the verifier's or one of TOKEN_MISSING,
-                MODULE_DISABLED, PERMISSION_MISSING.
+                TENANT_UNKNOWN, MODULE_DISABLED, PERMISSION_MISSING.
             RetryableError: identity's keys are not known yet.
         """
         try:
@@ -58,7 +60,7 @@ class ProducerCredentials:
             raise Poison(refused.reason, [refused.message]) from refused
         except Unavailable as away:
             raise RetryableError(away.reason, away.message) from away
-        tenant = self._catalog.tenant(verified.claims.tenant_id)
+        tenant = await self._tenant(verified.claims.tenant_id)
         problems = []
         if MODULE not in tenant.modules:
             problems.append(("MODULE_DISABLED", f"module {MODULE} is off for {tenant.slug}"))
@@ -67,6 +69,17 @@ class ProducerCredentials:
         if problems:
             raise Poison(problems[0][0], [text for _, text in problems])
         return self._event(record, verified.claims.tenant_id, str(verified.claims.principal))
+
+    async def _tenant(self, tenant_id: TenantId) -> TenantEntry:
+        """A new one may not have come to the catalogue yet; one that was deleted still has good tokens."""
+        try:
+            return self._catalog.tenant(tenant_id)
+        except UnknownTenant:
+            pass
+        try:
+            return await self._catalog.refresh(tenant_id, _NO_EPOCH)
+        except UnknownTenant as unknown:
+            raise Poison("TENANT_UNKNOWN", ["the token's tenant does not exist any more"]) from unknown
 
     def decode_parked(self, record: Received, tenant_id: UUID) -> CloudEvent:
         """The record again, after it was parked for the tenant that its token was verified to be of.
