@@ -94,18 +94,18 @@ class Client:
         if token:
             metadata.append(("authorization", f"Bearer {token}"))
         opened = channel.unary_stream if rpc.method.server_streaming else channel.unary_unary
-        call = opened(
+        start: Any = opened(
             rpc.path,
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=GetMessageClass(rpc.method.output_type).FromString,
         )
-        return call(request, metadata=metadata, timeout=TIMEOUT_S)
+        return start(request, metadata=metadata, timeout=TIMEOUT_S)
 
     async def ask(
         self, rpc: Rpc, request: Message, token: str = "", replica: int = 0, tag: str = ""
     ) -> Answer:
         """The answer; of a stream its first message."""
-        call = self.begin(rpc, request, token, replica, tag)
+        call: Any = self.begin(rpc, request, token, replica, tag)
         try:
             message = await (call.read() if rpc.method.server_streaming else call)
         except grpc.aio.AioRpcError as error:

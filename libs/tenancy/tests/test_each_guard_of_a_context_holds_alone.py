@@ -16,6 +16,7 @@ from tlsy.tenancy.context import IsolationMode
 from tlsy.tenancy.database import PoolLimits
 from tlsy.tenancy.errors import NotWritable, StaleEpoch
 from tlsy.tenancy.provisioning import DesiredState
+from tlsy.testkit.mutants import alter_function
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -148,9 +149,7 @@ def altered(function: str, old: str, new: str) -> Callable[[Connection], Awaitab
     """A mutant of one of our functions."""
 
     async def apply(owner):
-        text = await owner.fetchval("select pg_get_functiondef($1::text::regproc)", function)
-        assert old in text
-        await owner.execute(text.replace(old, new))
+        await alter_function(owner, function, old, new)
 
     return apply
 
