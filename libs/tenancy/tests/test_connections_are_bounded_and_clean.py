@@ -81,6 +81,19 @@ async def test_a_connection_killed_while_idle_is_not_lent(installation):
         assert await pid_of(connection) != pid
 
 
+async def test_a_connection_that_the_server_is_ending_is_reported_and_replaced(installation):
+    databases = installation.databases("tlsy_web_shop", ONE)
+    fields = b"SFATAL\0VFATAL\0C57P02\0Mterminating connection\0\0"
+    with pytest.raises(PlacementUnavailable):
+        async with databases.acquire(installation.common) as connection:
+            pid = await pid_of(connection)
+            # The server's last word, when its end of the connection is still to come.
+            connection._protocol.data_received(b"E" + (len(fields) + 4).to_bytes(4, "big") + fields)
+            await pid_of(connection)
+    async with databases.acquire(installation.common) as connection:
+        assert await pid_of(connection) != pid
+
+
 async def test_the_connection_used_longest_ago_makes_room(installation):
     tenants = [await installation.provisioned_tenant(IsolationMode.DEDICATED) for _ in range(3)]
     databases = installation.databases("tlsy_web_shop", PoolLimits(total=2, per_database=2))

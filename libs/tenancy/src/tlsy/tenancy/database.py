@@ -32,6 +32,13 @@ if TYPE_CHECKING:
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
 
 _CLOSE_TIMEOUT_S: Final = 1.0
+_CONNECTION_ERRORS: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
 #: asyncpg's own default; behind a pooler that cannot follow prepared statements it must be 0.
 _STATEMENT_CACHE_SIZE: Final = 100
 
@@ -147,8 +154,9 @@ class Databases:
         """Lend a connection to the placement's database; its schema is not entered.
 
         Raises PlacementUnavailable (at once while the database is known to be away, else within
-        acquire_timeout_s) and UnknownCluster. What is left open (a transaction, a cancelled statement) is
-        rolled back before anybody else gets the connection, also if the borrower is cancelled meanwhile.
+        acquire_timeout_s; later if the server ended the connection between two statements) and
+        UnknownCluster. What is left open (a transaction, a cancelled statement) is rolled back before anybody
+        else gets the connection, also if the borrower is cancelled meanwhile.
         """
         key = (placement.cluster, placement.database)
         pool = self._pools.get(key)
@@ -165,11 +173,16 @@ class Databases:
             raise
         try:
             yield connection
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, asyncpg.InternalClientError):
+                connection.terminate()
             returning = asyncio.ensure_future(self._clean(pool, connection))
             self._returning.add(returning)
             returning.add_done_callback(self._returning.discard)
             await asyncio.shield(returning)
+            if isinstance(error, asyncpg.InternalClientError):
+                # The server's last word was read and its end was not yet, so nothing more could be sent.
+                raise PlacementUnavailable(placement, "lost") from error
             raise
         if connection.is_closed() or connection.is_in_transaction() or self._closed or self._waiting_for_room:
             await asyncio.shield(self._clean(pool, connection))
@@ -244,7 +257,7 @@ class Databases:
                 statement_cache_size=0 if address.pooled else _STATEMENT_CACHE_SIZE,
                 server_settings=None if address.pooled else self._limits.server_settings(),
             )
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except _CONNECTION_ERRORS as error:
             wait_s = min(self._limits.retry_after_s * 2**pool.failures, self._limits.retry_after_max_s)
             pool.failures = min(pool.failures + 1, 16)
             pool.probe_at = self._clock.monotonic() + wait_s
@@ -260,7 +273,7 @@ class Databases:
             if not connection.is_closed() and connection.is_in_transaction():
                 # After a cancelled statement this first waits until the server has stopped it.
                 await connection.execute("rollback", timeout=_CLOSE_TIMEOUT_S)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except _CONNECTION_ERRORS:
             connection.terminate()
         if not connection.is_closed() and not self._closed and not self._waiting_for_room:
             self._keep(pool, connection)
@@ -277,7 +290,7 @@ class Databases:
     async def _drop(self, pool: _Pool, connection: Connection) -> None:
         try:
             await connection.close(timeout=_CLOSE_TIMEOUT_S)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except _CONNECTION_ERRORS:
             connection.terminate()
         finally:
             self._closed_one(pool)
