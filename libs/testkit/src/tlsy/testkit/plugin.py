@@ -1,9 +1,9 @@
 """The pytest plugin: fixtures that every package's tests get by depending on testkit.
 
-One PostgreSQL server per test process (so one per xdist worker), started at first use; TLSY_TEST_POSTGRES_DSN
-names a running server instead. A package overrides `service_migrations` to have fewer, or its own, tables,
-and with it `database_templates`, by `built_templates`: pytest makes a fixture of a session once, for whoever
-asked first, also where another package overrides what it is made of.
+One PostgreSQL server per test process (so one per xdist worker), started at first use;
+TLSY_TEST_POSTGRES_DSN names a running server instead. A package overrides `service_migrations` to have fewer,
+or its own, tables, and with it `database_templates`, by `built_templates`: pytest makes a fixture of a
+session once, for whoever asked first, also where another package overrides what it is made of.
 """
 
 from __future__ import annotations
