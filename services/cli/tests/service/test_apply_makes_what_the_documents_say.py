@@ -104,7 +104,16 @@ async def test_a_dry_run_changes_nothing(apply, registry, stand_in):
     result = await apply(DOCUMENTS, "--dry-run")
     assert (registry.tenants, registry.countries) == ({}, {})
     assert [row["dryRun"] for row in result.json] == [True] * 3
-    assert stand_in.only("CreateTenant").request.validate_only
+    assert "CreateTenant" not in stand_in.methods()
+
+
+async def test_a_dry_run_lets_the_server_check_what_stands_on_what_is_there(apply, registry, stand_in):
+    registry.countries["countries/fr"] = tenant_pb2.Country(
+        name="countries/fr", display_name="France", allowed_cluster_countries=["countries/fr"]
+    )
+    await apply(DOCUMENTS, "--dry-run")
+    asked = stand_in.only("CreateTenant").request
+    assert (asked.tenant_slug, asked.validate_only) == ("firm", True)
 
 
 async def test_only_what_differs_is_updated(apply, registry, stand_in):

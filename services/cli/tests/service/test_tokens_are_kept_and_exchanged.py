@@ -3,7 +3,7 @@ from __future__ import annotations
 import stat
 
 from tlsy.contracts.identity.v1 import identity_pb2
-from tlsy.rpc.errors import Unauthenticated
+from tlsy.rpc.errors import ResourceExhausted, Unauthenticated
 
 
 async def test_a_key_is_exchanged_once_for_many_commands(tlsy, stand_in):
@@ -86,3 +86,14 @@ async def test_the_secret_of_a_new_key_is_shown_once_or_put_in_a_new_file(tlsy, 
     result = await tlsy("keys", "create", "a", "--output-file", str(target))
     assert "tlsy_s" not in result.out
     assert (target.read_text(), stat.S_IMODE(target.stat().st_mode)) == ("tlsy_s\n", 0o600)
+
+
+async def test_no_key_is_made_whose_secret_has_nowhere_to_go(tlsy, stand_in, tmp_path):
+    result = await tlsy("keys", "create", "a", "--output-file", str(tmp_path / "key"))
+    assert (result.code, "CreateApiKey" in stand_in.methods()) == (2, False)
+
+
+async def test_a_key_that_is_refused_leaves_no_file(tlsy, stand_in, tmp_path):
+    stand_in.answers["CreateApiKey"] = ResourceExhausted("API_KEY_LIMIT", "No more.")
+    assert (await tlsy("keys", "create", "a", "--output-file", str(tmp_path / "new"))).code == 1
+    assert not (tmp_path / "new").exists()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from google.protobuf.message import Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from tlsy.cli.domain.contexts import Context, ContextsFile
@@ -149,8 +150,8 @@ class Files(Protocol):
     def lines(self) -> Iterator[str]:
         """Standard input, line by line."""
 
-    def write_secret(self, path: Path, text: str) -> None:
-        """Makes a new file, readable by its owner only."""
+    def new_secret(self, path: Path) -> AbstractContextManager[TextIO]:
+        """Makes a new file, readable by its owner only, before its content is had; gone again on an error."""
 
     def ask_secret(self, prompt: str) -> str:
         """What somebody types without it being shown; standard input's first line where nobody is there."""

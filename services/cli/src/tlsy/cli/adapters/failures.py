@@ -24,6 +24,7 @@ _NEXT: Final[Mapping[type[errors.ServiceError], str]] = {
 _NEXT_OF_REASON: Final[Mapping[str, str]] = {
     "CROSS_TENANT": "Choose the tenant with --tenant.",
     "ETAG_MISMATCH": "Somebody else was faster: look at it again and repeat.",
+    "NO_PREVIOUS_VERSION": "Choose one with --to; see: tlsy rules versions",
     "TENANT_NOT_ACTIVE": "See its state with: tlsy tenants get",
 }
 

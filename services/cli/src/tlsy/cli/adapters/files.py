@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
@@ -92,16 +93,21 @@ class LocalFiles:
         """See `Files.lines`."""
         return iter(self._stdin)
 
-    def write_secret(self, path: Path, text: str) -> None:
-        """See `Files.write_secret`."""
+    @contextmanager
+    def new_secret(self, path: Path) -> Iterator[TextIO]:
+        """See `Files.new_secret`."""
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
         except OSError as error:
             raise UsageError(
                 f"{path} cannot be made: {error.strerror}.", "Name a file that does not exist yet."
             ) from error
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            try:
+                yield file
+            except BaseException:
+                path.unlink()
+                raise
 
     def ask_secret(self, prompt: str) -> str:
         """See `Files.ask_secret`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -15,9 +15,6 @@ from tlsy.cli.handlers.paging import paged
 from tlsy.cli.handlers.tenants import finished
 from tlsy.cli.ports import Column, Terminal
 from tlsy.contracts.tenant_registry.v1 import tenant_pb2, tenant_registry_pb2
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _COLUMNS: Final = (
     Column("KIND", "kind"),
@@ -63,6 +60,7 @@ class _Apply:
     def __init__(self, terminal: Terminal, *, dry_run: bool) -> None:
         self._terminal = terminal
         self._dry_run = dry_run
+        self._only_in_documents: set[str] = set()
 
     async def countries(self, wanted: tuple[tenant_pb2.Country, ...]) -> list[dict[str, Any]]:
         """Creates those that are missing; an existing one cannot be changed."""
@@ -75,7 +73,9 @@ class _Apply:
         results = []
         for country in wanted:
             if country.name not in found:
-                if not self._dry_run:
+                if self._dry_run:
+                    self._only_in_documents.add(country.name)
+                else:
                     await registry.CreateCountry(tenant_registry_pb2.CreateCountryRequest(country=country))
                 results.append(self._result("Country", country.name, "CREATED", ""))
                 continue
@@ -99,14 +99,12 @@ class _Apply:
             if tenant.name in found:
                 results.append(await self._update(tenant, found[tenant.name]))
             else:
-                results.append(await self._create(tenant, found))
+                results.append(await self._create(tenant))
         return results
 
-    async def _create(
-        self, tenant: tenant_pb2.Tenant, found: Mapping[str, tenant_pb2.Tenant]
-    ) -> dict[str, Any]:
-        # A parent of the same documents does not exist yet in a dry run, and the server would say so.
-        if not self._dry_run or not tenant.parent or tenant.parent in found:
+    async def _create(self, tenant: tenant_pb2.Tenant) -> dict[str, Any]:
+        # In a dry run the server would miss a country or a parent that these documents themselves make.
+        if not {tenant.country, tenant.parent} & self._only_in_documents:
             registry = await self._terminal.session.registry()
             operation = await registry.CreateTenant(
                 tenant_registry_pb2.CreateTenantRequest(
@@ -114,6 +112,8 @@ class _Apply:
                 )
             )
             await finished(self._terminal, operation)
+        if self._dry_run:
+            self._only_in_documents.add(tenant.name)
         return self._result("Tenant", tenant.name, "CREATED", "")
 
     async def _update(self, wanted: tenant_pb2.Tenant, found: tenant_pb2.Tenant) -> dict[str, Any]:

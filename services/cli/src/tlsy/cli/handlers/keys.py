@@ -51,12 +51,15 @@ async def create_key(
         request.expire_time.FromDatetime(terminal.clock.now() + duration(expires_in))
     identity = await terminal.session.identity()
     request.parent = await terminal.session.tenant()
-    answer = await identity.CreateApiKey(request)
-    if output_file is not None:
-        terminal.files.write_secret(output_file, answer.secret + "\n")
-        answer.ClearField("secret")
-    else:
+    if output_file is None:
+        answer = await identity.CreateApiKey(request)
         terminal.output.note("Keep the secret now: it is not shown again.")
+    else:
+        # The file first: a secret that has nowhere to go would be lost.
+        with terminal.files.new_secret(output_file) as file:
+            answer = await identity.CreateApiKey(request)
+            file.write(answer.secret + "\n")
+        answer.ClearField("secret")
     terminal.output.item(answer)
 
 

@@ -65,12 +65,13 @@ async def create_user(
             password=secret,
         )
     )
+    # Shown first: if a role cannot be bound, the user is there all the same.
+    terminal.output.item(user)
     for bound in role or ():
         binding = identity_pb2.RoleBinding(principal=user.name, role=bound)
         await identity.CreateRoleBinding(
             identity_pb2.CreateRoleBindingRequest(parent=parent, role_binding=binding)
         )
-    terminal.output.item(user)
 
 
 @command("disable")
