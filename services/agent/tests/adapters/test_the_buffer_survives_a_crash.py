@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 
 import pytest
@@ -88,6 +89,20 @@ def test_a_second_agent_on_the_same_folder_is_refused(opened, tmp_path):
         opened()
     buffer.close()
     opened()
+
+
+def test_collecting_goes_on_while_what_was_delivered_is_forgotten(opened):
+    """Segments disappear and appear under a writer that sums up their sizes."""
+    buffer, block = opened(), bytes(1_500_000)
+    with ThreadPoolExecutor(1) as collecting:
+        written = collecting.submit(lambda: [buffer.append([block]) for _ in range(120)])
+        taken = 0
+        while taken < 120 and not (written.done() and written.exception()):
+            records, place = buffer.peek(3, 10**9)
+            buffer.acknowledge(place)
+            taken += len(records)
+        written.result()
+    assert drained(buffer) == []
 
 
 WRITER = """
