@@ -70,6 +70,12 @@ class GroupBooks:
                     next_offset,
                 )
 
+    async def cluster_of(self, topic: str, log: int) -> str | None:
+        """The cluster that holds this incarnation; None if it is not the present one."""
+        async with self._transactions.control(PLATFORM, write=False) as tx:
+            found = await tx.fetchval(self._sql["select_cluster"], topic, log)
+            return None if found is None else str(found)
+
     async def end_log(self, topic: str, log: int) -> None:
         """Records of this incarnation are missing: have them published again in another one."""
         async with self._transactions.control(PLATFORM, write=True) as tx:

@@ -71,9 +71,11 @@ class PartitionWorker:
         "_applier",
         "_books",
         "_clock",
+        "_cluster_id",
         "_decode",
         "_decode_parked",
         "_expected",
+        "_log",
         "_logger",
         "_parking",
         "_partition",
@@ -107,6 +109,8 @@ class PartitionWorker:
         self._settings = settings
         self._paused: dict[UUID, _Paused] = {}
         self._expected: int | None = None
+        self._log: int | None = None
+        self._cluster_id: str | None = None
         self._stopping = asyncio.Event()
         self._logger = get_logger("consumer").bind(topic=partition.topic, partition=partition.partition)
 
@@ -141,6 +145,7 @@ class PartitionWorker:
             self._expected = 0
 
     async def _work(self, records: Sequence[Received]) -> None:
+        await self._check_log(records[0])
         await self._until_done(lambda: self._notice_gap(records[0]))
         by_tenant: dict[UUID, list[Envelope]] = {}
         for record in records:
@@ -214,6 +219,26 @@ class PartitionWorker:
             await self._books.raise_watermarks(self._partition, next_offsets)
         with contextlib.suppress(LogUnavailable):
             await self._reader.commit({self._partition: self._expected})
+
+    async def _check_log(self, first: Received) -> None:
+        """Refuse to go on in the middle of a log of another cluster than was read before.
+
+        A broker that came back empty, and was written to before this member had to join again, has other
+        records below the reader's position. Whoever joins again begins where the group is in that log.
+        """
+        log, cluster_id = log_of(first.headers), None
+        if log is None or log == self._log:
+            return
+
+        async def look_up() -> None:
+            nonlocal cluster_id
+            cluster_id = await self._books.cluster_of(self._partition.topic, log)
+
+        await self._until_done(look_up)
+        same = cluster_id is not None and cluster_id == self._cluster_id
+        if self._log is not None and first.offset > 0 and not same:
+            raise LogUnavailable(f"incarnation {log} follows {self._log} at offset {first.offset}")
+        self._log, self._cluster_id = log, cluster_id
 
     async def _notice_gap(self, first: Received) -> None:
         """If the broker dropped records that this group has not seen, have them published again."""
