@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 COUNTED: Final = "parcel.passed"
 MARK: Final = "door.open"
 STEP_US: Final = 1000
-BATCH: Final = 7
+BATCH: Final = 10
 _TIMEOUT_S: Final = 5.0
 _PAUSE_S: Final = 0.05
 _PASSING: Final = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})

@@ -32,7 +32,7 @@ async def test_a_replica_of_each_service_dies_under_load(installation: Installat
         processes = await asyncio.gather(
             *(suite.start_process(service, settings[service]) for service in SERVICES)
         )
-        tenants = [await world.tenant(mode.lower(), mode) for mode in IsolationMode]
+        tenants = [await world.tenant(f"firm-{mode.lower()}", mode) for mode in IsolationMode]
         await asyncio.gather(*(world.publish_rules(tenant, _COUNTED) for tenant in tenants))
         async with aclosing(world_of(suite, 1, tenants)) as dying:
             senders = [_sender((world, dying), tenant, source) for tenant in tenants for source in _SOURCES]
