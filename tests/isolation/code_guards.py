@@ -28,6 +28,7 @@ from tlsy.eventlog.delivery import Direct
 from tlsy.eventlog.kafka import KafkaGroupReader, KafkaInspector, KafkaProducer
 from tlsy.eventlog.metrics import EventLogMetrics
 from tlsy.eventlog.ports import Record
+from tlsy.ingestion import consumers
 from tlsy.ingestion.adapters.postgres.event_store import PostgresEventStore
 from tlsy.ingestion.handlers.get_ingest_usage import GetIngestUsage
 from tlsy.ingestion.handlers.ingest_events import IngestEvents
@@ -247,6 +248,14 @@ def told(tenant: TenantEntry, key_of: TenantEntry, source: str = "ingestion") ->
         headers=to_headers(event, log=1),
         time=event.time,
     )
+
+
+def producers_decoder(verifier: Any, installation: Installation, module: Any = None) -> Decode:
+    """How ingestion reads the producers' topic, with another verifier or from an altered module."""
+    ids = Uuid7(SystemClock(), os.urandom)
+    made = (module or consumers).ProducerCredentials(verifier=verifier, catalog=installation.catalog, ids=ids)
+    decode: Decode = made.decode
+    return decode
 
 
 def produced(token: str) -> Record:

@@ -19,23 +19,26 @@ from .names import REQUESTS, SHOW
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
+    from collections.abc import Callable
 
     from .world import World
 
 _AT_ONCE: Final = 16
 _FOR_S: Final = 5.0
-_KILL_AFTER_S: Final = 2.0
+_KILL_AFTER_ANSWERS: Final = 50
 _LONGEST_CALL_S: Final = 0.03
 _SERVICES: Final = "usename ~ '^tlsy_(tenant_registry|identity|ingestion|rules_engine)$'"
 _END_ONE: Final = f"""
     select pg_terminate_backend(pid) from pg_stat_activity
     where {_SERVICES} and state <> 'idle' or {_SERVICES} and random() < 0.3 order by random() limit 1
 """
-_IN_TRANSACTION: Final = f"select count(*) from pg_stat_activity where {_SERVICES} and state like 'idle in%'"
-_MOST_CONNECTIONS: Final = f"""
-    select max(count) from (
-        select count(*) from pg_stat_activity
-        where {_SERVICES} and query not like 'LISTEN%' group by usename, datname) each
+#: Two replicas have one connection each to a database, and the registry's another one each to listen on.
+_HELD: Final = f"""
+    select usename, datname, state, query
+    from (
+        select *, row_number() over (partition by usename, datname order by backend_start) as nth
+        from pg_stat_activity where {_SERVICES}) each
+    where state like 'idle in%' or nth > case usename when 'tlsy_tenant_registry' then 4 else 2 end
 """
 
 
@@ -52,21 +55,25 @@ async def endure(world: World, replica: Process, seed: int) -> Trouble:
     trouble, until_s = Trouble(), time.monotonic() + _FOR_S
     client = Client(world.suite.addresses)
 
+    def over() -> bool:
+        return time.monotonic() > until_s
+
     async def kill() -> None:
-        await asyncio.sleep(_KILL_AFTER_S)
+        while trouble.ended["OK"] < _KILL_AFTER_ANSWERS and not over():
+            await asyncio.sleep(0.01)
         replica.kill()
         await replica.wait()
 
     async def end_connections() -> None:
         owner = await connect(world.suite.installation.server.address(), "postgres")
         try:
-            while time.monotonic() < until_s:
+            while not over():
                 trouble.ended["connection"] += len(await owner.fetch(_END_ONE))
                 await asyncio.sleep(0.05)
         finally:
             await owner.close()
 
-    readers = (_read(world, client, trouble, until_s, random.Random(seed + n)) for n in range(_AT_ONCE))
+    readers = (_read(world, client, trouble, over, random.Random(seed + n)) for n in range(_AT_ONCE))
     try:
         await asyncio.gather(kill(), end_connections(), *readers)
     finally:
@@ -74,9 +81,11 @@ async def endure(world: World, replica: Process, seed: int) -> Trouble:
     return trouble
 
 
-async def _read(world: World, client: Client, trouble: Trouble, until_s: float, dice: random.Random) -> None:
+async def _read(
+    world: World, client: Client, trouble: Trouble, over: Callable[[], bool], dice: random.Random
+) -> None:
     rpcs, tenants = sorted(SHOW), list(world.tenants.values())
-    while time.monotonic() < until_s:
+    while not over():
         rpc, tenant = BY_NAME[dice.choice(rpcs)], dice.choice(tenants)
         request = REQUESTS[rpc.name](replace(tenant.names, page_tokens={}))
         token, number = tenant.tokens["client-admin"], dice.randrange(6)
@@ -92,10 +101,10 @@ async def _read(world: World, client: Client, trouble: Trouble, until_s: float, 
         trouble.leaks += world.leaked(answer.text, world.may_see(tenant, rpc.service))
 
 
-async def connections(world: World) -> tuple[int, int]:
-    """Of services: how many are idle in a transaction, and the most that one role has to one database."""
+async def held(world: World) -> list[str]:
+    """What services hold on the server that they should not: transactions, and more connections than allowed."""
     owner = await connect(world.suite.installation.server.address(), "postgres")
     try:
-        return await owner.fetchval(_IN_TRANSACTION), await owner.fetchval(_MOST_CONNECTIONS)
+        return [str(dict(row)) for row in await owner.fetch(_HELD)]
     finally:
         await owner.close()

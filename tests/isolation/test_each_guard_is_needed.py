@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from datetime import timedelta
 
 import asyncpg
@@ -8,13 +7,11 @@ import pytest
 
 from tlsy.contracts.ingestion.v1 import ingestion_pb2
 from tlsy.eventlog.delivery import decode_record
-from tlsy.ingestion import consumers
 from tlsy.rpc import admission
-from tlsy.runtime.ids import Uuid7
 from tlsy.tenancy.errors import TenancyError
 from tlsy.testkit.mutants import altered_module
 
-from .code_guards import BelievesTokens, Issuer, ingestion_with, outcome_of, produced, told
+from .code_guards import BelievesTokens, Issuer, ingestion_with, outcome_of, produced, producers_decoder, told
 from .guards import INSERT, SQL_GUARDS, Scratch
 
 
@@ -116,9 +113,8 @@ async def test_the_consumers_check_of_the_source_is_missed_when_it_is_gone(insta
 async def test_the_producers_credential_check_is_missed_when_it_is_gone(installation, killed):
     issuer, tenant = Issuer(), await installation.provisioned_tenant(modules={"supervision"})
 
-    def credentials(verifier, module=consumers):
-        ids = Uuid7(issuer.clock, os.urandom)
-        return module.ProducerCredentials(verifier=verifier, catalog=installation.catalog, ids=ids).decode
+    def credentials(verifier, module=None):
+        return producers_decoder(verifier, installation, module)
 
     good, forged = (
         produced(issuer.token(tenant, "agent")),

@@ -102,8 +102,7 @@ async def test_nothing_leaks_while_calls_connections_and_a_replica_are_cut_off(w
             assert world.leaked(text, world.may_see(tenant, BY_NAME[rpc].service)) == []
 
     async def nothing_is_held():
-        in_transaction, most = await faults.connections(world)
-        return in_transaction == 0 and most <= 2
+        return not await faults.held(world)
 
     await until(nothing_is_held)
 
