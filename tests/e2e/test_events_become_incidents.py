@@ -36,9 +36,7 @@ _DONE: Final = {
 
 
 async def test_events_become_incidents(world: World) -> None:
-    tenants = await asyncio.gather(
-        *(world.tenant(f"firm-{mode.lower()}", mode) for mode in IsolationMode)
-    )
+    tenants = await asyncio.gather(*(world.tenant(f"firm-{mode.lower()}", mode) for mode in IsolationMode))
     await asyncio.gather(*(world.publish_rules(tenant, _COUNTED) for tenant in tenants))
     await asyncio.gather(*(_send_both_ways(world, tenant) for tenant in tenants))
     await asyncio.gather(*(_incidents_are_worked(world, tenant) for tenant in tenants))

@@ -102,7 +102,7 @@ async def _read(
 
 
 async def held(world: World) -> list[str]:
-    """What services hold on the server that they should not: transactions, and more connections than allowed."""
+    """What services hold on the server and should not: transactions, and connections beyond their bounds."""
     owner = await connect(world.suite.installation.server.address(), "postgres")
     try:
         return [str(dict(row)) for row in await owner.fetch(_HELD)]

@@ -84,7 +84,7 @@ async def test_a_connection_killed_while_idle_is_not_lent(installation):
 async def test_a_connection_that_the_server_is_ending_is_reported_and_replaced(installation):
     databases = installation.databases("tlsy_web_shop", ONE)
     fields = b"SFATAL\0VFATAL\0C57P02\0Mterminating connection\0\0"
-    with pytest.raises(PlacementUnavailable):
+    with pytest.raises(PlacementUnavailable):  # noqa: PT012  the block is what is left by the error
         async with databases.acquire(installation.common) as connection:
             pid = await pid_of(connection)
             # The server's last word, when its end of the connection is still to come.
