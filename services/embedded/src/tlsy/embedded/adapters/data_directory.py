@@ -55,8 +55,10 @@ class DataDirectory:
             text = f"a suite already runs on {self.root}; stop it, or choose another data directory"
             raise DataDirectoryInUseError(text) from None
         self._lock = lock
+        self._forget_sockets()
         self.secrets.mkdir(mode=0o700, exist_ok=True)
         self.sockets = Path(tempfile.mkdtemp(prefix="tlsy-"))
+        self._sockets_link.symlink_to(self.sockets)
         self.postgres_socket.mkdir(mode=0o755)
         # PostgreSQL may run as another user, who must reach its own folder and nothing else in here.
         self.sockets.chmod(0o711 if os.geteuid() == 0 else 0o700)
@@ -64,8 +66,7 @@ class DataDirectory:
 
     def close(self) -> None:
         """Removes the sockets and lets another suite have the directory."""
-        shutil.rmtree(self.sockets, ignore_errors=True)
-        self.run_file.unlink(missing_ok=True)
+        self._forget_sockets()
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -127,6 +128,17 @@ class DataDirectory:
         }
         _replace(self.root / "context.yaml", yaml.safe_dump(self._context(), sort_keys=False))
         _replace(self.run_file, json.dumps(told, indent=2) + "\n")
+
+    @property
+    def _sockets_link(self) -> Path:
+        return self.root / "sockets"
+
+    def _forget_sockets(self) -> None:
+        """Removes what a suite leaves that is over; one that was killed could not do it itself."""
+        self.run_file.unlink(missing_ok=True)
+        if self._sockets_link.is_symlink():
+            shutil.rmtree(self._sockets_link.readlink(), ignore_errors=True)
+            self._sockets_link.unlink()
 
     def _context(self) -> dict[str, object]:
         """The file that TLSY_CONFIG names for the command line."""
