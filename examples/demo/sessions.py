@@ -30,8 +30,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _RENEW_BEFORE_S: Final = 60
-#: What another service's catalogue, at most a second behind, may answer meanwhile.
-_NOT_YET: Final = frozenset({"UNKNOWN_TENANT", "TENANT_UNKNOWN", "TENANT_NOT_ACTIVE", "NOT_WRITABLE"})
+#: What another service's catalogue, at most a second behind, may answer meanwhile. Who wants to act in a
+#: tenant that identity does not know yet is told no more than who may not.
+_NOT_YET: Final = frozenset(
+    {"UNKNOWN_TENANT", "TENANT_UNKNOWN", "TENANT_NOT_ACTIVE", "NOT_WRITABLE", "NOT_AN_ANCESTOR"}
+)
 
 IDENTITY: Final = identity_pb2.DESCRIPTOR.services_by_name["IdentityService"]
 INGESTION: Final = ingestion_pb2.DESCRIPTOR.services_by_name["IngestionService"]
