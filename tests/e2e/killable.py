@@ -80,6 +80,10 @@ class KillableSuite:
             os.kill(postmaster, signal.SIGQUIT)
             await until(lambda: _is_gone(postmaster))
 
+    def socket_folders(self) -> int:
+        """How many there are, of this start and of those that were killed."""
+        return len(list(self.folder.glob("tlsy-*")))
+
     async def _told(self) -> dict | None:
         assert self._process is not None
         assert self._process.returncode is None, (self.folder / "suite.log").read_text()[-3000:]

@@ -44,6 +44,7 @@ async def test_nothing_acknowledged_is_lost_and_nothing_counts_twice() -> None:
                 await _kill_at_random(suite, world, senders)
             assert all(sender.acknowledged == set(range(_NUMBERS)) for sender in senders)
             assert all(sender.refused for sender in senders)
+            assert suite.socket_folders() == 1
             await asyncio.gather(*(_reconcile(world, tenant) for tenant in tenants))
         finally:
             await world.aclose()
