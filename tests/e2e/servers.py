@@ -4,53 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import socket
-import tempfile
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tlsy.broker import Broker, BrokerSettings
-from tlsy.tenancy.local_postgres import ADMINISTRATOR, PORT, THROW_AWAY, LocalPostgres, LocalPostgresError
-from tlsy.testkit.postgres import PostgresServer
+from tlsy.tenancy.local_postgres import THROW_AWAY, LocalPostgres, LocalPostgresError
+from tlsy.testkit.postgres import running_postgres
 
 from .world import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Mapping
+
+    from tlsy.testkit.postgres import PostgresServer
 
 _LOOPBACK: Final = "127.0.0.1"
 
 
-class KillablePostgres:
-    """What it acknowledged is written, though not synced: it outlives its processes, not the machine."""
+#: What was acknowledged is written, though not synced: it outlives its processes, not the machine.
+_SETTINGS: Final[Mapping[str, str]] = {**THROW_AWAY, "synchronous_commit": "on"}
 
-    def __init__(self, folder: Path) -> None:
-        self._data = folder / "data"
-        self._local = LocalPostgres(self._data, folder, {**THROW_AWAY, "synchronous_commit": "on"})
-        self._local.start()
-        self.server = PostgresServer(
-            host=str(folder), port=PORT, user=ADMINISTRATOR, password=self._local.password
-        )
+
+class KillablePostgres:
+    """A running server."""
+
+    def __init__(self, server: PostgresServer) -> None:
+        self.server = server
+        self._data = Path(server.host) / "data"
+        self._local = LocalPostgres(self._data, Path(server.host), _SETTINGS)
 
     def kill(self) -> None:
         """SIGKILL to its first process; the others notice and end."""
-        os.kill(self._pid(), signal.SIGKILL)
+        os.kill(int((self._data / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
 
     async def start(self) -> None:
         """Starts it again; it refuses as long as processes of before are there."""
         await until(self._started)
-
-    def end(self) -> None:
-        """Ends it if it runs."""
-        with suppress(FileNotFoundError, ProcessLookupError):
-            os.kill(self._pid(), 0)
-            self._local.stop()
-
-    def _pid(self) -> int:
-        return int((self._data / "postmaster.pid").read_text().split()[0])
 
     async def _started(self) -> bool:
         try:
@@ -62,16 +54,9 @@ class KillablePostgres:
 
 @contextmanager
 def killable_postgres() -> Iterator[KillablePostgres]:
-    """Running; nothing of it is left at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="te2e-"))
-    try:
-        postgres = KillablePostgres(folder)
-        try:
-            yield postgres
-        finally:
-            postgres.end()
-    finally:
-        shutil.rmtree(folder)
+    """Nothing of it is left at the end."""
+    with running_postgres(_SETTINGS) as server:
+        yield KillablePostgres(server)
 
 
 class WipeableBroker:

@@ -57,6 +57,8 @@ DURABLE: Final[Mapping[str, str]] = {
 #: For data that live as long as a test run: nothing is synced.
 THROW_AWAY: Final[Mapping[str, str]] = {
     **DURABLE,
+    # Several suites with replicas, each with bounded pools of its own, share the server of a test run.
+    "max_connections": "1000",
     "shared_buffers": "64MB",
     "fsync": "off",
     "synchronous_commit": "off",

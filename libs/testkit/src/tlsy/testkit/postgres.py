@@ -21,7 +21,7 @@ from tlsy.tenancy.database import ClusterAddress
 from tlsy.tenancy.local_postgres import ADMINISTRATOR, PORT, THROW_AWAY, LocalPostgres
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 _STOP_TIMEOUT_S: Final = 10
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a fresh private directory is made inside
@@ -76,14 +76,17 @@ class PostgresServer:
 
 
 @contextlib.contextmanager
-def running_postgres() -> Iterator[PostgresServer]:
-    """Start a server of one's own; stop and remove it at the end, also if this process is killed."""
+def running_postgres(settings: Mapping[str, str] = THROW_AWAY) -> Iterator[PostgresServer]:
+    """Start a server of one's own; stop and remove it at the end, also if this process is killed.
+
+    Its data are in `data` below the folder of its socket, which is the server's `host`.
+    """
     folder = Path(tempfile.mkdtemp(prefix="tlsy-pg-", dir=_fastest_folder()))
     watcher = subprocess.Popen(  # noqa: S603 - our own text, run by this interpreter
         [sys.executable, "-I", "-c", _WATCHER, str(folder)], stdin=subprocess.PIPE, start_new_session=True
     )
     try:
-        server = LocalPostgres(folder / "data", folder, THROW_AWAY)
+        server = LocalPostgres(folder / "data", folder, settings)
         server.start()
         yield PostgresServer(host=str(folder), port=PORT, user=ADMINISTRATOR, password=server.password)
     finally:
