@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -19,6 +20,23 @@ _BEGIN: Final = pytest.StashKey[float]()
 def pytest_configure(config: pytest.Config) -> None:
     """Remembers when the run began."""
     config.stash[_BEGIN] = time.monotonic()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """Hands each file to one process, and all files of a folder that is a package to the same one in a row.
+
+    They share a suite of services, made once. It lives in an event loop that stands still while a test
+    elsewhere runs, so such a suite must be over before anything else begins.
+    """
+    from xdist.scheduler import LoadFileScheduling  # noqa: PLC0415  where xdist is not installed nobody asks
+
+    class Scheduling(LoadFileScheduling):  # type: ignore[misc]  # xdist is untyped
+        def _split_scope(self, nodeid: str) -> str:
+            file = Path(nodeid.split("::", 1)[0])
+            return str(file.parent if (config.rootpath / file.parent / "__init__.py").exists() else file)
+
+    return Scheduling(config, log)
 
 
 @pytest.hookimpl(wrapper=True)

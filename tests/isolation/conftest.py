@@ -37,7 +37,7 @@ def log_lines() -> Iterator[io.StringIO]:
     structlog.reset_defaults()
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def world(database_templates: Templates, log_lines: io.StringIO) -> AsyncIterator[World]:
     """Two replicas of every service, each with one connection per database, and twelve tenants."""
     async with AsyncExitStack() as stack:

@@ -260,7 +260,7 @@ async def _tenants(installation: Installation) -> dict[str, TenantEntry]:
     return made
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def suite(database_templates: Templates) -> AsyncIterator[Suite]:
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tlsy-id-")))

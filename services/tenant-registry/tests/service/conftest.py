@@ -197,7 +197,7 @@ async def eventually(true: Callable[[], bool], within_s: float = DEADLINE_S) -> 
         await asyncio.sleep(0.01)
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def suite(database_templates: Templates) -> AsyncIterator[Suite]:
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tlsy-tr-")))

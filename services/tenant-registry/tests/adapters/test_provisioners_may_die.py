@@ -151,9 +151,10 @@ class Workshop:
     async def until_done(self, tenant, operation):
         async with asyncio.timeout(20):
             while True:
-                seen, at = await self.seen(tenant, operation)
+                _, at = await self.seen(tenant, operation)
                 if at.outcome is not Outcome.RUNNING:
-                    return seen, at
+                    # Both change in one transaction, but were read in two: the tenant is read again.
+                    return await self.seen(tenant, operation)
                 await asyncio.sleep(0.02)
 
 
