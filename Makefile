@@ -95,6 +95,10 @@ test: setup ## Unit, adapter, service, isolation and end-to-end tests (at most 1
 test-real: setup ## What needs servers of other ecosystems: Apache Kafka 4.1 (Java, Maven); ARGS go to pytest
 	@$(RUN) -m pytest -m real $(ARGS)
 
+.PHONY: test-containers
+test-containers: setup ## A service's adapters on PostgreSQL in a container, where Docker runs; BASE_IMAGE=<image>
+	@TLSY_TEST_POSTGRES_BASE_IMAGE=$(or $(BASE_IMAGE),debian:bookworm-slim) $(RUN) -m pytest -m 'not real' services/identity/tests/adapters $(ARGS)
+
 .PHONY: test-alone
 test-alone: setup ## Each service's own tests with only its own dependencies; SERVICE=<name> for one
 	@failed=0; for tests in $(wildcard services/$(or $(SERVICE),*)/tests); do \

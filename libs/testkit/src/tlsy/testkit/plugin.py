@@ -1,9 +1,10 @@
 """The pytest plugin: fixtures that every package's tests get by depending on testkit.
 
-One PostgreSQL server per test process (so one per xdist worker), started at first use;
-TLSY_TEST_POSTGRES_DSN names a running server instead. A package overrides `service_migrations` to have fewer,
-or its own, tables, and with it `database_templates`, by `built_templates`: pytest makes a fixture of a
-session once, for whoever asked first, also where another package overrides what it is made of.
+One PostgreSQL server per test process (so one per xdist worker), started at first use: a local process; with
+TLSY_TEST_POSTGRES_BASE_IMAGE a container, whose image is built on that one. TLSY_TEST_POSTGRES_DSN names a
+running server instead. A package overrides `service_migrations` to have fewer, or its own, tables, and with
+it `database_templates`, by `built_templates`: pytest makes a fixture of a session once, for whoever asked
+first, also where another package overrides what it is made of.
 """
 
 from __future__ import annotations
@@ -32,6 +33,13 @@ def postgres_server() -> Iterator[PostgresServer]:
     dsn = os.environ.get("TLSY_TEST_POSTGRES_DSN")
     if dsn:
         yield PostgresServer.from_dsn(dsn)
+        return
+    base_image = os.environ.get("TLSY_TEST_POSTGRES_BASE_IMAGE")
+    if base_image:
+        from tlsy.testkit.containers import postgres_in_a_container  # noqa: PLC0415  few tests need Docker
+
+        with postgres_in_a_container(base_image) as server:
+            yield server
         return
     with running_postgres() as server:
         yield server
