@@ -38,12 +38,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (DataDirectoryInUseError, OSError) as error:
         sys.stderr.write(f"embedded: {error}\n")
         return EXIT_SETTINGS
-    return asyncio.run(_run(settings, directory))
+    try:
+        return asyncio.run(_run(settings, directory))
+    finally:
+        directory.close()
 
 
 async def _run(settings: EmbeddedSettings, directory: DataDirectory) -> int:
-    # Built inside the loop: channels belong to the loop that they are made in.
-    return await run(Suite(settings, directory), grace_s=settings.stop_grace_s)
+    try:
+        # Built inside the loop: channels belong to the loop that they are made in.
+        suite = Suite(settings, directory)
+    except OSError as error:
+        sys.stderr.write(f"embedded: port {settings.metrics_port} for metrics: {error}\n")
+        return EXIT_SETTINGS
+    return await run(suite, grace_s=settings.stop_grace_s)
 
 
 if __name__ == "__main__":

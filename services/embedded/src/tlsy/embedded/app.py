@@ -64,7 +64,7 @@ class _Dsns(Mapping[str, str]):
 
 
 class Suite:
-    """Everything, as one service. Its data directory is closed by `stop`."""
+    """Everything, as one service. Who opened its data directory closes it."""
 
     name = "suite"
 
@@ -91,10 +91,9 @@ class Suite:
         await self._supervisor.start()
 
     async def stop(self, grace_s: float) -> None:
-        """Stops services, then servers, and closes the data directory."""
+        """Stops services, then servers."""
         await self._supervisor.stop(grace_s)
         self._telemetry.close()
-        self._directory.close()
 
     async def wait(self) -> None:
         """See `Component.wait`."""

@@ -35,8 +35,19 @@ class PostgresPart:
         self._clock = clock
 
     async def start(self) -> None:
-        """Returns once services may connect."""
-        await asyncio.to_thread(self._server.start)
+        """Returns once services may connect; one that does not get that far leaves no server behind."""
+        starting = asyncio.ensure_future(asyncio.to_thread(self._server.start))
+        try:
+            await asyncio.shield(starting)
+            await self._install()
+        except BaseException:
+            # A thread cannot be cancelled: what it starts is there only when it has ended.
+            await asyncio.wait({starting})
+            if starting.exception() is None:
+                await asyncio.to_thread(self._server.stop)
+            raise
+
+    async def _install(self) -> None:
         services = installed()
         roles = [MIGRATOR, "tlsy_mover", RELAY, *(service.role for service in services)]
         address = self._server.address()

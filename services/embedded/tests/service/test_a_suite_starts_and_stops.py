@@ -1,0 +1,152 @@
+"""`python -m tlsy.embedded` as a process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+import tempfile
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tlsy.contracts.events import TOPICS
+from tlsy.eventlog.kafka import KafkaInspector
+
+EXIT_SETTINGS = 78
+DEADLINE_S = 60
+
+
+class Suite:
+    def __init__(self, folder):
+        self.folder = folder
+        self.data = folder / "data"
+        self.run_file = self.data / "run.json"
+        self.process: Any = None
+
+    async def start(self, **settings):
+        environment = {**os.environ, "TMPDIR": str(self.folder), "TLSY_EMBEDDED_ARGON2_MEMORY_KIB": "64"}
+        with (self.folder / "log").open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "tlsy.embedded", "--data-dir", str(self.data)),
+                env={**environment, **settings},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    async def until(self, holds):
+        async with asyncio.timeout(DEADLINE_S):
+            while not holds():
+                assert self.process.returncode is None, self.said()
+                await asyncio.sleep(0.01)
+
+    async def ready(self):
+        await self.until(self.run_file.exists)
+        return json.loads(self.run_file.read_text())
+
+    async def ended(self):
+        async with asyncio.timeout(DEADLINE_S):
+            return await self.process.wait()
+
+    async def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        return await self.ended()
+
+    def platform_key(self):
+        return Path(json.loads(self.run_file.read_text())["api_key_file"]).read_text()
+
+    def said(self):
+        return (self.folder / "log").read_text()
+
+    def left(self):
+        """Sockets, and a database server that still runs."""
+        running = self.data / "postgres" / "postmaster.pid"
+        return [*self.folder.glob("tlsy-*"), *([running] if running.exists() else [])]
+
+
+@asynccontextmanager
+async def suite_in(folder):
+    suite = Suite(folder)
+    try:
+        yield suite
+    finally:
+        if suite.process is not None and suite.process.returncode is None:
+            suite.process.kill()
+            await suite.process.wait()
+        running = suite.data / "postgres" / "postmaster.pid"
+        if running.exists():
+            os.kill(int(running.read_text().split()[0]), signal.SIGQUIT)
+
+
+@pytest.fixture
+def folder():
+    """Its path is short, because sockets are below it."""
+    with tempfile.TemporaryDirectory(prefix="te-") as made:
+        # PostgreSQL, which does not run as root, must get to its own folder below.
+        Path(made).chmod(0o711)
+        yield Path(made)
+
+
+@pytest.fixture
+async def suite(folder):
+    async with suite_in(folder) as made:
+        yield made
+
+
+async def published(told):
+    """Records of the registry's topic, in the broker that was told of."""
+    inspector = KafkaInspector(",".join(told["brokers"]), "tests")
+    ends = await inspector.end_offsets(TOPICS["tenant-registry"])
+    await inspector.stop()
+    return sum(ends.values())
+
+
+async def test_a_clean_stop_leaves_nothing_running_and_the_next_start_publishes_nothing_again(suite):
+    await suite.start()
+    first = await suite.ready()
+    assert first["pid"] == suite.process.pid
+    assert await published(first) > 0
+    key = suite.platform_key()
+    assert await suite.stop() == 0
+    assert suite.left() == []
+    assert not suite.run_file.exists()
+    await suite.start()
+    second = await suite.ready()
+    assert suite.platform_key() == key
+    assert await published(second) == 0
+    assert await suite.stop() == 0
+
+
+@pytest.mark.parametrize("moment", ["postgres", "postgres/PG_VERSION", "postgres/postmaster.pid"])
+async def test_a_start_that_is_stopped_leaves_nothing_running(suite, moment):
+    await suite.start()
+    await suite.until((suite.data / moment).exists)
+    await suite.stop()
+    assert suite.left() == []
+
+
+@pytest.mark.parametrize("setting", ["TLSY_EMBEDDED_KAFKA_PORT", "TLSY_EMBEDDED_METRICS_PORT"])
+async def test_a_taken_port_is_told_and_leaves_nothing_running(suite, setting):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        await suite.start(**{setting: port})
+        assert await suite.ended() != 0
+    assert port in suite.said()
+    assert suite.left() == []
+
+
+async def test_a_second_suite_on_the_same_data_is_refused(suite):
+    await suite.start()
+    await suite.until((suite.data / "lock").exists)
+    await suite.until(lambda: list(suite.folder.glob("tlsy-*")))
+    other = Suite(suite.folder)
+    await other.start()
+    assert await other.ended() == EXIT_SETTINGS
+    assert "a suite already runs on" in suite.said()
+    assert suite.process.returncode is None
