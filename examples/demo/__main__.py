@@ -28,7 +28,7 @@ from tlsy.contracts.ingestion.v1 import ingestion_pb2
 from tlsy.contracts.rules_engine.v1 import rules_engine_pb2 as rules_pb
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from examples.demo.processes import Running
@@ -80,21 +80,20 @@ class Demo:
         rollback_ms = await scenario.roll_back(first, self.processes)
         outcomes = await scenario.send(first, 50, type_="demo.repeat", value=1.0, twice=True)
         leaks = await facts.cross_tenant_leaks(self.tenants)
-        await asyncio.gather(*(scenario.refresh(tenant, 1.0) for tenant in self.tenants))
-        usage, audit = await facts.written(running, self.processes.data)
-        incidents = [incident for tenant in self.tenants for incident in tenant.incidents.values()]
+        written = await facts.written(running, self.processes.data)
+        incidents = [incident for tenant in self.tenants for incident in await facts.incidents_of(tenant)]
         modes = [tenant.mode for tenant in self.tenants]
         return {
             "tenants": len(self.tenants),
             "placements": {mode: modes.count(mode) for mode in ("SHARED", "SCHEMA", "DEDICATED")},
-            "events_stored": sum(tenant.stored for tenant in self.tenants),
+            "events_stored": written.events,
             "duplicates": outcomes.count(ingestion_pb2.OUTCOME_DUPLICATE),
             "incidents_opened": len(incidents),
             "incidents_acknowledged": sum(incident.HasField("acknowledge_time") for incident in incidents),
             "incidents_resolved": sum(i.state == rules_pb.INCIDENT_STATE_RESOLVED for i in incidents),
             "rule_rollback_ms": round(rollback_ms, 1),
-            "usage_facts": usage,
-            "audit_records": audit,
+            "usage_facts": written.usage,
+            "audit_records": written.audit,
             "cross_tenant_leaks": leaks,
             "ready_s": round(self._ready_s, 2),
             "seconds": round(time.monotonic() - self._began_s, 1),
@@ -121,22 +120,32 @@ class Demo:
 
 
 async def run(console: Console, data: Path, *, once: bool) -> int:
-    """Runs until it is done, or until Ctrl-C."""
+    """Runs until it is done, or until Ctrl-C; whoever asks again while it stops changes nothing."""
     task = asyncio.current_task()
     if task is not None:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        _on_signals(task.cancel)
     demo = Demo(console, data)
     async with AsyncExitStack() as stack:
-        running = await demo.begin(stack)
-        if not once:
-            with suppress(asyncio.CancelledError):
-                await demo.show()
-            console.print("Stopping; the data stay. `make demo-clean` removes them.")
-            return 0
-        proved = await demo.once(running)
+        try:
+            running = await demo.begin(stack)
+            if not once:
+                with suppress(asyncio.CancelledError):
+                    await demo.show()
+                console.print("Stopping; the data stay. `make demo-clean` removes them.")
+                return 0
+            proved = await demo.once(running)
+        finally:
+            _on_signals(lambda: None)
+    missing = facts.missing(proved)
+    for text in missing:
+        console.print(f"[red]{text}[/red]", highlight=False)
     sys.stdout.write(json.dumps(proved) + "\n")
-    return 0 if proved["cross_tenant_leaks"] == 0 and proved["duplicates"] > 0 else 1
+    return 1 if missing else 0
+
+
+def _on_signals(act: Callable[[], object]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, act)
 
 
 def clean(console: Console, data: Path) -> int:

@@ -182,6 +182,8 @@ async def break_and_mend(tenants: list[Tenant], door: DoorPort, processes: Proce
 
     wait: Any = {"within_s": 45.0, "processes": processes}
     going_on = (rules_pb.INCIDENT_STATE_OPEN, rules_pb.INCIDENT_STATE_ACKNOWLEDGED)
+    # On data of an earlier run the port may have been closed when it ended.
+    await until("the open port is noticed", lambda: none_has(PORT_RULE, *going_on), **wait)
     await until("the certificate is noticed", lambda: all_have(CERTIFICATE_RULE, *going_on), **wait)
     await door.close()
     await until("the closed port is noticed", lambda: all_have(PORT_RULE, *going_on), **wait)
