@@ -34,14 +34,14 @@ class KillableSuite:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._data = folder / "data"
+        self.data = folder / "data"
         self._process: Process | None = None
 
     async def start(self) -> None:
         """Starts it; returns at once."""
         with (self.folder / "suite.log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "tlsy.embedded", "--data-dir", str(self._data)),
+                *(sys.executable, "-m", "tlsy.embedded", "--data-dir", str(self.data)),
                 env={**os.environ, "TMPDIR": str(self.folder), "TLSY_EMBEDDED_ARGON2_MEMORY_KIB": "64"},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
@@ -57,7 +57,7 @@ class KillableSuite:
             postgres=told["postgres"],
             api_key_file=Path(told["api_key_file"]),
         )
-        password = (self._data / "postgres.password").read_text()
+        password = (self.data / "postgres.password").read_text()
         server = ClusterAddress(host=running.postgres, port=PORT, user=MIGRATOR, password=password)
         return running, Databases(server, CONTROL_DATABASE, COMMON_DATABASE)
 
@@ -76,7 +76,7 @@ class KillableSuite:
         if self._process is not None and self._process.returncode is None:
             await self.kill()
         with suppress(FileNotFoundError, ProcessLookupError):
-            postmaster = int((self._data / "postgres" / "postmaster.pid").read_text().split()[0])
+            postmaster = int((self.data / "postgres" / "postmaster.pid").read_text().split()[0])
             os.kill(postmaster, signal.SIGQUIT)
             await until(lambda: _is_gone(postmaster))
 
@@ -88,7 +88,7 @@ class KillableSuite:
         assert self._process is not None
         assert self._process.returncode is None, (self.folder / "suite.log").read_text()[-3000:]
         try:
-            told = json.loads((self._data / "run.json").read_text())
+            told = json.loads((self.data / "run.json").read_text())
         except FileNotFoundError:
             return None
         # Of one that was killed the file is still there.

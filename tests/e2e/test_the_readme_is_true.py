@@ -1,0 +1,85 @@
+"""The commands of the README, run as they stand there, but on a data directory of the test's own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from .killable import killable_suite
+
+_ROOT: Final = Path(__file__).parents[2]
+_DATA: Final = "/var/tmp/tlsy-mine"
+_TIMEOUT_S: Final = 120
+_BLOCKS: Final = re.findall(
+    r"^```bash\n(.*?)^```$", (_ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE
+)
+
+
+@pytest.fixture
+async def suite():
+    async with killable_suite() as made:
+        await made.start()
+        await made.ready()
+        yield made
+
+
+async def said_by(script, suite, tmp_path):
+    """Run in a folder that has what the checkout has."""
+    examples = tmp_path / "examples"
+    if not examples.exists():
+        examples.symlink_to(_ROOT / "examples")
+    process = await asyncio.create_subprocess_exec(
+        *("bash", "-euo", "pipefail", "-c", script.replace(_DATA, str(suite.data))),
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "TLSY_CONFIG": str(suite.data / "context.yaml"),
+        },
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), _TIMEOUT_S)
+    assert process.returncode == 0, output.decode()
+    return output.decode()
+
+
+async def incidents_of(tenant, suite, tmp_path):
+    """Its first incident's line, once there is one."""
+    listing = f"tlsy --tenant {tenant} --reason test incidents list"
+    async with asyncio.timeout(_TIMEOUT_S):
+        while "oven at" not in (shown := await said_by(listing, suite, tmp_path)):
+            pass
+    return shown
+
+
+async def test_by_tlsy_from_python_and_from_kafka(suite, tmp_path):
+    _, by_tlsy, from_python, from_kafka, _ = _BLOCKS
+    await said_by("tlsy doctor", suite, tmp_path)
+    await said_by(by_tlsy, suite, tmp_path)
+    assert "oven at 41 °C" in await incidents_of("shop", suite, tmp_path)
+    assert "OUTCOME_ACCEPTED" in await said_by(from_python, suite, tmp_path)
+    assert "oven at 41 °C" in await incidents_of("kiosk", suite, tmp_path)
+    assert "written to partition" in await said_by(from_kafka, suite, tmp_path)
+    asked = "tlsy --tenant shop --reason test events query --type room.temperature --output json"
+    async with asyncio.timeout(_TIMEOUT_S):
+        while '"value": 42' not in await said_by(asked, suite, tmp_path):
+            pass
+
+
+@pytest.mark.real
+async def test_by_grpcurl(suite, tmp_path):
+    assert shutil.which("grpcurl"), (
+        "'grpcurl' is not on the PATH: go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3"
+    )
+    said = await said_by(_BLOCKS[-1], suite, tmp_path)
+    assert "OUTCOME_ACCEPTED" in said
+    assert "oven at 41 °C" in await incidents_of("stall", suite, tmp_path)
