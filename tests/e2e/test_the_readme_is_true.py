@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import shutil
 import sys
 from pathlib import Path
 from typing import Final
 
 import pytest
+
+from tlsy.testkit.grpcurl import grpcurl
 
 from .killable import killable_suite
 
@@ -76,10 +77,8 @@ async def test_by_tlsy_from_python_and_from_kafka(suite, tmp_path):
 
 
 @pytest.mark.real
-async def test_by_grpcurl(suite, tmp_path):
-    assert shutil.which("grpcurl"), (
-        "'grpcurl' is not on the PATH: go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3"
-    )
+async def test_by_grpcurl(suite, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(grpcurl().parent), prepend=os.pathsep)
     said = await said_by(_BLOCKS[-1], suite, tmp_path)
     assert "OUTCOME_ACCEPTED" in said
     assert "oven at 41 °C" in await incidents_of("stall", suite, tmp_path)
