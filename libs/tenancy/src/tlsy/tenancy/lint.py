@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from tlsy.tenancy import policy_shapes, sql
 from tlsy.tenancy.cluster import MIGRATOR, RELAY
 from tlsy.tenancy.context import DEDICATED_SCHEMA, SHARED_SCHEMA
+from tlsy.tenancy.migrations import LIBRARY_GRANTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -47,14 +48,7 @@ _TENANT_SCHEMA: Final = re.compile(rf"{SHARED_SCHEMA}|{DEDICATED_SCHEMA}|t_[0-9a
 _NEVER_READ_BY_TIME: Final = "inbox"
 _RELAY_MARKS: Final = ("published_at", "published_log", "published_partition", "published_offset")
 
-#: What the libraries' own tables grant: in the schema of each service, and in schema tlsy.
-_OF_SERVICE: Final[Mapping[str, tuple[str, ...]]] = {
-    "outbox": ("select", "insert"),
-    "inbox": ("select", "insert"),
-    "consumer_fence": ("select", "insert", "update"),
-    "idempotency": ("select", "insert", "update"),
-    "parked_record": ("select", "insert", "delete"),
-}
+#: What the libraries' own tables grant, beside LIBRARY_GRANTS: in each service's schema, and in schema tlsy.
 _OF_RELAY_IN_SERVICE: Final[Mapping[str, tuple[str, ...]]] = {
     "outbox": ("select", *(f"update({column})" for column in _RELAY_MARKS)),
     "relay_state": ("select", "insert", "update"),
@@ -247,7 +241,7 @@ def _allowed_grants(
         package, role = service.package, service.role
         owned = service.control_grants if control else service.tenant_grants
         tables += [(package if control else "*", table, role, what) for table, what in owned.items()]
-        tables += [(package, table, role, what) for table, what in _OF_SERVICE.items()]
+        tables += [(package, table, role, what) for table, what in LIBRARY_GRANTS.items()]
         tables += [(package, table, RELAY, what) for table, what in _OF_RELAY_IN_SERVICE.items()]
         tables += [("tlsy", table, role, what) for table, what in _OF_SERVICE_IN_TLSY.items()]
     tables += [("tlsy", table, RELAY, what) for table, what in _OF_RELAY_IN_TLSY.items()]

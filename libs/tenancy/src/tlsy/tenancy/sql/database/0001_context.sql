@@ -159,4 +159,22 @@ begin
 end
 $$;
 
+-- Revokes what a role has on the tables of a schema beyond `allowed` ('orders select', …).
+create function tlsy.revoke_beyond(schema_name text, role text, allowed text[]) returns void
+language plpgsql security invoker as $$
+declare
+    beyond record;
+begin
+    for beyond in
+        select c.oid::regclass as name, a.privilege_type as privilege
+        from pg_class c, aclexplode(c.relacl) a
+        where c.relnamespace = schema_name::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'f')
+            and a.grantee = role::regrole
+            and c.relname || ' ' || lower(a.privilege_type) <> all (allowed)
+    loop
+        execute format('revoke %s on %s from %I', beyond.privilege, beyond.name, role);
+    end loop;
+end
+$$;
+
 revoke all on all functions in schema tlsy from public;
