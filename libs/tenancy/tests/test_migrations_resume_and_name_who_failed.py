@@ -20,7 +20,6 @@ from tlsy.tenancy.migrations import (
     render,
     versions,
 )
-from tlsy.tenancy.rollout import Target, roll_out
 
 
 def extended(components: tuple[Component, ...], *sql: str) -> tuple[Component, ...]:
@@ -181,54 +180,6 @@ async def test_a_tenants_schema_that_is_gone_is_not_made_again(installation):
     with pytest.raises(MigrationFailed):
         await migrate(connection, steps)
     assert await connection.fetchval("select to_regnamespace($1) is null", tenant.placement.schema)
-
-
-async def never_asked(outcomes):
-    raise AssertionError("after the last ring there is nothing to proceed to")
-
-
-async def test_a_tenant_that_fails_stays_behind_and_the_others_go_on(installation):
-    tenants = [await installation.provisioned_tenant(IsolationMode.SCHEMA) for _ in range(3)]
-    odd = tenants[1].placement.schema
-    owner = await installation.connect(None, installation.common)
-    await owner.execute(f"create table {odd}.extras (id int)")
-    targets = [
-        Target(
-            tenant.placement,
-            extended(
-                installation.schemas.tenant(tenant.placement.schema), "create table extras (tenant_id uuid)"
-            ),
-        )
-        for tenant in tenants
-    ]
-    outcomes = await roll_out(installation.databases("tlsy_migrator"), [targets], proceed=never_asked)
-    assert [outcome.placement.schema for outcome in outcomes if outcome.error] == [odd]
-    assert sum(len(outcome.applied) for outcome in outcomes) == 2
-
-
-async def test_rings_pause_where_told_and_resume_where_they_stopped(installation):
-    tenants = [await installation.provisioned_tenant(IsolationMode.SCHEMA) for _ in range(2)]
-    rings = [
-        [
-            Target(
-                tenant.placement,
-                extended(
-                    installation.schemas.tenant(tenant.placement.schema), "alter table orders add c int"
-                ),
-            )
-        ]
-        for tenant in tenants
-    ]
-    databases = installation.databases("tlsy_migrator")
-
-    async def answer(outcomes, value):
-        assert all(outcome.error is None for outcome in outcomes)
-        return value
-
-    paused = await roll_out(databases, rings, lambda outcomes: answer(outcomes, False))
-    resumed = await roll_out(databases, rings, lambda outcomes: answer(outcomes, True))
-    assert [len(outcome.applied) for outcome in paused] == [1]
-    assert [len(outcome.applied) for outcome in resumed] == [0, 1]
 
 
 def test_a_revision_that_is_not_known_here_is_refused(database_templates):

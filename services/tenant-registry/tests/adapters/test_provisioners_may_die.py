@@ -94,7 +94,7 @@ class Workshop:
             kept_in_control=("tenant_registry",),
         )
 
-    def provisioner(self, holder, placements=None):
+    def provisioner(self, holder, placements=None, duties=()):
         return Provisioner(
             self.catalogue,
             self.run_operation,
@@ -102,7 +102,7 @@ class Workshop:
             control=self.installation.control,
             placements=placements or self.executor,
             due=asyncio.Event(),
-            duties=(),
+            duties=duties,
             holder=holder,
             lease_s=0.6,
             in_flight=4,

@@ -273,11 +273,20 @@ def _version_row(component: Component, revision: Revision) -> str:
     return f"select tlsy.set_version('{component.name}', '{component.schema}', '{revision.id}');\n"
 
 
-async def versions(connection: Connection) -> dict[tuple[str, str], str]:
-    """The revision of each (component, schema) of a database; empty where nothing was migrated yet."""
+async def versions(
+    connection: Connection, schemas: Iterable[str] | None = None
+) -> dict[tuple[str, str], str]:
+    """The revision of each (component, schema) of a database; empty where nothing was migrated yet.
+
+    `schemas`: of these alone; there may be thousands.
+    """
     if await connection.fetchval("select to_regclass('tlsy.version') is null"):
         return {}
-    rows = await connection.fetch("select component, schema_name, revision from tlsy.version")
+    rows = await connection.fetch(
+        "select component, schema_name, revision from tlsy.version "
+        "where $1::text[] is null or schema_name = any ($1)",
+        None if schemas is None else list(schemas),
+    )
     return {(row["component"], row["schema_name"]): row["revision"] for row in rows}
 
 
@@ -306,13 +315,15 @@ async def migrate(
     if schemas:
         async with _turn(connection):
             await connection.execute(create_schemas(schemas))
-    current = await versions(connection)
+    current = await versions(connection, {component.schema for component in components})
     applied: list[Applied] = []
     for component in components:
         for revision in pending(component, current.get((component.name, component.schema))):
             async with _turn(connection):
-                now_at = (await versions(connection)).get((component.name, component.schema))
-                if revision in pending(component, now_at):  # else another runner has applied it meanwhile
+                now = await versions(connection, [component.schema])
+                if revision in pending(
+                    component, now.get((component.name, component.schema))
+                ):  # else another runner has applied it meanwhile
                     text = f"{revision.sql}\n;\n{_version_row(component, revision)}"
                     backfilled = await _apply(connection, component, revision.id, text, lock_timeout_s)
                     applied.append(Applied(component.name, component.schema, revision.id, backfilled))

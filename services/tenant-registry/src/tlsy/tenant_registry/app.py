@@ -47,6 +47,7 @@ from tlsy.tenant_registry.handlers.snapshot_catalog import SnapshotCatalog
 from tlsy.tenant_registry.handlers.suspend_tenant import SuspendTenant
 from tlsy.tenant_registry.handlers.update_cluster import UpdateCluster
 from tlsy.tenant_registry.handlers.update_tenant import UpdateTenant
+from tlsy.tenant_registry.handlers.upgrade import Upgrade
 from tlsy.tenant_registry.handlers.upkeep import Upkeep
 from tlsy.tenant_registry.handlers.wait_operation import WaitOperation
 from tlsy.tenant_registry.rpc.servicer import Handlers, TenantRegistryServicer
@@ -151,7 +152,17 @@ def _provisioner(
             kept_in_control=(_PACKAGE,),
         )
 
-    upkeep = Upkeep(catalogue, databases, assembly.control, timedelta(days=settings.keep_operations_days))
+    metrics = host.telemetry.registry
+    keep_operations = timedelta(days=settings.keep_operations_days)
+    upkeep = Upkeep(catalogue, databases, assembly.control, keep_operations, metrics)
+    upgrade = Upgrade(
+        catalogue,
+        databases,
+        schemas,
+        assembly.control,
+        percent=settings.upgrade_percent,
+        metrics=metrics,
+    )
     return Provisioner(
         catalogue,
         RunOperation(
@@ -169,8 +180,9 @@ def _provisioner(
         placements=placements,
         due=signals.due,
         duties=(
-            Duty(name="upkeep", every_s=settings.upkeep_s, run=upkeep.maintain_all),
-            Duty(name="probe", every_s=settings.probe_s, run=upkeep.probe_clusters),
+            Duty(name="upgrade", every_s=settings.upgrade_s, run=upgrade.run),
+            Duty(name="upkeep", every_s=settings.upkeep_s, run=lambda _: upkeep.maintain_all()),
+            Duty(name="probe", every_s=settings.probe_s, run=lambda _: upkeep.probe_clusters()),
         ),
         holder=str(host.ids()),
         lease_s=settings.lease_s,

@@ -35,11 +35,11 @@ _SWEEP: Final = timedelta(seconds=5)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Duty:
-    """Something done again and again by who holds the lease."""
+    """Something done again and again by who holds the lease; what must be fenced uses it."""
 
     name: str
     every_s: float
-    run: Callable[[], Awaitable[None]]
+    run: Callable[[Lease], Awaitable[None]]
 
 
 class Provisioner:
@@ -117,7 +117,7 @@ class Provisioner:
         tasks: set[asyncio.Future[Any]] = {
             asyncio.ensure_future(self._renew(lease)),
             asyncio.ensure_future(self._operate(self._placements(lease))),
-            *(asyncio.ensure_future(self._repeat(duty)) for duty in self._duties),
+            *(asyncio.ensure_future(self._repeat(duty, lease)) for duty in self._duties),
         }
         try:
             done, _ = await asyncio.wait({stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)
@@ -202,10 +202,10 @@ class Provisioner:
             self._logger.warning("attempt not recorded", tenant=operation.target_slug, error=str(error))
             await self._catalogue.clock.sleep(_RETRY_S)
 
-    async def _repeat(self, duty: Duty) -> None:
+    async def _repeat(self, duty: Duty, lease: Lease) -> None:
         while True:
             try:
-                await duty.run()
+                await duty.run(lease)
             except _FAILURES as error:
                 self._logger.warning("duty not done", duty=duty.name, error=str(error))
             await self._catalogue.clock.sleep(duty.every_s)

@@ -71,6 +71,20 @@ class TenantRegistrySettings(ServiceSettings):
         gt=0,
         le=86400,
     )
+    upgrade_s: float = setting(
+        60.0,
+        unit="s",
+        why="between attempts at tenants whose tables are behind this version's",
+        gt=0,
+        le=86400,
+    )
+    upgrade_percent: int = setting(
+        100,
+        unit="%",
+        why="of tenants with tables of their own; raise it ring by ring after an upgrade, 0 pauses",
+        ge=0,
+        le=100,
+    )
     probe_s: float = setting(
         5.0, unit="s", why="between probes of clusters that did not answer", gt=0, le=3600
     )
