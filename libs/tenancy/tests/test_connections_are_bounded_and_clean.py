@@ -142,6 +142,20 @@ async def test_a_database_that_is_away_fails_at_once_and_others_are_unaffected(
     await databases.close()
 
 
+async def test_who_waited_while_the_database_went_away_does_not_try_it_too(fake_clock, postgres_server):
+    away = Placement("local", "t_" + "0" * 32, "tenant")
+    limits = replace(BRIEF, per_database=1)
+    databases = Databases({"local": postgres_server.address("tlsy_web_shop")}, limits, fake_clock)
+
+    async def visit():
+        async with databases.acquire(away):
+            pass
+
+    told = [str(error) for error in await asyncio.gather(visit(), visit(), return_exceptions=True)]
+    assert ("cannot connect" in told[0], "a moment ago" in told[1]) == (True, True)
+    await databases.close()
+
+
 async def test_a_database_that_came_back_is_found_by_the_next_probe(
     installation, fake_clock, postgres_server
 ):
@@ -157,6 +171,39 @@ async def test_a_database_that_came_back_is_found_by_the_next_probe(
         assert await connection.fetchval("select 1") == 1
     await databases.close()
     await owner.execute(f"drop database {placement.database}")
+
+
+async def test_an_idle_connection_is_lent_while_no_further_one_can_be_made(
+    installation, fake_clock, postgres_server
+):
+    databases = Databases({"local": postgres_server.address("tlsy_web_shop")}, BRIEF, fake_clock)
+    owner = await installation.connect(None, installation.common)
+    revoke = f"revoke connect on database {installation.common.database} from tlsy_web_shop"
+    async with databases.acquire(installation.common) as connection:
+        pid = await pid_of(connection)
+        await owner.execute(revoke)
+        for why in ("cannot connect", "a moment ago"):
+            with pytest.raises(PlacementUnavailable, match=why):
+                async with databases.acquire(installation.common):
+                    pass
+    async with databases.acquire(installation.common) as connection:
+        assert await pid_of(connection) == pid
+    await databases.close()
+
+
+async def test_a_server_that_is_full_is_asked_again_at_once(installation, fake_clock, postgres_server):
+    databases = Databases({"local": postgres_server.address("tlsy_web_shop")}, BRIEF, fake_clock)
+    owner = await installation.connect(None, installation.common)
+    limit = "alter database {} connection limit {}"
+    name = installation.common.database
+    await owner.execute(limit.format(name, 1))  # the owner's own
+    with pytest.raises(PlacementUnavailable, match="no more connections"):
+        async with databases.acquire(installation.common):
+            pass
+    await owner.execute(limit.format(name, -1))
+    async with databases.acquire(installation.common) as connection:
+        assert await connection.fetchval("select 1") == 1
+    await databases.close()
 
 
 async def test_an_unknown_cluster_is_a_final_error(installation):

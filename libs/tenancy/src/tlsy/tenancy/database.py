@@ -2,8 +2,8 @@
 
 One pool per (cluster, database), made at first use. `total` bounds the open connections of the process; when
 it is reached, the idle connection that was used longest ago, of whatever database, makes room. A database
-that cannot be reached fails at once until its next probe is due, one probe at a time, so that it holds
-neither connections nor callers.
+to which none can be made fails at once, unless one is idle, until its next probe is due, one probe at a time,
+so that it holds neither connections nor callers. A server that is merely full is asked again each time.
 
 A connection comes back clean (idle, no transaction) or is dropped. Nothing is sent on the way back: there is
 no session state to reset, because context is local to a transaction and services never SET anything.
@@ -207,8 +207,8 @@ class Databases:
     async def _borrow(self, pool: _Pool, placement: Placement) -> Connection:
         if self._closed:
             raise PlacementUnavailable(placement, "this process is stopping")
-        if pool.failures and (pool.probing or self._clock.monotonic() < pool.probe_at):
-            raise PlacementUnavailable(placement, "it did not answer a moment ago")
+        if not pool.idle:
+            self._refuse_while_away(pool, placement)
         await pool.slots.acquire()
         try:
             while pool.idle:
@@ -216,6 +216,7 @@ class Databases:
                 if not connection.is_closed():
                     return connection
                 self._closed_one(pool)
+            self._refuse_while_away(pool, placement)
             await self._reserve(pool)
             try:
                 return await self._connect(pool, placement)
@@ -225,6 +226,11 @@ class Databases:
         except BaseException:
             pool.slots.release()
             raise
+
+    def _refuse_while_away(self, pool: _Pool, placement: Placement) -> None:
+        """To connect once more would only take time."""
+        if pool.failures and (pool.probing or self._clock.monotonic() < pool.probe_at):
+            raise PlacementUnavailable(placement, "it did not answer a moment ago")
 
     async def _reserve(self, pool: _Pool) -> None:
         """Count one more open connection, for which an idle one of another database may have to go."""
@@ -257,6 +263,8 @@ class Databases:
                 statement_cache_size=0 if address.pooled else _STATEMENT_CACHE_SIZE,
                 server_settings=None if address.pooled else self._limits.server_settings(),
             )
+        except asyncpg.TooManyConnectionsError as error:
+            raise PlacementUnavailable(placement, "the server takes no more connections") from error
         except _CONNECTION_ERRORS as error:
             wait_s = min(self._limits.retry_after_s * 2**pool.failures, self._limits.retry_after_max_s)
             pool.failures = min(pool.failures + 1, 16)
