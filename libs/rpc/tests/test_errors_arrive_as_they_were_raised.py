@@ -78,6 +78,7 @@ async def test_an_unknown_error_says_nothing_of_what_happened(world, client, log
             errors.Unavailable,
             "OUTCOME_UNKNOWN",
         ),
+        (tenancy.DatabaseBusy(DATABASE, "deadlock"), errors.Unavailable, "DATABASE_BUSY"),
         (tenancy.LeaseLost(), errors.Unavailable, "LEASE_LOST"),
         (tenancy.UnknownTenant("x"), errors.NotFound, "UNKNOWN_TENANT"),
         (tenancy.RequestIdReused("x"), errors.InvalidArgument, "REQUEST_ID_REUSED"),

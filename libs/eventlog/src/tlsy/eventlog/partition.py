@@ -18,7 +18,7 @@ from tlsy.eventlog.applier import Envelope
 from tlsy.eventlog.cloudevents import log_of
 from tlsy.eventlog.errors import LogUnavailable, ParkingFull, Poison, RetryableError
 from tlsy.runtime.logging import get_logger
-from tlsy.tenancy.errors import PlacementUnavailable
+from tlsy.tenancy.errors import Retryable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tlsy.eventlog.ports import GroupReader, Received, TopicPartition
     from tlsy.runtime.clock import Clock
 
-_AWAY: Final = (PlacementUnavailable, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+_AWAY: Final = (Retryable, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 _FETCH_TIMEOUT_S: Final = 0.5
 _REPLAY_ROWS: Final = 50
 

@@ -1,7 +1,7 @@
 """What can go wrong between a service and its tenants' databases.
 
 `Retryable` and `Permanent` are the two things that a caller may branch on without knowing the reason.
-`reason` is stable and UPPER_SNAKE. SQL errors of the statements themselves stay asyncpg's.
+`reason` is stable and UPPER_SNAKE. What a statement was refused for by its own fault stays asyncpg's error.
 """
 
 from __future__ import annotations
@@ -47,6 +47,19 @@ class PlacementUnavailable(Retryable):
         super().__init__(f"database {placement.database} on cluster {placement.cluster}: {why}")
         self.placement = placement
         self.outcome_unknown = outcome_unknown
+
+
+class DatabaseBusy(Retryable):
+    """A lock was not had in time, a statement took too long, or two transactions excluded each other.
+
+    Nothing was committed.
+    """
+
+    reason = "DATABASE_BUSY"
+
+    def __init__(self, placement: Placement, why: str) -> None:
+        super().__init__(f"database {placement.database} on cluster {placement.cluster}: {why}")
+        self.placement = placement
 
 
 class LeaseLost(Retryable):

@@ -16,7 +16,13 @@ import asyncpg
 
 from tlsy.runtime.ids import PLATFORM_TENANT_ID
 from tlsy.tenancy.context import IsolationMode, Platform
-from tlsy.tenancy.errors import NotWritable, PlacementUnavailable, RequestIdReused, StaleEpoch
+from tlsy.tenancy.errors import (
+    DatabaseBusy,
+    NotWritable,
+    PlacementUnavailable,
+    RequestIdReused,
+    StaleEpoch,
+)
 from tlsy.tenancy.sql import ServiceStatements
 
 if TYPE_CHECKING:
@@ -41,6 +47,17 @@ _SERVER_GONE: Final = (
     asyncpg.PostgresConnectionError,
     asyncpg.IdleInTransactionSessionTimeoutError,
 )
+#: What the same transaction may be spared a moment later.
+_BUSY: Final = (
+    asyncpg.LockNotAvailableError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.QueryCanceledError,
+)
+
+
+class _NoAnswerError(Exception):
+    """The client gave up on a statement, later than the server should have; not the caller's own deadline."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +83,8 @@ class UnitOfWork:
     """The statements of one open transaction. Made and ended by `Tenancy`; not for several tasks at once.
 
     Statements name tenant tables without a schema; each has the pool's statement and lock timeouts. SQL
-    errors are asyncpg's own; after one the transaction can only end.
+    errors are asyncpg's own inside the transaction; after one it can only end. What leaves it as
+    PlacementUnavailable or DatabaseBusy is worth another try.
     """
 
     __slots__ = ("_answer", "_connection", "_events", "_sql", "_timeout_s", "scope", "wakes_relay")
@@ -100,23 +118,23 @@ class UnitOfWork:
 
     async def fetch(self, sql: str, *args: object) -> Sequence[asyncpg.Record]:
         """All rows of a statement."""
-        return await self._connection.fetch(sql, *args, timeout=self._timeout_s)
+        return await _answered(self._connection.fetch(sql, *args, timeout=self._timeout_s))
 
     async def fetchrow(self, sql: str, *args: object) -> asyncpg.Record | None:
         """The first row, or None."""
-        return await self._connection.fetchrow(sql, *args, timeout=self._timeout_s)
+        return await _answered(self._connection.fetchrow(sql, *args, timeout=self._timeout_s))
 
     async def fetchval(self, sql: str, *args: object) -> Any:
         """The first column of the first row, or None."""
-        return await self._connection.fetchval(sql, *args, timeout=self._timeout_s)
+        return await _answered(self._connection.fetchval(sql, *args, timeout=self._timeout_s))
 
     async def execute(self, sql: str, *args: object) -> str:
         """Run a statement; answers the command tag, e.g. "UPDATE 3"."""
-        return await self._connection.execute(sql, *args, timeout=self._timeout_s)
+        return await _answered(self._connection.execute(sql, *args, timeout=self._timeout_s))
 
     async def executemany(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
         """Run a statement once per row of arguments, pipelined."""
-        await self._connection.executemany(sql, rows, timeout=self._timeout_s)
+        await _answered(self._connection.executemany(sql, rows, timeout=self._timeout_s))
 
     def publish(self, event: CloudEvent, *, sweep_after_s: float = 0) -> None:
         """Put an event into the outbox when this transaction commits; order of calls is kept.
@@ -207,7 +225,8 @@ class Tenancy:
     async def transaction(self, tenant: TenantContext, *, write: bool) -> AsyncIterator[UnitOfWork]:
         """One transaction in the tenant's placement: COMMIT after the block, ROLLBACK if it raises.
 
-        Raises StaleEpoch, NotWritable, PlacementUnavailable. A read transaction is READ ONLY in the database.
+        Raises StaleEpoch, NotWritable, PlacementUnavailable, DatabaseBusy. A read transaction is READ ONLY in
+        the database.
         """
         wakes_relay = tenant.mode is not IsolationMode.DEDICATED
         async with self._transaction(tenant.placement, tenant, write=write, wakes_relay=wakes_relay) as tx:
@@ -245,11 +264,11 @@ class Tenancy:
         async with self._databases.acquire(placement) as connection:
             tx = UnitOfWork(connection, scope, self._sql, timeout_s=timeout_s, wakes_relay=wakes_relay)
             try:
-                await connection.execute(_begin(scope, write=write), timeout=timeout_s)
+                await _answered(connection.execute(_begin(scope, write=write), timeout=timeout_s))
                 yield tx
                 await tx.write_out()
                 committing = True
-                await connection.execute("commit", timeout=timeout_s)
+                await _answered(connection.execute("commit", timeout=timeout_s))
             except asyncpg.PostgresError as error:
                 if error.sqlstate == "TL001":
                     raise StaleEpoch(f"epoch of {tx.tenant_id} changed") from error
@@ -258,11 +277,24 @@ class Tenancy:
                 if connection.is_closed() or isinstance(error, _SERVER_GONE):
                     connection.terminate()
                     raise PlacementUnavailable(placement, "lost", outcome_unknown=committing) from error
+                if isinstance(error, _BUSY):
+                    raise DatabaseBusy(placement, type(error).__name__) from error
                 raise
+            except _NoAnswerError as error:
+                if committing:
+                    raise PlacementUnavailable(placement, "no answer", outcome_unknown=True) from error
+                raise DatabaseBusy(placement, "no answer") from error
             except (OSError, asyncpg.InterfaceError) as error:
                 if not connection.is_closed():
                     raise
                 raise PlacementUnavailable(placement, "lost", outcome_unknown=committing) from error
+
+
+async def _answered(sent: Awaitable[T]) -> T:
+    try:
+        return await sent
+    except TimeoutError as error:
+        raise _NoAnswerError from error
 
 
 def _begin(scope: TenantContext | Platform, *, write: bool) -> str:

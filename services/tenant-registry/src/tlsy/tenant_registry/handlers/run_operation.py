@@ -16,7 +16,13 @@ import asyncpg
 
 from tlsy.runtime.logging import get_logger
 from tlsy.tenancy.context import PLATFORM, Placement, TenantState
-from tlsy.tenancy.errors import LeaseLost, PlacementFull, PlacementUnavailable, UnknownCluster
+from tlsy.tenancy.errors import (
+    DatabaseBusy,
+    LeaseLost,
+    PlacementFull,
+    PlacementUnavailable,
+    UnknownCluster,
+)
 from tlsy.tenancy.migrations import MigrationFailed
 from tlsy.tenancy.provisioning import (
     Action,
@@ -52,6 +58,7 @@ _REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (UnknownCluster, "CLUSTER_NOT_CONFIGURED"),
     (MigrationFailed, "MIGRATION_FAILED"),
     (asyncpg.PostgresError, "DATABASE_ERROR"),
+    (DatabaseBusy, "DATABASE_ERROR"),
     (TimeoutError, "TIMED_OUT"),
 )
 
