@@ -38,6 +38,15 @@ _LIBRARY_SCHEMA: Final = "tlsy"
 _SCHEMA_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _OF_ONE_TENANT: Final = re.compile(r"t_[0-9a-f]{32}")
 _ENTRY_POINTS: Final = "tlsy.migrations"
+_DATABASE_TEXTS: Final = (
+    "database/0001_context.sql",
+    "database/0002_partitions.sql",
+    "database/0003_erasure.sql",
+)
+_CONTROL_TEXTS: Final = ("control/0001_platform.sql", "eventlog/control.sql")
+_FUNCTION: Final = re.compile(
+    r"create (?:or replace )?function tlsy\.(\w+)\(.*?\sas \$\$(.*?)\$\$", re.DOTALL
+)
 #: What MigrationFailed calls the last step of a component.
 GRANTS: Final = "grants"
 #: What revisions of the libraries grant a service's role in its own schema.
@@ -163,7 +172,7 @@ class Schemas:
             Component(
                 name="control",
                 schema=_LIBRARY_SCHEMA,
-                revisions=_texts("control/0001_platform.sql", "eventlog/control.sql"),
+                revisions=_texts(*_CONTROL_TEXTS),
                 grants="".join(
                     f"grant execute on function tlsy.enter_platform() to {s.role};\n" for s in self.services
                 ),
@@ -197,9 +206,7 @@ class Schemas:
         return Component(
             name=LIBRARY,
             schema=_LIBRARY_SCHEMA,
-            revisions=_texts(
-                "database/0001_context.sql", "database/0002_partitions.sql", "database/0003_erasure.sql"
-            ),
+            revisions=_texts(*_DATABASE_TEXTS),
             grants="".join(
                 f"grant usage on schema tlsy to {s.role};\n"
                 f"grant execute on function tlsy.enter(uuid, bigint, boolean) to {s.role};\n"
@@ -216,6 +223,12 @@ class Schemas:
             revisions=_texts(*paths, package=service.package),
             grants=f"grant usage on schema {service.package} to {service.role};\n",
         )
+
+
+def library_functions(*, control: bool) -> dict[str, str]:
+    """Name to body of each function that the libraries have in schema tlsy; in the control database, more."""
+    paths = (*_DATABASE_TEXTS, *(_CONTROL_TEXTS if control else ()))
+    return dict(_FUNCTION.findall("".join(revision.sql for revision in _texts(*paths))))
 
 
 def _texts(*paths: str, package: str = "") -> tuple[Revision, ...]:
