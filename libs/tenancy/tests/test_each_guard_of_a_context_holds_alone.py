@@ -116,6 +116,31 @@ async def a_suspended_tenant_is_not_written(world):
         await world.entered(replace(world.ours, epoch=2), "select 1")
 
 
+async def a_fence_does_not_go_back(world):
+    set_fence = "select tlsy.set_fence($1, $2, $3, 'ACTIVE', 'shared')"
+    await world.owner.execute(set_fence, world.ours.tenant_id, 3, True)
+    await world.owner.execute(set_fence, world.ours.tenant_id, 3, True)
+    for epoch, writable in ((2, True), (3, False)):
+        with pytest.raises(asyncpg.PostgresError, match="FENCE_WENT_BACK") as raised:
+            await world.owner.execute(set_fence, world.ours.tenant_id, epoch, writable)
+        assert raised.value.sqlstate == "TL003"
+    kept = "select (epoch, writable) from tlsy.fence where tenant_id = $1"
+    assert await world.owner.fetchval(kept, world.ours.tenant_id) == (3, True)
+
+
+def blind(statement: str, why: str) -> Callable[[World], Awaitable[None]]:
+    """Under row-level security every table looks empty: who would judge by that is refused."""
+
+    async def who_sees_nothing_judges_nothing(world):
+        async with world.owner.transaction():
+            await world.owner.execute("set local role tlsy_owner")
+            with pytest.raises(asyncpg.PostgresError, match=why) as raised:
+                await world.owner.fetch(statement)
+            assert raised.value.sqlstate == "TL011"
+
+    return who_sees_nothing_judges_nothing
+
+
 def beside_enter(epoch: int, statement: str, expected: str) -> Callable[[World], Awaitable[None]]:
     """A tenant that is suspended at epoch 2, in a context that was set without enter()."""
 
@@ -223,6 +248,22 @@ KILLS = {
     "the fence policy of DELETE": (
         beside_enter(2, "delete from orders", "DELETE 0"),
         executed("drop policy fence_delete on shared.orders"),
+    ),
+    "the order of fences": (
+        a_fence_does_not_go_back,
+        altered("tlsy.set_fence", "if not found then", "if false then"),
+    ),
+    "the sight of retention": (
+        blind("select tlsy.drop_partitions('shared.readings', '9999-01-01')", "RETENTION_IS_BLIND"),
+        altered("tlsy.drop_partitions", "row_security_active(old.name)", "false"),
+    ),
+    "the sight of erasure": (
+        blind("select tlsy.erase_batch(gen_random_uuid(), 1)", "ERASURE_IS_BLIND"),
+        altered("tlsy.tenant_tables", "row_security_active('tlsy.fence')", "false"),
+    ),
+    "the sight of verification": (
+        blind("select tlsy.occupied(gen_random_uuid())", "ERASURE_IS_BLIND"),
+        altered("tlsy.tenant_tables", "row_security_active('tlsy.fence')", "false"),
     ),
     "row-level security on a new partition": (
         a_new_partition_shows_nothing,
