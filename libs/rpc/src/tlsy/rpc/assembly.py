@@ -7,11 +7,10 @@ Nothing here starts or connects; `supervisor` puts the parts in order.
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from tlsy.contracts.events import TOPICS
 from tlsy.contracts.identity.v1 import identity_pb2, identity_pb2_grpc
@@ -64,22 +63,12 @@ class ClusterDsns(Mapping[str, ClusterAddress]):
         self._role = role
 
     def __getitem__(self, name: str) -> ClusterAddress:
-        parts = urlsplit(self._dsns[name])
-        query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
-        password = unquote(parts.password or "")
-        if self._role == RELAY:
-            password = query.get("relay_password", password)
-        tls = None
-        if query.get("sslmode", "disable") != "disable":
-            tls = ssl.create_default_context(cafile=query.get("sslrootcert"))
-        return ClusterAddress(
-            host=query.get("host") or parts.hostname or "127.0.0.1",
-            port=parts.port or 5432,
-            user=self._role,
-            password=password,
-            tls=tls,
-            pooled=query.get("pooled") == "1",
-        )
+        dsn = self._dsns[name]
+        address = ClusterAddress.from_dsn(dsn, self._role)
+        relay_password = parse_qs(urlsplit(dsn).query).get("relay_password")
+        if self._role == RELAY and relay_password:
+            address = replace(address, password=relay_password[-1])
+        return address
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._dsns)

@@ -12,17 +12,18 @@ no session state to reset, because context is local to a transaction and service
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections import deque
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
 
 from tlsy.tenancy.errors import PlacementUnavailable, UnknownCluster
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import AsyncIterator, Mapping
     from typing import TypeAlias
 
@@ -61,6 +62,27 @@ class ClusterAddress:
     password: str = field(repr=False)
     tls: ssl.SSLContext | None = None
     pooled: bool = False
+
+    @classmethod
+    def from_dsn(cls, dsn: str, user: str | None = None) -> ClusterAddress:
+        """From "postgresql://user:password@host:port"; `user`, if given, is the role to connect as.
+
+        The directory of a unix socket is `?host=`; `sslmode=verify-full` with `sslrootcert=` demands TLS (any
+        mode but `disable` does the same); `pooled=1` tells of a pooler in transaction mode.
+        """
+        parts = urlsplit(dsn)
+        query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
+        tls = None
+        if query.get("sslmode", "disable") != "disable":
+            tls = ssl.create_default_context(cafile=query.get("sslrootcert"))
+        return cls(
+            host=query.get("host") or parts.hostname or "127.0.0.1",
+            port=parts.port or 5432,
+            user=user or unquote(parts.username or "postgres"),
+            password=unquote(parts.password or ""),
+            tls=tls,
+            pooled=query.get("pooled") == "1",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
