@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Layer = Literal["SQL as the service's role", "SQL as the owner", "catalogue lint", "RPC", "topic"]
 _ONE: Final = PoolLimits(total=1, per_database=1)
 _SERVICE: Final[Layer] = "SQL as the service's role"
-_LOCK: Final = "perform pg_advisory_xact_lock_shared(uuid_hash_extended(tenant, 0));"
+_LOCK: Final = "path := pg_advisory_xact_lock_shared(uuid_hash_extended(tenant, 0));"
 _PARTITION_RLS: Final = (
     "execute format('alter table %s enable row level security, force row level security', name);"
 )

@@ -6,6 +6,7 @@ beside the unit of work.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -218,7 +219,7 @@ KILLS = {
     "the lock": (
         a_writer_that_passed_the_check_commits_before_the_flip,
         altered(
-            "tlsy.enter", "perform pg_advisory_xact_lock_shared(uuid_hash_extended(tenant, 0));", "null;"
+            "tlsy.enter", "path := pg_advisory_xact_lock_shared(uuid_hash_extended(tenant, 0));", "null;"
         ),
     ),
     "the lock of the flip": (
@@ -287,6 +288,21 @@ async def test_without_the_guard_its_probe_fails(world, guard):
     await mutate(world.owner)
     with pytest.raises((AssertionError, pytest.fail.Exception, asyncpg.PostgresError)):
         await probe(world)
+
+
+async def test_who_waited_for_the_flip_sees_the_fence_as_it_is_then(world):
+    provisioner = await world.installation.connect("tlsy_migrator", world.installation.common)
+    waits = "select from pg_locks where locktype = 'advisory' and not granted and database = (select oid from"
+    async with provisioner.transaction():
+        await provisioner.execute(
+            "select tlsy.set_fence($1, 2, true, 'ACTIVE', 'shared')", world.ours.tenant_id
+        )
+        entering = asyncio.create_task(world.entered(world.ours, "select 1"))
+        async with asyncio.timeout(10):
+            while not await world.owner.fetch(f"{waits} pg_database where datname = current_database())"):
+                await asyncio.sleep(0.01)
+    with pytest.raises(StaleEpoch):
+        await entering
 
 
 @pytest.mark.parametrize("mode", list(IsolationMode))

@@ -40,8 +40,8 @@ declare
     admits_writes boolean;
     path text;
 begin
-    perform pg_advisory_xact_lock_shared(uuid_hash_extended(tenant, 0));
-    -- Assignments, not SELECTs: as simple expressions they cost a tenth.
+    -- Assignments, not SELECTs or PERFORMs: as simple expressions they cost a tenth.
+    path := pg_advisory_xact_lock_shared(uuid_hash_extended(tenant, 0));
     path := set_config('app.current_tenant', tenant::text, true);
     path := set_config('app.epoch', enter.epoch::text, true);
     select f.epoch, f.writable, f.schema_name into found_epoch, admits_writes, path
