@@ -111,7 +111,7 @@ async def bench(server: PostgresServer) -> dict[str, Any]:
 
         async def ours(number: int) -> None:
             tenant = tenant_id(order[number])
-            await service.execute(f"begin read only; select tlsy.enter('{tenant}', 1, false)")
+            await service.execute(f"begin read only; call tlsy.enter('{tenant}', 1, false)")
             await service.fetch(page, *window)
             await service.execute("commit")
 
@@ -168,7 +168,7 @@ async def contexts(service: Connection, other: Connection) -> list[list[float]]:
 
     On a connection each, as a pool has them: one that changes its search_path has to plan anew.
     """
-    begin = f"begin read only; select tlsy.enter('{tenant_id(0)}', 1, false)"
+    begin = f"begin read only; call tlsy.enter('{tenant_id(0)}', 1, false)"
 
     async def entered(_: int) -> None:
         await service.execute(begin)

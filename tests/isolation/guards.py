@@ -200,8 +200,7 @@ async def the_linter_is_content(scratch: Scratch) -> bool:
 _RAW: Final = "tenant_id = (select current_setting('app.current_tenant', true))::uuid"
 _ANY_NEW_PARTITION: Final = "select tlsy.ensure_partition('{apart}.events', 'month', '2020-01-01');"
 _NO_CONTEXT: Final = (
-    "create or replace function tlsy.enter(tenant uuid, epoch bigint, write boolean) returns void"
-    " language sql as ''"
+    "create or replace procedure tlsy.enter(tenant uuid, epoch bigint, write boolean) language sql as ''"
 )
 
 SQL_GUARDS: Final[Mapping[str, Guard]] = {

@@ -169,8 +169,7 @@ async def test_a_role_without_a_context_reads_no_row_of_a_tenant(world, role):
 async def test_a_role_inside_one_tenant_reads_no_row_of_another(world, role):
     inside = [tenant for tenant in world.tenants.values() if tenant.mode != "DEDICATED"]
     entrances = [
-        f"select tlsy.enter('{tenant.tenant_id}', {await epoch_of(world, tenant)}, false)"
-        for tenant in inside
+        f"call tlsy.enter('{tenant.tenant_id}', {await epoch_of(world, tenant)}, false)" for tenant in inside
     ]
     seen = await leaks.rows_seen(world, role, world.suite.installation.common, entrances)
     for tenant, rows in zip(inside, seen, strict=True):

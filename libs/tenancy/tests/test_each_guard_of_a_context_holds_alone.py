@@ -208,8 +208,8 @@ KILLS = {
     "the context call": (
         own_rows_are_seen,
         executed(
-            "create or replace function tlsy.enter(tenant uuid, epoch bigint, write boolean) "
-            "returns void language sql as ''"
+            "create or replace procedure tlsy.enter(tenant uuid, epoch bigint, write boolean) "
+            "language sql as ''"
         ),
     ),
     "its transaction scope": (

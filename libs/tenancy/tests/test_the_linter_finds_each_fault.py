@@ -114,8 +114,8 @@ MUTANTS = {
     "an entrance that checks nothing": (
         "FUNCTION_CHANGED",
         (
-            "create or replace function tlsy.enter(tenant uuid, epoch bigint, write boolean) "
-            "returns void language sql as ''"
+            "create or replace procedure tlsy.enter(tenant uuid, epoch bigint, write boolean) "
+            "language sql as ''"
         ),
     ),
     "another entrance of the same name": (
@@ -126,7 +126,7 @@ MUTANTS = {
     "another owner": ("OWNER_WRONG", "alter table shared.orders owner to tlsy_migrator"),
     "a function that runs as its owner": (
         "SECURITY_DEFINER",
-        "alter function tlsy.enter security definer",
+        "alter procedure tlsy.enter security definer",
     ),
 }
 

@@ -228,7 +228,7 @@ def _grants(catalogue: _Catalogue, services: Sequence[ServiceMigrations]) -> Ite
                 of, target = "schema ", name
                 fine = privilege == "usage" and grantee != "public"
             case "function":
-                of = "function "
+                of = "routine "
                 fine = name in _ENTRANCES and grantee in roles
             case "database":
                 of, target = "database ", name
@@ -283,9 +283,7 @@ def _roles(catalogue: _Catalogue) -> Iterator[Finding]:
 def _definers(catalogue: _Catalogue) -> Iterator[Finding]:
     for row in catalogue.definers:
         name = f"{row['schema_name']}.{row['name']}"
-        yield Finding(
-            "SECURITY_DEFINER", name, "runs as its owner", f"alter function {name} security invoker"
-        )
+        yield Finding("SECURITY_DEFINER", name, "runs as its owner", f"alter routine {name} security invoker")
 
 
 def _functions(catalogue: _Catalogue) -> Iterator[Finding]:

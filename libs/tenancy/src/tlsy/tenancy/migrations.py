@@ -45,7 +45,7 @@ _DATABASE_TEXTS: Final = (
 )
 _CONTROL_TEXTS: Final = ("control/0001_platform.sql", "eventlog/control.sql")
 _FUNCTION: Final = re.compile(
-    r"create (?:or replace )?function tlsy\.(\w+)\(.*?\sas \$\$(.*?)\$\$", re.DOTALL
+    r"create (?:or replace )?(?:function|procedure) tlsy\.(\w+)\(.*?\sas \$\$(.*?)\$\$", re.DOTALL
 )
 #: What MigrationFailed calls the last step of a component.
 GRANTS: Final = "grants"
@@ -209,7 +209,7 @@ class Schemas:
             revisions=_texts(*_DATABASE_TEXTS),
             grants="".join(
                 f"grant usage on schema tlsy to {s.role};\n"
-                f"grant execute on function tlsy.enter(uuid, bigint, boolean) to {s.role};\n"
+                f"grant execute on procedure tlsy.enter(uuid, bigint, boolean) to {s.role};\n"
                 f"grant select on tlsy.fence to {s.role};\n"
                 for s in self.services
             ),

@@ -301,7 +301,7 @@ def _begin(scope: TenantContext | Platform, *, write: bool) -> str:
     """BEGIN and the context in one text; its only variables are a UUID, a number and a truth value."""
     mode = "read write" if write else "read only"
     if isinstance(scope, Platform):
-        enter = "tlsy.enter_platform()"
+        enter = "select tlsy.enter_platform()"
     else:
-        enter = f"tlsy.enter('{scope.tenant_id}', {scope.epoch:d}, {'true' if write else 'false'})"
-    return f"begin isolation level read committed {mode}; select {enter}"
+        enter = f"call tlsy.enter('{scope.tenant_id}', {scope.epoch:d}, {'true' if write else 'false'})"
+    return f"begin isolation level read committed {mode}; {enter}"

@@ -31,10 +31,10 @@ create table tlsy.fence (
 
 -- TL001: the fence is missing or has another epoch (resolve again). TL002: it does not admit writes.
 -- The lock is shared with every other transaction of the tenant and excludes set_fence: who has passed the
--- check commits before the fence moves. Each statement of a volatile function sees what was committed
--- before it, so the fence is read as it is once the lock is held.
-create function tlsy.enter(tenant uuid, epoch bigint, write boolean) returns void
-language plpgsql volatile security invoker as $$
+-- check commits before the fence moves. Each statement of a procedure sees what was committed before it, so
+-- the fence is read as it is once the lock is held. A procedure, because CALL is not planned as SELECT is.
+create procedure tlsy.enter(tenant uuid, epoch bigint, write boolean)
+language plpgsql security invoker as $$
 declare
     found_epoch bigint;
     admits_writes boolean;
@@ -177,4 +177,4 @@ begin
 end
 $$;
 
-revoke all on all functions in schema tlsy from public;
+revoke all on all routines in schema tlsy from public;
