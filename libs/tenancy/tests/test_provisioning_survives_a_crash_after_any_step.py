@@ -137,6 +137,25 @@ async def test_a_suspension_waits_for_nobody_new_and_refuses_the_old_epoch(insta
         assert await tx.fetchval("select count(*) from orders") == 1
 
 
+@pytest.mark.parametrize("state", [DesiredState.SUSPENDED, DesiredState.ERASED])
+@pytest.mark.parametrize("mode", [IsolationMode.SCHEMA, IsolationMode.DEDICATED])
+async def test_who_is_at_a_version_that_nobody_knows_is_closed_and_erased_all_the_same(
+    installation, mode, state
+):
+    entry = await installation.provisioned_tenant(mode)
+    owner = await installation.connect(None, entry.placement)
+    await owner.execute(
+        "update tlsy.version set revision = '0777' where schema_name = $1", entry.placement.schema
+    )
+    await owner.close()
+    await installation.converge(replace(entry, epoch=2), state)
+    control = await installation.connect(None, installation.control)
+    writable = await control.fetch(
+        "select from tlsy.fence where tenant_id = $1 and writable", entry.tenant_id
+    )
+    assert writable == []
+
+
 async def test_a_full_database_takes_no_further_schema(installation, fake_clock):
     entry = await fresh(installation, IsolationMode.SCHEMA)
     executor = await executor_with(installation, fake_clock, max_relations=10)

@@ -55,6 +55,15 @@ class LeaseLost(Retryable):
     reason = "LEASE_LOST"
 
 
+class OutboxNotDrained(Retryable):
+    """Events of a tenant that is to be erased are not published yet; they are evidence, and bills."""
+
+    reason = "OUTBOX_NOT_DRAINED"
+
+    def __init__(self, outbox: str) -> None:
+        super().__init__(f"{outbox} has events that are not published yet")
+
+
 class NotWritable(Permanent):
     """The tenant is suspended, being deleted, or closed for a move."""
 
