@@ -261,7 +261,8 @@ class Databases:
             wait_s = min(self._limits.retry_after_s * 2**pool.failures, self._limits.retry_after_max_s)
             pool.failures = min(pool.failures + 1, 16)
             pool.probe_at = self._clock.monotonic() + wait_s
-            raise PlacementUnavailable(placement, f"cannot connect ({type(error).__name__})") from error
+            why = f"cannot connect ({type(error).__name__})"
+            raise PlacementUnavailable(placement, why, refused=True) from error
         finally:
             pool.probing = False
         pool.failures = 0

@@ -38,15 +38,18 @@ class PlacementUnavailable(Retryable):
     """The database cannot be reached, was lost, or has no connection left within the deadline.
 
     `outcome_unknown`: it was lost during COMMIT, so the transaction may have happened; repeat it only under
-    an idempotency key or an inbox row.
+    an idempotency key or an inbox row. `refused`: connecting was tried and failed.
     """
 
     reason = "PLACEMENT_UNAVAILABLE"
 
-    def __init__(self, placement: Placement, why: str, *, outcome_unknown: bool = False) -> None:
+    def __init__(
+        self, placement: Placement, why: str, *, outcome_unknown: bool = False, refused: bool = False
+    ) -> None:
         super().__init__(f"database {placement.database} on cluster {placement.cluster}: {why}")
         self.placement = placement
         self.outcome_unknown = outcome_unknown
+        self.refused = refused
 
 
 class LeaseLost(Retryable):
