@@ -15,6 +15,7 @@ from tlsy.tenant_registry.domain.errors import refuse
 from tlsy.tenant_registry.domain.kinds import Verb
 from tlsy.tenant_registry.domain.operation import started, succeeded
 from tlsy.tenant_registry.domain.registration import Surroundings, draft_violations, register
+from tlsy.tenant_registry.handlers.catalogue import refuse_closed
 from tlsy.tenant_registry.handlers.refusals import refusals
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class CreateTenant:
         Raises:
             InvalidArgument: with every violation.
             PermissionDenied: PARENT_NOT_OWN.
+            NotWritable: a suspended tenant asks for a sub-tenant.
             AlreadyExists: SLUG_TAKEN, SLUG_CONFUSABLE, HOST_NAME_TAKEN.
             FailedPrecondition, Unavailable: as `register`.
         """
@@ -141,6 +143,8 @@ class CreateTenant:
         if draft.parent_slug:
             parent = await tenants.by_slug(tx, draft.parent_slug)
             line = () if parent is None else tuple(await tenants.lock_line(tx, parent.tenant_id))
+            if line:
+                refuse_closed(call, line[-1])
         return Surroundings(
             country=await places.country(tx, draft.country),
             line=line,

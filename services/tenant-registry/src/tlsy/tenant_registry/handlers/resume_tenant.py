@@ -42,7 +42,7 @@ class ResumeTenant:
 
             async def act() -> tenant_pb2.Tenant:
                 now = catalogue.clock.now()
-                family = await catalogue.lock(tx, slug)
+                family = await catalogue.lock(tx, call, slug)
                 check_etag(etag, family.tenant.etag)
                 failed = family.tenant.phase is TenantState.FAILED
                 with refusals():

@@ -45,7 +45,7 @@ class SuspendTenant:
         async with catalogue.writing() as tx:
 
             async def act() -> tenant_pb2.Tenant:
-                family = await catalogue.lock(tx, slug)
+                family = await catalogue.lock(tx, call, slug)
                 check_etag(etag, family.tenant.etag)
                 refuse_platform(family.tenant)
                 with refusals():
