@@ -9,9 +9,30 @@ import pytest
 
 from tlsy.tenancy.context import IsolationMode, TenantState
 from tlsy.tenancy.errors import LeaseLost
+from tlsy.tenancy.provisioning import DesiredState
+from tlsy.tenant_registry.domain.kinds import Verb
 from tlsy.tenant_registry.domain.operation import Outcome
+from tlsy.tenant_registry.domain.tenant import suspended
 
 MODES = [IsolationMode.SHARED, IsolationMode.SCHEMA, IsolationMode.DEDICATED]
+
+
+class Slow:
+    """Placements that take for ever to make, while fences move at once."""
+
+    def __init__(self):
+        self._executor = None
+        self.busy = 0
+
+    def under(self, executor):
+        self._executor = executor
+        return self
+
+    async def converge(self, desired, progress=None):
+        if desired.state is not DesiredState.SUSPENDED:
+            self.busy += 1
+            await asyncio.Event().wait()
+        return await self._executor.converge(desired, progress)
 
 
 class Killed(BaseException):
@@ -95,3 +116,21 @@ async def test_a_creation_that_keeps_failing_is_given_up_with_its_reason(worksho
     stopping.set()
     await running
     assert (seen.state, seen.failure_reason, at.attempts) == (TenantState.FAILED, "PROVISIONING_ERROR", 3)
+
+
+async def test_a_suspension_waits_for_nothing_that_takes_long(workshop):
+    tenant = await workshop.active(slug="suspended")
+    for number in range(5):
+        await workshop.create(IsolationMode.SHARED, f"slow-{number}")
+    slow, never = Slow(), asyncio.Event()
+    provisioner = workshop.provisioner("a test", lambda lease: slow.under(workshop.executor(lease)))
+    running = asyncio.create_task(provisioner.run(never))
+    async with asyncio.timeout(20):
+        while slow.busy < 4:
+            await asyncio.sleep(0.01)
+    fence = await workshop.change(tenant, Verb.FENCE, lambda at, now: suspended(at, None, "unpaid", now))
+    workshop.due.set()
+    seen, ended = await workshop.until_done(*fence)
+    running.cancel()
+    await asyncio.wait({running})
+    assert (seen.state, ended.outcome, slow.busy) == (TenantState.SUSPENDED, Outcome.SUCCEEDED, 4)

@@ -69,6 +69,7 @@ class Workshop:
         self.databases = installation.databases(MIGRATOR, PATIENT)
         policy = RetryPolicy(max_attempts=3, first_delay_s=0.01, max_delay_s=0.01)
         self.run_operation = RunOperation(self.catalogue, policy, lambda: 1.0, 30)
+        self.due = asyncio.Event()
         self.made = []
 
     async def lease(self, ttl_s=60.0, holder="a test"):
@@ -92,7 +93,7 @@ class Workshop:
             databases=self.installation.databases(MIGRATOR, PATIENT),
             control=self.installation.control,
             placements=placements or self.executor,
-            due=asyncio.Event(),
+            due=self.due,
             duties=(),
             holder=holder,
             lease_s=0.6,

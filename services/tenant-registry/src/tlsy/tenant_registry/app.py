@@ -131,9 +131,10 @@ def _provisioner(
 ) -> Provisioner:
     host = assembly.host
     # An action holds a connection to the control database and up to two to the placement's.
-    per_database = 2 * settings.in_flight + 4
+    at_once = settings.in_flight + 1
+    per_database = 2 * at_once + 4
     limits = PoolLimits(
-        total=4 * settings.in_flight + 8,
+        total=4 * at_once + 8,
         per_database=per_database,
         statement_timeout_s=settings.attempt_timeout_s,
         idle_transaction_timeout_s=settings.attempt_timeout_s,

@@ -160,11 +160,19 @@ class Operations(Protocol):
         ...
 
     async def due(
-        self, tx: UnitOfWork, now: datetime, until: datetime, busy: AbstractSet[TenantId], limit: int
+        self,
+        tx: UnitOfWork,
+        now: datetime,
+        until: datetime,
+        *,
+        busy: AbstractSet[TenantId],
+        verbs: AbstractSet[Verb],
+        limit: int,
     ) -> Sequence[Operation]:
         """What is to be done now or `until` then, in that order: one of each tenant that is not busy.
 
-        Of a tenant's operations that are due now the oldest; of one that has none, the next.
+        Of a tenant's operations that are due now the oldest; of one that has none, the next; where that one
+        is not of `verbs`, none.
         """
         ...
 

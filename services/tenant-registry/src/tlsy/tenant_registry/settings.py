@@ -45,7 +45,11 @@ class TenantRegistrySettings(ServiceSettings):
     )
     first_cluster_region: str = setting("local", unit="", why="one machine has one region", min_length=1)
     in_flight: int = setting(
-        4, unit="operations", why="more only wait for the same disks and locks", ge=1, le=64
+        4,
+        unit="operations",
+        why="more only wait for the same disks and locks; a fence has one place more",
+        ge=1,
+        le=64,
     )
     attempts: int = setting(
         8,
