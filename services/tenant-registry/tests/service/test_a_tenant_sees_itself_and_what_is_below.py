@@ -75,6 +75,16 @@ async def test_only_the_tenant_widens_the_provider_s_access_and_only_the_provide
     assert (await update(suite.stub(), tall, tier)).tier == tenant_pb2.TIER_ENTERPRISE
 
 
+async def test_who_creates_a_tenant_states_the_access_that_its_contract_begins_with(suite, refused):
+    full = await suite.tenant(provider_access="PROVIDER_ACCESS_FULL")
+    less = tenant_pb2.Tenant(name=full.name, provider_access=tenant_pb2.PROVIDER_ACCESS_NONE)
+    await update(suite.stub(), less, ["provider_access"])
+    again = tenant_pb2.Tenant(name=full.name, provider_access=full.provider_access)
+    error = await refused(update(suite.stub(), again, ["provider_access"]))
+    assert full.provider_access == tenant_pb2.PROVIDER_ACCESS_FULL
+    assert error.reason == "PROVIDER_ACCESS_GRANTED_BY_TENANT"
+
+
 async def test_listing_goes_by_filter_and_page(suite, family, refused):
     parent, child, _ = family
     wanted = pb.TenantFilter(parent=parent.name)

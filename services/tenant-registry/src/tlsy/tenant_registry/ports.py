@@ -73,6 +73,10 @@ class Tenants(Protocol):
         """With its new version. Raises AlreadyExists: HOST_NAME_TAKEN."""
         ...
 
+    async def check_host_names(self, tx: UnitOfWork, tenant: Tenant) -> None:
+        """Raises AlreadyExists: HOST_NAME_TAKEN; another tenant has one of its host names."""
+        ...
+
     async def page(
         self,
         tx: UnitOfWork,
@@ -90,7 +94,7 @@ class Tenants(Protocol):
         ...
 
     async def find_host(self, tx: UnitOfWork, slug: str | None, host: str) -> tuple[TenantId, str] | None:
-        """Id and slug of the tenant with this slug or this host name."""
+        """Id and slug of the tenant with this slug, or with this host name and the entitlement to it."""
         ...
 
 

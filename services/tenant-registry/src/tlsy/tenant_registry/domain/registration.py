@@ -11,7 +11,7 @@ from tlsy.tenant_registry.domain.errors import NotAllowedNowError, Violation
 from tlsy.tenant_registry.domain.kinds import ProviderAccess, SectorProfile, Tier
 from tlsy.tenant_registry.domain.profiles import PRESETS
 from tlsy.tenant_registry.domain.slug import slug_violations
-from tlsy.tenant_registry.domain.tenant import MAX_DEPTH, Tenant
+from tlsy.tenant_registry.domain.tenant import MAX_DEPTH, Tenant, lower_tier
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -120,8 +120,8 @@ def _draft_violations(draft: Draft, around: Surroundings) -> Iterator[Violation]
         yield Violation(
             "tenant.host_names", "HOST_NAMES_NOT_ENTITLED", "The tier has no host names of its own."
         )
-    if parent is not None and choices.tier.rank > parent.tier.rank:
-        yield Violation("tenant.tier", "TIER_EXCEEDS_PARENT", f"The parent's tier is {parent.tier}.")
+    if parent is not None and choices.tier.rank > parent.active_tier.rank:
+        yield Violation("tenant.tier", "TIER_EXCEEDS_PARENT", f"The parent's tier is {parent.active_tier}.")
     if not around.by_platform:
         yield from _own_violations(draft, choices, parent)
     yield from _residency_violations(draft, choices, around)
@@ -256,6 +256,7 @@ def register(
         created_at=now,
         updated_at=now,
         erase_after=None,
+        active_tier=lower_tier(choices.tier, parent),
     )
 
 
@@ -276,7 +277,7 @@ def _filled_in(draft: Draft, parent: Tenant | None) -> _Choices:
     tier = draft.tier or preset.tier
     chosen = draft.modules or preset.modules
     if parent is not None and draft.tier is None:
-        tier = min(tier, parent.tier, key=lambda each: each.rank)
+        tier = lower_tier(tier, parent)
     if parent is not None and not draft.modules:
         chosen = modules.active(chosen, parent.active_modules)
     return _Choices(
@@ -293,7 +294,7 @@ def _filled_in(draft: Draft, parent: Tenant | None) -> _Choices:
 
 def _entitled(draft: Draft, choices: _Choices, parent: Tenant | None) -> Mapping[str, int]:
     return entitlements.effective(
-        choices.tier, draft.overrides, None if parent is None else parent.entitlements
+        lower_tier(choices.tier, parent), draft.overrides, None if parent is None else parent.entitlements
     )
 
 

@@ -1,8 +1,9 @@
 """A tenant: its own choices, what its ancestors leave of them, and its life.
 
-`phase`, `suspend_reason`, `modules`, `tier` and `overrides` are the tenant's own. `state`, `active_modules`
-and `entitlements` are derived from these and the parent's, by `derive` alone; so a child never has more than
-its parent, whatever changes where. `epoch` grows with each change of writability, and only there.
+`phase`, `suspend_reason`, `modules`, `tier` and `overrides` are the tenant's own. `state`, `active_modules`,
+`active_tier` and `entitlements` are derived from these and the parent's, by `derive` alone; so a child never
+has more than its parent, whatever changes where. `epoch` grows with each change of writability, and only
+there.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Tenant:
         suspend_reason: why it has been suspended itself; empty: it has not.
         failure_reason: why phase is FAILED; else empty.
         state: what it can do, its ancestors considered.
-        active_modules, entitlements: in effect, its ancestors considered.
+        active_modules, active_tier, entitlements: in effect, its ancestors considered.
         version: place of its last change in the catalogue's one sequence of changes; set by the store.
         erase_after: from when a DELETING tenant's rows may be erased.
     """
@@ -91,6 +92,7 @@ class Tenant:
     created_at: datetime
     updated_at: datetime
     erase_after: datetime | None
+    active_tier: Tier
 
     @property
     def state_reason(self) -> str:
@@ -118,18 +120,25 @@ def derive(tenant: Tenant, parent: Tenant | None, now: datetime) -> Tenant:
     state = tenant.phase
     if tenant.phase is TenantState.ACTIVE and (tenant.suspend_reason or held_back):
         state = TenantState.SUSPENDED
+    tier = lower_tier(tenant.tier, parent)
     derived = replace(
         tenant,
         state=state,
+        active_tier=tier,
         active_modules=modules.active(tenant.modules, None if parent is None else parent.active_modules),
         entitlements=entitlements.effective(
-            tenant.tier, tenant.overrides, None if parent is None else parent.entitlements
+            tier, tenant.overrides, None if parent is None else parent.entitlements
         ),
     )
     if derived == tenant:
         return tenant
     grown = int(derived.writable != tenant.writable)
     return replace(derived, epoch=tenant.epoch + grown, updated_at=now)
+
+
+def lower_tier(tier: Tier, parent: Tenant | None) -> Tier:
+    """`tier`, or the parent's where that is lower."""
+    return tier if parent is None else min(tier, parent.active_tier, key=lambda each: each.rank)
 
 
 def cascade(changed: Tenant, descendants: Iterable[Tenant], now: datetime) -> tuple[Tenant, ...]:

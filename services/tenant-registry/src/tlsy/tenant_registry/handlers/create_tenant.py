@@ -113,6 +113,7 @@ class CreateTenant:
             tenant = await self._register(tx, call, draft)
             if await self._catalogue.tenants.slug_holder(tx, draft.slug) is not None:
                 raise await self._slug_taken(tx, draft.slug)
+            await self._catalogue.tenants.check_host_names(tx, tenant)
         operation = started(
             Verb.CREATE,
             operation_id=self._catalogue.ids(),

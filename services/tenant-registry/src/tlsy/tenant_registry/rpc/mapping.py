@@ -168,6 +168,7 @@ def tenant_out(tenant: Tenant, *, for_platform: bool) -> tenant_pb2.Tenant:
         time_zone=tenant.time_zone,
         currency_code=tenant.currency_code,
         tier=tenant_pb2.Tier.Value(f"TIER_{tenant.tier}"),
+        active_tier=tenant_pb2.Tier.Value(f"TIER_{tenant.active_tier}"),
         provider_access=tenant_pb2.ProviderAccess.Value(f"PROVIDER_ACCESS_{tenant.provider_access}"),
         host_names=tenant.host_names,
         state_reason=tenant.state_reason,
@@ -250,7 +251,7 @@ def entitlement_out(tenant: Tenant, key: str) -> tenant_pb2.Entitlement:
     return tenant_pb2.Entitlement(
         name=ENTITLEMENT.format(tenant=tenant.slug, entitlement=key),
         value=tenant.entitlements[key],
-        default_value=KINDS[key].defaults[tenant.tier],
+        default_value=KINDS[key].defaults[tenant.active_tier],
         overridden=key in tenant.overrides,
         unit=KINDS[key].unit,
     )

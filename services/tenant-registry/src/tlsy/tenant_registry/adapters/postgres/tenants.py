@@ -105,6 +105,14 @@ class PostgresTenants:
         row = await tx.fetchrow(self._sql["find_host"], slug, host)
         return None if row is None else (TenantId(row["subject_id"]), row["slug"])
 
+    async def check_host_names(self, tx: UnitOfWork, tenant: Tenant) -> None:
+        """See the port."""
+        taken = await tx.fetchval(self._sql["find_taken_host_name"], tenant.tenant_id, tenant.host_names)
+        if taken is not None:
+            raise AlreadyExists(
+                "HOST_NAME_TAKEN", "Another tenant has this host name.", metadata={"host_name": taken}
+            )
+
     async def _save_host_names(self, tx: UnitOfWork, tenant: Tenant) -> None:
         if tenant.phase is TenantState.DELETED:
             await tx.execute(self._sql["delete_host_names"], tenant.tenant_id, [])
@@ -113,13 +121,7 @@ class PostgresTenants:
             return
         await tx.execute(self._sql["delete_host_names"], tenant.tenant_id, tenant.host_names)
         await tx.fetch(self._sql["insert_host_names"], tenant.tenant_id, tenant.host_names)
-        missing = await tx.fetch(self._sql["list_missing_host_names"], tenant.tenant_id, tenant.host_names)
-        if missing:
-            raise AlreadyExists(
-                "HOST_NAME_TAKEN",
-                "Another tenant has this host name.",
-                metadata={"host_name": missing[0]["host_name"]},
-            )
+        await self.check_host_names(tx, tenant)
 
 
 def _texts(values: Iterable[Any]) -> list[str]:
@@ -161,6 +163,7 @@ def _all_columns(tenant: Tenant) -> tuple[object, ...]:
         tenant.created_at,
         tenant.updated_at,
         tenant.erase_after,
+        tenant.active_tier,
     )
 
 
@@ -185,6 +188,7 @@ def _mutable_columns(tenant: Tenant) -> tuple[object, ...]:
         json.dumps(dict(tenant.entitlements)),
         tenant.updated_at,
         tenant.erase_after,
+        tenant.active_tier,
     )
 
 
@@ -223,4 +227,5 @@ def _tenant(row: asyncpg.Record) -> Tenant:
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         erase_after=row["erase_after"],
+        active_tier=Tier(row["active_tier"]),
     )

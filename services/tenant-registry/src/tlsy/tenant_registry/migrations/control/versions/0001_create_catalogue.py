@@ -83,6 +83,7 @@ create table tenants (
     created_at timestamptz not null,
     updated_at timestamptz not null,
     erase_after timestamptz,
+    active_tier text not null,
     primary key (tenant_id, subject_id),
     check (tenant_id = subject_id or tenant_id = any (ancestor_ids)),
     check (subject_id <> all (ancestor_ids)),
