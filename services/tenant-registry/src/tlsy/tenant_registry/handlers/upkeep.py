@@ -26,7 +26,7 @@ _FAILURES: Final = (TenancyError, OSError, asyncpg.PostgresError, asyncpg.Interf
 _PAGE: Final = 500
 _FIRST_ID: Final = UUID(int=0)
 #: The tables whose rows a tenant keeps for its entitlement `retention_days`, and their time column.
-_RETAINED: Final = (("events", "ts"),)
+RETAINED: Final = (("events", "ts"),)
 
 
 class Upkeep:
@@ -109,7 +109,7 @@ class Upkeep:
             placement = Placement(tenant.cluster_id, tenant.database, tenant.schema)
             try:
                 async with self._databases.acquire(placement) as connection:
-                    for table, column in _RETAINED:
+                    for table, column in RETAINED:
                         qualified = f"{tenant.schema}.{table}"
                         # A service that has the table need not be installed.
                         with suppress(asyncpg.UndefinedTableError):
