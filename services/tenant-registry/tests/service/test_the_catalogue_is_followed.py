@@ -81,6 +81,7 @@ async def test_a_change_is_an_event_within_a_second(suite):
         await tail.close()
 
 
-async def test_a_resume_token_that_nobody_gave_is_refused(suite, refused):
-    error = await refused(snapshot(suite, "yesterday"))
+@pytest.mark.parametrize("token", ["yesterday", "9" * 30, "1" * 19])
+async def test_a_resume_token_that_nobody_gave_is_refused(suite, refused, token):
+    error = await refused(snapshot(suite, token))
     assert error.violations[0].reason == "RESUME_TOKEN_INVALID"

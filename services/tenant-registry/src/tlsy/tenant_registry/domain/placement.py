@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 _CLUSTER_ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,38}[a-z0-9]?")
 
 
+def is_cluster_id(text: str) -> bool:
+    """Whether a cluster may have this id."""
+    return _CLUSTER_ID.fullmatch(text) is not None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Country:
     """The root of a hierarchy.
@@ -105,13 +110,16 @@ def cluster_violations(cluster: Cluster, *, country_known: bool) -> tuple[Violat
 
 
 def _cluster_violations(cluster: Cluster, *, country_known: bool) -> Iterator[Violation]:
-    if not _CLUSTER_ID.fullmatch(cluster.cluster_id):
+    if not is_cluster_id(cluster.cluster_id):
         yield Violation(
             "cluster.name", "CLUSTER_ID_INVALID", "A cluster's id is a-z, 0-9 and hyphens, 40 at most."
         )
     if not country_known:
         yield Violation("cluster.country", "COUNTRY_UNKNOWN", "This country is not in the catalogue.")
-    if not cluster.secret_ref or "://" in cluster.secret_ref or "@" in cluster.secret_ref:
+    if not cluster.region.isprintable():
+        yield Violation("cluster.region", "REGION_CHARACTERS", "A region has no control characters.")
+    secret = cluster.secret_ref
+    if not secret or not secret.isprintable() or "://" in secret or "@" in secret:
         yield Violation(
             "cluster.secret_ref", "SECRET_REF_INVALID", "It names a secret; it is not the secret."
         )

@@ -9,18 +9,20 @@ from google.longrunning import operations_pb2
 from google.protobuf.any_pb2 import Any as AnyMessage
 
 from tlsy.contracts.tenant_registry.v1 import tenant_pb2, tenant_registry_pb2
-from tlsy.rpc.errors import Internal, NotFound
+from tlsy.rpc.errors import Internal, InvalidArgument, NotFound, Violation
 from tlsy.rpc.etags import etag_of
 from tlsy.rpc.masks import masked_fields
 from tlsy.rpc.resource_names import TENANT, NamePattern
 from tlsy.tenancy.context import IsolationMode, TenantState
 from tlsy.tenant_registry.domain.changes import Changes
+from tlsy.tenant_registry.domain.codes import is_country
 from tlsy.tenant_registry.domain.entitlements import KINDS
 from tlsy.tenant_registry.domain.kinds import ClusterKind, ProviderAccess, SectorProfile, Tier
 from tlsy.tenant_registry.domain.modules import REQUIRES
 from tlsy.tenant_registry.domain.operation import Outcome
-from tlsy.tenant_registry.domain.placement import Cluster, Country
+from tlsy.tenant_registry.domain.placement import Cluster, Country, is_cluster_id
 from tlsy.tenant_registry.domain.registration import Draft
+from tlsy.tenant_registry.domain.slug import may_be_slug
 from tlsy.tenant_registry.ports import TenantFilter
 
 if TYPE_CHECKING:
@@ -99,7 +101,18 @@ def changes_in(request: tenant_registry_pb2.UpdateTenantRequest) -> Changes:
 
 
 def filter_in(asked: tenant_registry_pb2.TenantFilter) -> TenantFilter:
-    """Which tenants are asked for."""
+    """Which tenants are asked for. Raises InvalidArgument: FILTER_INVALID."""
+    named = (
+        ("country", is_country(_tail(asked.country, "countries/"))),
+        ("parent", may_be_slug(_tail(asked.parent, "tenants/"))),
+        ("cluster", is_cluster_id(_tail(asked.cluster, "clusters/"))),
+    )
+    wrong = [name for name, sound in named if getattr(asked, name) and not sound]
+    if wrong:
+        text = "nothing has such a name"
+        raise InvalidArgument(
+            violations=[Violation(f"filter.{name}", "FILTER_INVALID", text) for name in wrong]
+        )
     states = (_member(TenantState, tenant_pb2.TenantState, state) for state in asked.states)
     modes = (_member(IsolationMode, tenant_pb2.IsolationMode, mode) for mode in asked.isolation_modes)
     return TenantFilter(

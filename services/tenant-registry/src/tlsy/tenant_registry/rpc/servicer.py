@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
 
 _DOMAIN: Final = "tlsy.tenant-registry"
+#: Of a version, which is an int64.
+_MAX_DIGITS: Final = 18
 _FIRST: Final = ("", UUID(int=0))
 
 
@@ -245,7 +247,7 @@ class TenantRegistryServicer(TenantRegistryServiceServicer):
 
 def _since(request: pb.SnapshotCatalogRequest) -> int:
     token = request.resume_token or "0"
-    if not (token.isascii() and token.isdigit()):
+    if not (token.isascii() and token.isdigit() and len(token) <= _MAX_DIGITS):
         text = "it is not one that this service gave"
         raise InvalidArgument(violations=[Violation("resume_token", "RESUME_TOKEN_INVALID", text)])
     return int(token)
