@@ -7,14 +7,20 @@ from contextlib import suppress
 
 import pytest
 
-from tlsy.tenancy.context import IsolationMode, TenantState
+from tlsy.tenancy.context import PLATFORM, IsolationMode, Placement, TenantState
 from tlsy.tenancy.errors import LeaseLost
 from tlsy.tenancy.provisioning import DesiredState
 from tlsy.tenant_registry.domain.kinds import Verb
 from tlsy.tenant_registry.domain.operation import Outcome
-from tlsy.tenant_registry.domain.tenant import suspended
+from tlsy.tenant_registry.domain.tenant import deleting, suspended
 
 MODES = [IsolationMode.SHARED, IsolationMode.SCHEMA, IsolationMode.DEDICATED]
+
+
+EVENT = """
+insert into ingestion.outbox (tenant_id, day, event_id, key, type, source, epoch, occurred_at, data)
+values ($1, (now() at time zone 'utc')::date, gen_random_uuid(), 'k', 'a.type', 'ingestion', 1, now(), '')
+"""
 
 
 class Slow:
@@ -134,3 +140,41 @@ async def test_a_suspension_waits_for_nothing_that_takes_long(workshop):
     running.cancel()
     await asyncio.wait({running})
     assert (seen.state, ended.outcome, slow.busy) == (TenantState.SUSPENDED, Outcome.SUCCEEDED, 4)
+
+
+async def test_a_full_database_is_known_to_who_places_the_next_until_there_is_room(workshop):
+    catalogue = workshop.catalogue
+    first = await workshop.active(IsolationMode.SCHEMA, "first")
+    tenant, operation = await workshop.create(IsolationMode.SCHEMA, "second")
+    lease = await workshop.lease()
+    await workshop.run_operation.run(operation, workshop.executor(lease, max_relations=9))
+    seen, _ = await workshop.seen(tenant, operation)
+    assert (seen.state, seen.failure_reason, seen.placed) == (TenantState.FAILED, "CLUSTER_FULL", False)
+
+    async def places():
+        async with catalogue.tenancy.control(PLATFORM, write=False) as tx:
+            (at,) = await catalogue.places.clusters(tx)
+            return at.full(IsolationMode.SCHEMA), at.full(IsolationMode.SHARED)
+
+    assert await places() == (True, False)
+    _, deletion = await workshop.change(first, Verb.DELETE, lambda at, now: deleting(at, now, now))
+    await workshop.run_operation.run(deletion, workshop.executor(lease))
+    assert await places() == (False, False)
+
+
+async def test_a_deletion_waits_until_the_relay_has_told_what_happened(workshop):
+    tenant = await workshop.active(IsolationMode.DEDICATED)
+    place = Placement(tenant.cluster_id, tenant.database, "")
+    owner = await workshop.installation.connect(None, place)
+    await owner.execute(EVENT, tenant.tenant_id)
+    gone = await workshop.change(tenant, Verb.DELETE, lambda at, now: deleting(at, now, now))
+    executor = workshop.executor(await workshop.lease())
+    await workshop.run_operation.run(gone[1], executor)
+    seen, at = await workshop.seen(*gone)
+    errors = [step.error.partition(":")[0] for step in at.steps if step.error]
+    assert (seen.state, at.outcome, errors) == (TenantState.DELETING, Outcome.RUNNING, ["OUTBOX_NOT_DRAINED"])
+    assert await owner.fetchval("select count(*) from ingestion.outbox") == 1
+    await owner.execute("set role tlsy_relay; update ingestion.outbox set published_at = now()")
+    await owner.close()
+    await workshop.run_operation.run(at, executor)
+    assert (await workshop.seen(*gone))[1].outcome is Outcome.SUCCEEDED

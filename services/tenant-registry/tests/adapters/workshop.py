@@ -76,7 +76,7 @@ class Workshop:
         async with self.databases.acquire(self.installation.control) as connection:
             return await take_lease(connection, "provisioner", holder, ttl_s)
 
-    def executor(self, lease):
+    def executor(self, lease, **options):
         return Executor(
             databases=self.databases,
             control=self.installation.control,
@@ -84,6 +84,7 @@ class Workshop:
             lease=lease,
             clock=self.clock,
             kept_in_control=("tenant_registry",),
+            **options,
         )
 
     def provisioner(self, holder, placements=None):

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 _ERASE_BATCH: Final = 5_000
 _TEMPLATE_PREFIX: Final = "tlsy_template_"
 _MAX_ROUNDS: Final = 5
+#: Of tables and indexes in one database; beyond it planning, dumps and connecting get slow.
+MAX_RELATIONS: Final = 200_000
 _OCCUPIED: Final = "select tlsy.occupied($1, $2) limit 1"
 _UNPUBLISHED: Final = "select tlsy.unpublished($1, $2) limit 1"
 
@@ -77,7 +79,7 @@ class Executor:
         lease: Lease,
         clock: Clock,
         kept_in_control: Sequence[str] = (),
-        max_relations: int = 200_000,
+        max_relations: int = MAX_RELATIONS,
     ) -> None:
         self._databases = databases
         self._control = control
@@ -288,9 +290,14 @@ class Executor:
                 await connection.execute("select tlsy.remove_fence($1)", desired.tenant_id)
 
     async def _refuse_when_full(self, placement: Placement, connection: Connection) -> None:
-        relations = await connection.fetchval("select count(*) from pg_class")
+        relations = await count_relations(connection)
         if relations > self._max_relations:
             raise PlacementFull(placement, f"{relations} relations")
+
+
+async def count_relations(connection: Connection) -> int:
+    """How many tables, indexes and the like a database has."""
+    return int(await connection.fetchval("select count(*) from pg_class"))
 
 
 async def _templates(maintenance: Connection) -> list[str]:

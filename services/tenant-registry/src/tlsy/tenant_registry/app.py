@@ -150,9 +150,16 @@ def _provisioner(
             lease=lease,
             clock=host.clock,
             kept_in_control=(_PACKAGE,),
+            max_relations=settings.max_relations,
         )
 
-    upkeep = Upkeep(catalogue, databases, assembly.control, timedelta(days=settings.keep_operations_days))
+    upkeep = Upkeep(
+        catalogue,
+        databases,
+        assembly.control,
+        timedelta(days=settings.keep_operations_days),
+        settings.max_relations,
+    )
     return Provisioner(
         catalogue,
         RunOperation(

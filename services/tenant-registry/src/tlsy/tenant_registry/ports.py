@@ -73,6 +73,10 @@ class Tenants(Protocol):
         """With its new version. Raises AlreadyExists: HOST_NAME_TAKEN."""
         ...
 
+    async def note_placed(self, tx: UnitOfWork, tenant_id: TenantId) -> None:
+        """From now on something of it may be on its cluster. No change that anybody is told."""
+        ...
+
     async def check_host_names(self, tx: UnitOfWork, tenant: Tenant) -> None:
         """Raises AlreadyExists: HOST_NAME_TAKEN; another tenant has one of its host names."""
         ...
@@ -141,6 +145,10 @@ class Places(Protocol):
         self, tx: UnitOfWork, cluster_id: str, now: datetime, *, reachable: bool
     ) -> None:
         """What an attempt to reach it found."""
+        ...
+
+    async def note_schemas_full(self, tx: UnitOfWork, cluster_id: str, *, full: bool) -> None:
+        """Whether its common database takes no further schema, as was found."""
         ...
 
 

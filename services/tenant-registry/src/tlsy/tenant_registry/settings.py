@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic_settings import SettingsConfigDict
 
 from tlsy.runtime.settings import ServiceSettings, setting
+from tlsy.tenancy.executor import MAX_RELATIONS
 
 
 class TenantRegistrySettings(ServiceSettings):
@@ -67,6 +68,13 @@ class TenantRegistrySettings(ServiceSettings):
     )
     lease_s: float = setting(
         6.0, unit="s", why="after a crash another provisioner takes over within it", ge=0.5, le=600
+    )
+    max_relations: int = setting(
+        MAX_RELATIONS,
+        unit="tables and indexes",
+        why="a common database with more takes no further SCHEMA tenant; each has about 200",
+        ge=1_000,
+        le=10_000_000,
     )
     upkeep_s: float = setting(
         300.0,

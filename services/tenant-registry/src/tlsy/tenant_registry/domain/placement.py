@@ -56,6 +56,7 @@ class Cluster:
         secret_ref: where services find its address and credentials; never these themselves.
         max_tenants: 0 is unlimited.
         reachable: what the provisioner's last attempt found.
+        schemas_full: its common database has as many relations as it may, as the provisioner found.
         version: grows with every change by an administrator.
     """
 
@@ -68,6 +69,7 @@ class Cluster:
     cordoned: bool
     tenant_count: int
     reachable: bool
+    schemas_full: bool = False
     version: int = 0
 
     @property
@@ -79,10 +81,10 @@ class Cluster:
         """Whether tenants of `mode` may be on it at all."""
         return self.kind is ClusterKind.SHARED or mode is IsolationMode.DEDICATED
 
-    @property
-    def full(self) -> bool:
-        """Whether it has no room for one more tenant."""
-        return 0 < self.max_tenants <= self.tenant_count
+    def full(self, mode: IsolationMode) -> bool:
+        """Whether it has no room for one more tenant of `mode`."""
+        no_schema = self.schemas_full and mode is IsolationMode.SCHEMA
+        return no_schema or 0 < self.max_tenants <= self.tenant_count
 
 
 def country_violations(country: Country) -> tuple[Violation, ...]:
@@ -171,7 +173,7 @@ def choose_cluster(
         ),
         ("NO_CLUSTER_FOR_MODE", f"No cluster there takes {mode} tenants.", lambda at: at.holds(mode)),
         ("CLUSTER_CORDONED", "Every such cluster is closed for new tenants.", lambda at: not at.cordoned),
-        ("CLUSTER_FULL", "Every such cluster is full.", lambda at: not at.full),
+        ("CLUSTER_FULL", "Every such cluster is full.", lambda at: not at.full(mode)),
         ("CLUSTER_UNREACHABLE", "No such cluster can be reached now.", lambda at: at.reachable),
     )
     left = list(clusters)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from tlsy.tenancy.context import DEDICATED_SCHEMA, SHARED_SCHEMA, IsolationMode, TenantState, tenant_schema
@@ -14,7 +14,7 @@ from tlsy.tenant_registry.domain.slug import slug_violations
 from tlsy.tenant_registry.domain.tenant import MAX_DEPTH, Tenant, lower_tier
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
     from tlsy.runtime.ids import TenantId
@@ -257,7 +257,24 @@ def register(
         updated_at=now,
         erase_after=None,
         active_tier=lower_tier(choices.tier, parent),
+        placed=False,
     )
+
+
+def placed_anew(tenant: Tenant, clusters: Sequence[placement.Cluster]) -> Tenant:
+    """A tenant of which nothing was made yet, on the cluster that would take it now; maybe the same.
+
+    Raises:
+        NotAllowedNowError: one of `choose_cluster`.
+    """
+    others = [
+        # The room that it has already is its own to have again.
+        replace(at, tenant_count=at.tenant_count - (at.cluster_id == tenant.cluster_id))
+        for at in clusters
+        if tenant.requested_cluster in {"", at.cluster_id}
+    ]
+    chosen = placement.choose_cluster(others, tenant.isolation_mode, tenant.residency, tenant.country)
+    return replace(tenant, cluster_id=chosen.cluster_id)
 
 
 def place(mode: IsolationMode, tenant_id: TenantId, shared_database: str) -> tuple[str, str]:

@@ -30,6 +30,9 @@ MAX_DEPTH: Final = 4
 #: Why a tenant is SUSPENDED that has not been suspended itself.
 PARENT_SUSPENDED: Final = "PARENT_SUSPENDED"
 
+#: Why a tenant is FAILED whose database takes nobody more.
+CLUSTER_FULL: Final = "CLUSTER_FULL"
+
 _EDGES: Final[Mapping[TenantState, frozenset[TenantState]]] = MappingProxyType(
     {
         TenantState.PROVISIONING: frozenset({TenantState.ACTIVE, TenantState.FAILED}),
@@ -57,6 +60,7 @@ class Tenant:
         active_modules, active_tier, entitlements: in effect, its ancestors considered.
         version: place of its last change in the catalogue's one sequence of changes; set by the store.
         erase_after: from when a DELETING tenant's rows may be erased.
+        placed: something of it may be on its cluster; before, it can be placed anew, and needs no erasing.
     """
 
     tenant_id: TenantId
@@ -93,6 +97,7 @@ class Tenant:
     updated_at: datetime
     erase_after: datetime | None
     active_tier: Tier
+    placed: bool
 
     @property
     def state_reason(self) -> str:
@@ -160,9 +165,13 @@ def activated(tenant: Tenant, parent: Tenant | None, now: datetime) -> Tenant:
 
 
 def failed(tenant: Tenant, reason: str, now: datetime) -> Tenant:
-    """Provisioning given up, for `reason`; what exists of it stays, and can be taken up again."""
+    """Provisioning given up, for `reason`; what exists of it stays, and can be taken up again.
+
+    A database that is full refused it before anything was made there.
+    """
     moved = _moved(tenant, TenantState.FAILED, now)
-    return replace(moved, failure_reason=reason, state=TenantState.FAILED)
+    placed = tenant.placed and reason != CLUSTER_FULL
+    return replace(moved, failure_reason=reason, state=TenantState.FAILED, placed=placed)
 
 
 def retried(tenant: Tenant, now: datetime) -> Tenant:

@@ -45,7 +45,7 @@ from tlsy.tenant_registry.domain.operation import (
     succeeded,
     waiting_until,
 )
-from tlsy.tenant_registry.domain.tenant import activated, deleted, erasing, failed
+from tlsy.tenant_registry.domain.tenant import CLUSTER_FULL, activated, deleted, erasing, failed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -59,7 +59,7 @@ _WRITE_STEPS_S: Final = 1.0
 _FENCE_WENT_BACK: Final = "TL003"
 _REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (PlacementUnavailable, "CLUSTER_UNREACHABLE"),
-    (PlacementFull, "CLUSTER_FULL"),
+    (PlacementFull, CLUSTER_FULL),
     (OutboxNotDrained, "OUTBOX_NOT_DRAINED"),
     (UnknownCluster, "CLUSTER_NOT_CONFIGURED"),
     (MigrationFailed, "MIGRATION_FAILED"),
@@ -139,6 +139,8 @@ class RunOperation:
             line = await _lock(catalogue, tx, operation)
             if _is_of_cluster(failure.away, line[-1]):
                 await catalogue.places.note_reachable(tx, line[-1].cluster_id, now, reachable=False)
+            if failure.reason == CLUSTER_FULL:
+                await catalogue.places.note_schemas_full(tx, line[-1].cluster_id, full=True)
             if tried.outcome is Outcome.FAILED and line[-1].phase is TenantState.PROVISIONING:
                 tenant = await catalogue.tenants.save(tx, failed(line[-1], failure.reason, now))
                 catalogue.effects.tenant_changed(tx, tenant, "failed")
@@ -154,6 +156,7 @@ class _Attempt:
         self._placements = placements
         self.operation = operation
         self._written_at = catalogue.clock.monotonic()
+        self._placed = False
 
     async def run(self) -> None:
         async with self._catalogue.tenancy.control(PLATFORM, write=False) as tx:
@@ -169,8 +172,9 @@ class _Attempt:
                 await self._delete(tenant)
 
     async def _create(self, tenant: Tenant) -> None:
-        await self._placements.converge(_desired(tenant, DesiredState.ACTIVE), self._creating)
         catalogue = self._catalogue
+        self._placed = tenant.placed
+        await self._placements.converge(_desired(tenant, DesiredState.ACTIVE), self._creating)
         async with catalogue.writing() as tx:
             now = catalogue.clock.now()
             line = await self._lock(tx, tenant)
@@ -186,7 +190,11 @@ class _Attempt:
             await self._end(tx)
 
     async def _creating(self, action: Action) -> None:
-        """Steps that lie before `action` are done."""
+        """Steps that lie before `action` are done; that something is made is known before the first one."""
+        if not self._placed:
+            async with self._catalogue.writing() as tx:
+                await self._catalogue.tenants.note_placed(tx, self.operation.target_id)
+            self._placed = True
         if isinstance(action, CreateDatabase | CreateSchema):
             return
         await self._done("place", "migrate") if isinstance(action, SetFence) else await self._done("place")
@@ -220,11 +228,14 @@ class _Attempt:
                 catalogue.effects.tenant_changed(tx, tenant, "deleting")
                 self.operation = step_done(step_done(self.operation, "fence"), "retain")
                 await catalogue.operations.save(tx, self.operation, now)
-        await self._placements.converge(_desired(tenant, DesiredState.ERASED))
+        if tenant.placed:
+            await self._placements.converge(_desired(tenant, DesiredState.ERASED))
         await self._done("erase", "verify")
         async with catalogue.writing() as tx:
             line = await self._lock(tx, tenant)
             await catalogue.places.give_room_back(tx, tenant.cluster_id)
+            if tenant.isolation_mode is IsolationMode.SCHEMA:
+                await catalogue.places.note_schemas_full(tx, tenant.cluster_id, full=False)
             saved = await catalogue.tenants.save(tx, deleted(line[-1], catalogue.clock.now()))
             catalogue.effects.tenant_changed(tx, saved, "deleted")
             catalogue.effects.audited_duty(tx, "erase", saved, {"verified_empty": True})

@@ -12,6 +12,7 @@ import asyncpg
 from tlsy.runtime.logging import get_logger
 from tlsy.tenancy.context import PLATFORM, IsolationMode, Placement, TenantState
 from tlsy.tenancy.errors import TenancyError
+from tlsy.tenancy.executor import MAX_RELATIONS, count_relations
 from tlsy.tenancy.partitions import delete_before, maintain
 from tlsy.tenant_registry.ports import TenantFilter
 
@@ -26,19 +27,25 @@ _FAILURES: Final = (TenancyError, OSError, asyncpg.PostgresError, asyncpg.Interf
 _PAGE: Final = 500
 _FIRST_ID: Final = UUID(int=0)
 #: The tables whose rows a tenant keeps for its entitlement `retention_days`, and their time column.
-RETAINED: Final = (("events", "ts"),)
+_RETAINED: Final = (("events", "ts"),)
 
 
 class Upkeep:
     """As tlsy_migrator; every round may be run by several workers at once, and again after a crash."""
 
     def __init__(
-        self, catalogue: Catalogue, databases: Databases, control: Placement, keep_operations: timedelta
+        self,
+        catalogue: Catalogue,
+        databases: Databases,
+        control: Placement,
+        keep_operations: timedelta,
+        max_relations: int = MAX_RELATIONS,
     ) -> None:
         self._catalogue = catalogue
         self._databases = databases
         self._control = control
         self._keep_operations = keep_operations
+        self._max_relations = max_relations
         self._logger = get_logger("registry.upkeep")
 
     async def maintain_all(self) -> None:
@@ -64,6 +71,8 @@ class Upkeep:
             *sorted(own),
         ):
             await self._maintain(Placement(cluster, database, ""))
+        for cluster, database in sorted(common):
+            await self._count_relations(Placement(cluster, database, ""))
         await self._retain(tenants)
 
     async def probe_clusters(self) -> None:
@@ -100,6 +109,20 @@ class Upkeep:
                 busy=done.busy,
             )
 
+    async def _count_relations(self, placement: Placement) -> None:
+        """Note whether a common database takes further schemas, for who places the next tenant."""
+        catalogue = self._catalogue
+        try:
+            async with self._databases.acquire(placement) as connection:
+                relations = await count_relations(connection)
+        except _FAILURES as error:
+            self._logger.warning("not counted", database=placement.database, error=str(error))
+            return
+        async with catalogue.writing() as tx:
+            await catalogue.places.note_schemas_full(
+                tx, placement.cluster, full=relations > self._max_relations
+            )
+
     async def _retain(self, tenants: Iterable[Tenant]) -> None:
         now = self._catalogue.clock.now()
         for tenant in tenants:
@@ -109,7 +132,7 @@ class Upkeep:
             placement = Placement(tenant.cluster_id, tenant.database, tenant.schema)
             try:
                 async with self._databases.acquire(placement) as connection:
-                    for table, column in RETAINED:
+                    for table, column in _RETAINED:
                         qualified = f"{tenant.schema}.{table}"
                         # A service that has the table need not be installed.
                         with suppress(asyncpg.UndefinedTableError):

@@ -87,6 +87,10 @@ class PostgresPlaces:
         """See the port."""
         await tx.execute(self._sql["note_reachable"], cluster_id, reachable, now)
 
+    async def note_schemas_full(self, tx: UnitOfWork, cluster_id: str, *, full: bool) -> None:
+        """See the port."""
+        await tx.execute(self._sql["note_schemas_full"], cluster_id, full)
+
 
 def _country(row: asyncpg.Record) -> Country:
     return Country(
@@ -108,5 +112,6 @@ def _cluster(row: asyncpg.Record) -> Cluster:
         cordoned=row["cordoned"],
         tenant_count=row["tenant_count"],
         reachable=row["reachable"],
+        schemas_full=row["schemas_full"],
         version=row["version"],
     )

@@ -105,6 +105,10 @@ class PostgresTenants:
         row = await tx.fetchrow(self._sql["find_host"], slug, host)
         return None if row is None else (TenantId(row["subject_id"]), row["slug"])
 
+    async def note_placed(self, tx: UnitOfWork, tenant_id: TenantId) -> None:
+        """See the port."""
+        await tx.execute(self._sql["note_placed"], tenant_id)
+
     async def check_host_names(self, tx: UnitOfWork, tenant: Tenant) -> None:
         """See the port."""
         taken = await tx.fetchval(self._sql["find_taken_host_name"], tenant.tenant_id, tenant.host_names)
@@ -164,6 +168,7 @@ def _all_columns(tenant: Tenant) -> tuple[object, ...]:
         tenant.updated_at,
         tenant.erase_after,
         tenant.active_tier,
+        tenant.placed,
     )
 
 
@@ -189,6 +194,8 @@ def _mutable_columns(tenant: Tenant) -> tuple[object, ...]:
         tenant.updated_at,
         tenant.erase_after,
         tenant.active_tier,
+        tenant.placed,
+        tenant.cluster_id,
     )
 
 
@@ -228,4 +235,5 @@ def _tenant(row: asyncpg.Record) -> Tenant:
         updated_at=row["updated_at"],
         erase_after=row["erase_after"],
         active_tier=Tier(row["active_tier"]),
+        placed=row["placed"],
     )
