@@ -99,5 +99,26 @@ async def test_listing_goes_by_filter_and_page(suite, family, refused):
     assert error.reason == "PAGE_TOKEN_MISMATCH"
 
 
+async def test_each_filter_leaves_out_who_differs_in_it_and_nobody_else(suite):
+    profile = "SECTOR_PROFILE_MULTISITE"
+    head = await suite.tenant(tier="TIER_ENTERPRISE")
+    shared = await suite.tenant(parent=head.name, sector_profile=profile)
+    schema = await suite.tenant(parent=head.name, isolation_mode="ISOLATION_MODE_SCHEMA")
+    await suite.stub().SuspendTenant(pb.SuspendTenantRequest(name=schema.name, reason="unpaid"))
+
+    async def listed(**fields):
+        request = pb.ListTenantsRequest(filter=pb.TenantFilter(parent=head.name, **fields))
+        return {each.name for each in (await suite.stub().ListTenants(request)).tenants}
+
+    both = {shared.name, schema.name}
+    assert await listed() == await listed(cluster="clusters/local", country="countries/fr") == both
+    assert await listed(cluster="clusters/elsewhere") == await listed(country="countries/de") == set()
+    assert await listed(states=["TENANT_STATE_SUSPENDED"]) == {schema.name}
+    assert await listed(states=["TENANT_STATE_SUSPENDED", "TENANT_STATE_ACTIVE"]) == both
+    assert await listed(isolation_modes=["ISOLATION_MODE_SCHEMA"]) == {schema.name}
+    assert await listed(isolation_modes=["ISOLATION_MODE_DEDICATED"]) == set()
+    assert await listed(sector_profile=profile) == {shared.name}
+
+
 async def update(stub, tenant, paths):
     return await stub.UpdateTenant(pb.UpdateTenantRequest(tenant=tenant, update_mask=FieldMask(paths=paths)))

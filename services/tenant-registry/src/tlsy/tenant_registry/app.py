@@ -46,6 +46,7 @@ from tlsy.tenant_registry.handlers.set_module import SetModule
 from tlsy.tenant_registry.handlers.snapshot_catalog import SnapshotCatalog
 from tlsy.tenant_registry.handlers.suspend_tenant import SuspendTenant
 from tlsy.tenant_registry.handlers.update_cluster import UpdateCluster
+from tlsy.tenant_registry.handlers.update_country import UpdateCountry
 from tlsy.tenant_registry.handlers.update_tenant import UpdateTenant
 from tlsy.tenant_registry.handlers.upkeep import Upkeep
 from tlsy.tenant_registry.handlers.wait_operation import WaitOperation
@@ -118,6 +119,7 @@ def _handlers(settings: TenantRegistrySettings, catalogue: Catalogue, installati
         list_entitlements=ListEntitlements(catalogue),
         set_entitlement=SetEntitlement(catalogue),
         create_country=CreateCountry(catalogue),
+        update_country=UpdateCountry(catalogue),
         list_countries=ListCountries(catalogue),
         create_cluster=CreateCluster(catalogue),
         update_cluster=UpdateCluster(catalogue),

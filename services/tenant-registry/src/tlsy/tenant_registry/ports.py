@@ -37,8 +37,8 @@ class TenantFilter:
 class Tenants(Protocol):
     """Tenants that the transaction's scope may see; writing needs the platform's scope.
 
-    Locks are taken in one order: tenants from the top down, then a cluster, then the sequence of changes
-    (which `insert` and `save` take).
+    Locks are taken in one order: a country, then tenants from the top down, then a cluster, then the sequence
+    of changes (which `insert` and `save` take).
     """
 
     async def by_slug(self, tx: UnitOfWork, slug: str) -> Tenant | None:
@@ -59,6 +59,14 @@ class Tenants(Protocol):
 
     async def lock_descendants(self, tx: UnitOfWork, tenant_id: TenantId) -> Sequence[Tenant]:
         """All tenants below it, upper ones first, locked."""
+        ...
+
+    async def lock_residents(self, tx: UnitOfWork, country: str) -> Sequence[Tenant]:
+        """The tenants of a country and all below them, upper ones first, locked."""
+        ...
+
+    async def save_residency(self, tx: UnitOfWork, tenant: Tenant) -> None:
+        """Its residency alone, which nothing else changes. No change that anybody is told."""
         ...
 
     async def count_descendants(self, tx: UnitOfWork, tenant_id: TenantId) -> int:
@@ -110,7 +118,15 @@ class Places(Protocol):
         ...
 
     async def country(self, tx: UnitOfWork, code: str) -> Country | None:
-        """The country of this code."""
+        """The country of this code, which nobody changes before the end."""
+        ...
+
+    async def lock_country(self, tx: UnitOfWork, code: str) -> Country | None:
+        """The country, whose policy nobody else reads or changes before the end."""
+        ...
+
+    async def save_country(self, tx: UnitOfWork, country: Country) -> Country:
+        """Its name and its policy; with its new version."""
         ...
 
     async def countries(self, tx: UnitOfWork, after: str, limit: int) -> Sequence[Country]:

@@ -288,6 +288,30 @@ def place(mode: IsolationMode, tenant_id: TenantId, shared_database: str) -> tup
             return tenant_schema(tenant_id), DEDICATED_SCHEMA
 
 
+def with_residency(
+    tenants: Sequence[Tenant], uppers: Mapping[TenantId, Tenant], countries: Mapping[str, placement.Country]
+) -> tuple[Tenant, ...]:
+    """Those of `tenants` whose residency is another by the policies of `countries`.
+
+    Args:
+        tenants: upper ones first.
+        uppers: by id, their parents as far as they are not among them.
+        countries: by code.
+    """
+    known = dict(uppers)
+    changed: list[Tenant] = []
+    for tenant in tenants:
+        allowed = placement.residency(
+            countries[tenant.country],
+            None if tenant.parent_id is None else known[tenant.parent_id].residency,
+            own_country_only=PRESETS[tenant.sector_profile].own_country_only,
+        )
+        known[tenant.tenant_id] = replace(tenant, residency=allowed)
+        if allowed != tenant.residency:
+            changed.append(known[tenant.tenant_id])
+    return tuple(changed)
+
+
 def _filled_in(draft: Draft, parent: Tenant | None) -> _Choices:
     profile = draft.sector_profile or (SectorProfile.SME if parent is None else parent.sector_profile)
     preset = PRESETS[profile]

@@ -143,13 +143,14 @@ class CreateTenant:
         line: tuple[Tenant, ...] = ()
         if not call.of_platform and draft.parent_slug != call.required_tenant().slug:
             raise PermissionDenied("PARENT_NOT_OWN", "A tenant creates sub-tenants below itself only.")
+        country = await places.country(tx, draft.country) if is_country(draft.country) else None
         if may_be_slug(draft.parent_slug):
             parent = await tenants.by_slug(tx, draft.parent_slug)
             line = () if parent is None else tuple(await tenants.lock_line(tx, parent.tenant_id))
             if line:
                 refuse_closed(call, line[-1])
         return Surroundings(
-            country=await places.country(tx, draft.country) if is_country(draft.country) else None,
+            country=country,
             line=line,
             below=tuple([await tenants.count_descendants(tx, each.tenant_id) for each in line]),
             clusters=tuple(await places.clusters(tx)),

@@ -38,10 +38,12 @@ E = TypeVar("E", bound="StrEnum")
 MODULE: Final = NamePattern("tenants/{tenant}/modules/{module}")
 ENTITLEMENT: Final = NamePattern("tenants/{tenant}/entitlements/{entitlement}")
 _OPERATION: Final = NamePattern("operations/{operation}")
+_COUNTRY: Final = NamePattern("countries/{country}")
 _CLUSTER: Final = NamePattern("clusters/{cluster}")
 _TENANT_FIELDS: Final = frozenset(
     {"display_name", "locale", "time_zone", "currency_code", "tier", "provider_access", "host_names"}
 )
+_COUNTRY_FIELDS: Final = frozenset({"display_name", "allowed_cluster_countries"})
 _CLUSTER_FIELDS: Final = frozenset({"max_tenants", "cordoned"})
 
 
@@ -134,6 +136,20 @@ def country_in(asked: tenant_pb2.Country) -> Country:
             _tail(name, "countries/") for name in asked.allowed_cluster_countries
         ),
         version=1,
+    )
+
+
+def country_changes_in(
+    request: tenant_registry_pb2.UpdateCountryRequest,
+) -> tuple[str, str | None, frozenset[str] | None]:
+    """Code, display_name and allowed_cluster_countries; None: stays. Raises InvalidArgument."""
+    code = _COUNTRY.parse(request.country.name, field="country.name")["country"]
+    masked = masked_fields(request.update_mask, _COUNTRY_FIELDS)
+    asked = country_in(request.country)
+    return (
+        code,
+        asked.display_name if "display_name" in masked else None,
+        asked.allowed_cluster_countries if "allowed_cluster_countries" in masked else None,
     )
 
 

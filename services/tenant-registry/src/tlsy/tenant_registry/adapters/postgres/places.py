@@ -37,6 +37,17 @@ class PostgresPlaces:
         row = await tx.fetchrow(self._sql["get_country"], code)
         return None if row is None else _country(row)
 
+    async def lock_country(self, tx: UnitOfWork, code: str) -> Country | None:
+        """See the port."""
+        row = await tx.fetchrow(self._sql["lock_country"], code)
+        return None if row is None else _country(row)
+
+    async def save_country(self, tx: UnitOfWork, country: Country) -> Country:
+        """See the port."""
+        allowed = sorted(country.allowed_cluster_countries)
+        version = await tx.fetchval(self._sql["update_country"], country.code, country.display_name, allowed)
+        return replace(country, version=version)
+
     async def countries(self, tx: UnitOfWork, after: str, limit: int) -> Sequence[Country]:
         """See the port."""
         return [_country(row) for row in await tx.fetch(self._sql["list_countries"], after, limit)]

@@ -48,6 +48,14 @@ class PostgresTenants:
         """See the port."""
         return [_tenant(row) for row in await tx.fetch(self._sql["lock_descendants"], tenant_id)]
 
+    async def lock_residents(self, tx: UnitOfWork, country: str) -> Sequence[Tenant]:
+        """See the port."""
+        return [_tenant(row) for row in await tx.fetch(self._sql["lock_residents"], country)]
+
+    async def save_residency(self, tx: UnitOfWork, tenant: Tenant) -> None:
+        """See the port."""
+        await tx.execute(self._sql["update_residency"], tenant.tenant_id, sorted(tenant.residency))
+
     async def slug_holder(self, tx: UnitOfWork, slug: str) -> str | None:
         """See the port."""
         holder: str | None = await tx.fetchval(self._sql["get_slug_holder"], slug, skeleton(slug))
