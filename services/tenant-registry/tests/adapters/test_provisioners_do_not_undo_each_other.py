@@ -10,8 +10,8 @@ import pytest
 from tlsy.tenancy.context import IsolationMode, TenantState
 from tlsy.tenancy.errors import LeaseLost, PlacementUnavailable
 from tlsy.tenant_registry.domain.kinds import Verb
-from tlsy.tenant_registry.domain.operation import Outcome
-from tlsy.tenant_registry.domain.tenant import deleting
+from tlsy.tenant_registry.domain.operation import Outcome, succeeded
+from tlsy.tenant_registry.domain.tenant import deleted, deleting
 from tlsy.tenant_registry.handlers.bootstrap import Bootstrap
 from tlsy.tenant_registry.handlers.create_tenant import Installation
 from tlsy.testkit.installation import CLUSTER
@@ -67,6 +67,47 @@ async def test_what_another_has_ended_a_former_provisioner_ends_no_second_time(w
     assert (await workshop.fetch(COUNT))[0]["tenant_count"] == (2 if verb is Verb.CREATE else 1)
 
 
+async def test_who_is_about_to_erase_does_not_call_a_deleted_tenant_deleting_again(workshop):
+    gone, operation = await workshop.change(await workshop.active(), Verb.DELETE, now_deleting)
+    catalogue, now = workshop.catalogue, workshop.clock.now()
+    executor = workshop.executor(await workshop.lease())
+    async with catalogue.writing() as tx:
+        (found,) = await catalogue.tenants.lock_line(tx, gone.tenant_id)
+        late = asyncio.create_task(workshop.run_operation.run(operation, executor))
+        await until_somebody_waits(workshop)
+        await catalogue.tenants.save(tx, deleted(found, now))
+        await catalogue.operations.save(tx, succeeded(operation), now)
+    with pytest.raises(LeaseLost):
+        await late
+    seen, ended = await workshop.seen(gone, operation)
+    assert (seen.state, ended.outcome) == (TenantState.DELETED, Outcome.SUCCEEDED)
+
+
+async def test_whoever_places_a_tenant_waits_for_the_policy_that_is_being_changed(workshop):
+    places = workshop.catalogue.places
+    await workshop.active()
+
+    async def read():
+        async with workshop.catalogue.writing() as tx:
+            return await places.country(tx, "fr")
+
+    async with workshop.catalogue.writing() as tx:
+        country = await places.lock_country(tx, "fr")
+        reading = asyncio.create_task(read())
+        await until_somebody_waits(workshop)
+        await places.save_country(tx, replace(country, display_name="Changed"))
+    assert (await reading).display_name == "Changed"
+
+
+async def until_somebody_waits(workshop):
+    """For a lock, in the control database."""
+    waiting = "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    watcher = await workshop.installation.connect(None, workshop.installation.control)
+    async with asyncio.timeout(20):
+        while not await watcher.fetch(waiting):
+            await asyncio.sleep(0.01)
+
+
 async def test_replicas_that_begin_an_installation_at_once_begin_it_once(workshop):
     installation = Installation(
         base_domain="tlsy.example",
@@ -117,13 +158,10 @@ async def test_an_end_that_waits_for_the_cluster_holds_nothing_that_is_taken_aft
     async with catalogue.writing() as tx:
         await catalogue.places.note_reachable(tx, CLUSTER, now, reachable=False)
     executor = workshop.executor(await workshop.lease())
-    waiting = "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
-    watcher = await workshop.installation.connect(None, workshop.installation.control)
-    async with asyncio.timeout(20), catalogue.writing() as tx:
+    async with catalogue.writing() as tx:
         await catalogue.places.give_room_back(tx, CLUSTER)
         creating = asyncio.create_task(workshop.run_operation.run(replace(operation, attempts=1), executor))
-        while not await watcher.fetch(waiting):
-            await asyncio.sleep(0.01)
+        await until_somebody_waits(workshop)
         await catalogue.tenants.save(tx, other)
     await creating
     seen, ended = await workshop.seen(tenant, operation)
