@@ -73,7 +73,7 @@ def after(action, seen: ObservedTenant) -> ObservedTenant:  # noqa: C901, PLR091
     raise AssertionError(action)
 
 
-def converged(wanted, seen) -> ObservedTenant:
+def converged(wanted: DesiredTenant, seen: ObservedTenant):
     for _ in range(4):
         for action in plan(wanted, seen):
             seen = after(action, seen)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ class Slow:
     """Placements that take for ever to make, while fences move at once."""
 
     def __init__(self):
-        self._executor = None
+        self._executor: Any = None
         self.busy = 0
 
     def under(self, executor):

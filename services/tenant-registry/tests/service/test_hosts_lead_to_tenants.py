@@ -50,7 +50,7 @@ async def test_a_host_name_has_one_tenant_and_is_free_when_given_up(suite, refus
     second = await suite.tenant(tier="TIER_BUSINESS")
 
     draft = tenant_pb2.Tenant(
-        display_name="x", country="countries/fr", tier="TIER_BUSINESS", host_names=[host]
+        display_name="x", country="countries/fr", tier=tenant_pb2.TIER_BUSINESS, host_names=[host]
     )
     request = pb.CreateTenantRequest(tenant_slug=unique_slug(), tenant=draft, validate_only=True)
     assert (await refused(suite.stub().CreateTenant(request))).reason == "HOST_NAME_TAKEN"

@@ -69,7 +69,7 @@ async def test_a_deleted_tenant_is_told_to_who_knew_it_and_to_nobody_new(suite):
 
 async def changes_of(tail, tenant):
     """Its changes that a follower reads next; at once, so that the clock can be looked at."""
-    found = []
+    found: list[TenantChanged] = []
     while not found:
         for record in await tail.fetch(max_records=100, timeout_s=0.2):
             if dict(record.headers).get("ce_type") == TENANT_CHANGED.encode():
@@ -81,7 +81,8 @@ async def changes_of(tail, tenant):
 async def test_a_change_is_an_event_within_a_second(suite):
     tail = KafkaTail(suite.broker, ["tlsy.tenant-registry"], "tests")
     await tail.open()
-    took_s, causes = [], []
+    took_s: list[float] = []
+    causes: list[str] = []
     try:
         tenant = await suite.tenant()
         async with asyncio.timeout(30):
