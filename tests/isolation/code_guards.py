@@ -96,10 +96,10 @@ class Issuer:
             return jwks_of((self.key,))
 
         keys = Jwks(fetch, self.clock)
-        keys.replace(jwks_of((self.key,)))
-        return TokenVerifier(
-            "ingestion", keys=keys, trust={}, deny_list=DenyList(self.clock), clock=self.clock
-        )
+        keys.replace(jwks_of((self.key,)), told_at=self.clock.now().timestamp())
+        deny_list = DenyList(self.clock)
+        deny_list.complete = True
+        return TokenVerifier("ingestion", keys=keys, trust={}, deny_list=deny_list, clock=self.clock)
 
 
 class BelievesTokens:

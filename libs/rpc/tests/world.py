@@ -169,6 +169,7 @@ class World:
         self.catalog.put(entry(OTHER, "other"))
         self.catalog.put(entry(PLATFORM_TENANT_ID, PLATFORM_SLUG))
         self.deny_list = DenyList(self.clock)
+        self.deny_list.complete = True
         self.jwks = Jwks(self._fetch, self.clock)
         self.host = Host(
             service="identity",
