@@ -16,7 +16,7 @@ import grpc
 
 from tlsy.contracts.options.v1 import options_pb2
 from tlsy.rpc.call import CURRENT_CALL
-from tlsy.rpc.errors import ResourceExhausted, ServiceError
+from tlsy.rpc.errors import METADATA_OPTIONS, ResourceExhausted, ServiceError
 from tlsy.rpc.observer import AUTHORIZATION_HEADER, CORRELATION_HEADER, TRACE_HEADER
 from tlsy.rpc.server import MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES
 from tlsy.runtime.ids import Uuid7
@@ -299,6 +299,7 @@ def _path(details: grpc.aio.ClientCallDetails) -> str:
 _OPTIONS: Final = (
     ("grpc.max_send_message_length", MAX_REQUEST_BYTES),
     ("grpc.max_receive_message_length", MAX_RESPONSE_BYTES),
+    *METADATA_OPTIONS,
     ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
     ("grpc.initial_reconnect_backoff_ms", _MIN_RECONNECT_MS),
