@@ -37,6 +37,7 @@ from tlsy.runtime.service import Part, Supervisor
 from tlsy.tenancy.cluster import RELAY
 from tlsy.tenancy.context import PLATFORM, IsolationMode, Placement, TenantState
 from tlsy.tenancy.database import ClusterAddress, Databases, PoolLimits
+from tlsy.tenancy.errors import UnknownTenant
 from tlsy.tenancy.unit_of_work import Tenancy
 
 if TYPE_CHECKING:
@@ -45,10 +46,13 @@ if TYPE_CHECKING:
     from tlsy.contracts.cloudevents import CloudEvent
     from tlsy.rpc.denials import DenialSink, DeniedCalls
     from tlsy.runtime.host import Host
+    from tlsy.runtime.ids import TenantId
     from tlsy.runtime.service import Readiness
+    from tlsy.tenancy.catalog import Catalog
 
 _RELAY_LIMITS: Final = PoolLimits(total=8, per_database=3)
 _JITTER_BYTES: Final = 4
+_NO_EPOCH: Final = 0
 
 
 class ClusterDsns(Mapping[str, ClusterAddress]):
@@ -266,7 +270,7 @@ def assemble(
     catalog = CatalogFeed(registry, clock, host.telemetry)
     deny_list = DenyList(clock)
     jwks = Jwks(lambda: fetch_jwks(identity), clock)
-    revocations = RevocationFeed(identity, jwks, deny_list, clock)
+    revocations = RevocationFeed(identity, jwks, deny_list, clock, host.telemetry)
     limits = PoolLimits(per_database=host.connections_per_database)
     databases = Databases(ClusterDsns(host.clusters, f"tlsy_{package}"), limits, clock)
     relays = Databases(ClusterDsns(host.clusters, RELAY), _RELAY_LIMITS, clock)
@@ -302,7 +306,7 @@ def assemble(
         control=control,
         _databases=(databases, relays),
         _revocations=revocations,
-        _denials=Denials(clock, _denial_writer(tenancy, catalog, audit)),
+        _denials=Denials(clock, _denial_writer(tenancy, catalog, audit), registry=host.telemetry.registry),
         _broadcast=_broadcast(host, catalog, revocations, metrics, tailed or {}),
     )
 
@@ -348,13 +352,19 @@ def _broadcast(
 
 
 def _denial_writer(
-    tenancy: Tenancy, catalog: CatalogFeed, audit: AuditTrail
+    tenancy: Tenancy, catalog: Catalog, audit: AuditTrail
 ) -> Callable[[Sequence[DeniedCalls]], Awaitable[None]]:
     """Denied calls go to the control database's outbox: a suspended tenant's denials are kept too."""
+
+    def epoch_of(tenant_id: TenantId) -> int:
+        try:
+            return catalog.tenant(tenant_id).epoch
+        except UnknownTenant:
+            return _NO_EPOCH  # TENANT_UNKNOWN is a reason to be refused, and is audited too
 
     async def write(denied: Sequence[DeniedCalls]) -> None:
         async with tenancy.control(PLATFORM, write=True) as tx:
             for each in denied:
-                tx.publish(audit.denied(each, catalog.tenant(each.tenant_id).epoch))
+                tx.publish(audit.denied(each, epoch_of(each.tenant_id)))
 
     return write
