@@ -52,6 +52,44 @@ async def test_all_violations_arrive(world, client):
     assert (type(told), told.violations) == (InvalidArgument, violations)
 
 
+@pytest.mark.parametrize("description", ["d" * 400, "é" * 400])
+async def test_as_many_violations_arrive_as_fit(world, client, description):
+    """In metadata as any client takes it, by default 8 KiB."""
+    violations = [Violation(f"rule.when.all[{n}].value", "FIELD_UNKNOWN", description) for n in range(50)]
+    for _ in range(10):
+        told = await answer_of(world, client, InvalidArgument(violations=violations))
+        assert (type(told), told.reason) == (InvalidArgument, "REQUEST_INVALID")
+        assert len(told.violations) + int(told.metadata[errors.LEFT_OUT_KEY]) == 50
+        assert [v.field for v in told.violations] == [v.field for v in violations[: len(told.violations)]]
+        assert len(told.violations) >= 7
+
+
+@pytest.mark.parametrize("message", ["é" * 2000, "%" * 2000, "m" * 2000, "\U0001f525" * 2000])
+async def test_a_long_message_is_cut(world, client, message):
+    told = await answer_of(world, client, errors.FailedPrecondition("X", message))
+    assert (type(told), told.reason) == (errors.FailedPrecondition, "X")
+    assert told.message
+    assert message.startswith(told.message)
+
+
+async def test_a_request_that_cannot_be_read_is_answered_measured_and_logged(world, client, log_lines):
+    send = client.channel.unary_unary("/tlsy.identity.v1.IdentityService/GetUser")
+    told = await refused(send(b"\x0a\x01\xff"))
+    assert (type(told), told.reason) == (InvalidArgument, "REQUEST_UNREADABLE")
+    tail = client.channel.unary_stream("/tlsy.ingestion.v1.IngestionService/TailEvents")
+    assert (await refused(tail(b"\xff").read())).reason == "REQUEST_UNREADABLE"
+    sample = world.host.telemetry.registry.get_sample_value
+    assert sample("tlsy_rpc_server_refused_total", {"reason": "REQUEST_UNREADABLE"}) == 2
+    assert {line["reason"] for line in log_lines if line["event"] == "call refused"} == {"REQUEST_UNREADABLE"}
+
+
+async def test_defects_do_not_flood_the_log(world, client, log_lines):
+    for _ in range(200):
+        await answer_of(world, client, RuntimeError("again"))
+    seconds = {line["time"][:19] for line in log_lines}
+    assert sum(line["event"] == "call failed" for line in log_lines) <= 50 * (len(seconds) + 1)
+
+
 def test_what_may_be_sent_again_is_a_type():
     retryable = {kind for kind in KINDS if issubclass(kind, Retryable)}
     assert retryable == {errors.ResourceExhausted, errors.Unavailable, errors.DeadlineExceeded}

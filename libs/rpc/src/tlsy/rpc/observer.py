@@ -179,8 +179,21 @@ class CallObserver:
         if seen.span is not None:
             seen.span.set_attribute("tlsy.tenant", tenant)
 
-    def end(self, seen: Observed, code: grpc.StatusCode, error: BaseException | None) -> None:
-        """Measure the call, close its span, write its line if it gets one."""
+    def end(
+        self,
+        seen: Observed,
+        code: grpc.StatusCode,
+        error: BaseException | None,
+        defect: Exception | None = None,
+    ) -> None:
+        """Measure the call, close its span, write its line if it gets one.
+
+        Args:
+            seen: the call.
+            code: its status.
+            error: what was answered, where that is not OK.
+            defect: what went wrong on our side; logged with its traceback.
+        """
         elapsed_s = self._clock.monotonic() - seen.started
         key = (seen.method.name, code)
         series = self._seconds_by.get(key)
@@ -196,6 +209,8 @@ class CallObserver:
             if seen.sampled_line:
                 self._line("call answered", seen, code, elapsed_s, {})
         elif self._may_log_failure():
+            if defect is not None:
+                self._logger.error("call failed", method=seen.method.name, exc_info=defect)
             self._line("call refused", seen, code, elapsed_s, {"reason": reason})
 
     def _line(
