@@ -89,8 +89,11 @@ class StandIn:
             answers = await self._answer(method.name, request, context, list)
             if isinstance(answers, list):
                 answers = _each(answers)
-            async for answer in answers:
-                yield answer
+            try:
+                async for answer in answers:
+                    yield answer
+            except ServiceError as error:
+                await self._refuse(error, context)
 
         kind = grpc.unary_stream_rpc_method_handler if method.server_streaming else None
         make = kind or grpc.unary_unary_rpc_method_handler
@@ -109,9 +112,13 @@ class StandIn:
         if callable(answer):
             answer = answer(request)
         if isinstance(answer, ServiceError):
-            status = answer.to_status("tlsy.stand-in").SerializeToString()
-            await context.abort(answer.code, answer.message, ((STATUS_KEY, status),))
+            await self._refuse(answer, context)
         return empty() if answer is None else answer
+
+    @staticmethod
+    async def _refuse(error, context):
+        status = error.to_status("tlsy.stand-in").SerializeToString()
+        await context.abort(error.code, error.message, ((STATUS_KEY, status),))
 
     def _exchange_key(self, request):
         answer = identity_pb2.ExchangeApiKeyResponse(

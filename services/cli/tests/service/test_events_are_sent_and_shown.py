@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as pb
+from tlsy.rpc.errors import Unauthenticated
 
 
 def taken(request):
@@ -85,3 +86,22 @@ async def test_a_tail_is_a_line_an_event_and_tells_what_was_missed(tlsy, stand_i
     assert "9 events are not shown" in result.err
     lines = (await tlsy("events", "tail", "-o", "json")).out.splitlines()
     assert [json.loads(line)["timeUs"] for line in lines] == ["1767225600000000"] * 2
+
+
+async def test_a_tail_goes_on_when_its_token_has_expired(tlsy, stand_in):
+    async def until_expired(number):
+        yield pb.TailEventsResponse(events=[pb.Event(source="s", id=str(number), type="a.b")])
+        if number == 1:
+            raise Unauthenticated("TOKEN_EXPIRED", "The token has expired; get a new one.")
+
+    numbers = iter((1, 2))
+    stand_in.answers["TailEvents"] = lambda _: until_expired(next(numbers))
+    result = await tlsy("events", "tail", "-o", "json")
+    assert (result.code, result.err) == (0, "")
+    assert [json.loads(line)["id"] for line in result.out.splitlines()] == ["1", "2"]
+
+
+async def test_a_tail_that_cannot_begin_ends(tlsy, stand_in):
+    stand_in.answers["TailEvents"] = lambda _: Unauthenticated("TOKEN_EXPIRED", "Check the clocks.")
+    result = await tlsy("events", "tail")
+    assert "TOKEN_EXPIRED" in result.err

@@ -6,6 +6,7 @@ from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
+import grpc
 import typer
 from google.protobuf.json_format import MessageToDict
 
@@ -18,9 +19,10 @@ from tlsy.cli.handlers.paging import Limit, paged
 from tlsy.cli.handlers.tenants import chosen
 from tlsy.cli.ports import Column, Terminal
 from tlsy.contracts.ingestion.v1 import ingestion_pb2
+from tlsy.rpc.errors import ServiceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 
 _COLUMNS: Final = (
     Column("TIME", "time"),
@@ -40,6 +42,8 @@ _OUTCOMES: Final = (
     Column("REJECTED", "rejected"),
 )
 _SENT: Final = (Column("OUTCOME", "outcome"), Column("EVENTS", "events"))
+#: Why a server ends a stream whose reader may begin again: its token's time, or that of streams, is over.
+_BEGIN_AGAIN: Final = frozenset({"TOKEN_EXPIRED", "DEADLINE_EXCEEDED"})
 _BATCH: Final = 500
 _SHOWN_REJECTIONS: Final = 50
 
@@ -80,11 +84,30 @@ async def tail_events(
     request = ingestion_pb2.TailEventsRequest(
         parent=await terminal.session.tenant(), source=source, type=type_, labels=labels
     )
-    async for answer in ingestion.TailEvents(request):
+    async for answer in _lasting(ingestion.TailEvents, request):
         if answer.missed:
             terminal.output.note(f"{answer.missed} events are not shown: this reader is too slow.")
         for event in answer.events:
             terminal.output.streamed(_readable(event), _COLUMNS)
+
+
+async def _lasting(
+    open_stream: Callable[[ingestion_pb2.TailEventsRequest], AsyncIterable[ingestion_pb2.TailEventsResponse]],
+    request: ingestion_pb2.TailEventsRequest,
+) -> AsyncIterator[ingestion_pb2.TailEventsResponse]:
+    """The stream, opened again with a fresh token whenever the server ends it for its age."""
+    opened = True
+    while opened:
+        opened = False
+        try:
+            async for answer in open_stream(request):
+                opened = True
+                yield answer
+        except grpc.aio.AioRpcError as error:
+            if not opened or ServiceError.from_rpc_error(error).reason not in _BEGIN_AGAIN:
+                raise
+        else:
+            return
 
 
 @command("send")
