@@ -7,11 +7,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import asyncpg
+from opentelemetry.trace import SpanKind
 
 from tlsy.eventlog.delivery import Batch, Delivery, Direct, Each, parse
 from tlsy.eventlog.errors import Fenced, FinalError, RetryableError, TenantPaused, TooOld
 from tlsy.runtime.ids import TenantId
 from tlsy.runtime.logging import get_logger, reset_log_fields, set_log_fields
+from tlsy.runtime.tracing import ORIGIN, span_after, trace_id_of
 from tlsy.tenancy.errors import NotWritable, PlacementUnavailable, Retryable, UnknownTenant
 
 if TYPE_CHECKING:
@@ -168,9 +170,11 @@ class Applier:
         if route is None:
             self.skip()
             return
-        token = set_log_fields({"tenant": str(event.tenant_id), "trace_id": _trace_id(event)})
+        token = set_log_fields({"tenant": str(event.tenant_id), "trace_id": trace_id_of(event.traceparent)})
+        origin = ORIGIN.set(event)
         try:
-            await self._retried(route, unit)
+            with span_after(self._metrics.tracer, event.type, SpanKind.CONSUMER, event.traceparent):
+                await self._retried(route, unit)
         except _Refused as refused:
             if len(unit) == 1:
                 await self.refuse(unit[0].record, refused.error, refused.attempt)
@@ -180,6 +184,7 @@ class Applier:
                 self._gauge.applied()
             return
         finally:
+            ORIGIN.reset(origin)
             reset_log_fields(token)
         for envelope in unit:
             await self._apply_unit([envelope])
@@ -251,8 +256,3 @@ class _Refused(FinalError):  # noqa: N818 - read as a fact
         super().__init__("REFUSED", str(error))
         self.error = error
         self.attempt = attempt
-
-
-def _trace_id(event: CloudEvent) -> str:
-    parts = event.traceparent.split("-")
-    return parts[1] if len(parts) == 4 else ""  # noqa: PLR2004 - the parts of a traceparent

@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING
 from prometheus_client import Counter, Gauge
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
     from prometheus_client import CollectorRegistry
 
 
 class EventLogMetrics:
-    """Made once per process and registry, shared by its relays and consumers."""
+    """Made once per process and registry, shared by its relays and consumers.
+
+    Attributes:
+        tracer: begins the spans of what they send and apply; None: there are none.
+    """
 
     __slots__ = (
         "applied",
@@ -27,9 +32,11 @@ class EventLogMetrics:
         "retries",
         "skipped",
         "stopped_partitions",
+        "tracer",
     )
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, tracer: Tracer | None = None) -> None:
+        self.tracer = tracer
         group = ("group",)
         self.backlog_items = Gauge(
             "tlsy_outbox_backlog_items", "Rows that wait to be published.", ("service",), registry=registry

@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
+from opentelemetry.trace import SpanKind
 
 from tlsy.eventlog.cloudevents import to_headers
 from tlsy.eventlog.errors import EventLogError, LogUnavailable
@@ -29,10 +30,13 @@ from tlsy.eventlog.lane import Lane
 from tlsy.eventlog.ports import Record
 from tlsy.eventlog.topic_log import TopicLog
 from tlsy.runtime.logging import get_logger
+from tlsy.runtime.tracing import begin_span, is_recorded, traceparent_of
 from tlsy.tenancy.errors import TenancyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from opentelemetry.trace import Span, Tracer
 
     from tlsy.contracts.cloudevents import CloudEvent
     from tlsy.eventlog.metrics import EventLogMetrics
@@ -202,6 +206,7 @@ class Relay:
     async def _send(self, lane: Lane, log: int, events: Sequence[CloudEvent]) -> list[_Sent]:
         """Write the events to the topic and prove that they are in incarnation `log` of it."""
         now = self._clock.now()
+        spans, told = _below_spans(self._metrics.tracer, events)
         records = [
             Record(
                 topic=self._topic,
@@ -210,7 +215,7 @@ class Relay:
                 headers=to_headers(event, log=log),
                 time=now,
             )
-            for event in events
+            for event in told
         ]
         try:
             positions = await self._producer.publish(records, timeout_s=self.settings.publish_timeout_s)
@@ -219,6 +224,9 @@ class Relay:
             self._log.doubt()
             lane.hold()
             raise
+        finally:
+            for span in spans:
+                span.end()
         if None in positions:
             self._log.doubt()
         return [(e, position) for e, position in zip(events, positions, strict=True) if position is not None]
@@ -345,3 +353,20 @@ class Relay:
         reason = str(getattr(error, "reason", type(error).__name__))
         self._metrics.relay_failures.labels(self._service, reason).inc()
         self._logger.warning("relaying failed", reason=reason, error=str(error))
+
+
+def _below_spans(
+    tracer: Tracer | None, events: Sequence[CloudEvent]
+) -> tuple[Sequence[Span], Sequence[CloudEvent]]:
+    """A span for each event whose trace is recorded, and the events as they are told: below those."""
+    if tracer is None or not any(is_recorded(event.traceparent) for event in events):
+        return (), events
+    spans, told = [], []
+    for event in events:
+        if is_recorded(event.traceparent):
+            span = begin_span(tracer, event.type, SpanKind.PRODUCER, event.traceparent)
+            spans.append(span)
+            told.append(replace(event, traceparent=traceparent_of(span)))
+        else:
+            told.append(event)
+    return spans, told

@@ -276,7 +276,7 @@ def assemble(
     relays = Databases(ClusterDsns(host.clusters, RELAY), _RELAY_LIMITS, clock)
     tenancy = Tenancy(package=package, databases=databases, catalog=catalog, control=control)
     audit = AuditTrail(host.service, clock, host.ids)
-    metrics = EventLogMetrics(host.telemetry.registry)
+    metrics = EventLogMetrics(host.telemetry.registry, host.telemetry.tracer("tlsy.eventlog"))
     servers = ",".join(host.brokers)
     producer = KafkaProducer(servers, host.service)
     inspector = KafkaInspector(servers, host.service)

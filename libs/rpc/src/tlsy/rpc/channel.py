@@ -20,6 +20,7 @@ from tlsy.rpc.errors import METADATA_OPTIONS, ResourceExhausted, ServiceError
 from tlsy.rpc.observer import AUTHORIZATION_HEADER, CORRELATION_HEADER, TRACE_HEADER
 from tlsy.rpc.server import MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES
 from tlsy.runtime.ids import Uuid7
+from tlsy.runtime.tracing import current_traceparent, failed, span_below
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -199,8 +200,8 @@ class _OutgoingCalls:
         call = CURRENT_CALL.get(None)
         if call is not None:
             metadata.add(CORRELATION_HEADER, call.correlation_id)
-            if call.traceparent:
-                metadata.add(TRACE_HEADER, call.traceparent)
+        if traceparent := current_traceparent():
+            metadata.add(TRACE_HEADER, traceparent)
         if self._bearer is not None:
             metadata.add(AUTHORIZATION_HEADER, f"Bearer {await self._bearer()}")
         return grpc.aio.ClientCallDetails(
@@ -246,6 +247,17 @@ class _UnaryCalls(grpc.aio.UnaryUnaryClientInterceptor):
         self._calls = calls
 
     async def intercept_unary_unary(
+        self, continuation: Continuation, client_call_details: grpc.aio.ClientCallDetails, request: Any
+    ) -> Any:
+        with span_below("call") as span:
+            call = await self._answered(continuation, client_call_details, request)
+            if span is not None:
+                span.update_name(_path(client_call_details).removeprefix("/"))
+                if (code := await call.code()) is not grpc.StatusCode.OK:
+                    failed(span, code.name)
+            return call
+
+    async def _answered(
         self, continuation: Continuation, client_call_details: grpc.aio.ClientCallDetails, request: Any
     ) -> Any:
         request = self._calls.with_request_id(client_call_details, request)

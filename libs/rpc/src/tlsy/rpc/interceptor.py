@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
@@ -20,6 +20,7 @@ from tlsy.rpc.call import CURRENT_CALL
 from tlsy.rpc.errors import STATUS_KEY, Internal, InvalidArgument, PermissionDenied, Unavailable
 from tlsy.rpc.failures import as_service_error
 from tlsy.rpc.tokens import TokenRevoked
+from tlsy.runtime.tracing import ORIGIN
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -260,7 +261,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         call = await self._admission.admit(
             method, request, seen, deadline=seen.started + limit_s, peer=context.peer()
         )
+        if call.claims is not None and call.claims.of_service and seen.recorded_by:
+            self._observer.follow(seen)
+            call = replace(call, traceparent=seen.traceparent)
         CURRENT_CALL.set(call)
+        ORIGIN.set(call)
         if call.claims is not None:
             self._observer.identify(seen, str(call.claims.slug), call.claims.principal)
         return call

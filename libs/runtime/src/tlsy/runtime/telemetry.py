@@ -59,12 +59,14 @@ class Telemetry:
 
     Attributes:
         traces: asked for tracers; one provider per process.
+        trace_ratio: the share of traces that begin here and are recorded.
         registry: where metrics are registered.
         services: the registries of the services in this process.
         closers: what `close` calls, last opened first.
     """
 
     traces: TracerProvider
+    trace_ratio: float
     registry: CollectorRegistry
     services: ServiceMetrics
     closers: tuple[Callable[[], None], ...] = field(default=(), repr=False)
@@ -120,7 +122,13 @@ def open_telemetry(
     if metrics_port is not None:
         server, thread = start_http_server(metrics_port, registry=registry)
         closers += [thread.join, server.server_close, server.shutdown]
-    return Telemetry(traces=traces, registry=registry, services=services, closers=tuple(closers))
+    return Telemetry(
+        traces=traces,
+        trace_ratio=trace_ratio,
+        registry=registry,
+        services=services,
+        closers=tuple(closers),
+    )
 
 
 class BoundedLabel:

@@ -8,13 +8,14 @@ COMMIT; inbox rows and stored answers are rows of the same transaction.
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import asyncpg
 
 from tlsy.runtime.ids import PLATFORM_TENANT_ID
+from tlsy.runtime.tracing import current_traceparent, span_below
 from tlsy.tenancy.context import IsolationMode, Platform
 from tlsy.tenancy.errors import NotWritable, PlacementUnavailable, RequestIdReused, StaleEpoch
 from tlsy.tenancy.sql import ServiceStatements
@@ -121,12 +122,16 @@ class UnitOfWork:
     def publish(self, event: CloudEvent, *, sweep_after_s: float = 0) -> None:
         """Put an event into the outbox when this transaction commits; order of calls is kept.
 
+        An event that says nothing of its trace goes on with the one that is current.
+
         A publisher that will send the event from memory after COMMIT gives `sweep_after_s`: the relay leaves
         the row alone so long, and is not woken. ValueError: another tenant's event (but in the platform's
         scope), an id that is no UUIDv7, or more than 10,000 events.
         """
         if not isinstance(self.scope, Platform) and event.tenant_id != self.scope.tenant_id:
             raise ValueError("an event of another tenant cannot be published in this transaction")
+        if not event.traceparent and (traceparent := current_traceparent()):
+            event = replace(event, traceparent=traceparent)
         if len(self._events) >= _MAX_EVENTS:
             raise ValueError(f"more than {_MAX_EVENTS} events in one transaction")
         self._events.append((event, uuid7_day(event.id), sweep_after_s))
@@ -210,14 +215,18 @@ class Tenancy:
         Raises StaleEpoch, NotWritable, PlacementUnavailable. A read transaction is READ ONLY in the database.
         """
         wakes_relay = tenant.mode is not IsolationMode.DEDICATED
-        async with self._transaction(tenant.placement, tenant, write=write, wakes_relay=wakes_relay) as tx:
-            yield tx
+        with span_below("transaction"):
+            async with self._transaction(
+                tenant.placement, tenant, write=write, wakes_relay=wakes_relay
+            ) as tx:
+                yield tx
 
     @asynccontextmanager
     async def control(self, scope: TenantContext | Platform, *, write: bool) -> AsyncIterator[UnitOfWork]:
         """The same in the control database, on the service's own tables: for one tenant, or for PLATFORM."""
-        async with self._transaction(self._control, scope, write=write, wakes_relay=True) as tx:
-            yield tx
+        with span_below("transaction"):
+            async with self._transaction(self._control, scope, write=write, wakes_relay=True) as tx:
+                yield tx
 
     async def run(self, tenant_id: TenantId, work: Callable[[UnitOfWork], Awaitable[T]], *, write: bool) -> T:
         """Resolve the tenant and run `work` in a transaction of its placement.
