@@ -352,12 +352,29 @@ class KafkaGroupReader:
 
 
 class KafkaTail:
-    """See `Tail`."""
+    """See `Tail`. Topics in `since` are read from that time on, and not from their end."""
 
-    __slots__ = ("_client", "_client_id", "_cluster_id", "_inspector", "_positions", "_servers", "_topics")
+    __slots__ = (
+        "_client",
+        "_client_id",
+        "_cluster_id",
+        "_inspector",
+        "_positions",
+        "_servers",
+        "_since",
+        "_topics",
+    )
 
-    def __init__(self, servers: str, topics: Sequence[str], client_id: str) -> None:
+    def __init__(
+        self,
+        servers: str,
+        topics: Sequence[str],
+        client_id: str,
+        *,
+        since: Mapping[str, datetime] | None = None,
+    ) -> None:
         self._servers = servers
+        self._since = since or {}
         self._topics = tuple(topics)
         self._client_id = client_id
         self._inspector = KafkaInspector(servers, client_id)
@@ -384,10 +401,23 @@ class KafkaTail:
             async with asyncio.timeout(_ASK_TIMEOUT_S):
                 await self._client.start()
             self._client.assign([aiokafka.TopicPartition(*partition) for partition in self._positions])
+            async with asyncio.timeout(_ASK_TIMEOUT_S):
+                await self._go_back()
             for partition, offset in self._positions.items():
                 self._client.seek(aiokafka.TopicPartition(*partition), offset)
         except _FAILURES as error:
             raise LogUnavailable(f"the tail cannot be opened: {error!r}") from error
+
+    async def _go_back(self) -> None:
+        asked = {
+            aiokafka.TopicPartition(topic, partition): int(self._since[topic].timestamp() * 1000)
+            for topic, partition in self._positions
+            if topic in self._since
+        }
+        if asked:
+            for partition, found in (await self._client.offsets_for_times(asked)).items():
+                if found is not None:
+                    self._positions[partition.topic, partition.partition] = found.offset
 
     async def fetch(self, *, max_records: int, timeout_s: float) -> list[Received]:
         """See `Tail.fetch`."""

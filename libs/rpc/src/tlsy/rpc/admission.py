@@ -162,7 +162,8 @@ class Admission:
             raise PermissionDenied("PLATFORM_ONLY", "Only the platform's own administrators may do this.")
         tenant = await self._tenant(claims)
         _require_admitted(tenant)
-        if method.names.first_foreign(request, f"{NAME_PREFIX}{tenant.slug}") is not None:
+        foreign = method.names.first_foreign(request, f"{NAME_PREFIX}{tenant.slug}")
+        if foreign is not None:
             text = "A name in the request is of another tenant than the token."
             raise PermissionDenied("CROSS_TENANT", text)
         return tenant

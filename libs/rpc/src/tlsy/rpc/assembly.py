@@ -10,6 +10,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -31,7 +32,7 @@ from tlsy.rpc.keys import Jwks
 from tlsy.rpc.revocation_feed import RevocationFeed, fetch_jwks
 from tlsy.rpc.revocations import DenyList
 from tlsy.rpc.server import Served, build_server
-from tlsy.rpc.tokens import ServiceTokens, TokenVerifier
+from tlsy.rpc.tokens import MAX_LIFETIME_S, ServiceTokens, TokenVerifier
 from tlsy.runtime.ids import PLATFORM_TENANT_ID
 from tlsy.runtime.service import Part, Supervisor
 from tlsy.tenancy.cluster import RELAY
@@ -340,9 +341,15 @@ def _broadcast(
         if follower is not None:
             follower(event)
 
+    def tail() -> _ReadyTail:
+        # A revocation may be in the log before it is among those that identity lists: so far back that no
+        # token is left which it could concern.
+        since = {TOPICS["identity"]: host.clock.now() - timedelta(seconds=MAX_LIFETIME_S)}
+        return _ReadyTail(",".join(host.brokers), topics, host.service, since=since)
+
     return Broadcast(
         "platform-events",
-        tail=lambda: _ReadyTail(",".join(host.brokers), topics, host.service),
+        tail=tail,
         snapshot=snapshot,
         apply=apply,
         clock=host.clock,
