@@ -6,6 +6,8 @@ import pytest
 
 from libs.rpc.tests.world import ACME, ALICE, World, bearer, entry, refused
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as ingestion
+from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2 as registry
+from tlsy.runtime.ids import PLATFORM_SLUG, PLATFORM_TENANT_ID
 from tlsy.tenancy.context import TenantState
 
 TAIL = ingestion.TailEventsRequest(parent="tenants/acme")
@@ -77,3 +79,10 @@ async def test_a_suspended_tenant_still_reads_its_stream(world, client):
     world.ingestion.act = suspended
     stream = client.ingestion.TailEvents(TAIL, metadata=bearer(world.token("viewer")))
     assert [answer.missed async for answer in stream] == [1, 2]
+
+
+async def test_the_catalogue_is_read_while_the_platforms_own_tenant_is_made(world, client):
+    world.catalog.put(entry(PLATFORM_TENANT_ID, PLATFORM_SLUG, state=TenantState.PROVISIONING))
+    metadata = bearer(world.service_tokens().token_for("identity"))
+    stream = client.registry.SnapshotCatalog(registry.SnapshotCatalogRequest(), metadata=metadata)
+    assert [part.resume_token async for part in stream] == ["1"]
