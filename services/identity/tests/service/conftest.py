@@ -183,7 +183,7 @@ class Suite:
         store = PostgresSigningKeys(read_statements())
         async with self.installation.tenancy("identity").control(PLATFORM, write=False) as tx:
             ring = await store.read(tx)
-        signing = next(key for key in ring if key.slot is Slot.SIGNING)
+        signing = next(key for key in ring.keys if key.slot is Slot.SIGNING)
         assert signing.sealed_private is not None
         sealer = Sealer(keys.sealing, keys.current, os.urandom)
         place = (PLATFORM_TENANT_ID, "signing_keys", "private_sealed")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tlsy.identity.domain.ids import BindingId, KeyId, PrincipalRef, UserId
     from tlsy.identity.domain.lockout import Attempts
     from tlsy.identity.domain.revocations import IndexedRevocation, Revocation
-    from tlsy.identity.domain.signing import SigningKey, Slot
+    from tlsy.identity.domain.signing import Ring, SigningKey, Slot
     from tlsy.identity.domain.users import User
     from tlsy.rpc.tokens import TokenClaims
     from tlsy.tenancy.catalog import TenantEntry
@@ -87,8 +87,11 @@ class Tokens(Protocol):
     def issue(self, claims: TokenClaims) -> str:
         """The signed token; its key id must be `signing_kid`."""
 
-    def jwks(self) -> str:
-        """RFC 7517 JSON of every key that verifies, or will; Unavailable while the ring was never read."""
+    def jwks(self) -> tuple[str, int]:
+        """RFC 7517 JSON of every key that verifies, or will, and the ring's version.
+
+        Unavailable while the ring was never read.
+        """
 
     def make(self, slot: Slot, now: datetime) -> SigningKey:
         """A new key pair with its private part sealed; the caller stores it."""
@@ -96,8 +99,8 @@ class Tokens(Protocol):
     def render(self, keys: Sequence[SigningKey]) -> str:
         """The JWKS of such a ring."""
 
-    def adopt(self, keys: Sequence[SigningKey]) -> None:
-        """Use this ring from now on. Without a signing key it changes nothing."""
+    def adopt(self, ring: Ring) -> None:
+        """Use this ring from now on. Without a signing key, or older than the one in use, it changes nothing."""
 
 
 class KeyedHash(Protocol):
@@ -217,11 +220,14 @@ class Directories(Protocol):
 class SigningKeys(Protocol):
     """The installation's signing keys. In the platform's scope."""
 
-    async def lock(self, tx: UnitOfWork) -> tuple[SigningKey, ...]:
+    async def lock(self, tx: UnitOfWork) -> Ring:
         """All keys; until the transaction ends nobody else changes the ring."""
 
-    async def read(self, tx: UnitOfWork) -> tuple[SigningKey, ...]:
+    async def read(self, tx: UnitOfWork) -> Ring:
         """All keys, retired ones too, oldest first."""
+
+    async def next_version(self, tx: UnitOfWork) -> int:
+        """Of the ring as this transaction leaves it. Under `lock`."""
 
     async def insert(self, tx: UnitOfWork, key: SigningKey) -> None:
         """A new key. Under `lock`."""
