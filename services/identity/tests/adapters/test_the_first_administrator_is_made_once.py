@@ -10,6 +10,7 @@ import pytest
 
 from tlsy.identity.adapters.postgres import read_statements
 from tlsy.identity.adapters.postgres.api_keys import PostgresApiKeys
+from tlsy.identity.adapters.postgres.control import PostgresRevocationIndex
 from tlsy.identity.adapters.postgres.directories import PostgresDirectories
 from tlsy.identity.adapters.postgres.role_bindings import PostgresRoleBindings
 from tlsy.identity.adapters.postgres.users import PostgresUsers
@@ -17,6 +18,7 @@ from tlsy.identity.adapters.sealing import LookupHash, Sealer
 from tlsy.identity.domain.api_keys import parse
 from tlsy.identity.handlers.bootstrap import Bootstrap, FirstAdministrator
 from tlsy.identity.handlers.effects import Effects
+from tlsy.identity.handlers.indexing import IndexRevocations
 from tlsy.rpc.audit import AuditTrail
 from tlsy.runtime.clock import SystemClock
 from tlsy.runtime.ids import PLATFORM_TENANT_ID, Uuid7
@@ -68,6 +70,7 @@ def replica(installation: Installation, disk: Disk) -> Bootstrap:
         effects=Effects(
             directories,
             AuditTrail("identity", clock, ids),
+            IndexRevocations(installation.tenancy("identity"), PostgresRevocationIndex(statements)),
             keyed=lookup,
             clock=clock,
             ids=ids,

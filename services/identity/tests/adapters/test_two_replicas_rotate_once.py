@@ -16,6 +16,7 @@ from tlsy.identity.adapters.postgres.directories import PostgresDirectories
 from tlsy.identity.adapters.sealing import LookupHash, Sealer
 from tlsy.identity.domain.signing import RotationPolicy
 from tlsy.identity.handlers.effects import Effects
+from tlsy.identity.handlers.indexing import IndexRevocations
 from tlsy.identity.handlers.rotate_signing_key import RotateSigningKey
 from tlsy.rpc.audit import AuditTrail
 from tlsy.runtime.ids import Uuid7
@@ -43,6 +44,7 @@ def replica(installation: Installation, clock: FakeClock) -> tuple[RotateSigning
     effects = Effects(
         PostgresDirectories(statements),
         AuditTrail("identity", clock, ids),
+        IndexRevocations(installation.tenancy("identity"), PostgresRevocationIndex(statements)),
         keyed=LookupHash(KEY),
         clock=clock,
         ids=ids,

@@ -36,6 +36,7 @@ from tlsy.identity.handlers.exchange_api_key import ExchangeApiKey
 from tlsy.identity.handlers.exchange_token import ExchangeToken
 from tlsy.identity.handlers.get_jwks import GetJwks
 from tlsy.identity.handlers.get_user import GetUser
+from tlsy.identity.handlers.indexing import IndexRevocations
 from tlsy.identity.handlers.issuing import Issuer
 from tlsy.identity.handlers.list_api_keys import ListApiKeys
 from tlsy.identity.handlers.list_revocations import ListRevocations
@@ -79,9 +80,11 @@ def build(settings: IdentitySettings, host: Host) -> Service:
     """The service; nothing is started or connected. KeysFileInvalid: the keys file cannot be used."""
     assembly = assemble(host, "identity")
     adapters = _adapters(settings, host, assembly)
+    indexing = IndexRevocations(assembly.tenancy, adapters.index)
     effects = Effects(
         adapters.directories,
         assembly.audit,
+        indexing,
         keyed=adapters.lookup,
         clock=host.clock,
         ids=host.ids,
@@ -108,7 +111,7 @@ def build(settings: IdentitySettings, host: Host) -> Service:
         ],
         parts=[Part(adapters.passwords), Part(Task("signing-keys", keep.run))],
         workers=[
-            Part(_consumer(assembly, adapters)),
+            Part(_consumer(assembly, indexing)),
             Part(Task("bootstrap", first.run), needs=(adapters.passwords.name,)),
         ],
         checks=(adapters.ring.missing,),
@@ -166,14 +169,14 @@ def _rotation_policy(settings: IdentitySettings) -> RotationPolicy:
     )
 
 
-def _consumer(assembly: Assembly, adapters: _Adapters) -> Consumer:
+def _consumer(assembly: Assembly, indexing: IndexRevocations) -> Consumer:
     clock = assembly.host.clock
     return Consumer(
         GROUP,
         SUBSCRIBED,
         package=assembly.package,
         reader=lambda: KafkaGroupReader(assembly.servers, GROUP, SUBSCRIBED, GROUP),
-        routes=routes(OnPrincipalRevoked(assembly.tenancy, adapters.index)),
+        routes=routes(OnPrincipalRevoked(indexing)),
         transactions=assembly.tenancy,
         dead_letters=DeadLetters(GROUP, assembly.producer, assembly.inspector, clock),
         clock=clock,

@@ -100,7 +100,7 @@ class Tokens(Protocol):
         """The JWKS of such a ring."""
 
     def adopt(self, ring: Ring) -> None:
-        """Use this ring from now on. Without a signing key, or older than the one in use, it changes nothing."""
+        """Use this ring from now on; without a signing key, or older than the one in use, it is left."""
 
 
 class KeyedHash(Protocol):
@@ -182,17 +182,14 @@ class ApiKeys(Protocol):
     async def lock(self, tx: UnitOfWork, key_id: KeyId) -> ApiKey | None:
         """The key, which nobody else changes or exchanges before this transaction ends."""
 
-    async def share(self, tx: UnitOfWork, key_id: KeyId) -> ApiKey | None:
-        """The key, which may be exchanged meanwhile but not changed before this transaction ends."""
-
     async def page(self, tx: UnitOfWork, after: UUID, limit: int) -> list[ApiKey]:
         """At most `limit` keys, revoked ones too, in the order of their creation."""
 
     async def revoke(self, tx: UnitOfWork, key_id: KeyId, now: datetime) -> None:
         """For good."""
 
-    async def record_use(self, tx: UnitOfWork, key_id: KeyId, now: datetime) -> None:
-        """When it was last exchanged, coarsely."""
+    async def record_issue(self, tx: UnitOfWork, key_id: KeyId, now: datetime, *, news: bool) -> None:
+        """When its last token was issued, by the latest clock that issued one; a use only if that is news."""
 
     async def count_usable(self, tx: UnitOfWork, now: datetime) -> int:
         """Keys neither revoked nor expired: what the limit of keys counts."""

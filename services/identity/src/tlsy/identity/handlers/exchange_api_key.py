@@ -105,7 +105,7 @@ class ExchangeApiKey:
         audience: tuple[str, ...],
     ) -> ExchangedKey | str:
         facts = await self._directories.read(tx)
-        stored = await self._keys.share(tx, presented.key_id)
+        stored = await self._keys.lock(tx, presented.key_id)
         now = self._effects.now()
         reason = refusal(stored, presented, now)
         if reason is not None or stored is None:
@@ -116,8 +116,9 @@ class ExchangeApiKey:
         if not facts.onboarded and any(binding.makes_administrator(role) for binding in bindings):
             await self._directories.mark_first_admin_log_in(tx, now)
         name = ref.name(tenant.slug)
-        if use_is_news(stored, now):
-            await self._keys.record_use(tx, stored.id, now)
+        news = use_is_news(stored, now)
+        await self._keys.record_issue(tx, stored.id, now, news=news)
+        if news:
             self._effects.audit(tx, call, resource=name, principal=name)
         token = self._issuer.issue(
             tenant,

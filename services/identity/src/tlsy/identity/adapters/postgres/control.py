@@ -68,7 +68,7 @@ class PostgresSigningKeys:
 
 
 class PostgresRevocationIndex:
-    """Revocations of all tenants, as far as their events have come in."""
+    """Revocations of all tenants."""
 
     def __init__(self, statements: Mapping[str, str]) -> None:
         self._sql = statements
