@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -7,11 +8,14 @@ import pytest
 
 from tlsy.identity.handlers.effects import own_duty
 from tlsy.identity.handlers.log_in import FailureBudgets, LogIn, LogInCommand
+from tlsy.identity.ports import PasswordsBusy
 from tlsy.rpc.errors import FailedPrecondition, ResourceExhausted, Unauthenticated
 from tlsy.runtime.ids import PLATFORM_TENANT_ID
 from tlsy.tenancy.context import TenantState
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tlsy.rpc.denials import DeniedCalls
     from tlsy.testkit.clock import FakeClock
     from tlsy.testkit.installation import Installation
@@ -25,9 +29,16 @@ class Sink:
 
     told: list[DeniedCalls] = field(default_factory=list)
     verified: int = 0
+    busy: bool = False
 
     def denied(self, call: DeniedCalls) -> None:
         self.told.append(call)
+
+    @contextmanager
+    def place(self) -> Iterator[Sink]:
+        if self.busy:
+            raise PasswordsBusy
+        yield self
 
     async def verify(self, stored: str | None, password: str) -> bool:
         self.verified += 1

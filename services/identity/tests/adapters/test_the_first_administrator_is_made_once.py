@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ from tlsy.runtime.clock import SystemClock
 from tlsy.runtime.ids import PLATFORM_TENANT_ID, Uuid7
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tlsy.testkit.installation import Installation
 
 KEY = os.urandom(32)
@@ -44,6 +47,10 @@ class Disk:
 
     def publish(self) -> None:
         self.published += 1
+
+    @contextmanager
+    def place(self) -> Iterator[Disk]:
+        yield self
 
     async def hash(self, password: str) -> str:
         await asyncio.sleep(0)

@@ -130,7 +130,6 @@ def _adapters(settings: IdentitySettings, host: Host, assembly: Assembly) -> _Ad
             passes=settings.argon2_passes,
             concurrency=settings.argon2_concurrency,
             queue=settings.argon2_queue,
-            timeout_s=settings.argon2_timeout_s,
         ),
         host.random,
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
     from datetime import datetime
     from uuid import UUID
 
@@ -64,14 +65,21 @@ class PasswordsBusy(Exception):  # noqa: N818  read as a fact
     """More passwords at once than may wait. Try again."""
 
 
-class Passwords(Protocol):
-    """Slow hashes of passwords, a few at a time. Raises PasswordsBusy beyond that."""
+class PasswordPlace(Protocol):
+    """A place among the few whose passwords are hashed: there is room for whatever is asked here."""
 
     async def hash(self, password: str) -> str:
         """What to store."""
 
     async def verify(self, stored: str | None, password: str) -> bool:
         """Whether it is the one; against None it is not, and takes as long."""
+
+
+class Passwords(Protocol):
+    """Slow hashes of passwords, a few at a time."""
+
+    def place(self) -> AbstractContextManager[PasswordPlace]:
+        """For the block; entering it raises PasswordsBusy if as many as may wait do already."""
 
     def outdated(self, stored: str) -> bool:
         """Whether it should be hashed again at the next log-in."""

@@ -68,7 +68,6 @@ class IdentitySettings(ServiceSettings):
     argon2_passes: int = setting(2, unit="passes", why="as above", ge=1)
     argon2_concurrency: int = setting(2, unit="threads", why="a core each; 20 MiB each", ge=1, le=64)
     argon2_queue: int = setting(64, unit="log-ins", why="2 s of waiting at 50 ms each on two cores", ge=0)
-    argon2_timeout_s: float = setting(5.0, unit="s", why="a caller waits no longer", gt=0)
     signing_period_s: int = setting(
         30 * 86_400, unit="s", why="a month: often enough that rotation is routine", ge=600
     )
@@ -101,7 +100,6 @@ class Argon2Cost:
     passes: int
     concurrency: int
     queue: int
-    timeout_s: float
 
 
 class KeysFileInvalid(Exception):  # noqa: N818  read as a fact in exit messages

@@ -81,7 +81,8 @@ class Bootstrap:
         if facts.bootstrapped:
             self._publish()
             return
-        stored = await self._passwords.hash(self._first.password) if self._first.email else None
+        with self._passwords.place() as place:
+            stored = await place.hash(self._first.password) if self._first.email else None
         await self._tenancy.run(PLATFORM_TENANT_ID, lambda tx: self._make(tx, stored), write=True)
         self._publish()
 

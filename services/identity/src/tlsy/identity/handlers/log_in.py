@@ -149,7 +149,8 @@ class LogIn:
         except UnknownTenant:
             self._budgets.check(PLATFORM_TENANT_ID)
             try:
-                await self._passwords.verify(None, command.password)
+                with self._passwords.place() as place:
+                    await place.verify(None, command.password)
             except PasswordsBusy:
                 raise _busy() from None
             self._budgets.spend(PLATFORM_TENANT_ID)
