@@ -48,6 +48,9 @@ class PlainPasswords:
         self.looked_at.append(stored)
         return stored == password
 
+    async def pretend(self) -> None:
+        """Nothing here takes time."""
+
     def outdated(self, stored: str) -> bool:
         return stored.startswith("old")
 
@@ -123,6 +126,15 @@ async def test_who_is_turned_away_because_there_are_too_many_has_not_tried(world
     world.passwords.busy = False
     assert await world.outcome("ada@x.org", "wrong") == "PASSWORD_WRONG"
     assert await world.outcome("ada@x.org", "right") == "OK"
+
+
+async def test_untried_is_a_user_without_a_wrong_password_lately(world: World, fake_clock: FakeClock) -> None:
+    assert await world.directory.untried(world.tenant, " ADA@x.org")
+    assert not await world.directory.untried(world.tenant, "nobody@x.org")
+    await world.outcome("ada@x.org", "wrong")
+    assert not await world.directory.untried(world.tenant, "ada@x.org")
+    fake_clock.advance(POLICY.window_s)
+    assert await world.directory.untried(world.tenant, "ada@x.org")
 
 
 async def test_an_outdated_hash_is_replaced_at_log_in(world: World) -> None:

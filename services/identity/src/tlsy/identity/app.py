@@ -25,6 +25,7 @@ from tlsy.identity.consumers import GROUP, SUBSCRIBED, routes
 from tlsy.identity.domain.lockout import LockoutPolicy
 from tlsy.identity.domain.signing import RotationPolicy
 from tlsy.identity.handlers.bootstrap import Bootstrap, FirstAdministrator
+from tlsy.identity.handlers.budgets import Budgets
 from tlsy.identity.handlers.create_api_key import CreateApiKey
 from tlsy.identity.handlers.create_role_binding import CreateRoleBinding
 from tlsy.identity.handlers.create_user import CreateUser
@@ -43,7 +44,7 @@ from tlsy.identity.handlers.list_revocations import ListRevocations
 from tlsy.identity.handlers.list_role_bindings import ListRoleBindings
 from tlsy.identity.handlers.list_roles import ListRoles
 from tlsy.identity.handlers.list_users import ListUsers
-from tlsy.identity.handlers.log_in import FailureBudgets, LogIn
+from tlsy.identity.handlers.log_in import LogIn
 from tlsy.identity.handlers.on_principal_revoked import OnPrincipalRevoked
 from tlsy.identity.handlers.revoke_api_key import RevokeApiKey
 from tlsy.identity.handlers.rotate_signing_key import RotateSigningKey
@@ -282,7 +283,7 @@ def _log_in(
         bindings=adapters.bindings,
         directories=adapters.directories,
         passwords=adapters.passwords,
-        budgets=FailureBudgets(
+        failures=Budgets(
             assembly.host.clock, size=settings.tenant_failures, per_s=settings.tenant_failures_per_s
         ),
         denials=assembly.denials,

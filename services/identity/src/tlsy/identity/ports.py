@@ -60,6 +60,9 @@ class Directory(Protocol):
             PasswordsBusy: nothing was counted or checked.
         """
 
+    async def untried(self, tenant: TenantEntry, email: str) -> bool:
+        """Whether this is a user for whom no wrong password was tried lately."""
+
 
 class PasswordsBusy(Exception):  # noqa: N818  read as a fact
     """More passwords at once than may wait. Try again."""
@@ -80,6 +83,9 @@ class Passwords(Protocol):
 
     def place(self) -> AbstractContextManager[PasswordPlace]:
         """For the block; entering it raises PasswordsBusy if as many as may wait do already."""
+
+    async def pretend(self) -> None:
+        """Take about as long as the last check of a password did, and check none."""
 
     def outdated(self, stored: str) -> bool:
         """Whether it should be hashed again at the next log-in."""
@@ -129,6 +135,9 @@ class Users(Protocol):
 
     async def lock(self, tx: UnitOfWork, user_id: UserId) -> User | None:
         """The user, whom nobody else changes before this transaction ends."""
+
+    async def by_email(self, tx: UnitOfWork, email: str) -> User | None:
+        """The user as committed, by any spelling of the address."""
 
     async def lock_by_email(self, tx: UnitOfWork, email: str) -> User | None:
         """As `lock`, by any spelling of the address."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tlsy.identity.domain.lockout import begin_attempt
+from tlsy.identity.domain.lockout import begin_attempt, untried
 from tlsy.identity.ports import Authenticated, NotAuthenticated
 
 if TYPE_CHECKING:
@@ -37,6 +37,15 @@ class EmbeddedDirectory:
         """See `Directory.authenticate`."""
         with self._passwords.place() as place:
             return await self._attempt(place, tenant, email, password)
+
+    async def untried(self, tenant: TenantEntry, email: str) -> bool:
+        """See `Directory.untried`."""
+
+        async def read(tx: UnitOfWork) -> bool:
+            user = await self._users.by_email(tx, email)
+            return user is not None and untried(user.attempts, self._clock.now(), self._policy)
+
+        return await self._tenancy.run(tenant.tenant_id, read, write=False)
 
     async def _attempt(
         self, place: PasswordPlace, tenant: TenantEntry, email: str, password: str
