@@ -36,6 +36,10 @@ _SECRET_PARTS: Final = (
 _MAX_TEXT: Final = 8192
 #: JSON web tokens, and API keys as identity shows them once.
 _CREDENTIAL: Final = re.compile(r"eyJ[\w-]+\.[\w.-]+|tlsy_[0-9a-f]{32}_[0-9a-f]+_[\w-]+")
+#: What a PostgreSQL error tells of rows, in texts and in stacks, up to its hint, the next stack, or the end.
+_ROW: Final = re.compile(
+    r"\n[ |]*DETAIL: .*?(?=\n[ |]*HINT: |\n[ |]*\n[ |]*(?:During handling|The above exception)|\Z)", re.DOTALL
+)
 
 
 def set_log_fields(fields: Mapping[str, str]) -> Token[Mapping[str, str]]:
@@ -94,7 +98,7 @@ def _add_fields(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapp
 
 
 def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Take out the values of keys that name secrets, at any depth, and tokens and API keys inside texts."""
+    """Take out secrets by their key, at any depth, and tokens, API keys and a table's rows inside texts."""
     return {key: _clean(key, value) for key, value in event.items()}
 
 
@@ -102,8 +106,10 @@ def _clean(key: str, value: Any) -> Any:
     name = key.lower().replace("-", "_")
     if any(part in name for part in _SECRET_PARTS):
         return _REDACTED
+    if isinstance(value, BaseException):
+        value = str(value)
     if isinstance(value, str):
-        return _CREDENTIAL.sub(_REDACTED, value[:_MAX_TEXT])
+        return _CREDENTIAL.sub(_REDACTED, _ROW.sub("", value[:_MAX_TEXT]))
     if isinstance(value, dict):
         return {str(k): _clean(str(k), v) for k, v in value.items()}
     if isinstance(value, list | tuple):
