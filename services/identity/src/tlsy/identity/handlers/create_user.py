@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from tlsy.identity.domain.emails import email_problems
+from tlsy.identity.domain.emails import email_problems, stripped
 from tlsy.identity.domain.ids import PrincipalKind, PrincipalRef, UserId
 from tlsy.identity.domain.lockout import Attempts
 from tlsy.identity.domain.passwords import password_problems
@@ -74,7 +74,7 @@ class CreateUser:
             ) from None
         user = User(
             id=UserId(self._effects.new_id()),
-            email=command.email,
+            email=stripped(command.email),
             display_name=command.display_name,
             locale=command.locale,
             disabled=command.disabled,
