@@ -130,6 +130,16 @@ async def test_an_exchanged_token_is_as_old_as_the_callers_and_ends_with_it(suit
     )
 
 
+async def test_an_exchanged_token_is_for_no_more_services_than_the_callers(suite) -> None:
+    request = pb.CreateApiKeyRequest(parent="tenants/platform", display_name="narrow", role="internal-admin")
+    made = await suite.stub(await suite.root()).CreateApiKey(request)
+    narrow = pb.ExchangeApiKeyRequest(api_key=made.secret, audience=["identity"])
+    caller = (await suite.stub().ExchangeApiKey(narrow)).token.access_token
+    exchanged = (await exchange(suite, caller, "acme")).token.access_token
+    assert payload(exchanged)["aud"] == ["identity"]
+    assert payload(await suite.into("shared"))["aud"] == ["tlsy"]
+
+
 def payload(token: str) -> dict[str, Any]:
     part = token.split(".")[1]
     decoded: dict[str, Any] = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
