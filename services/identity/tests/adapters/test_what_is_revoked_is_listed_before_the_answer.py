@@ -22,6 +22,7 @@ from tlsy.identity.domain.api_keys import ApiKey, hash_secret, render
 from tlsy.identity.domain.bindings import RoleBinding
 from tlsy.identity.domain.ids import BindingId, KeyId, PrincipalKind, PrincipalRef
 from tlsy.identity.domain.signing import Ring, Slot
+from tlsy.identity.handlers.budgets import Budgets, ExchangeLimits
 from tlsy.identity.handlers.delete_role_binding import DeleteRoleBinding
 from tlsy.identity.handlers.effects import Effects
 from tlsy.identity.handlers.exchange_api_key import ExchangeApiKey
@@ -111,6 +112,7 @@ class Replica:
             keys=self.keys,
             bindings=self.bindings,
             directories=self.directories,
+            limits=ExchangeLimits(Budgets(self.clock, size=9, per_s=1), Budgets(self.clock, size=9, per_s=1)),
             denials=cast("Any", None),
             effects=self.effects,
             issuer=Issuer(self.ring, self.clock, self.ids),

@@ -25,7 +25,7 @@ from tlsy.identity.consumers import GROUP, SUBSCRIBED, routes
 from tlsy.identity.domain.lockout import LockoutPolicy
 from tlsy.identity.domain.signing import RotationPolicy
 from tlsy.identity.handlers.bootstrap import Bootstrap, FirstAdministrator
-from tlsy.identity.handlers.budgets import Budgets
+from tlsy.identity.handlers.budgets import Budgets, ExchangeLimits
 from tlsy.identity.handlers.create_api_key import CreateApiKey
 from tlsy.identity.handlers.create_role_binding import CreateRoleBinding
 from tlsy.identity.handlers.create_user import CreateUser
@@ -227,6 +227,7 @@ def _handlers(
             keys=keys,
             bindings=bindings,
             directories=directories,
+            limits=_exchange_limits(settings, host),
             denials=assembly.denials,
             effects=effects,
             issuer=issuer,
@@ -270,6 +271,13 @@ def _handlers(
         list_api_keys=ListApiKeys(tenancy, keys),
         revoke_api_key=RevokeApiKey(tenancy, keys, bindings, directories, effects),
         list_revocations=ListRevocations(tenancy, adapters.index, host.clock),
+    )
+
+
+def _exchange_limits(settings: IdentitySettings, host: Host) -> ExchangeLimits:
+    return ExchangeLimits(
+        Budgets(host.clock, size=settings.key_exchanges, per_s=settings.key_exchanges_per_s),
+        Budgets(host.clock, size=settings.refused_exchanges, per_s=settings.refused_exchanges_per_s),
     )
 
 

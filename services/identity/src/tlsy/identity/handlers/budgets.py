@@ -7,8 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from tlsy.identity.domain.lockout import Budget, refill
+from tlsy.rpc.errors import ResourceExhausted
 
 if TYPE_CHECKING:
+    from tlsy.identity.domain.api_keys import PresentedKey
     from tlsy.runtime.clock import Clock
 
 _MAX_KEYS: Final = 10_000
@@ -38,3 +40,37 @@ class Budgets(Generic[_K]):
 
     def _now(self, key: _K) -> Budget:
         return refill(self._left.get(key), self._clock.monotonic(), size=self._size, per_s=self._per_s)
+
+
+class ExchangeLimits:
+    """How often keys are exchanged: each one by itself, and all that are refused together.
+
+    Counted per key with its secret: who knows a key's name alone takes nothing from it. While too many are
+    refused, keys that were good lately go on.
+    """
+
+    def __init__(self, each: Budgets[PresentedKey], refused: Budgets[None]) -> None:
+        self._each = each
+        self._refused = refused
+        self._good: OrderedDict[PresentedKey, None] = OrderedDict()
+
+    def begin(self, key: PresentedKey) -> None:
+        """Count one exchange; raises ResourceExhausted, reason EXCHANGE_RATE, if that is too many."""
+        wait_s = self._each.wait_s(key) or (0.0 if key in self._good else self._refused.wait_s(None))
+        if wait_s > 0:
+            raise ResourceExhausted(
+                "EXCHANGE_RATE", "Too many exchanges of API keys; keep the token.", retry_after_s=wait_s
+            )
+        self._each.spend(key)
+
+    def good(self, key: PresentedKey) -> None:
+        """It was."""
+        self._good[key] = None
+        self._good.move_to_end(key)
+        if len(self._good) > _MAX_KEYS:
+            self._good.popitem(last=False)
+
+    def refused(self, key: PresentedKey) -> None:
+        """It was not good, or not any more."""
+        self._good.pop(key, None)
+        self._refused.spend(None)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from tlsy.identity.domain.api_keys import PresentedKey
+    from tlsy.identity.handlers.budgets import ExchangeLimits
     from tlsy.identity.handlers.effects import Effects
     from tlsy.identity.handlers.issuing import IssuedToken, Issuer
     from tlsy.identity.ports import ApiKeys, Directories, RoleBindings
@@ -51,6 +52,7 @@ class ExchangeApiKey:
         keys: ApiKeys,
         bindings: RoleBindings,
         directories: Directories,
+        limits: ExchangeLimits,
         denials: DenialSink,
         effects: Effects,
         issuer: Issuer,
@@ -60,6 +62,7 @@ class ExchangeApiKey:
         self._keys = keys
         self._bindings = bindings
         self._directories = directories
+        self._limits = limits
         self._denials = denials
         self._effects = effects
         self._issuer = issuer
@@ -71,11 +74,13 @@ class ExchangeApiKey:
         Raises:
             Unauthenticated: reason API_KEY_REFUSED.
             FailedPrecondition: reason TENANT_NOT_ACTIVE.
+            ResourceExhausted: reason EXCHANGE_RATE.
         """
         presented = parse(text)
         if presented is None:
             self._deny(call, PLATFORM_TENANT_ID, "KEY_MALFORMED", "")
             raise _refused()
+        self._limits.begin(presented)
         tenant_id = TenantId(presented.tenant_id)
         try:
             tenant = self._tenancy.catalog.tenant(tenant_id)
@@ -93,7 +98,9 @@ class ExchangeApiKey:
         if isinstance(outcome, str):
             name = PrincipalRef(PrincipalKind.API_KEY, presented.key_id).name(tenant.slug)
             self._deny(call, tenant_id, outcome, name)
+            self._limits.refused(presented)
             raise _refused()
+        self._limits.good(presented)
         return outcome
 
     async def _exchange(
