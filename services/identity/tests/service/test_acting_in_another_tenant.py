@@ -112,8 +112,22 @@ async def test_onboarding_makes_the_first_administrator_and_is_over_when_that_on
     await stub.CreateRoleBinding(pb.CreateRoleBindingRequest(parent=parent, role_binding=admin))
     key = pb.CreateApiKeyRequest(parent=parent, display_name="agent", role="agent")
     await stub.CreateApiKey(key)
+    made = (await stub.ListApiKeys(pb.ListApiKeysRequest(parent=parent))).api_keys[0]
+    held = (await stub.ListRoleBindings(pb.ListRoleBindingsRequest(parent=parent))).role_bindings[0]
+    change = pb.UpdateUserRequest(user=pb.User(name=user.name, disabled=True))
+    change.update_mask.paths.append("disabled")
     await suite.log_in("new", "first@new.example")
-    assert (await refused(stub.CreateApiKey(key))).reason == "ONBOARDING_CLOSED"
+    for call in (
+        stub.CreateApiKey(key),
+        stub.RevokeApiKey(pb.RevokeApiKeyRequest(name=made.name)),
+        stub.CreateUser(pb.CreateUserRequest(parent=parent, user=pb.User(email="second@new.example"))),
+        stub.UpdateUser(change),
+        stub.DeleteUser(pb.DeleteUserRequest(name=user.name)),
+        stub.SetPassword(pb.SetPasswordRequest(name=user.name, new_password="a brand new passphrase")),
+        stub.CreateRoleBinding(pb.CreateRoleBindingRequest(parent=parent, role_binding=admin)),
+        stub.DeleteRoleBinding(pb.DeleteRoleBindingRequest(name=held.name)),
+    ):
+        assert (await refused(call)).reason == "ONBOARDING_CLOSED"
     assert (await refused(exchange(suite, await suite.root(), "new"))).reason == "ONBOARDING_CLOSED"
 
 

@@ -37,11 +37,6 @@ class PostgresApiKeys:
             key.expire_time,
         )
 
-    async def get(self, tx: UnitOfWork, key_id: KeyId) -> ApiKey | None:
-        """The key as committed."""
-        row = await tx.fetchrow(self._sql["get_api_key"], tx.tenant_id, key_id)
-        return None if row is None else _key(row)
-
     async def lock(self, tx: UnitOfWork, key_id: KeyId) -> ApiKey | None:
         """The key, which nobody else changes or exchanges before this transaction ends."""
         row = await tx.fetchrow(self._sql["lock_api_key"], tx.tenant_id, key_id)

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
@@ -17,21 +19,28 @@ from tlsy.identity.adapters.postgres.api_keys import PostgresApiKeys
 from tlsy.identity.adapters.postgres.control import PostgresRevocationIndex
 from tlsy.identity.adapters.postgres.directories import PostgresDirectories
 from tlsy.identity.adapters.postgres.role_bindings import PostgresRoleBindings
+from tlsy.identity.adapters.postgres.users import PostgresUsers
 from tlsy.identity.adapters.sealing import LookupHash, Sealer
 from tlsy.identity.domain.api_keys import ApiKey, hash_secret, render
 from tlsy.identity.domain.bindings import RoleBinding
-from tlsy.identity.domain.ids import BindingId, KeyId, PrincipalKind, PrincipalRef
+from tlsy.identity.domain.ids import BindingId, KeyId, PrincipalKind, PrincipalRef, UserId
+from tlsy.identity.domain.lockout import Attempts
 from tlsy.identity.domain.signing import Ring, Slot
+from tlsy.identity.domain.users import User, UserChange
 from tlsy.identity.handlers.budgets import Budgets, ExchangeLimits
 from tlsy.identity.handlers.delete_role_binding import DeleteRoleBinding
+from tlsy.identity.handlers.delete_user import DeleteUser
 from tlsy.identity.handlers.effects import Effects
 from tlsy.identity.handlers.exchange_api_key import ExchangeApiKey
 from tlsy.identity.handlers.indexing import IndexRevocations
 from tlsy.identity.handlers.issuing import Issuer
 from tlsy.identity.handlers.list_revocations import ListRevocations
 from tlsy.identity.handlers.revoke_api_key import RevokeApiKey
+from tlsy.identity.handlers.set_password import SetPassword, SetPasswordCommand
+from tlsy.identity.handlers.update_user import UpdateUser, UpdateUserCommand
 from tlsy.rpc.audit import AuditTrail
 from tlsy.rpc.call import Call
+from tlsy.rpc.errors import Unauthenticated
 from tlsy.rpc.permissions import ROLES
 from tlsy.rpc.revocations import DenyList
 from tlsy.runtime.ids import PrincipalName, TenantId, Uuid7
@@ -39,6 +48,8 @@ from tlsy.tenancy.errors import PlacementUnavailable
 from tlsy.testkit.clock import FakeClock
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tlsy.identity.domain.revocations import IndexedRevocation
     from tlsy.tenancy.catalog import TenantEntry
     from tlsy.tenancy.context import Placement
@@ -46,8 +57,42 @@ if TYPE_CHECKING:
     from tlsy.testkit.installation import Installation
 
 SECRET, KEY, BINDING = bytes(32), KeyId(uuid4()), BindingId(uuid4())
+ADA = UserId(uuid4())
 NOW = datetime.now(UTC)
 AHEAD = timedelta(seconds=5)
+
+
+class NoDenials:
+    """Denials are not looked at here."""
+
+    def denied(self, call: object) -> None:
+        """See the class."""
+
+
+class Passwords:
+    """In clear."""
+
+    @contextmanager
+    def place(self) -> Iterator[Passwords]:
+        yield self
+
+    async def hash(self, password: str) -> str:
+        return password
+
+
+def person(user_id: UserId) -> User:
+    return User(
+        id=user_id,
+        email=f"{user_id}@x.org",
+        display_name="",
+        locale="",
+        disabled=False,
+        password_hash="",
+        attempts=Attempts(),
+        create_time=NOW,
+        last_log_in_time=None,
+        version=1,
+    )
 
 
 @dataclass
@@ -83,6 +128,7 @@ class Replica:
             ids=ids,
             longest_token=timedelta(hours=1),
         )
+        self.users = PostgresUsers(sql, Sealer({"k": bytes(32)}, "k", os.urandom), LookupHash(bytes(32)))
         self.ring = KeyRing(Sealer({"k": bytes(32)}, "k", os.urandom))
         self.ring.adopt(Ring((self.ring.make(Slot.SIGNING, self.clock.now()),), 1))
         self.ids = ids
@@ -105,6 +151,17 @@ class Replica:
             await self.keys.insert(tx, key)
             await self.bindings.insert(tx, bound)
 
+    async def make_user(self) -> None:
+        """Who has logged in where the clock is ahead; another administrator stays."""
+        async with self.tenancy.transaction(self.tenant.context, write=True) as tx:
+            for user_id in (ADA, UserId(uuid4())):
+                await self.users.insert(tx, person(user_id))
+                ref = PrincipalRef(PrincipalKind.USER, user_id)
+                binding = BINDING if user_id == ADA else BindingId(uuid4())
+                role = RoleBinding(id=binding, principal=ref, role="client-admin", module="", create_time=NOW)
+                await self.bindings.insert(tx, role)
+            await self.users.record_log_in(tx, ADA, NOW + AHEAD, None)
+
     async def issued_at(self) -> float:
         """Exchange the key, and say when its token counts as issued."""
         exchange = ExchangeApiKey(
@@ -113,7 +170,7 @@ class Replica:
             bindings=self.bindings,
             directories=self.directories,
             limits=ExchangeLimits(Budgets(self.clock, size=9, per_s=1), Budgets(self.clock, size=9, per_s=1)),
-            denials=cast("Any", None),
+            denials=cast("Any", NoDenials()),
             effects=self.effects,
             issuer=Issuer(self.ring, self.clock, self.ids),
             lifetime=timedelta(minutes=10),
@@ -123,17 +180,23 @@ class Replica:
         return float(json.loads(base64.urlsafe_b64decode(payload + "=="))["iat"])
 
     async def end(self, how: str) -> None:
-        parts: dict[str, Any] = {
-            "keys": self.keys,
-            "bindings": self.bindings,
-            "directories": self.directories,
-            "effects": self.effects,
-        }
-        if how == "key":
-            await RevokeApiKey(self.tenancy, **parts).run(self.call("RevokeApiKey"), KEY)
+        call, parts = self.call(how), (self.bindings, self.directories, self.effects)
+        named: dict[str, Any] = {"bindings": parts[0], "directories": parts[1], "effects": parts[2]}
+        if how == "RevokeApiKey":
+            await RevokeApiKey(self.tenancy, self.keys, *parts).run(call, KEY)
+        elif how == "DeleteRoleBinding":
+            delete = DeleteRoleBinding(self.tenancy, users=self.users, keys=self.keys, **named)
+            await delete.run(call, BINDING)
+        elif how == "DeleteUser":
+            await DeleteUser(self.tenancy, self.users, *parts).run(call, ADA, "")
+        elif how == "UpdateUser":
+            change = UserChange(display_name="", disabled=True, locale="")
+            command = UpdateUserCommand(user_id=ADA, change=change, mask=["disabled"], etag="")
+            await UpdateUser(self.tenancy, self.users, *parts).run(call, command)
         else:
-            delete = DeleteRoleBinding(self.tenancy, users=cast("Any", None), **parts)
-            await delete.run(self.call("DeleteRoleBinding"), BINDING)
+            other: Any = Passwords()
+            setting = SetPassword(self.tenancy, self.users, **named, directory=other, passwords=other)
+            await setting.run(call, SetPasswordCommand(ADA, "a brand new passphrase", ""))
 
     def call(self, method: str) -> Call:
         everything = frozenset().union(*ROLES.values())
@@ -151,7 +214,7 @@ class Replica:
             peer="",
         )
 
-    async def refused_by_who_starts_now(self, issued_at: float) -> bool:
+    async def refused_by_who_starts_now(self, ref: PrincipalRef, issued_at: float) -> bool:
         deny = DenyList(self.clock)
         index = PostgresRevocationIndex(read_statements())
         listed, _ = await ListRevocations(self.tenancy, index, self.clock).run((UUID(int=0), ""), 10)
@@ -162,8 +225,8 @@ class Replica:
                 revoked_at=each.revoke_time.timestamp(),
                 expires_at=each.expire_time.timestamp(),
             )
-        name = PrincipalRef(PrincipalKind.API_KEY, KEY).name(self.tenant.slug)
-        return deny.refuses(self.tenant.tenant_id, PrincipalName(name), issued_at)
+        name = PrincipalName(ref.name(self.tenant.slug))
+        return deny.refuses(self.tenant.tenant_id, name, issued_at)
 
 
 async def replicas(installation: Installation, index: Any = None) -> tuple[Replica, Replica]:
@@ -175,21 +238,49 @@ async def replicas(installation: Installation, index: Any = None) -> tuple[Repli
     return one, Replica(installation, tenant, FakeClock(NOW + AHEAD), index)
 
 
-@pytest.mark.parametrize("how", ["key", "role"])
+@pytest.mark.parametrize("how", ["RevokeApiKey", "DeleteRoleBinding"])
 async def test_although_no_worker_has_seen_its_event_and_another_clock_issued_the_token(
     installation: Installation, how: str
 ) -> None:
     one, ahead = await replicas(installation)
-    issued_at = await ahead.issued_at()
-    assert not await one.refused_by_who_starts_now(issued_at)
+    issued_at, key = await ahead.issued_at(), PrincipalRef(PrincipalKind.API_KEY, KEY)
+    assert not await one.refused_by_who_starts_now(key, issued_at)
     await one.end(how)
-    assert await one.refused_by_who_starts_now(issued_at)
-    assert not await one.refused_by_who_starts_now(issued_at + 0.001)
+    assert await one.refused_by_who_starts_now(key, issued_at)
+    assert not await one.refused_by_who_starts_now(key, issued_at + 0.001)
+
+
+@pytest.mark.parametrize("how", ["UpdateUser", "DeleteUser", "SetPassword", "DeleteRoleBinding"])
+async def test_nor_does_a_persons_of_a_log_in_where_the_clock_is_ahead(
+    installation: Installation, how: str
+) -> None:
+    tenant = await installation.provisioned_tenant()
+    one = Replica(installation, tenant, FakeClock(NOW), PostgresRevocationIndex(read_statements()))
+    await one.make_user()
+    await one.end(how)
+    logged_in, ada = (NOW + AHEAD).timestamp(), PrincipalRef(PrincipalKind.USER, ADA)
+    assert await one.refused_by_who_starts_now(ada, logged_in)
+    assert not await one.refused_by_who_starts_now(ada, logged_in + 0.001)
+
+
+async def test_a_key_that_is_being_revoked_is_exchanged_no_more(installation: Installation) -> None:
+    one, _ = await replicas(installation)
+    everything = await installation.connect(None, one.tenant.placement)
+    waiting = "select count(*) from pg_locks where not granted"
+    async with one.tenancy.transaction(one.tenant.context, write=True) as tx:
+        await one.keys.lock(tx, KEY)
+        exchange = asyncio.create_task(one.issued_at())
+        async with asyncio.timeout(10):
+            while not (exchange.done() or await everything.fetchval(waiting)):
+                await asyncio.sleep(0.01)
+        await one.keys.revoke(tx, KEY, NOW)
+    with pytest.raises(Unauthenticated, match="API_KEY_REFUSED"):
+        await exchange
 
 
 async def test_or_is_left_to_its_event_while_the_control_database_is_away(installation: Installation) -> None:
     one, _ = await replicas(installation, Away(installation.control))
-    await one.end("key")
+    await one.end("RevokeApiKey")
     everything = await installation.connect(None, one.tenant.placement)
     told = "select count(*) from identity.outbox where tenant_id = $1 and type = $2"
     assert await everything.fetchval(told, one.tenant.tenant_id, PRINCIPAL_REVOKED) == 1
