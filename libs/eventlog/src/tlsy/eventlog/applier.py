@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import asyncpg
 
+from tlsy.eventlog.dead_letters import OutsiderGauge
 from tlsy.eventlog.delivery import Batch, Delivery, Direct, Each, parse
 from tlsy.eventlog.errors import Fenced, FinalError, RetryableError, TenantPaused, TooOld
 from tlsy.runtime.ids import TenantId
@@ -108,6 +109,8 @@ class Applier:
         self._fence = fence
         self._dead_letters = dead_letters
         self._gauge = gauge
+        limits = dead_letters.outsiders
+        self._outsiders = None if limits is None else OutsiderGauge(limits, clock.monotonic())
         self._retry = retry
         self._inbox_retention = inbox_retention
         self._clock = clock
@@ -134,9 +137,15 @@ class Applier:
 
     async def refuse(self, record: Received, error: Exception, attempt: int = 1) -> None:
         """Write the record to the dead letters. Raises DeadLetterLimitReached, LogUnavailable."""
-        self._gauge.admit()
-        await self._dead_letters.write(record, error, attempt)
-        self._gauge.refused()
+        if self._outsiders is not None and isinstance(error, FinalError):
+            if not self._outsiders.admits(len(record.value), self._clock.monotonic()):
+                self._metrics.dropped.labels(self._group).inc()
+                return
+            await self._dead_letters.write(record, error, attempt)
+        else:
+            self._gauge.admit()
+            await self._dead_letters.write(record, error, attempt)
+            self._gauge.refused()
         self._metrics.dead_letters.labels(self._group).inc()
         self._logger.error(
             "record refused",

@@ -2,6 +2,9 @@
 
 A record goes to `<topic>.<group>.dlq` as it is, with headers that say why. The limits are per partition: a
 consumer that refuses everything is itself what is wrong, and stops instead of draining the topic.
+
+That does not hold for a topic that outsiders write to: whoever may write there could stop it for everybody.
+What they cause is kept at a bounded rate and beyond it only counted; nothing of it stops the partition.
 """
 
 from __future__ import annotations
@@ -74,16 +77,64 @@ class DeadLetterGauge:
             self._refused -= self._window.popleft()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutsiderLimits:
+    """How much of what outsiders cause is kept, per partition.
+
+    Attributes:
+        bytes_per_s: of dead letters, in the long run.
+        burst_bytes: at once.
+        least_bytes: what a letter counts as at least: its headers, and the work of writing it.
+    """
+
+    bytes_per_s: int = 65_536
+    burst_bytes: int = 4_194_304
+    least_bytes: int = 1_024
+
+
+class OutsiderGauge:
+    """Counts what outsiders caused in one partition. Time is monotonic seconds, given with each call."""
+
+    __slots__ = ("_level", "_limits", "_seen_s")
+
+    def __init__(self, limits: OutsiderLimits, now_s: float) -> None:
+        self._limits = limits
+        self._level: float = limits.burst_bytes
+        self._seen_s = now_s
+
+    def admits(self, size_bytes: int, now_s: float) -> bool:
+        """Whether one more may be kept; the last of a burst may pass it, so no size is always refused."""
+        passed_s = max(0.0, now_s - self._seen_s)
+        self._seen_s = now_s
+        self._level = min(self._limits.burst_bytes, self._level + passed_s * self._limits.bytes_per_s)
+        if self._level <= 0:
+            return False
+        self._level -= max(size_bytes, self._limits.least_bytes)
+        return True
+
+
 class DeadLetters:
-    """Writes a group's refused records."""
+    """Writes a group's refused records.
 
-    __slots__ = ("_clock", "_group", "_inspector", "_producer")
+    `outsiders` is for topics that others than the suite's services write to: a FinalError is then their doing.
+    """
 
-    def __init__(self, group: str, producer: Producer, inspector: LogInspector, clock: Clock) -> None:
+    __slots__ = ("_clock", "_group", "_inspector", "_producer", "outsiders")
+
+    def __init__(
+        self,
+        group: str,
+        producer: Producer,
+        inspector: LogInspector,
+        clock: Clock,
+        *,
+        outsiders: OutsiderLimits | None = None,
+    ) -> None:
         self._group = group
         self._producer = producer
         self._inspector = inspector
         self._clock = clock
+        self.outsiders = outsiders
 
     def topic_of(self, topic: str) -> str:
         """Where refused records of `topic` go."""

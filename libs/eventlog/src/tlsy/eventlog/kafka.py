@@ -34,6 +34,8 @@ _METADATA_MAX_AGE_MS: Final = 5_000
 #: Kafka's own limit per batch is 1 MiB and some bytes; one record is at most 512 KiB and its headers.
 _MAX_BATCH_BYTES: Final = 900_000
 _MAX_FETCH_BYTES: Final = 4_194_304
+#: The last day that a datetime can hold in every time zone.
+_LATEST_MS: Final = 253_402_214_400_000
 _FAILURES: Final = (
     KafkaError,
     ConsumerStoppedError,
@@ -432,7 +434,8 @@ def _received(record: Any) -> Received:
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,
-        time=datetime.fromtimestamp(record.timestamp / 1000, UTC),
+        # Whoever wrote the record may have set it to anything.
+        time=datetime.fromtimestamp(min(max(record.timestamp, 0), _LATEST_MS) / 1000, UTC),
         key=record.key,
         value=record.value or b"",
         headers=tuple(record.headers),

@@ -19,6 +19,7 @@ class EventLogMetrics:
         "backlog_items",
         "broadcast_stale_s",
         "dead_letters",
+        "dropped",
         "duplicates",
         "lag",
         "parked",
@@ -56,6 +57,12 @@ class EventLogMetrics:
         self.retries = Counter("tlsy_consumer_retries", "Deliveries tried again.", group, registry=registry)
         self.dead_letters = Counter(
             "tlsy_consumer_dead_letters", "Records refused for good.", group, registry=registry
+        )
+        self.dropped = Counter(
+            "tlsy_consumer_dead_letters_dropped",
+            "Records of outsiders refused beyond what is kept.",
+            group,
+            registry=registry,
         )
         self.parked = Gauge(
             "tlsy_consumer_parked_items", "Records that wait for a database.", group, registry=registry
