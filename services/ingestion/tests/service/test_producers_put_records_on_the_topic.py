@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from uuid import UUID
@@ -22,10 +23,15 @@ async def produce(world):
     producer = AIOKafkaProducer(bootstrap_servers=world.brokers)
     await producer.start()
 
-    async def put(token, events, key=b"k"):
-        value = events_pb2.ProducedEvents(events=events).SerializeToString()
-        headers = [("authorization", f"Bearer {token}".encode())] if token else []
-        await producer.send_and_wait(INGEST_TOPIC, value, key=key, headers=headers)
+    async def put(token, events, key=b"k", *, value=None, headers=(), timestamp_ms=None, times=1):
+        if value is None:
+            value = events_pb2.ProducedEvents(events=events).SerializeToString()
+        headers = [*([("authorization", f"Bearer {token}".encode())] if token else []), *headers]
+        for _ in range(times):
+            sent = await producer.send(
+                INGEST_TOPIC, value, key=key, headers=headers, timestamp_ms=timestamp_ms
+            )
+        await sent
 
     yield put
     await producer.stop()
@@ -49,6 +55,19 @@ async def count(world, tenant):
 async def reaches(world, tenant, wanted):
     async with asyncio.timeout(20):
         while await count(world, tenant) != wanted:
+            await asyncio.sleep(0.02)
+
+
+async def outcomes(world, host, tenant, wanted):
+    """What the tenant reads of its records, once there is as much as wanted."""
+    stub = world.stub(host, tenant, "viewer")
+    async with asyncio.timeout(20):
+        while True:
+            told = await stub.ListIngestOutcomes(
+                pb.ListIngestOutcomesRequest(parent=f"tenants/{tenant.slug}")
+            )
+            if len(told.outcomes) >= wanted:
+                return list(told.outcomes)
             await asyncio.sleep(0.02)
 
 
@@ -91,6 +110,41 @@ async def test_a_record_without_credentials_is_a_dead_letter(world, produce, mak
         letter = await letters.getone()
     assert dict(letter.headers)["dlq-reason"] == reason.encode()
     assert await count(world, tenant) == 0
+
+
+async def test_records_without_credentials_stop_nobody(world, produce, make_events):
+    tenant = await world.installation.provisioned_tenant(modules=MODULES)
+    await world.replica()
+    await produce("", make_events(1), times=500)
+    await produce(world.around.token(tenant, "agent"), make_events(3))
+    await reaches(world, tenant, 3)
+    assert world.replicas[0].ready()
+
+
+async def test_records_that_cannot_be_read_stop_nobody(world, produce, make_events):
+    tenant = await world.installation.provisioned_tenant(modules=MODULES)
+    await world.replica()
+    token = world.around.token(tenant, "agent")
+    # A source of one byte that is no UTF-8.
+    await produce(token, (), value=b"\x0a\x03\x0a\x01\xff", times=30)
+    await produce(token, make_events(3))
+    await reaches(world, tenant, 3)
+    async with dead_letters(world) as letters, asyncio.timeout(20):
+        letter = await letters.getone()
+    assert dict(letter.headers)["dlq-reason"] == b"UNREADABLE_DATA"
+
+
+@pytest.mark.parametrize("timestamp_ms", [0, 1_000, 10**15, 2**62])
+async def test_whatever_time_a_producer_puts_on_a_record_its_events_are_stored(
+    world, produce, make_events, timestamp_ms
+):
+    tenant = await world.installation.provisioned_tenant(modules=MODULES)
+    host = await world.replica()
+    events = [*make_events(2), *make_events(1, source="")]
+    await produce(world.around.token(tenant, "agent"), events, timestamp_ms=timestamp_ms)
+    await reaches(world, tenant, 2)
+    (outcome,) = await outcomes(world, host, tenant, 1)
+    assert abs(outcome.record_time.seconds - time.time()) < 60
 
 
 async def test_a_record_for_a_tenant_without_the_module_is_a_dead_letter(world, produce, make_events):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from tlsy.contracts.events import INGEST_TOPIC, TOPICS
 from tlsy.contracts.ingestion.v1 import ingestion_pb2, ingestion_pb2_grpc
 from tlsy.eventlog.consumer import Consumer
-from tlsy.eventlog.dead_letters import DeadLetters
+from tlsy.eventlog.dead_letters import DeadLetters, OutsiderLimits
 from tlsy.eventlog.kafka import KafkaGroupReader
 from tlsy.ingestion import consumers
 from tlsy.ingestion.adapters.postgres.event_store import PostgresEventStore
@@ -81,14 +81,9 @@ def build(settings: IngestionSettings, host: Host) -> Supervisor:
         [served],
         # Beside the calls, because this replica knows which tenants it ingested for.
         parts=[Part(Task("minutes", minutes.run))],
+        # A stopped partition of the producers' topic is an alarm (a metric) and no reason to answer no calls.
         workers=[Part(producers)],
-        checks=[lambda: _stopped(producers)],
     )
-
-
-def _stopped(consumer: Consumer) -> str | None:
-    stopped = consumer.stopped_partitions()
-    return f"{len(stopped)} partitions of the producers' topic are stopped" if stopped else None
 
 
 def _producers(assembly: Assembly, ingest: IngestEvents, settings: IngestionSettings) -> Consumer:
@@ -104,7 +99,9 @@ def _producers(assembly: Assembly, ingest: IngestEvents, settings: IngestionSett
         reader=lambda: KafkaGroupReader(assembly.servers, _GROUP, [INGEST_TOPIC], host.service),
         routes=consumers.routes(OnProducedEvents(ingest=ingest, catalog=assembly.catalog)),
         transactions=assembly.tenancy,
-        dead_letters=DeadLetters(_GROUP, assembly.producer, assembly.inspector, host.clock),
+        dead_letters=DeadLetters(
+            _GROUP, assembly.producer, assembly.inspector, host.clock, outsiders=OutsiderLimits()
+        ),
         clock=host.clock,
         jitter=assembly.jitter,
         metrics=assembly.metrics,

@@ -55,7 +55,6 @@ class ProducedRecord:
 
     partition: int
     offset: int
-    time: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +198,7 @@ class IngestEvents:
         tally = _tally(work.outcomes)
         await self._store.add_counts(tx, sent.principal, tally, now)
         if sent.record is not None and tally.accepted < len(sent.events):
-            await self._keep_outcome(tx, sent.record, tally, work.problems)
+            await self._keep_outcome(tx, sent.record, tally, work.problems, now)
         published = self._cloud_events(tx, work, now)
         for event in published:
             tx.publish(event, sweep_after_s=_SWEEP_AFTER_S)
@@ -223,13 +222,19 @@ class IngestEvents:
             work.rows = sorted(by_place[: allowance.events])
 
     async def _keep_outcome(
-        self, tx: UnitOfWork, record: ProducedRecord, tally: Tally, problems: Sequence[Problem]
+        self,
+        tx: UnitOfWork,
+        record: ProducedRecord,
+        tally: Tally,
+        problems: Sequence[Problem],
+        now: datetime,
     ) -> None:
         await self._store.add_outcome(
             tx,
             RecordOutcome(
                 outcome_id=self._ids(),
-                record_time=record.time,
+                # Not the record's own time, which its producer may have set to anything.
+                record_time=now,
                 partition=record.partition,
                 offset=record.offset,
                 tally=tally,

@@ -42,7 +42,7 @@ class OnProducedEvents:
         record = delivery.record
         events = events_pb2.ProducedEvents.FromString(delivery.event.data).events
         tenant = self._catalog.tenant(TenantId(delivery.event.tenant_id))
-        place = ProducedRecord(record.partition, record.offset, record.time)
+        place = ProducedRecord(record.partition, record.offset)
         try:
             ingested = await self._ingest.run(tenant, delivery.event.source, events, len(record.value), place)
         except InvalidArgument as refused:

@@ -480,7 +480,9 @@ class IngestOutcome(_message.Message):
     duplicates: _builtins.int
     rejected: _builtins.int
     @_builtins.property
-    def record_time(self) -> _timestamp_pb2.Timestamp: ...
+    def record_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was taken up."""
+
     @_builtins.property
     def rejections(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rejection]:
         """The first 100."""
