@@ -116,7 +116,7 @@ class OutsiderGauge:
 class DeadLetters:
     """Writes a group's refused records.
 
-    `outsiders` is for topics that others than the suite's services write to: a FinalError is then their doing.
+    `outsiders` is for topics that others than our services write to: a FinalError is then their doing.
     """
 
     __slots__ = ("_clock", "_group", "_inspector", "_producer", "outsiders")

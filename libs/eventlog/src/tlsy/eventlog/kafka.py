@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import aiokafka
@@ -34,6 +35,10 @@ _METADATA_MAX_AGE_MS: Final = 5_000
 #: Kafka's own limit per batch is 1 MiB and some bytes; one record is at most 512 KiB and its headers.
 _MAX_BATCH_BYTES: Final = 900_000
 _MAX_FETCH_BYTES: Final = 4_194_304
+#: The broker's own time: retention counts from when a record came, also when it is published again, and no
+#: producer can say otherwise.
+_LOG_APPEND_TIME: Final = 1
+_TOPIC_CONFIGS: Final[Mapping[str, str]] = MappingProxyType({"message.timestamp.type": "LogAppendTime"})
 #: The last day that a datetime can hold in every time zone.
 _LATEST_MS: Final = 253_402_214_400_000
 _FAILURES: Final = (
@@ -196,7 +201,12 @@ class KafkaInspector:
 
         async def make() -> None:
             wanted = [
-                NewTopic(name=name, num_partitions=count, replication_factor=self._replication)
+                NewTopic(
+                    name=name,
+                    num_partitions=count,
+                    replication_factor=self._replication,
+                    topic_configs=_TOPIC_CONFIGS,
+                )
                 for name, count in partitions.items()
             ]
             answer = await self._admin.create_topics(wanted)
@@ -438,5 +448,6 @@ def _received(record: Any) -> Received:
         time=datetime.fromtimestamp(min(max(record.timestamp, 0), _LATEST_MS) / 1000, UTC),
         key=record.key,
         value=record.value or b"",
+        time_of_broker=record.timestamp_type == _LOG_APPEND_TIME,
         headers=tuple(record.headers),
     )

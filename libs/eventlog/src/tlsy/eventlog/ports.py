@@ -35,7 +35,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Received:
-    """A record as it was read."""
+    """A record as it was read; `time` is the broker's own, of appending, or what its producer said."""
 
     topic: str
     partition: int
@@ -44,6 +44,7 @@ class Received:
     key: bytes | None
     value: bytes
     headers: Headers
+    time_of_broker: bool = False
 
 
 @dataclass(frozen=True, slots=True)
