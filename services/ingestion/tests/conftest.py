@@ -94,9 +94,15 @@ class World:
 
 
 @pytest.fixture
-async def world(installation):
+def waited_s():
+    """How long records have been in the log when they are read; for tests to override."""
+    return 0
+
+
+@pytest.fixture
+async def world(installation, waited_s):
     await installation.platform_tenant()
-    async with embedded_broker() as brokers, peers(installation, brokers) as around:
+    async with embedded_broker(behind_s=waited_s) as brokers, peers(installation, brokers) as around:
         made = World(installation, around, brokers)
         yield made
         for service in made.replicas:

@@ -112,6 +112,51 @@ async def test_a_record_without_credentials_is_a_dead_letter(world, produce, mak
     assert await count(world, tenant) == 0
 
 
+@pytest.mark.parametrize("waited_s", [720])
+async def test_a_token_that_was_good_when_its_record_came_is_good_when_it_is_read(
+    world, produce, make_events, waited_s
+):
+    tenant = await world.installation.provisioned_tenant(modules=MODULES)
+    await world.replica()
+    await produce(world.around.token(tenant, "agent", lifetime_s=-waited_s + 60), make_events(2))
+    await reaches(world, tenant, 2)
+
+
+@pytest.mark.parametrize(
+    ("waited_s", "lifetime_s", "timestamp_ms"),
+    [
+        # Expired before it came; so old that its revocation may be forgotten; of a producer that says it is old.
+        (720, -780, None),
+        (7_200, -3_660, None),
+        (0, -120, 1_000),
+    ],
+)
+async def test_a_late_record_s_token_is_refused(
+    world, produce, make_events, waited_s, lifetime_s, timestamp_ms
+):
+    tenant = await world.installation.provisioned_tenant(modules=MODULES)
+    await world.replica()
+    token = world.around.token(tenant, "agent", lifetime_s=lifetime_s)
+    await produce(token, make_events(2), timestamp_ms=timestamp_ms)
+    async with dead_letters(world) as letters, asyncio.timeout(20):
+        letter = await letters.getone()
+    assert dict(letter.headers)["dlq-reason"] == b"TOKEN_EXPIRED"
+
+
+@pytest.mark.parametrize("waited_s", [720])
+async def test_a_late_record_s_token_that_was_revoked_meanwhile_is_refused(
+    world, produce, make_events, waited_s
+):
+    tenant = await world.installation.provisioned_tenant(modules=MODULES)
+    principal = f"tenants/{tenant.slug}/apiKeys/{UUID(int=3)}"
+    world.around.revoke(tenant, principal)
+    await world.replica()
+    await produce(world.around.token(tenant, "agent", principal=principal, lifetime_s=-60), make_events(2))
+    async with dead_letters(world) as letters, asyncio.timeout(20):
+        letter = await letters.getone()
+    assert dict(letter.headers)["dlq-reason"] == b"TOKEN_REVOKED"
+
+
 async def test_records_without_credentials_stop_nobody(world, produce, make_events):
     tenant = await world.installation.provisioned_tenant(modules=MODULES)
     await world.replica()

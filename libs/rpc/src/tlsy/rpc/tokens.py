@@ -26,6 +26,7 @@ from tlsy.runtime.ids import PLATFORM_SLUG, PLATFORM_TENANT_ID, PrincipalName, S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from datetime import datetime
 
     from joserfc.jwk import ECKey
 
@@ -156,8 +157,12 @@ class TokenVerifier:
         self._clock = clock
         self._cache: OrderedDict[bytes, tuple[VerifiedToken, float]] = OrderedDict()
 
-    async def verify(self, token: str) -> VerifiedToken:
+    async def verify(self, token: str, *, sent_at: datetime | None = None) -> VerifiedToken:
         """The token's claims and grants.
+
+        With `sent_at`, which only the suite itself may have noted, the token must have been good then: what
+        was on its way for long is not refused for that. It must still be so young that its revocation would
+        be known, and is refused if it was revoked meanwhile.
 
         Raises:
             Unauthenticated: reasons TOKEN_TOO_LARGE, TOKEN_MALFORMED, TOKEN_ALGORITHM, TOKEN_ISSUER,
@@ -177,7 +182,7 @@ class TokenVerifier:
             self._cache.move_to_end(digest)
             if len(self._cache) > _MAX_CACHED:
                 self._cache.popitem(last=False)
-        self._check_now(verified.claims)
+        self._check_now(verified.claims, sent_at)
         return verified
 
     async def _verify_signed(self, token: str) -> VerifiedToken:
@@ -226,9 +231,10 @@ class TokenVerifier:
         if not claims.of_service and not set(SERVICE_ROLES).isdisjoint(claims.roles):
             raise Unauthenticated("TOKEN_ISSUER", "The role of services is in their own tokens only.")
 
-    def _check_now(self, claims: TokenClaims) -> None:
+    def _check_now(self, claims: TokenClaims, sent_at: datetime | None) -> None:
         now = self._clock.now().timestamp()
-        if claims.expires_at <= now:
+        used_at = now if sent_at is None else sent_at.timestamp()
+        if claims.expires_at <= used_at or claims.issued_at + MAX_LIFETIME_S <= now:
             raise Unauthenticated("TOKEN_EXPIRED", "The token has expired; get a new one.")
         if claims.issued_at > now + MAX_SKEW_S:
             raise Unauthenticated("TOKEN_NOT_YET_VALID", "The token is from the future; check the clocks.")

@@ -55,7 +55,9 @@ class ProducerCredentials:
             RetryableError: identity's keys are not known yet.
         """
         try:
-            verified = await self._verifier.verify(_token(record))
+            # A producer is not to blame for how late its record is read: the broker's time of it counts.
+            sent_at = record.time if record.time_of_broker else None
+            verified = await self._verifier.verify(_token(record), sent_at=sent_at)
         except Unauthenticated as refused:
             raise Poison(refused.reason, [refused.message]) from refused
         except Unavailable as away:
