@@ -125,7 +125,7 @@ async def test_a_token_that_was_good_when_its_record_came_is_good_when_it_is_rea
 @pytest.mark.parametrize(
     ("waited_s", "lifetime_s", "timestamp_ms"),
     [
-        # Expired before it came; so old that its revocation may be forgotten; of a producer that says it is old.
+        # Expired before it came; so old that its revocation may be forgotten; said to be old by its producer.
         (720, -780, None),
         (7_200, -3_660, None),
         (0, -120, 1_000),

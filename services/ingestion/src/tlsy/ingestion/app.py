@@ -12,6 +12,8 @@ from tlsy.eventlog.dead_letters import DeadLetters, OutsiderLimits
 from tlsy.eventlog.kafka import KafkaGroupReader
 from tlsy.ingestion import consumers
 from tlsy.ingestion.adapters.postgres.event_store import PostgresEventStore
+from tlsy.ingestion.adapters.prometheus import PrometheusBatches
+from tlsy.ingestion.domain.untold import Untold
 from tlsy.ingestion.handlers.get_ingest_usage import GetIngestUsage
 from tlsy.ingestion.handlers.ingest_events import IngestEvents
 from tlsy.ingestion.handlers.list_ingest_outcomes import ListIngestOutcomes
@@ -42,7 +44,7 @@ def build(settings: IngestionSettings, host: Host) -> Supervisor:
     """Wires the service; no I/O."""
     tail = TailEvents()
     assembly = assemble(host, "ingestion", tailed={TOPICS[SERVICE]: tail.on_event})
-    store = PostgresEventStore(settings.shard)
+    store, untold = PostgresEventStore(settings.shard), Untold()
 
     def after_commit(tenant: TenantContext, events: Sequence[CloudEvent]) -> None:
         assembly.relay.publish_after_commit(tenant.placement, events)
@@ -54,6 +56,8 @@ def build(settings: IngestionSettings, host: Host) -> Supervisor:
         clock=host.clock,
         ids=host.ids,
         lateness=timedelta(hours=settings.lateness_h),
+        untold=untold,
+        observer=PrometheusBatches(host.telemetry.registry),
     )
     servicer = IngestionServicer(
         ingest=ingest,
@@ -73,7 +77,7 @@ def build(settings: IngestionSettings, host: Host) -> Supervisor:
         store=store,
         clock=host.clock,
         ids=host.ids,
-        touched=ingest.touched,
+        untold=untold,
         everyone=lambda: (entry.tenant_id for entry in assembly.catalog),
         every_s=settings.audit_every_s,
     )
