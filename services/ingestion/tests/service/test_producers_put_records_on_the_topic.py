@@ -14,6 +14,8 @@ from tlsy.contracts.ingestion.events.v1 import events_pb2
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as pb
 
 MODULES = frozenset({"supervision"})
+#: An event whose source is one byte, and no UTF-8.
+UNREADABLE = b"\x0a\x03\x0a\x01\xff"
 DEAD = f"{INGEST_TOPIC}.ingestion.dlq"
 
 
@@ -170,8 +172,7 @@ async def test_records_that_cannot_be_read_stop_nobody(world, produce, make_even
     tenant = await world.installation.provisioned_tenant(modules=MODULES)
     await world.replica()
     token = world.around.token(tenant, "agent")
-    # A source of one byte that is no UTF-8.
-    await produce(token, (), value=b"\x0a\x03\x0a\x01\xff", times=30)
+    await produce(token, (), value=UNREADABLE, times=30)
     await produce(token, make_events(3))
     await reaches(world, tenant, 3)
     async with dead_letters(world) as letters, asyncio.timeout(20):
@@ -199,6 +200,28 @@ async def test_a_record_for_a_tenant_without_the_module_is_a_dead_letter(world, 
     async with dead_letters(world) as letters, asyncio.timeout(20):
         letter = await letters.getone()
     assert dict(letter.headers)["dlq-reason"] == b"MODULE_DISABLED"
+
+
+async def test_a_record_of_a_tenant_without_producers_is_a_dead_letter(world, produce, make_events):
+    tenant = await world.installation.provisioned_tenant(modules=MODULES, entitlements={"kafka_producers": 0})
+    await world.replica()
+    await produce(world.around.token(tenant, "agent"), make_events(2))
+    async with dead_letters(world) as letters, asyncio.timeout(20):
+        letter = await letters.getone()
+    assert dict(letter.headers)["dlq-reason"] == b"KAFKA_PRODUCERS_NOT_ENTITLED"
+
+
+async def test_a_record_that_is_refused_as_a_whole_is_told_to_its_tenant(world, produce, make_events):
+    tenant = await world.installation.provisioned_tenant(modules=MODULES)
+    other = await world.installation.provisioned_tenant(modules=MODULES)
+    host = await world.replica()
+    token = world.around.token(tenant, "agent")
+    await produce(token, make_events(10_001, labels={}, value=1))
+    await produce(token, (), value=UNREADABLE)
+    unreadable, too_many = await outcomes(world, host, tenant, 2)
+    assert [(r.index, r.reason) for r in too_many.rejections] == [(-1, "TOO_MANY_EVENTS")]
+    assert [(r.index, r.reason) for r in unreadable.rejections] == [(-1, "UNREADABLE_DATA")]
+    assert not await outcomes(world, host, other, 0)
 
 
 async def test_a_record_of_a_tenant_that_is_gone_is_a_dead_letter_and_holds_up_nobody(
