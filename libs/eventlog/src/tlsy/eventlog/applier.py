@@ -137,7 +137,9 @@ class Applier:
 
     async def refuse(self, record: Received, error: Exception, attempt: int = 1) -> None:
         """Write the record to the dead letters. Raises DeadLetterLimitReached, LogUnavailable."""
+        log = self._logger.error
         if self._outsiders is not None and isinstance(error, FinalError):
+            log = self._logger.warning
             if not self._outsiders.admits(len(record.value), self._clock.monotonic()):
                 self._metrics.dropped.labels(self._group).inc()
                 return
@@ -147,7 +149,7 @@ class Applier:
             await self._dead_letters.write(record, error, attempt)
             self._gauge.refused()
         self._metrics.dead_letters.labels(self._group).inc()
-        self._logger.error(
+        log(
             "record refused",
             topic=record.topic,
             partition=record.partition,
