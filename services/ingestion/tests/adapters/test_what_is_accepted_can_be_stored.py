@@ -32,7 +32,7 @@ _values = st.recursive(
 _texts = st.text(max_size=20)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     documents=st.lists(st.builds(lambda key, value: f"{{{key}:{value}}}", _strings, _values), max_size=20),
     labels=st.dictionaries(_texts, _texts, max_size=3),
