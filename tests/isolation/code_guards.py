@@ -30,6 +30,8 @@ from tlsy.eventlog.metrics import EventLogMetrics
 from tlsy.eventlog.ports import Record
 from tlsy.ingestion import consumers
 from tlsy.ingestion.adapters.postgres.event_store import PostgresEventStore
+from tlsy.ingestion.adapters.prometheus import PrometheusBatches
+from tlsy.ingestion.domain.untold import Untold
 from tlsy.ingestion.handlers.get_ingest_usage import GetIngestUsage
 from tlsy.ingestion.handlers.ingest_events import IngestEvents
 from tlsy.ingestion.handlers.list_ingest_outcomes import ListIngestOutcomes
@@ -179,6 +181,8 @@ def _servicer(installation: Installation, clock: SystemClock) -> IngestionServic
             clock=clock,
             ids=Uuid7(clock, os.urandom),
             lateness=timedelta(days=3),
+            untold=Untold(),
+            observer=PrometheusBatches(CollectorRegistry()),
         ),
         query=QueryEvents(tenancy=tenancy, store=store),
         tail=TailEvents(),
