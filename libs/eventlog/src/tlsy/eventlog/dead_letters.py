@@ -1,7 +1,8 @@
 """Records that are refused for good: where they go, and when refusing must end.
 
-A record goes to `<topic>.<group>.dlq` as it is, with headers that say why. The limits are per partition: a
-consumer that refuses everything is itself what is wrong, and stops instead of draining the topic.
+A record goes to `<topic>.<group>.dlq` as it is, with headers that say why; one that the broker would not take
+is cut, and says so (`dlq-truncated`, the bytes it had). The limits are per partition: a consumer that refuses
+everything is itself what is wrong, and stops instead of draining the topic.
 
 That does not hold for a topic that outsiders write to: whoever may write there could stop it for everybody.
 What they cause is kept at a bounded rate and beyond it only counted; nothing of it stops the partition.
@@ -13,7 +14,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tlsy.eventlog.errors import DeadLetterLimitReached, LogUnavailable
+from tlsy.eventlog.errors import DeadLetterLimitReached, LogUnavailable, RecordTooLarge
 from tlsy.eventlog.ports import Record
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 _PUBLISH_TIMEOUT_S: Final = 5.0
 _MAX_MESSAGE_CHARS: Final = 500
+#: A little below what brokers take by default, because a letter is longer than its record.
+_MAX_LETTER_BYTES: Final = 900_000
+_MIN_LETTER_BYTES: Final = 8_192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +150,22 @@ class DeadLetters:
 
     async def write(self, record: Received, error: Exception, attempt: int) -> None:
         """Write the record and why it is refused. Raises LogUnavailable unless it is acknowledged."""
-        why: Mapping[str, str] = {
+        limit = _MAX_LETTER_BYTES
+        while True:
+            letter = self._letter(record, error, attempt, limit)
+            try:
+                (position,) = await self._producer.publish([letter], timeout_s=_PUBLISH_TIMEOUT_S)
+            except RecordTooLarge as too_large:
+                limit //= 2
+                if limit < _MIN_LETTER_BYTES:
+                    raise LogUnavailable(f"not even a cut letter is taken: {too_large}") from too_large
+                continue
+            if position is None:
+                raise LogUnavailable("the dead letter was not acknowledged")
+            return
+
+    def _letter(self, record: Received, error: Exception, attempt: int, limit: int) -> Record:
+        why = {
             "dlq-reason": str(getattr(error, "reason", "HANDLER_FAILED")),
             "dlq-error-class": f"{type(error).__module__}.{type(error).__qualname__}",
             "dlq-error": str(error)[:_MAX_MESSAGE_CHARS],
@@ -155,13 +174,17 @@ class DeadLetters:
             "dlq-partition": str(record.partition),
             "dlq-offset": str(record.offset),
         }
-        letter = Record(
+        key, headers, value = record.key or b"", record.headers, record.value
+        around = len(key) + sum(len(name.encode()) + len(content) for name, content in headers)
+        if around + len(value) > limit:
+            why["dlq-truncated"] = str(around + len(value))
+            if around > limit // 2:
+                key, headers, around = key[: limit // 4], (), limit // 4
+            value = value[: limit - around]
+        return Record(
             topic=self.topic_of(record.topic),
-            key=record.key or b"",
-            value=record.value,
-            headers=(*record.headers, *((name, value.encode()) for name, value in why.items())),
+            key=key,
+            value=value,
+            headers=(*headers, *((name, text.encode(errors="replace")) for name, text in why.items())),
             time=self._clock.now(),
         )
-        (position,) = await self._producer.publish([letter], timeout_s=_PUBLISH_TIMEOUT_S)
-        if position is None:
-            raise LogUnavailable("the dead letter was not acknowledged")

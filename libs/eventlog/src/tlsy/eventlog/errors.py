@@ -58,6 +58,13 @@ class Poison(FinalError):  # noqa: N818 - read as a fact
         self.problems = tuple(problems)
 
 
+class RecordTooLarge(EventLogError):  # noqa: N818 - read as a fact
+    """The broker refuses a record for its size: it will again, however often it is sent."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("RECORD_TOO_LARGE", message)
+
+
 class TooOld(FinalError):  # noqa: N818 - read as a fact
     """Older than the inbox remembers: it cannot be told whether it was applied."""
 

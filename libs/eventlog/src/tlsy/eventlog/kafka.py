@@ -15,10 +15,17 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import aiokafka
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import ConsumerStoppedError, KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    ConsumerStoppedError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    TopicAlreadyExistsError,
+    for_code,
+)
 from aiokafka.partitioner import murmur2
 
-from tlsy.eventlog.errors import LogUnavailable
+from tlsy.eventlog.errors import LogUnavailable, RecordTooLarge
 from tlsy.eventlog.ports import Position, Received, TopicPartition
 
 if TYPE_CHECKING:
@@ -50,6 +57,7 @@ _FAILURES: Final = (
     AttributeError,
     IndexError,
 )
+_TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 
 def partition_of(key: bytes, count: int) -> int:
@@ -90,10 +98,15 @@ class KafkaProducer:
             failed = True
             if not futures:
                 await self._discard(client)
+                if isinstance(error, _TOO_LARGE):
+                    raise RecordTooLarge(repr(error)) from error
                 raise LogUnavailable(f"nothing was sent: {error!r}") from error
         if failed or any(not future.done() or future.exception() for future in futures):
             await self._discard(client)
-        return _positions(records, futures)
+        positions = _positions(records, futures)
+        if not any(positions) and any(_refused_for_size(future) for future in futures):
+            raise RecordTooLarge("the broker took no record of the batch")
+        return positions
 
     async def stop(self) -> None:
         """Close the connection; whoever publishes has returned before."""
@@ -142,6 +155,10 @@ async def _throw_away(client: Any) -> None:
         await asyncio.wait_for(client.client.close(), _CLOSE_TIMEOUT_S)
     with contextlib.suppress(*_FAILURES, asyncio.CancelledError):
         await asyncio.wait_for(client.stop(), _CLOSE_TIMEOUT_S)
+
+
+def _refused_for_size(future: asyncio.Future[Any]) -> bool:
+    return future.done() and not future.cancelled() and isinstance(future.exception(), _TOO_LARGE)
 
 
 def _positions(records: Sequence[Record], futures: Sequence[asyncio.Future[Any]]) -> list[Position | None]:
@@ -449,5 +466,6 @@ def _received(record: Any) -> Received:
         key=record.key,
         value=record.value or b"",
         time_of_broker=record.timestamp_type == _LOG_APPEND_TIME,
-        headers=tuple(record.headers),
+        # Kafka lets a header have no value; ours are bytes.
+        headers=tuple((name, value or b"") for name, value in record.headers),
     )

@@ -170,8 +170,10 @@ class PartitionWorker:
             nonlocal envelope
             try:
                 envelope = Envelope(record, await self._decode(record))
-            except Poison as poison:
-                await self._applier.refuse(record, poison)
+            except (*_AWAY, RetryableError):
+                raise
+            except Exception as error:  # noqa: BLE001 - whoever wrote the record must not end this process
+                await self._applier.refuse(record, _poison(error))
 
         await self._until_done(step)
         return envelope
@@ -293,3 +295,7 @@ class PartitionWorker:
                 await self._clock.sleep(self._settings.retry_s)
             else:
                 return
+
+
+def _poison(error: Exception) -> Poison:
+    return error if isinstance(error, Poison) else Poison("UNREADABLE_RECORD", [repr(error)])
