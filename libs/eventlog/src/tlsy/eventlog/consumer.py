@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -218,7 +219,9 @@ class Consumer:
 
     async def _joined(self, reader: GroupReader) -> bool:
         """Join, which may take as long as there is no broker or no topic; False if asked to stop before."""
-        joining = asyncio.ensure_future(reader.start(self._on_assigned, self._on_revoked))
+        joining = asyncio.ensure_future(
+            reader.start(partial(self._on_assigned, reader), partial(self._on_revoked, reader))
+        )
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
             await asyncio.wait({joining, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -231,12 +234,25 @@ class Consumer:
             await asyncio.wait({joining, stopping})
 
     async def _leave(self, reader: GroupReader) -> None:
+        """Let go of everything, whatever happens meanwhile: the next member begins with nothing."""
+        self._reader = None
         try:
-            await self._on_revoked(list(self._assigned))
+            await self._revoke(list(self._assigned))
         finally:
-            for assigned in self._assigned.values():
-                assigned.task.cancel()
-            await reader.stop()
+            try:
+                await self._abandon()
+            finally:
+                await reader.stop()
+
+    async def _abandon(self) -> None:
+        """What an interrupted or failed revocation left."""
+        tasks = [assigned.task for assigned in self._assigned.values()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        for partition, assigned in list(self._assigned.items()):
+            await self._let_go(partition, assigned)
 
     async def _keep_house(self, reader: GroupReader) -> None:
         """While the membership lasts: metrics, and being seen by the relays of the topics."""
@@ -255,36 +271,50 @@ class Consumer:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._broken.wait(), _HOUSEKEEPING_S)
 
-    async def _on_assigned(self, partitions: Sequence[TopicPartition]) -> None:
+    async def _on_assigned(self, reader: GroupReader, partitions: Sequence[TopicPartition]) -> None:
+        if reader is not self._reader:
+            # A member that is leaving finishes the join that it was in.
+            return
         for partition in partitions:
             if partition not in self._assigned:
-                task = asyncio.create_task(self._own(partition), name=f"{self.name}-{partition.partition}")
+                task = asyncio.create_task(
+                    self._own(partition, reader), name=f"{self.name}-{partition.partition}"
+                )
                 self._assigned[partition] = _Assigned(None, task)
 
-    async def _on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
-        going = [self._assigned[partition] for partition in partitions if partition in self._assigned]
-        for assigned in going:
+    async def _on_revoked(self, reader: GroupReader, partitions: Sequence[TopicPartition]) -> None:
+        if reader is self._reader:
+            await self._revoke(partitions)
+
+    async def _revoke(self, partitions: Sequence[TopicPartition]) -> None:
+        going = {
+            partition: self._assigned[partition] for partition in partitions if partition in self._assigned
+        }
+        for assigned in going.values():
             if assigned.worker is not None:
                 assigned.worker.finish()
             else:
                 assigned.task.cancel()
         if going:
-            _, late = await asyncio.wait({a.task for a in going}, timeout=self._settings.revoke_timeout_s)
+            _, late = await asyncio.wait(
+                {assigned.task for assigned in going.values()}, timeout=self._settings.revoke_timeout_s
+            )
             for task in late:
                 task.cancel()
             if late:
                 await asyncio.wait(late)
-        for partition in partitions:
-            if self._assigned.pop(partition, None) is not None:
-                self._mark_stopped(partition, stopped=False)
-                if self._ownership is not None:
-                    await self._ownership.on_revoked(partition)
+        for partition, assigned in going.items():
+            await self._let_go(partition, assigned)
 
-    async def _own(self, partition: TopicPartition) -> None:
+    async def _let_go(self, partition: TopicPartition, assigned: _Assigned) -> None:
+        if self._assigned.get(partition) is assigned:
+            del self._assigned[partition]
+            self._mark_stopped(partition, stopped=False)
+            if self._ownership is not None:
+                await self._ownership.on_revoked(partition)
+
+    async def _own(self, partition: TopicPartition, reader: GroupReader) -> None:
         """One assignment, from taking its epoch to its end."""
-        reader = self._reader
-        if reader is None:
-            return
         epoch = await self._take(partition)
         worker = PartitionWorker(
             partition,
