@@ -343,6 +343,14 @@ class KafkaGroupReader:
             raise LogUnavailable(f"fetching failed: {error!r}") from error
         return [_received(record) for record in found.get(theirs, ())]
 
+    async def rewind(self, partition: TopicPartition) -> None:
+        """See `GroupReader.rewind`."""
+        theirs = aiokafka.TopicPartition(partition.topic, partition.partition)
+        try:
+            await asyncio.wait_for(self._client.seek_to_beginning(theirs), _ASK_TIMEOUT_S)
+        except _FAILURES as error:
+            raise LogUnavailable(f"the start was not found: {error!r}") from error
+
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """See `GroupReader.commit`."""
         theirs = {

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
+from tlsy.contracts.events import TOPICS
 from tlsy.eventlog.applier import Envelope
 from tlsy.eventlog.cloudevents import log_of
 from tlsy.eventlog.errors import LogUnavailable, ParkingFull, Poison, RetryableError
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 _AWAY: Final = (PlacementUnavailable, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 _FETCH_TIMEOUT_S: Final = 0.5
 _REPLAY_ROWS: Final = 50
+#: Written by relays alone; in another topic a producer may call any number an incarnation.
+_RELAYED: Final = frozenset(TOPICS.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +112,7 @@ class PartitionWorker:
         self._settings = settings
         self._paused: dict[UUID, _Paused] = {}
         self._expected: int | None = None
-        self._log: int | None = None
+        self._log = 0
         self._cluster_id: str | None = None
         self._stopping = asyncio.Event()
         self._logger = get_logger("consumer").bind(topic=partition.topic, partition=partition.partition)
@@ -145,7 +148,8 @@ class PartitionWorker:
             self._expected = 0
 
     async def _work(self, records: Sequence[Received]) -> None:
-        await self._check_log(records[0])
+        if not await self._continues(records[0]):
+            return
         await self._until_done(lambda: self._notice_gap(records[0]))
         by_tenant: dict[UUID, list[Envelope]] = {}
         for record in records:
@@ -215,38 +219,47 @@ class PartitionWorker:
 
         Neither is needed to go on: what is not said is delivered again, and dropped by the inbox.
         """
-        next_offsets = {log: r.offset + 1 for r in records if (log := log_of(r.headers)) is not None}
+        next_offsets = {log: r.offset + 1 for r in records if (log := _incarnation(r)) is not None}
+        self._log = max((self._log, *next_offsets))
         self._expected = records[-1].offset + 1
         with contextlib.suppress(*_AWAY):
             await self._books.raise_watermarks(self._partition, next_offsets)
         with contextlib.suppress(LogUnavailable):
             await self._reader.commit({self._partition: self._expected})
 
-    async def _check_log(self, first: Received) -> None:
-        """Refuse to go on in the middle of a log of another cluster than was read before.
+    async def _continues(self, first: Received) -> bool:
+        """Whether the log in which `first` is goes on from what was read before; if not, it begins anew.
 
-        A broker that came back empty, and was written to before this member had to join again, has other
-        records below the reader's position. Whoever joins again begins where the group is in that log.
+        A log that was cut, or that another cluster holds, may have other records below this position. What
+        is new there is in an incarnation that this group has not begun: then everything that the cluster
+        has is read again, and inboxes drop what was applied. In the middle of another cluster's log this
+        member's membership is worth nothing either: it joins again and begins where the group is there.
         """
-        log, cluster_id = log_of(first.headers), None
-        if log is None or log == self._log:
-            return
+        log, cluster_id, begun = _incarnation(first), None, False
+        if log is None or log <= self._log:
+            return True
 
         async def look_up() -> None:
-            nonlocal cluster_id
+            nonlocal cluster_id, begun
             cluster_id = await self._books.cluster_of(self._partition.topic, log)
+            begun = await self._books.knows(self._partition, log)
 
         await self._until_done(look_up)
         same = cluster_id is not None and cluster_id == self._cluster_id
-        if self._log is not None and first.offset > 0 and not same:
+        if self._log and first.offset > 0 and not same:
             raise LogUnavailable(f"incarnation {log} follows {self._log} at offset {first.offset}")
         self._log, self._cluster_id = log, cluster_id
+        if begun or first.offset == 0 or self._expected is None:
+            return True
+        self._logger.warning("log is read from its start", log=log, offset=first.offset)
+        await self._reader.rewind(self._partition)
+        return False
 
     async def _notice_gap(self, first: Received) -> None:
         """If the broker dropped records that this group has not seen, have them published again."""
         if self._expected is None or first.offset <= self._expected:
             return
-        log = log_of(first.headers)
+        log = _incarnation(first)
         self._logger.error("records are missing", expected=self._expected, found=first.offset, log=log)
         if log is not None:
             await self._books.end_log(self._partition.topic, log)
@@ -295,6 +308,10 @@ class PartitionWorker:
                 await self._clock.sleep(self._settings.retry_s)
             else:
                 return
+
+
+def _incarnation(record: Received) -> int | None:
+    return log_of(record.headers) if record.topic in _RELAYED else None
 
 
 def _poison(error: Exception) -> Poison:

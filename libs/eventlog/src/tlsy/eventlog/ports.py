@@ -99,6 +99,10 @@ class GroupReader(Protocol):
         """The next records of one assigned partition, in order; empty after `timeout_s`."""
         ...
 
+    async def rewind(self, partition: TopicPartition) -> None:
+        """Fetch the partition from the oldest record that the broker has. Raises LogUnavailable."""
+        ...
+
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Record the next offset to read. Raises LogUnavailable; also when the partition was lost."""
         ...
