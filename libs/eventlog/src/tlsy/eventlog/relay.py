@@ -191,7 +191,10 @@ class Relay:
                     lane.hold()
                     return
                 sent = await self._send(lane, log, events)
-                await self._outboxes.mark(lane.database.placement, sent, log)
+                if not await self._outboxes.mark(lane.database.placement, sent, log):
+                    self._log.doubt()
+                    lane.hold()
+                    return
                 await self._note(log, sent, path="hot")
                 if len(sent) < len(events):
                     lane.hold()
