@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from libs.eventlog.tests.swapped import SwappedLog, received, watermark
+from libs.eventlog.tests.test_a_consumer_applies_each_event_once import LongAgo
 from libs.eventlog.tests.world import GROUP, TOPIC, event_of, until
 from tlsy.contracts.events import INGEST_TOPIC, TOPICS
 from tlsy.eventlog.delivery import decode_event
@@ -12,6 +14,7 @@ from tlsy.eventlog.group_books import GroupBooks
 from tlsy.eventlog.kafka import KafkaGroupReader
 from tlsy.eventlog.partition import PartitionSettings
 from tlsy.eventlog.ports import TopicPartition
+from tlsy.runtime.ids import Uuid7
 
 
 @pytest.fixture
@@ -44,6 +47,16 @@ async def test_a_log_cut_under_a_running_consumer(world, tenant, log):
     log.records += received(2, e, first=4)
     await world.noted(tenant, "a", "b", "gone", "c", "d", "e")
     assert (log.joined, log.rewound) == (1, 1)
+
+
+async def test_what_is_too_old_when_it_is_read_again_is_no_news(world, tenant, log):
+    ancient = replace(event_of(tenant, "ancient"), id=Uuid7(LongAgo(), bytes)())
+    log.records = received(1, ancient, event_of(tenant, "a")) + received(2, event_of(tenant, "b"), first=2)
+    log.committed = 2
+    await world.consuming(reader=log.reader)
+    await world.noted(tenant, "a", "b")
+    assert log.rewound == 1
+    assert world.metrics.dead_letters.labels(GROUP)._value.get() == 0
 
 
 async def test_a_restart_in_an_incarnation_that_was_begun_reads_on(world, tenant, log):

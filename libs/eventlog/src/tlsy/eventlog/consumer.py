@@ -10,6 +10,8 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Protocol
 
+import asyncpg
+
 from tlsy.contracts.events import EVENTS
 from tlsy.eventlog.applier import Applier, RetryPolicy, TenantTransactions
 from tlsy.eventlog.dead_letters import DeadLetterGauge, DeadLetterLimits
@@ -17,7 +19,7 @@ from tlsy.eventlog.delivery import decode_parked_record, decode_record
 from tlsy.eventlog.errors import DeadLetterLimitReached, EventLogError, Fenced, LogUnavailable
 from tlsy.eventlog.fence import PartitionFence
 from tlsy.eventlog.group_books import ControlTransactions, GroupBooks
-from tlsy.eventlog.parking import Parking
+from tlsy.eventlog.parking import Parking, ParkingLimits
 from tlsy.eventlog.partition import PartitionSettings, PartitionWorker
 from tlsy.runtime.logging import get_logger
 from tlsy.tenancy.errors import TenancyError
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 _HOUSEKEEPING_S: Final = 5.0
 _REJOIN_S: Final = 0.5
+_FAILURES: Final = (EventLogError, TenancyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 _NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
 
 
@@ -65,8 +68,7 @@ class ConsumerSettings:
         partition: of one partition's work.
         retry: of one delivery.
         dead_letters: how much may be refused before a partition stops.
-        parked_rows: parked records of the group; a full parking stops partitions.
-        parked_bytes: of their values.
+        parking: how much may be parked.
         inbox_retention: events written before that are refused as TOO_OLD.
         revoke_timeout_s: to finish what was begun when a partition is taken away.
     """
@@ -74,8 +76,7 @@ class ConsumerSettings:
     partition: PartitionSettings = field(default_factory=PartitionSettings)
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     dead_letters: DeadLetterLimits = field(default_factory=DeadLetterLimits)
-    parked_rows: int = 50_000
-    parked_bytes: int = 268_435_456
+    parking: ParkingLimits = field(default_factory=ParkingLimits)
     inbox_retention: timedelta = timedelta(days=9)
     revoke_timeout_s: float = 5.0
 
@@ -152,17 +153,13 @@ class Consumer:
         self._payloads = payloads
         self._settings = settings or ConsumerSettings()
         self._books = GroupBooks(package, group, transactions)
-        self._parking = Parking(
-            package,
-            group,
-            transactions,
-            max_rows=self._settings.parked_rows,
-            max_bytes=self._settings.parked_bytes,
-        )
+        self._parking = Parking(package, group, transactions, limits=self._settings.parking)
         self._logger = get_logger("consumer").bind(group=group)
         self._reader: GroupReader | None = None
         self._assigned: dict[TopicPartition, _Assigned] = {}
         self._stopped: set[TopicPartition] = set()
+        # For this consumer's life: joining again gives nobody another twenty letters.
+        self._gauges: dict[TopicPartition, DeadLetterGauge] = {}
         self._broken = asyncio.Event()
         self._stopping = asyncio.Event()
         self._main: asyncio.Task[None] | None = None
@@ -209,7 +206,7 @@ class Consumer:
                 await self._dead_letters.ensure_topics(self._topics, self._makes)
                 if await self._joined(reader):
                     await self._keep_house(reader)
-            except (EventLogError, TenancyError, OSError) as error:
+            except _FAILURES as error:
                 self._logger.warning("not in the group", error=str(error))
             finally:
                 await self._leave(reader)
@@ -264,8 +261,8 @@ class Consumer:
             for topic in self._topics:
                 behind = sum(lag for partition, lag in lags.items() if partition.topic == topic)
                 self._metrics.lag.labels(self._group, topic).set(behind)
-            with contextlib.suppress(EventLogError, TenancyError, OSError):
-                self._metrics.parked.labels(self._group).set(await self._parking.count())
+            with contextlib.suppress(*_FAILURES):
+                self._metrics.parked.labels(self._group).set((await self._parking.backlog())[0])
                 await self._books.register(self._topics)
                 await self._dead_letters.ensure_topics(self._topics, self._makes)
             with contextlib.suppress(TimeoutError):
@@ -321,7 +318,7 @@ class Consumer:
             reader=reader,
             decode=self._decode,
             decode_parked=self._decode_parked,
-            applier=self._applier(epoch),
+            applier=self._applier(partition, epoch),
             books=self._books,
             parking=self._parking,
             clock=self._clock,
@@ -348,13 +345,13 @@ class Consumer:
                 epoch = await self._books.take(partition)
                 if self._ownership is not None:
                     await self._ownership.on_assigned(partition, epoch)
-            except (EventLogError, TenancyError, OSError) as error:
+            except _FAILURES as error:
                 self._logger.warning("partition cannot be taken yet", error=str(error))
                 await self._clock.sleep(self._settings.partition.retry_s)
             else:
                 return epoch
 
-    def _applier(self, epoch: int) -> Applier:
+    def _applier(self, partition: TopicPartition, epoch: int) -> Applier:
         fenced = self._ownership is not None
         return Applier(
             self._group,
@@ -363,7 +360,7 @@ class Consumer:
             transactions=self._transactions,
             fence=PartitionFence(self._package, self._group) if fenced else None,
             dead_letters=self._dead_letters,
-            gauge=DeadLetterGauge(self._settings.dead_letters),
+            gauge=self._gauges.setdefault(partition, DeadLetterGauge(self._settings.dead_letters)),
             retry=self._settings.retry,
             inbox_retention=self._settings.inbox_retention,
             clock=self._clock,

@@ -52,7 +52,10 @@ class EventLogMetrics:
             "tlsy_consumer_duplicates", "Deliveries dropped by the inbox.", group, registry=registry
         )
         self.skipped = Counter(
-            "tlsy_consumer_skipped", "Records of types without a handler.", group, registry=registry
+            "tlsy_consumer_skipped",
+            "Records of types without a handler, or of deleted tenants.",
+            group,
+            registry=registry,
         )
         self.retries = Counter("tlsy_consumer_retries", "Deliveries tried again.", group, registry=registry)
         self.dead_letters = Counter(

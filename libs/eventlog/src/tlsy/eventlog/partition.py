@@ -2,7 +2,8 @@
 
 Offsets are committed after the effects of all records below them: applied, refused, skipped or parked. A
 tenant whose database cannot be written to is paused: its records go to the parking, and while any is there
-its new ones follow them; a task of its own tries the oldest from time to time.
+its new ones follow them; a task of its own tries the oldest from time to time. What a tenant over its rate
+cannot park any more is refused; what one whose database is away cannot park stops the partition.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
@@ -17,7 +19,15 @@ import asyncpg
 from tlsy.contracts.events import TOPICS
 from tlsy.eventlog.applier import Envelope
 from tlsy.eventlog.cloudevents import log_of
-from tlsy.eventlog.errors import LogUnavailable, ParkingFull, Poison, RetryableError
+from tlsy.eventlog.errors import (
+    DeadLetterLimitReached,
+    LogUnavailable,
+    ParkingFull,
+    Poison,
+    RetryableError,
+    TenantPaused,
+)
+from tlsy.runtime.ids import TenantId
 from tlsy.runtime.logging import get_logger
 from tlsy.tenancy.errors import PlacementUnavailable
 
@@ -65,6 +75,8 @@ class _Paused:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     failures: int = 0
     due_at: float = 0.0
+    over_rate: bool = False
+    replaying: bool = False
 
 
 class PartitionWorker:
@@ -151,20 +163,36 @@ class PartitionWorker:
         if not await self._continues(records[0]):
             return
         await self._until_done(lambda: self._notice_gap(records[0]))
+        done: set[int] = set()
+        failure = await self._apply(records, done)
+        if failure is not None and not isinstance(failure, DeadLetterLimitReached):
+            raise failure
+        settled = list(takewhile(lambda record: record.offset in done, records))
+        if settled:
+            await self._settle(settled)
+        if failure is not None:
+            raise failure
+
+    async def _apply(self, records: Sequence[Received], done: set[int]) -> BaseException | None:
+        """Give each record its effect, and add its offset to `done`; answers what ended that early."""
         by_tenant: dict[UUID, list[Envelope]] = {}
-        for record in records:
-            envelope = await self._read(record)
-            if envelope is not None:
-                by_tenant.setdefault(envelope.event.tenant_id, []).append(envelope)
+        failure: BaseException | None = None
+        try:
+            for record in records:
+                envelope = await self._read(record)
+                if envelope is None:
+                    done.add(record.offset)
+                else:
+                    by_tenant.setdefault(envelope.event.tenant_id, []).append(envelope)
+        except DeadLetterLimitReached as limit:
+            # What was read before has its effect first, so that the offset lies where the limit was reached.
+            failure = limit
         gate = asyncio.Semaphore(self._settings.tenants_at_once)
         outcomes = await asyncio.gather(
-            *(self._apply_tenant(gate, tenant_id, todo) for tenant_id, todo in by_tenant.items()),
+            *(self._apply_tenant(gate, tenant_id, todo, done) for tenant_id, todo in by_tenant.items()),
             return_exceptions=True,
         )
-        for outcome in outcomes:
-            if outcome is not None:
-                raise outcome
-        await self._settle(records)
+        return next((outcome for outcome in outcomes if outcome is not None), failure)
 
     async def _read(self, record: Received) -> Envelope | None:
         """The record's event; None if it was refused."""
@@ -182,24 +210,32 @@ class PartitionWorker:
         await self._until_done(step)
         return envelope
 
-    async def _apply_tenant(self, gate: asyncio.Semaphore, tenant_id: UUID, todo: list[Envelope]) -> None:
+    async def _apply_tenant(
+        self, gate: asyncio.Semaphore, tenant_id: UUID, todo: list[Envelope], offsets: set[int]
+    ) -> None:
         """Apply all of `todo`, or park what cannot be applied now."""
-        done = 0
+        done: list[Envelope] = []
 
         async def step() -> None:
-            nonlocal done
-            if await self._parked_behind(tenant_id, todo[done:]):
+            left = todo[len(done) :]
+            if await self._parked_behind(tenant_id, left, done):
                 return
-            done += await self._applier.apply(todo[done:])
-            if done < len(todo):
-                await self._park(tenant_id, todo[done:])
-                self._paused[tenant_id] = _Paused(due_at=self._clock.monotonic() + self._settings.replay_s)
-                self._logger.warning("tenant paused", tenant=str(tenant_id))
+            why = await self._applier.apply(left, done)
+            if why is not None:
+                over_rate = isinstance(why, TenantPaused)
+                await self._park(tenant_id, todo[len(done) :], done, over_rate=over_rate)
+                self._paused[tenant_id] = _Paused(
+                    due_at=self._clock.monotonic() + self._settings.replay_s, over_rate=over_rate
+                )
+                self._logger.warning("tenant paused", tenant=str(tenant_id), reason=str(why))
 
         async with gate:
-            await self._until_done(step)
+            try:
+                await self._until_done(step)
+            finally:
+                offsets.update(envelope.record.offset for envelope in done)
 
-    async def _parked_behind(self, tenant_id: UUID, todo: Sequence[Envelope]) -> bool:
+    async def _parked_behind(self, tenant_id: UUID, todo: Sequence[Envelope], done: list[Envelope]) -> bool:
         """Park `todo` if older records of the tenant are parked; whether that was so."""
         paused = self._paused.get(tenant_id)
         if paused is None:
@@ -208,11 +244,22 @@ class PartitionWorker:
             # The last parked record may have been replayed while the lock was awaited.
             if self._paused.get(tenant_id) is not paused:
                 return False
-            await self._park(tenant_id, todo)
+            await self._park(tenant_id, todo, done, over_rate=paused.over_rate)
             return True
 
-    async def _park(self, tenant_id: UUID, envelopes: Sequence[Envelope]) -> None:
-        await self._parking.park(tenant_id, [envelope.record for envelope in envelopes])
+    async def _park(
+        self, tenant_id: UUID, envelopes: Sequence[Envelope], done: list[Envelope], *, over_rate: bool
+    ) -> None:
+        try:
+            await self._parking.park(
+                tenant_id, [envelope.record for envelope in envelopes], over_rate=over_rate
+            )
+        except ParkingFull:
+            # Who sends too much loses that, and stops nobody.
+            if not over_rate or await self._applier.apply(envelopes, done, overflow=True) is not None:
+                raise
+        else:
+            done.extend(envelopes)
 
     async def _settle(self, records: Sequence[Received]) -> None:
         """Everything up to the last of `records` has its effect: say so, in PostgreSQL and to the broker.
@@ -253,6 +300,7 @@ class PartitionWorker:
             return True
         self._logger.warning("log is read from its start", log=log, offset=first.offset)
         await self._reader.rewind(self._partition)
+        self._applier.read_again(self._expected)
         return False
 
     async def _notice_gap(self, first: Received) -> None:
@@ -265,35 +313,78 @@ class PartitionWorker:
             await self._books.end_log(self._partition.topic, log)
 
     async def _replay_loop(self) -> None:
-        while True:
-            now = self._clock.monotonic()
-            for tenant_id, paused in list(self._paused.items()):
-                if paused.due_at <= now:
-                    with contextlib.suppress(*_AWAY, LogUnavailable):
-                        await self._replay(tenant_id, paused)
-            await self._clock.sleep(self._settings.replay_s / 2)
+        """Let each paused tenant's replays take the time that its database takes; few run at a time."""
+        gate = asyncio.Semaphore(self._settings.tenants_at_once)
+        tasks: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                now = self._clock.monotonic()
+                for tenant_id, paused in list(self._paused.items()):
+                    if paused.due_at <= now and not paused.replaying:
+                        paused.replaying = True
+                        tasks.add(asyncio.create_task(self._replay(gate, tenant_id, paused)))
+                for task in [task for task in tasks if task.done()]:
+                    tasks.remove(task)
+                    task.result()
+                await self._clock.sleep(self._settings.replay_s / 2)
+        finally:
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks)
 
-    async def _replay(self, tenant_id: UUID, paused: _Paused) -> None:
-        while True:
-            paused.failures += 1
+    async def _replay(self, gate: asyncio.Semaphore, tenant_id: UUID, paused: _Paused) -> None:
+        try:
+            async with gate:
+                paused.failures += 1
+                with contextlib.suppress(*_AWAY, LogUnavailable):
+                    while await self._replay_some(tenant_id, paused):
+                        paused.failures = 0
+        finally:
             paused.due_at = self._clock.monotonic() + min(
-                self._settings.replay_s * 2**paused.failures, self._settings.replay_max_s
+                self._settings.replay_s * 2 ** min(paused.failures, 16), self._settings.replay_max_s
             )
-            parked = await self._parking.first(tenant_id, self._partition, _REPLAY_ROWS)
-            if not parked:
-                async with paused.lock:
-                    if not await self._parking.first(tenant_id, self._partition, 1):
-                        del self._paused[tenant_id]
-                        self._logger.info("tenant resumed", tenant=str(tenant_id))
-                        return
-                continue
-            envelopes = [Envelope(record, self._decode_parked(record, tenant_id)) for _, record in parked]
-            done = await self._applier.apply(envelopes)
+            paused.replaying = False
+
+    async def _replay_some(self, tenant_id: UUID, paused: _Paused) -> bool:
+        """Try the oldest parked records of a tenant; whether there is reason to go on at once."""
+        if await self._applier.is_gone(TenantId(tenant_id)):
+            await self._forget(tenant_id, paused)
+            return False
+        parked = await self._parking.first(tenant_id, self._partition, _REPLAY_ROWS)
+        if not parked:
+            async with paused.lock:
+                if await self._parking.first(tenant_id, self._partition, 1):
+                    return True
+                del self._paused[tenant_id]
+            self._logger.info("tenant resumed", tenant=str(tenant_id))
+            return False
+        envelopes: list[Envelope] = []
+        done: list[Envelope] = []
+        for number, record in parked:
+            try:
+                envelopes.append(Envelope(record, self._decode_parked(record, tenant_id)))
+            except Exception as error:  # noqa: BLE001 - as with a record that was not parked
+                if envelopes:
+                    break
+                await self._applier.refuse(record, _poison(error))
+                await self._parking.release(tenant_id, [number])
+                return True
+        try:
+            why = await self._applier.apply(envelopes, done)
+        finally:
             if done:
-                await self._parking.release(tenant_id, [number for number, _ in parked[:done]])
-                paused.failures = 0
-            if done < len(parked):
-                return
+                await self._parking.release(tenant_id, [number for number, _ in parked[: len(done)]])
+        paused.over_rate = isinstance(why, TenantPaused)
+        return why is None
+
+    async def _forget(self, tenant_id: UUID, paused: _Paused) -> None:
+        """The tenant was deleted: so is what waits for it."""
+        async with paused.lock:
+            count = await self._parking.purge(tenant_id, self._partition)
+            del self._paused[tenant_id]
+        self._applier.skip(count)
+        self._logger.warning("records of a deleted tenant forgotten", tenant=str(tenant_id), count=count)
 
     async def _until_done(self, step: Callable[[], Awaitable[None]]) -> None:
         """What must succeed before the partition goes on; it stands still meanwhile."""
