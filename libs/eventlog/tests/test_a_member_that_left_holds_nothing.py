@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 
-from libs.eventlog.tests.world import CLOCK, TOPIC, until
+import asyncpg
+
+from libs.eventlog.tests.world import CLOCK, TOPIC, event_of, until
 from tlsy.eventlog.errors import LogUnavailable
 from tlsy.eventlog.ports import TopicPartition
 
@@ -92,3 +95,43 @@ async def test_a_stop_that_is_cut_short_revokes_and_ends_what_it_interrupts(worl
     assert working.done()
     assert state.log == ["assigned", "revoked"]
     assert not consumer._assigned
+
+
+class BusyControl:
+    """Transactions whose control database cancels statements for a while."""
+
+    def __init__(self, real):
+        self.real = real
+        self.refused = 0
+        self.busy = False
+
+    def __getattr__(self, name):
+        return getattr(self.real, name)
+
+    @asynccontextmanager
+    async def control(self, scope, *, write):
+        if self.busy:
+            self.refused += 1
+            raise asyncpg.QueryCanceledError("canceling statement due to statement timeout")
+        async with self.real.control(scope, write=write) as tx:
+            yield tx
+
+
+async def test_a_control_database_that_is_too_busy_ends_no_consumer(world, tenant):
+    busy = BusyControl(world.installation.tenancy("rules_engine"))
+    busy.busy = True
+    consumer = await world.consuming(transactions=busy)
+    await until(lambda: _refused(busy, 1))
+    busy.busy = False
+    await world.send(event_of(tenant, "a"))
+    await world.noted(tenant, "a")
+    busy.busy = True
+    consumer._broken.set()
+    await until(lambda: _refused(busy, 3))
+    busy.busy = False
+    await world.send(event_of(tenant, "b"))
+    await world.noted(tenant, "a", "b")
+
+
+async def _refused(busy, at_least):
+    return busy.refused >= at_least
