@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 
@@ -184,4 +185,25 @@ async def test_a_parked_record_that_is_refused_later_does_not_block(world, dedic
     await parked(world, 2)
     await bring_back(world, dedicated)
     await world.noted(dedicated, "good")
+    await parked(world, 0)
+
+
+def written(event, age):
+    """The event with an id of another time."""
+    return replace(event, id=UUID(int=event.id.int - (int(age / timedelta(milliseconds=1)) << 80)))
+
+
+async def test_events_of_days_that_the_inbox_does_not_have_yet_wait_for_it(world, tenant):
+    await world.consuming()
+    await world.send(written(event_of(tenant, "of three days ago"), timedelta(days=3)))
+    await parked(world, 1)
+    administrator = await world.installation.connect(None, tenant.placement)
+    await administrator.execute("select tlsy.make_partitions('rules_engine.inbox', current_date)")
+    await world.noted(tenant, "of three days ago")
+
+
+async def test_an_event_of_the_far_future_is_refused(world, tenant):
+    await world.send(written(event_of(tenant, "a"), timedelta(days=-40)), event_of(tenant, "b"))
+    await world.consuming()
+    await world.noted(tenant, "b")
     await parked(world, 0)

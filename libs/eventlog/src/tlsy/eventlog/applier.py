@@ -10,7 +10,7 @@ import asyncpg
 
 from tlsy.eventlog.dead_letters import OutsiderGauge
 from tlsy.eventlog.delivery import Batch, Delivery, Direct, Each, parse
-from tlsy.eventlog.errors import Fenced, FinalError, RetryableError, TenantPaused, TooOld
+from tlsy.eventlog.errors import Fenced, FinalError, InboxNotReady, RetryableError, TenantPaused, TooOld
 from tlsy.runtime.ids import TenantId
 from tlsy.runtime.logging import get_logger, reset_log_fields, set_log_fields
 from tlsy.tenancy.errors import NotWritable, PlacementUnavailable, Retryable, UnknownTenant
@@ -45,9 +45,9 @@ _TRANSIENT: Final = (
     asyncpg.InterfaceError,
     OSError,
 )
-#: The tenant's database is away, or closed for a move or a suspension, or the tenant is over its rate:
-#: nothing is wrong with the record.
-_PARKS: Final = (PlacementUnavailable, NotWritable, TenantPaused)
+#: The tenant's database is away, not ready yet, or closed for a move or a suspension, or the tenant is over its
+#: rate: nothing is wrong with the record.
+_PARKS: Final = (PlacementUnavailable, NotWritable, TenantPaused, InboxNotReady)
 
 
 #: Refused through no fault of the code: a deleted tenant, one that sends more than it may.
@@ -302,7 +302,7 @@ class Applier:
         """The transaction: fence, inbox rows, handler. Answers how many were first deliveries."""
         if self._fence is not None:
             await self._fence.hold(tx, self._epoch)
-        first = [d for d in deliveries if await tx.first_delivery(self._group, d.event.id)]
+        first = [d for d in deliveries if await self._is_first(tx, d.event)]
         if not first:
             return 0
         if isinstance(route, Batch):
@@ -311,10 +311,21 @@ class Applier:
             await route.handle(first[0], tx)
         return len(first)
 
+    async def _is_first(self, tx: UnitOfWork, event: CloudEvent) -> bool:
+        try:
+            return await tx.first_delivery(self._group, event.id)
+        except asyncpg.CheckViolationError:
+            # A service that is new to the database has the inbox of a few days only, until the next upkeep.
+            # Nobody makes the partition of a day that is far ahead.
+            written = _written(event)
+            if written > self._clock.now():
+                raise
+            raise InboxNotReady(written.date()) from None
+
     def _delivery(self, envelope: Envelope, attempt: int, *, overflow: bool) -> Delivery:
         event = envelope.event
         if not isinstance(self._routes[event.type], Direct):
-            written = datetime.fromtimestamp((event.id.int >> 80) / 1000, UTC)
+            written = _written(event)
             if written < self._clock.now() - self._inbox_retention:
                 raise TooOld(f"written at {written.isoformat()}, before what the inbox remembers")
         return Delivery(
@@ -332,6 +343,10 @@ class _Refused(FinalError):  # noqa: N818 - read as a fact
         super().__init__("REFUSED", str(error))
         self.error = error
         self.attempt = attempt
+
+
+def _written(event: CloudEvent) -> datetime:
+    return datetime.fromtimestamp((event.id.int >> 80) / 1000, UTC)
 
 
 def _trace_id(event: CloudEvent) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import date
 
 
 class EventLogError(Exception):
@@ -40,6 +41,13 @@ class LogChanged(RetryableError):  # noqa: N818 - read as a fact
 
 class TenantPaused(RetryableError):  # noqa: N818 - read as a fact
     """The tenant's records cannot be applied for now, whoever's fault that is: they are parked, in order."""
+
+
+class InboxNotReady(RetryableError):  # noqa: N818 - read as a fact
+    """The inbox has no partition for the event's day yet; upkeep of the database makes it."""
+
+    def __init__(self, day: date) -> None:
+        super().__init__("INBOX_NOT_READY", f"the inbox has no partition for {day}")
 
 
 class FinalError(EventLogError):
