@@ -45,8 +45,8 @@ _TRANSIENT: Final = (
     asyncpg.InterfaceError,
     OSError,
 )
-#: The tenant's database is away, not ready yet, or closed for a move or a suspension, or the tenant is over its
-#: rate: nothing is wrong with the record.
+#: The tenant's database is away, not ready yet, or closed for a move or a suspension, or the tenant is over
+#: its rate: nothing is wrong with the record.
 _PARKS: Final = (PlacementUnavailable, NotWritable, TenantPaused, InboxNotReady)
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 _FAILURES: Final = (EventLogError, TenancyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 _DISCOVERY_S: Final = 2.0
 _UNMARK_ROWS: Final = 5_000
+_COMPLAINT_S: Final = 30.0
 
 _Sent = tuple["CloudEvent", "Position"]
 
@@ -60,8 +62,9 @@ class RelaySettings:
         sweep_s: between sweeps of a database that nobody woke.
         retry_min_s: first wait after a failure, doubled each time, half of it random.
         retry_max_s: longest wait; a relay resumes within it once the broker is back.
-        database_retry_max_s: the same for a database that is away.
-        concurrency: databases that are swept at the same time.
+        database_retry_max_s: the same for a database that is away. One that is back is noticed after that and
+            the turns before it of others that are away: each takes as long as connecting may.
+        concurrency: databases that are swept at the same time; as many of those away are tried beside them.
         retention: how long the outbox keeps rows; what a lost log may be repaired from.
         hot_window_s: how long the sweep leaves rows of the hot path to their writer.
         hot_bytes: data that waits on the hot path of one database; what exceeds it is left to the sweep.
@@ -128,7 +131,8 @@ class Relay:
         self._lanes: dict[tuple[str, str], Lane] = {}
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._gate = asyncio.Semaphore(self.settings.concurrency)
-        self._suspects = asyncio.Semaphore(1)
+        self._suspects = asyncio.Semaphore(self.settings.concurrency)
+        self._complaints = Complaints()
         self._stopping = asyncio.Event()
         self._main: asyncio.Task[None] | None = None
 
@@ -347,4 +351,24 @@ class Relay:
     def _count_failure(self, error: Exception) -> None:
         reason = str(getattr(error, "reason", type(error).__name__))
         self._metrics.relay_failures.labels(self._service, reason).inc()
-        self._logger.warning("relaying failed", reason=reason, error=str(error))
+        times = self._complaints.times(reason, self._clock.monotonic())
+        if times:
+            self._logger.warning("relaying failed", reason=reason, error=str(error), times=times)
+
+
+class Complaints:
+    """Decides when to say again what goes on in every lane: each reason at once, then every 30 s at most."""
+
+    __slots__ = ("_due_at", "_unsaid")
+
+    def __init__(self) -> None:
+        self._due_at: dict[str, float] = {}
+        self._unsaid: Counter[str] = Counter()
+
+    def times(self, reason: str, now_s: float) -> int:
+        """How often `reason` was given since it was last to be said; 0 if it is not to be said now."""
+        self._unsaid[reason] += 1
+        if now_s < self._due_at.get(reason, now_s):
+            return 0
+        self._due_at[reason] = now_s + _COMPLAINT_S
+        return self._unsaid.pop(reason)
