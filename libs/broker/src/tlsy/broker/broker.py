@@ -12,6 +12,7 @@ from tlsy.broker.codec import Codec
 from tlsy.broker.connection import Connection
 from tlsy.broker.coordinator import GroupCoordinator
 from tlsy.broker.handlers.api_versions import unsupported_version
+from tlsy.broker.read_budget import ReadBudget
 from tlsy.broker.settings import Address, BrokerSettings
 from tlsy.broker.topics import TopicStore
 
@@ -68,12 +69,14 @@ class Broker:
         )
         codec = Codec(apis, max_produce_parts=self._settings.max_topics + self._settings.max_partitions)
         refusal = unsupported_version(apis.values())
+        budget = ReadBudget(self._settings.max_buffered_bytes)
 
         def connection() -> Connection:
             return Connection(
                 codec=codec,
                 unsupported_version=refusal,
                 settings=self._settings,
+                budget=budget,
                 on_open=self._admit,
                 on_close=self._connections.discard,
             )
