@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from tlsy.eventlog.errors import DeadLetterLimitReached, LogUnavailable, RecordTooLarge
+from tlsy.eventlog.letter_box import letters_topic
 from tlsy.eventlog.ports import Record
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ class DeadLetters:
 
     def topic_of(self, topic: str) -> str:
         """Where refused records of `topic` go."""
-        return f"{topic}.{self._group}.dlq"
+        return letters_topic(topic, self._group)
 
     async def ensure_topics(self, topics: Sequence[str], others: Mapping[str, int]) -> None:
         """Make the dead letters' topics, of one partition each, and `others`. Raises LogUnavailable."""

@@ -129,6 +129,31 @@ class Diagnosis(Protocol):
         """What is wrong with a database's catalogue: code, object, message, fix."""
 
 
+@dataclass(frozen=True, slots=True)
+class LetterPlace:
+    """Where dead letters are: a broker's address, the topic of the records, the group that refused them."""
+
+    brokers: str
+    topic: str
+    group: str
+
+
+class Letters(Protocol):
+    """Dead letters, in the order in which they were written. Methods raise CommandError."""
+
+    async def pending(self, place: LetterPlace, limit: int) -> Sequence[Item]:
+        """The oldest that nobody is done with."""
+
+    async def letter(self, place: LetterPlace, number: int) -> Item:
+        """One of those."""
+
+    async def replay(self, place: LetterPlace, through: int) -> int:
+        """Puts back the records of all up to that one; returns how many."""
+
+    async def discard(self, place: LetterPlace, through: int) -> int:
+        """Is done with all up to that one; returns how many."""
+
+
 class Files(Protocol):
     """This machine's files and standard input."""
 
@@ -170,6 +195,7 @@ class Terminal:
     session: Session
     files: Files
     diagnosis: Diagnosis
+    letters: Letters
     clock: Clock
     new_id: Callable[[], str]
     context_name: str

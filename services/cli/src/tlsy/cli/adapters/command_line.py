@@ -64,6 +64,7 @@ GROUPS: Final = (
     Group("whoami", "sessions", "Who the servers take you for.", alone=True),
     Group("context", "contexts", "Installations known here, like kubectl's contexts."),
     Group("tenancy", "tenancy", "Check databases for what keeps tenants apart."),
+    Group("dead-letters", "dead_letters", "Records that consumers refused: see, put back, discard."),
     Group("doctor", "doctor", "Check this machine, the servers and the clock.", alone=True),
 )
 
