@@ -26,8 +26,10 @@ from tlsy.tenancy.errors import TenancyError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from datetime import datetime
 
     from google.protobuf.message import Message
+    from prometheus_client import Gauge
 
     from tlsy.eventlog.dead_letters import DeadLetters
     from tlsy.eventlog.delivery import Decode, DecodeParked, Route
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from tlsy.runtime.clock import Clock
 
 _HOUSEKEEPING_S: Final = 5.0
+_LETTERS_S: Final = 60.0
 _REJOIN_S: Final = 0.5
 _FAILURES: Final = (EventLogError, TenancyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 _NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
@@ -253,20 +256,45 @@ class Consumer:
 
     async def _keep_house(self, reader: GroupReader) -> None:
         """While the membership lasts: metrics, and being seen by the relays of the topics."""
+        letters_at = 0.0
         while not self._broken.is_set() and not self._stopping.is_set():
             for assigned in self._assigned.values():
                 if assigned.task.done() and not assigned.task.cancelled():
                     assigned.task.result()
-            lags = await reader.lag()
-            for topic in self._topics:
-                behind = sum(lag for partition, lag in lags.items() if partition.topic == topic)
-                self._metrics.lag.labels(self._group, topic).set(behind)
             with contextlib.suppress(*_FAILURES):
-                self._metrics.parked.labels(self._group).set((await self._parking.backlog())[0])
+                await self._measure_lag(reader)
+                self._tell(self._metrics.parked, self._metrics.parked_s, await self._parking.backlog())
                 await self._books.register(self._topics)
                 await self._dead_letters.ensure_topics(self._topics, self._makes)
+                if self._clock.monotonic() >= letters_at:
+                    letters_at = self._clock.monotonic() + _LETTERS_S
+                    letters = await self._dead_letters.backlog(self._topics)
+                    self._tell(
+                        self._metrics.dead_letter_backlog_items, self._metrics.dead_letter_backlog_s, letters
+                    )
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._broken.wait(), _HOUSEKEEPING_S)
+
+    async def _measure_lag(self, reader: GroupReader) -> None:
+        """A partition that stands still is behind by what it holds, too, and since its oldest record."""
+        lags, now = await reader.lag(), self._clock.now()
+        items: dict[str, int] = dict.fromkeys(self._topics, 0)
+        ages_s: dict[str, float] = dict.fromkeys(self._topics, 0.0)
+        for partition, assigned in self._assigned.items():
+            lag, since = lags.get(partition, 0), None
+            if assigned.worker is not None:
+                lag, since = lag + assigned.worker.unsettled, assigned.worker.behind_since
+            items[partition.topic] += lag
+            if lag and since is not None:
+                ages_s[partition.topic] = max(ages_s[partition.topic], (now - since).total_seconds())
+        for topic in self._topics:
+            self._metrics.lag.labels(self._group, topic).set(items[topic])
+            self._metrics.lag_s.labels(self._group, topic).set(ages_s[topic])
+
+    def _tell(self, items: Gauge, age_s: Gauge, backlog: tuple[int, datetime | None]) -> None:
+        count, since = backlog
+        items.labels(self._group).set(count)
+        age_s.labels(self._group).set((self._clock.now() - since).total_seconds() if since else 0.0)
 
     async def _on_assigned(self, reader: GroupReader, partitions: Sequence[TopicPartition]) -> None:
         if reader is not self._reader:

@@ -20,6 +20,7 @@ from tlsy.eventlog.ports import Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from tlsy.eventlog.ports import LogInspector, Producer, Received
     from tlsy.runtime.clock import Clock
@@ -148,6 +149,11 @@ class DeadLetters:
     async def ensure_topics(self, topics: Sequence[str], others: Mapping[str, int]) -> None:
         """Make the dead letters' topics, of one partition each, and `others`. Raises LogUnavailable."""
         await self._inspector.ensure_topics({**others, **{self.topic_of(topic): 1 for topic in topics}})
+
+    async def backlog(self, topics: Sequence[str]) -> tuple[int, datetime | None]:
+        """Letters that nobody is done with, and when the oldest was written. Raises LogUnavailable."""
+        found = [await self._inspector.letters(topic, self._group) for topic in topics]
+        return sum(items for items, _ in found), min((since for _, since in found if since), default=None)
 
     async def write(self, record: Received, error: Exception, attempt: int) -> None:
         """Write the record and why it is refused. Raises LogUnavailable unless it is acknowledged."""

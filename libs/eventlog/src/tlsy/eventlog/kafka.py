@@ -26,6 +26,7 @@ from aiokafka.errors import (
 from aiokafka.partitioner import murmur2
 
 from tlsy.eventlog.errors import LogUnavailable, RecordTooLarge
+from tlsy.eventlog.letter_box import LetterBox
 from tlsy.eventlog.ports import Position, Received, TopicPartition
 
 if TYPE_CHECKING:
@@ -213,6 +214,11 @@ class KafkaInspector:
 
         return await self._ask(ask)
 
+    async def letters(self, topic: str, group: str) -> tuple[int, datetime | None]:
+        """See `LogInspector.letters`."""
+        async with LetterBox.opened(self._servers, topic, group) as box:
+            return await box.backlog()
+
     async def ensure_topics(self, partitions: Mapping[str, int]) -> None:
         """See `LogInspector.ensure_topics`."""
 
@@ -374,12 +380,13 @@ class KafkaGroupReader:
     async def lag(self) -> Mapping[TopicPartition, int]:
         """See `GroupReader.lag`."""
         lags: dict[TopicPartition, int] = {}
-        for partition in self._client.assignment():
-            with contextlib.suppress(*_FAILURES):
-                end = self._client.highwater(partition)
-                if end is not None:
-                    position = await asyncio.wait_for(self._client.position(partition), 1)
-                    lags[_ours(partition)] = max(0, end - position)
+        with contextlib.suppress(*_FAILURES):
+            partitions = list(self._client.assignment())
+            # Not the high-water marks of fetches: nobody fetches from a partition that is stopped.
+            async with asyncio.timeout(_ASK_TIMEOUT_S):
+                ends = await self._client.end_offsets(partitions) if partitions else {}
+                for partition, end in ends.items():
+                    lags[_ours(partition)] = max(0, end - await self._client.position(partition))
         return lags
 
     async def stop(self) -> None:

@@ -7,7 +7,7 @@ group `<topic of the letters>.operators` has committed.
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from tlsy.eventlog.ports import Headers, Producer
 
 _TIMEOUT_S: Final = 10.0
+_CLOSE_TIMEOUT_S: Final = 2.0
+#: What aiokafka raises when a broker goes away, beside its own errors.
+_FAILURES: Final = (KafkaError, OSError, AssertionError, AttributeError, IndexError)
 _PREFIX: Final = "dlq-"
 
 
@@ -87,10 +90,11 @@ class LetterBox:
                     raise LogUnavailable(f"there is no topic {name}")
             client.assign([partition])
             yield cls(client, partition, topic)
-        except (KafkaError, OSError) as error:
+        except _FAILURES as error:
             raise LogUnavailable(f"the broker did not answer: {error!r}") from error
         finally:
-            await client.stop()
+            with suppress(*_FAILURES):
+                await asyncio.wait_for(client.stop(), _CLOSE_TIMEOUT_S)
 
     async def pending(self, limit: int) -> list[Letter]:
         """The oldest letters that nobody is done with."""

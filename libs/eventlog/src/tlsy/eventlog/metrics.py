@@ -18,11 +18,15 @@ class EventLogMetrics:
         "backlog_age_s",
         "backlog_items",
         "broadcast_stale_s",
+        "dead_letter_backlog_items",
+        "dead_letter_backlog_s",
         "dead_letters",
         "dropped",
         "duplicates",
         "lag",
+        "lag_s",
         "parked",
+        "parked_s",
         "published",
         "relay_failures",
         "retries",
@@ -45,7 +49,10 @@ class EventLogMetrics:
             "tlsy_relay_failures", "Sweeps that failed, by reason.", ("service", "reason"), registry=registry
         )
         self.lag = Gauge(
-            "tlsy_consumer_lag_items", "Records not yet fetched.", ("group", "topic"), registry=registry
+            "tlsy_consumer_lag_items", "Records without an effect yet.", ("group", "topic"), registry=registry
+        )
+        self.lag_s = Gauge(
+            "tlsy_consumer_lag_seconds", "Age of the oldest of them.", ("group", "topic"), registry=registry
         )
         self.applied = Counter("tlsy_consumer_applied", "Deliveries committed.", group, registry=registry)
         self.duplicates = Counter(
@@ -69,6 +76,15 @@ class EventLogMetrics:
         )
         self.parked = Gauge(
             "tlsy_consumer_parked_items", "Records that wait for a database.", group, registry=registry
+        )
+        self.parked_s = Gauge(
+            "tlsy_consumer_parked_seconds", "Since the oldest is parked.", group, registry=registry
+        )
+        self.dead_letter_backlog_items = Gauge(
+            "tlsy_dead_letter_backlog_items", "Letters that nobody is done with.", group, registry=registry
+        )
+        self.dead_letter_backlog_s = Gauge(
+            "tlsy_dead_letter_backlog_seconds", "Age of the oldest of them.", group, registry=registry
         )
         self.stopped_partitions = Gauge(
             "tlsy_consumer_stopped_partitions", "Partitions stopped by a limit.", group, registry=registry

@@ -33,6 +33,7 @@ from tlsy.tenancy.errors import PlacementUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+    from datetime import datetime
     from uuid import UUID
 
     from tlsy.eventlog.applier import Applier
@@ -98,6 +99,8 @@ class PartitionWorker:
         "_reader",
         "_settings",
         "_stopping",
+        "behind_since",
+        "unsettled",
     )
 
     def __init__(
@@ -127,6 +130,9 @@ class PartitionWorker:
         self._log = 0
         self._cluster_id: str | None = None
         self._stopping = asyncio.Event()
+        # Records that were fetched and have no effect yet; the time of the oldest, or of the last before.
+        self.unsettled = 0
+        self.behind_since: datetime | None = None
         self._logger = get_logger("consumer").bind(topic=partition.topic, partition=partition.partition)
 
     def finish(self) -> None:
@@ -164,12 +170,15 @@ class PartitionWorker:
             return
         await self._until_done(lambda: self._notice_gap(records[0]))
         done: set[int] = set()
+        self.unsettled, self.behind_since = len(records), records[0].time
         failure = await self._apply(records, done)
         if failure is not None and not isinstance(failure, DeadLetterLimitReached):
             raise failure
         settled = list(takewhile(lambda record: record.offset in done, records))
         if settled:
             await self._settle(settled)
+        self.unsettled -= len(settled)
+        self.behind_since = records[min(len(settled), len(records) - 1)].time
         if failure is not None:
             raise failure
 

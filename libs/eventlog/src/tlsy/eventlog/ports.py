@@ -79,6 +79,13 @@ class LogInspector(Protocol):
         """Partition to the offset that its next record gets. Raises LogUnavailable."""
         ...
 
+    async def letters(self, topic: str, group: str) -> tuple[int, datetime | None]:
+        """The group's dead letters about `topic` that nobody is done with: how many, since when.
+
+        Raises LogUnavailable.
+        """
+        ...
+
     async def ensure_topics(self, partitions: Mapping[str, int]) -> None:
         """Make the topics that are missing, with that many partitions each. Raises LogUnavailable."""
         ...
@@ -112,7 +119,7 @@ class GroupReader(Protocol):
         ...
 
     async def lag(self) -> Mapping[TopicPartition, int]:
-        """Records not yet fetched, per assigned partition, as of the last fetch."""
+        """Records not yet fetched, per assigned partition, asked anew; without those that are unknown."""
         ...
 
     async def stop(self) -> None:
