@@ -43,7 +43,8 @@ class OnProducedEvents:
         Raises:
             FinalError: UNREADABLE_DATA, BATCH_REFUSED; the record can never be taken, and its tenant is told.
                 TENANT_UNKNOWN; it was deleted while the record was parked.
-            TenantPaused: TENANT_OVER_RATE; the same record will be taken later.
+            TenantPaused: TENANT_OVER_RATE; the same record will be taken later. A FinalError of that reason
+                once no more can be kept for the tenant.
         """
         record = delivery.record
         try:
@@ -51,6 +52,10 @@ class OnProducedEvents:
         except UnknownTenant as unknown:
             raise Poison("TENANT_UNKNOWN", ["the token's tenant does not exist any more"]) from unknown
         place = ProducedRecord(record.partition, record.offset)
+        if delivery.overflow:
+            text = "was sent faster than the tenant may, and more waits already than is kept for it"
+            problem = Problem(WHOLE_RECORD, "TENANT_OVER_RATE", "", text)
+            raise await self._refused(tenant, place, "TENANT_OVER_RATE", [problem])
         try:
             events = events_pb2.ProducedEvents.FromString(record.value).events
             ingested = await self._ingest.run(tenant, delivery.event.source, events, len(record.value), place)
