@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,6 +16,9 @@ from tlsy.eventlog.kafka import KafkaGroupReader
 from tlsy.eventlog.partition import PartitionSettings
 from tlsy.eventlog.ports import TopicPartition
 from tlsy.runtime.ids import Uuid7
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @pytest.fixture
@@ -101,7 +105,7 @@ async def test_a_producers_log_header_is_no_incarnation(world, tenant):
 
 async def test_a_broker_reads_from_the_start_again(world, tenant):
     await world.send(event_of(tenant, "a"), event_of(tenant, "b"))
-    dealt = asyncio.Queue()
+    dealt: asyncio.Queue[Sequence[TopicPartition]] = asyncio.Queue()
     reader = KafkaGroupReader(world.servers, GROUP, [TOPIC], "test")
     await reader.start(dealt.put, dealt.put)
     try:

@@ -94,17 +94,18 @@ def received(*, key=b"k", value=b"v", headers=()):
         received(headers=(("h", b"h" * 2_000_000),)),
     ],
 )
-async def test_a_letter_is_cut_to_what_the_broker_takes(record):
+async def test_a_letter_is_cut_to_what_the_broker_takes(world, record):
     broker = SmallBroker(100_000)
-    await DeadLetters(GROUP, broker, None, CLOCK).write(record, FinalError("BAD", "bad"), 1)
+    letters = DeadLetters(GROUP, broker, world.inspector(), CLOCK)
+    await letters.write(record, FinalError("BAD", "bad"), 1)
     (letter,) = broker.taken
     assert letter.topic == DLQ
     assert dict(letter.headers)["dlq-reason"] == b"BAD"
     assert int(dict(letter.headers)["dlq-truncated"]) >= 2_000_000
 
 
-async def test_a_broker_that_takes_nothing_is_waited_for():
+async def test_a_broker_that_takes_nothing_is_waited_for(world):
     with pytest.raises(LogUnavailable):
-        await DeadLetters(GROUP, SmallBroker(10), None, CLOCK).write(
+        await DeadLetters(GROUP, SmallBroker(10), world.inspector(), CLOCK).write(
             received(value=b"v" * 2_000_000), FinalError("BAD", "bad"), 1
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from libs.eventlog.tests.test_a_consumer_applies_each_event_once import dead_letters
@@ -15,11 +17,14 @@ from tlsy.eventlog.kafka import partition_of
 from tlsy.eventlog.parking import ParkingLimits
 from tlsy.eventlog.partition import PartitionSettings
 
+if TYPE_CHECKING:
+    from tlsy.tenancy.catalog import TenantEntry
+
 
 @pytest.fixture
 async def neighbours(installation):
     """Two tenants of one partition."""
-    seen = {}
+    seen: dict[int, TenantEntry] = {}
     while True:
         tenant = await installation.provisioned_tenant()
         partition = partition_of(tenant.tenant_id.hex.encode(), 4)

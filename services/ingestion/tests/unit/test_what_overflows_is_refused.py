@@ -7,16 +7,18 @@ from uuid import UUID
 import pytest
 
 from tlsy.contracts.cloudevents import CloudEvent
+from tlsy.contracts.ingestion.events.v1.events_pb2 import ProducedEvents
 from tlsy.eventlog.delivery import Delivery
 from tlsy.eventlog.errors import FinalError
 from tlsy.eventlog.ports import Received
+from tlsy.ingestion.handlers.ingest_events import IngestEvents
 from tlsy.ingestion.handlers.on_produced_events import PRODUCED_EVENTS, OnProducedEvents
 
 NOW = datetime(2026, 5, 4, tzinfo=UTC)
 TENANT = SimpleNamespace(slug="acme")
 
 
-class Ingest:
+class Ingest(IngestEvents):
     """Can only tell the tenant of a refusal."""
 
     def __init__(self):
@@ -41,7 +43,7 @@ async def test_a_record_that_cannot_be_kept_for_a_tenant_over_its_rate_is_refuse
         data=b"",
     )
     delivery = Delivery(
-        event=event, message=None, record=record, attempt=1, assignment_epoch=1, overflow=True
+        event=event, message=ProducedEvents(), record=record, attempt=1, assignment_epoch=1, overflow=True
     )
     with pytest.raises(FinalError, match="TENANT_OVER_RATE"):
         await handler.run(delivery)

@@ -52,18 +52,23 @@ class Parking:
         package: the service's package name.
         group: the consumer group.
         transactions: in the control database.
-        limits: of the group, over all tenants, and of a tenant that is over its rate.
+        limits: of the group, over all tenants, and of a tenant that is over its rate; for those that park.
     """
 
     __slots__ = ("_group", "_limits", "_sql", "_transactions")
 
     def __init__(
-        self, package: str, group: str, transactions: ControlTransactions, *, limits: ParkingLimits
+        self,
+        package: str,
+        group: str,
+        transactions: ControlTransactions,
+        *,
+        limits: ParkingLimits | None = None,
     ) -> None:
         self._sql = statements(package)
         self._group = group
         self._transactions = transactions
-        self._limits = limits
+        self._limits = limits or ParkingLimits()
 
     async def park(self, tenant_id: UUID, records: Sequence[Received], *, over_rate: bool = False) -> None:
         """Append the records to those of the tenant, all or none; one that is there is not added again.
