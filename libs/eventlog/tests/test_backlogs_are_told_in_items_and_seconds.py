@@ -39,11 +39,10 @@ async def _measured(world, consumer, reader, items):
 async def test_parked_records_and_letters_have_an_age(world, tenant, dedicated):
     await take_down(world, dedicated)
     await world.send(event_of(tenant, "bad"), event_of(dedicated, "waits"))
-    consumer = await world.consuming({EVENTS_ACCEPTED: Each(refuse_bad)}, clock=Ahead())
+    await world.consuming({EVENTS_ACCEPTED: Each(refuse_bad)}, clock=Ahead())
     await parked(world, 1)
     await dead_letters(world, 1)
-    consumer._broken.set()
-    await until(lambda: _told(world))
+    await until(lambda: _told(world), 30.0)
 
 
 async def _told(world):

@@ -236,8 +236,11 @@ class Consumer:
     async def _leave(self, reader: GroupReader) -> None:
         """Let go of everything, whatever happens meanwhile: the next member begins with nothing."""
         self._reader = None
+        task = asyncio.current_task()
         try:
-            await self._revoke(list(self._assigned))
+            # Nobody waits for what was begun once the grace is over.
+            if task is None or not task.cancelling():
+                await self._revoke(list(self._assigned))
         finally:
             try:
                 await self._abandon()
@@ -256,7 +259,7 @@ class Consumer:
 
     async def _keep_house(self, reader: GroupReader) -> None:
         """While the membership lasts: metrics, and being seen by the relays of the topics."""
-        letters_at = 0.0
+        letters_at = self._clock.monotonic() + _HOUSEKEEPING_S
         while not self._broken.is_set() and not self._stopping.is_set():
             for assigned in self._assigned.values():
                 if assigned.task.done() and not assigned.task.cancelled():
@@ -284,9 +287,10 @@ class Consumer:
             lag, since = lags.get(partition, 0), None
             if assigned.worker is not None:
                 lag, since = lag + assigned.worker.unsettled, assigned.worker.behind_since
-            items[partition.topic] += lag
+            items[partition.topic] = items.get(partition.topic, 0) + lag
             if lag and since is not None:
-                ages_s[partition.topic] = max(ages_s[partition.topic], (now - since).total_seconds())
+                age_s = (now - since).total_seconds()
+                ages_s[partition.topic] = max(ages_s.get(partition.topic, 0.0), age_s)
         for topic in self._topics:
             self._metrics.lag.labels(self._group, topic).set(items[topic])
             self._metrics.lag_s.labels(self._group, topic).set(ages_s[topic])
