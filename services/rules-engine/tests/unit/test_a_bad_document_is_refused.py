@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from time import process_time
 
 import pytest
 
@@ -48,6 +49,9 @@ def nested(levels):
         ({"exists": {"field": "data.mixed"}}, "/when/exists", "FIELD_TYPE_UNKNOWN"),
         ({"gt": [{"field": "data.load", "type": "string"}, 1]}, "/when/gt/0", "FIELD_TYPE_CONFLICT"),
         ({"ge": [{"field": "severity"}, "eror"]}, "/when/ge/1", "UNKNOWN_VALUE"),
+        ({"eq": [{"field": "severity"}, []]}, "/when/eq/1", "WRONG_TYPE"),
+        ({"in": [{"field": "severity"}, ["error", []]]}, "/when/in/1/1", "UNKNOWN_VALUE"),
+        ({"starts_with": [{"field": "severity"}, "err"]}, "/when/starts_with/0/field", "WRONG_TYPE"),
         ({"matches": [{"field": "subject"}, "*" * 9]}, "/when/matches/1", "TOO_COSTLY"),
         ({"in": [VALUE, []]}, "/when/in/1", "WRONG_TYPE"),
         ({"in": [VALUE, [1, "a"]]}, "/when/in/1/1", "WRONG_TYPE"),
@@ -132,6 +136,18 @@ def test_a_misspelt_word_is_answered_with_the_nearest_known():
     found = validate(document(when={"eq": [{"field": "labels.dsik"}, "a"]}), SEEN, RuleLimits())
     assert isinstance(found, list)
     assert [problem.hint for problem in found] == ['did you mean "labels.disk"?']
+
+
+def test_the_worst_document_is_answered_soon_and_with_so_many_problems():
+    fields = {f"labels.some_field_number_{n}": SeenField(frozenset({"string"}), 0) for n in range(2_000)}
+    unknown = [{"exists": {"field": f"labels.some_feild_numbr_{n}"}} for n in range(500)]
+    made = json.dumps(document(when={"and": unknown}, group_by=[f"labels.x{n}" for n in range(1_000)]))
+    began = process_time()
+    found = validate(made.encode(), ObservedSchema({"temperature": fields}), RuleLimits())
+    assert process_time() - began < 2
+    assert isinstance(found, list)
+    assert len(found) == 101
+    assert found[-1].code == "TOO_MANY_PROBLEMS"
 
 
 def test_a_pointer_escapes_what_rfc_6901_says():

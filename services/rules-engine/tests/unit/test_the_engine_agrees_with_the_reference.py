@@ -12,7 +12,7 @@ from tlsy.rules_engine.domain.problems import ObservedSchema, RuleLimits
 from tlsy.rules_engine.domain.validate import validate
 
 from .reference import Reference
-from .worlds import worlds
+from .worlds import ANYTHING, START_US, events, worlds
 
 S = 1_000_000
 LIMITS = EngineLimits(idle_us=10 * S, restart_grace_us=7 * S)
@@ -81,3 +81,23 @@ def test_on_random_rules_and_streams_both_report_the_same_transitions(world):
         assert of_engine(effects.transitions) == by_group(expected)
         dumped = {(row.owner, row.key): row for row in engine.dump()}
         assert dumped.keys() == stored.rows.keys()
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(ANYTHING, events(0, 0))
+def test_what_validation_accepts_can_be_judged(condition, event):
+    document = {
+        "schema": "tlsy.rule/1",
+        "name": "r",
+        "match": {"type": event["type"]},
+        "when": condition,
+        "incident": {"severity": "error", "summary": "x"},
+    }
+    rule = validate(document, ObservedSchema(), RuleLimits())
+    if isinstance(rule, list):
+        return
+    reference = Reference({"r": to_document(rule)}, idle_s=10, grace_s=7)
+    made = Engine(compile_rules([(version_id(rule), rule)]), LIMITS)
+    assert of_engine(made.apply([Event(**event)], START_US).transitions) == by_group(
+        reference.apply([event], START_US)
+    )
