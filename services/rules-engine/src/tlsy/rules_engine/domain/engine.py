@@ -82,6 +82,7 @@ class Engine:
         self._programs: dict[str, Callable[..., None]] = {}
         self._horizon_us = 0
         self._gone_sources: list[str] = []
+        self._full_at_us = -1
         self._bind(compiled)
 
     @property
@@ -138,12 +139,13 @@ class Engine:
         absence_us = self._deadlines.next_us()
         return min(found if absence_us is None else [*found, absence_us], default=None)
 
-    def replace(self, compiled: CompiledRuleSet) -> Effects:
+    def replace(self, compiled: CompiledRuleSet, now_us: int) -> Effects:
         """Puts other versions live.
 
         Versions in both sets keep their state; the groups of the others are given up, and those that fired
         are resolved as superseded.
         """
+        self.turn.now_us = now_us
         kept = {version for version, _ in compiled.versions}
         for version, rule in list(self._rules.items()):
             if version not in kept:
@@ -222,26 +224,44 @@ class Engine:
             rule.restore(key, self._sources[str(values[0])], stored)
 
     def _add_source(self, name: str, at_us: int, now_us: int) -> SourceState | None:
-        if len(self._sources) >= self._limits.max_sources and not self._evict_sources():
+        if len(self._sources) >= self._limits.max_sources and not self._evict_sources(now_us):
             self.turn.counters.sources_refused += 1
             return None
         source = self._sources[name] = SourceState(name, row_key((name,)), at_us, now_us)
         return source
 
-    def _evict_sources(self) -> bool:
-        idle = [source for source in self._sources.values() if not source.active and source.due_us == NEVER]
+    def _evict_sources(self, now_us: int) -> bool:
+        if self._full_at_us == now_us:
+            # Looking at every source for every event of a new one would be the end of everybody else.
+            return False
+        leading = self._leaders()
+        idle = [
+            source
+            for name, source in self._sources.items()
+            if not source.active and source.due_us == NEVER and name not in leading
+        ]
         idle.sort(key=lambda source: source.seen_us)
         share = max(1, self._limits.max_sources // _EVICTED_SHARE)
         for source in idle[:share]:
             del self._sources[source.name]
             self._gone_sources.append(source.name)
+        if not idle:
+            self._full_at_us = now_us
         return bool(idle)
+
+    def _leaders(self) -> set[str]:
+        """Sources whose clocks move windows; one that an operator has to resolve may do without a timer."""
+        windows = (rule for rule in self._rules.values() if isinstance(rule, WindowRule))
+        return {group.leader.name for rule in windows for group in rule.groups.values()}
 
     def _run_timers(self, source: SourceState, clock_us: int) -> None:
         timers = source.timers
         while timers and timers[0][0] <= clock_us:
             key_us, _, group = heappop(timers)
-            group.due(source, key_us, clock_us)
+            if group.awaits(source, key_us):
+                group.due(source, key_us, clock_us)
+            else:
+                source.stale = max(source.stale - 1, 0)
         source.due_us = timers[0][0] if timers else NEVER
 
     def _groups(self, rule: BoundRule) -> list[Any]:
@@ -263,10 +283,7 @@ class Engine:
                     reason="superseded",
                 )
             )
-        self.turn.touch(group)
-        group.alive = False
-        if isinstance(rule, LevelRule):
-            rule.drop(group)
+        rule.drop(group)
 
     def _effects(self, touched: Iterable[SourceState]) -> Effects:
         turn = self.turn
@@ -300,13 +317,12 @@ class Engine:
 
 
 def _clear(rule: BoundRule, group: Any) -> None:
+    if isinstance(rule, WindowRule):
+        rule.clear(group)
+        return
     if isinstance(rule, LevelRule):
         rule.turn.refreshed.pop(group, None)
-        rule.drop(group)
-    elif isinstance(rule, WindowRule):
-        rule.clear(group)
-    else:
-        rule.forget(group)
+    rule.drop(group)
 
 
 def _refresh(group: Any, event: Event) -> Transition:

@@ -155,13 +155,15 @@ def acknowledge(incident: Incident, actor: str, at_us: int, note: str = "") -> I
 
 
 def resolve(incident: Incident, actor: str, at_us: int, note: str = "") -> Incident | IllegalTransition:
-    """It is over: by its rule (`actor` is `rule`, the note its reason) or by somebody."""
+    """It is over, not before it began: by its rule (`rule`, the note its reason) or by somebody."""
     if incident.state is IncidentState.RESOLVED:
         return IllegalTransition(Refusal.ALREADY_RESOLVED, incident.state)
     if len(note) > MAX_NOTE_CHARS:
         return IllegalTransition(Refusal.NOTE_TOO_LONG, incident.state)
     entry = Entry(kind=EntryKind.RESOLVED, at_us=at_us, actor=actor, note=note)
-    return _entered(replace(incident, state=IncidentState.RESOLVED, resolved_us=at_us), entry)
+    return _entered(
+        replace(incident, state=IncidentState.RESOLVED, resolved_us=max(at_us, incident.opened_us)), entry
+    )
 
 
 def reopen(incident: Incident, transition: Transition, policy: ReopenPolicy) -> Incident | IllegalTransition:

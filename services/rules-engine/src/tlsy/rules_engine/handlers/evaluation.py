@@ -139,7 +139,7 @@ class Evaluation:
             live = self._readable(await self._states.live(tx), memory.rules)
             memory.rules = {**memory.rules, **dict(live)}
             memory.compiled = compile_rules(live, memory.compiled)
-            turn.add(memory.engine.replace(memory.compiled))
+            turn.add(memory.engine.replace(memory.compiled, self._effects.now_us()))
         if state.clears:
             await self._clear(tx, memory, turn)
         return memory, turn
