@@ -5,11 +5,12 @@ from time import process_time
 
 import pytest
 
+from tlsy.rules_engine.domain.cost import rule_cost
 from tlsy.rules_engine.domain.events import Event
 from tlsy.rules_engine.domain.problems import ObservedSchema, RuleLimits, SeenField
 from tlsy.rules_engine.domain.validate import validate
 
-from .rules import HOT, document, without
+from .rules import HOT, START_US, document, engine, event, kinds, rule, without
 
 SEEN = ObservedSchema(
     {
@@ -21,6 +22,7 @@ SEEN = ObservedSchema(
     }
 )
 VALUE = {"field": "value"}
+TEXT = {"field": "data.text", "type": "string"}
 
 
 def problems(made, schema=SEEN, **limits):
@@ -156,8 +158,25 @@ def test_a_pointer_escapes_what_rfc_6901_says():
 
 def test_too_many_nodes_and_too_much_cost_are_refused():
     assert problems(document(when={"or": [HOT] * 100})) == [("", "TOO_MANY_NODES")]
-    glob = {"matches": [{"field": "subject"}, "*a*"]}
-    assert problems(document(when={"or": [glob] * 20})) == [("", "TOO_COSTLY")]
+    glob = {"matches": [{"field": "data.text", "type": "string"}, "*a*"]}
+    assert problems(document(when={"or": [glob] * 20}), ObservedSchema()) == [("", "TOO_COSTLY")]
+
+
+def test_a_text_test_costs_what_it_may_search():
+    def cost(op, path, pattern):
+        return rule_cost(rule(when={op: [{"field": path, "type": "string"}, pattern]}))
+
+    assert cost("matches", "subject", "disk*") < cost("matches", "subject", "*disk*")
+    assert cost("matches", "subject", "*disk*") < cost("matches", "data.text", "*disk*")
+    assert cost("matches", "data.text", "*disk*") < cost("matches", "data.text", "*d?sk*")
+    assert cost("contains", "data.text", "disk") < cost("contains", "data.text", "d" * 100)
+
+
+@pytest.mark.parametrize("when", [{"contains": [TEXT, "needle"]}, {"matches": [TEXT, "*needle*"]}])
+def test_of_a_long_text_only_the_beginning_is_searched(when):
+    made = engine(rule(when=when))
+    found = [event(n, data={"text": "x" * n + "needle"}) for n in (1_018, 1_019)]
+    assert kinds(made.apply(found, START_US)) == [("open", ""), ("resolve", "cleared")]
 
 
 def test_a_tenant_that_sent_nothing_may_name_any_field():

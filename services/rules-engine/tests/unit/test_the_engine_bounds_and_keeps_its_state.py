@@ -69,6 +69,7 @@ def test_no_event_outlives_the_call_that_it_was_given_to():
         Watched(source="s", id="1", time_us=START_US, type="temperature", value=value)
         for value in (95.0, 1.0)
     )
+    made.apply([event(-1, subject=subject) for subject in "abc"], NOW)
     seen = [weakref.ref(hot), weakref.ref(cold)]
     made.apply([hot, cold], NOW)
     del hot, cold

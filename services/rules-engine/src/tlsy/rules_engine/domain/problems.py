@@ -63,12 +63,16 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleLimits:
-    """Bounds on one rule; cost is in units of about 20 ns per event (see `docs/rules.md`)."""
+    """Bounds on one rule, and on what all rules of an event type cost; in units of about 20 ns per event.
+
+    See `docs/rules.md`.
+    """
 
     max_document_bytes: int = 65_536
     max_depth: int = 16
     max_nodes: int = 256
-    max_cost: int = 500
+    max_cost: int = 2_000
+    max_type_cost: int = 100_000
     max_window_s: int = 7 * 86_400
     max_for_s: int = 7 * 86_400
     max_lateness_s: int = 300
