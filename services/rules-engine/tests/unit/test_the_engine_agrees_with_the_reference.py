@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -133,7 +134,7 @@ def test_rules_of_many_conditions_can_be_judged_together(conjuncts):
         labels = {f"k{n}": "a" for n in range(rung)} | {f"k{rung}": dice.choice("abcde")}
         if number % 10 == 0:
             labels = {f"k{n}": "a" for n in range(114 + number // 10 % 2)}
-        one = {
+        one: dict[str, Any] = {
             "source": "s",
             "id": str(number),
             "time_us": START_US + number,

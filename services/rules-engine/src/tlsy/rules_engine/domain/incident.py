@@ -186,6 +186,23 @@ def reopen(incident: Incident, transition: Transition, policy: ReopenPolicy) -> 
     return _entered(again, entry)
 
 
+def unentered(incident: Incident, before: Incident) -> Incident:
+    """`incident` with the timeline as it was: one of many steps that are counted and not told one by one."""
+    return replace(incident, timeline=before.timeline, entries_dropped=before.entries_dropped + 1)
+
+
+def entered_at_last(incident: Incident, steps: int) -> Incident:
+    """With where it ended in its timeline, after so many steps that are not there."""
+    resolved_us = incident.resolved_us
+    entry = Entry(
+        kind=EntryKind.REOPENED if resolved_us is None else EntryKind.RESOLVED,
+        at_us=incident.last_seen_us if resolved_us is None else resolved_us,
+        actor="rule",
+        note=f"the last of {steps} changes in short order",
+    )
+    return _entered(replace(incident, entries_dropped=incident.entries_dropped - 1), entry)
+
+
 def _entered(incident: Incident, entry: Entry) -> Incident:
     timeline = (*incident.timeline, entry)
     excess = max(len(timeline) - MAX_TIMELINE, 0)

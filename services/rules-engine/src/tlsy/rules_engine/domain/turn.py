@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tlsy.rules_engine.domain.ast import RuleName, VersionId
 
 NEVER: Final = 2**63
+_FEW_TIMERS: Final = 16  # of a source, that may all be stale
 
 GroupKey: TypeAlias = tuple[str | None, ...]
 Operands: TypeAlias = dict[str, Scalar | None]
@@ -52,6 +53,10 @@ class Counters:
 class Timed(Protocol):
     """A group that can be woken by its source's clock."""
 
+    @property
+    def owner(self) -> VersionId:
+        """The version it belongs to."""
+
     def due(self, source: SourceState, key_us: int, clock_us: int) -> None:
         """The clock of `source`, now at `clock_us`, has reached `key_us`, for which a timer was set."""
 
@@ -63,10 +68,6 @@ class Group(Timed, Protocol):
     """The state of one (rule version, group)."""
 
     dirty: bool
-
-    @property
-    def owner(self) -> VersionId:
-        """The version it belongs to."""
 
     @property
     def values(self) -> GroupKey:
@@ -128,7 +129,7 @@ class Turn:
         """A timer of the source means nothing any more: it goes at the latest when most of them do not."""
         source.stale += 1
         timers = source.timers
-        if 2 * source.stale > len(timers):
+        if source.stale > _FEW_TIMERS and 2 * source.stale > len(timers):
             timers[:] = [timer for timer in timers if timer[2].awaits(source, timer[0])]
             heapify(timers)
             source.stale = 0
