@@ -26,7 +26,7 @@ _FAILURES: Final = (TenancyError, OSError, asyncpg.PostgresError, asyncpg.Interf
 _PAGE: Final = 500
 _FIRST_ID: Final = UUID(int=0)
 #: The tables whose rows a tenant keeps for its entitlement `retention_days`, and their time column.
-_RETAINED: Final = (("events", "ts"),)
+_RETAINED: Final = (("events", "ts"), ("incidents", "resolved_at"))
 
 
 class Upkeep:
