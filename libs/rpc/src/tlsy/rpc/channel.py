@@ -47,7 +47,7 @@ class CallPolicy:
 
     Attributes:
         timeout_s: where the caller gives none; within an answered call, never past that one's deadline.
-        attempts: how often a call is sent at most, the first time included; 2 to 5.
+        attempts: how often a call is sent at most, the first time included; 1 to 5.
         max_wait_s: a server that asks for a longer pause is not waited for.
     """
 
@@ -162,7 +162,9 @@ def service_config(descriptor: ServiceDescriptor, policy: CallPolicy) -> dict[st
     }
     return {
         "loadBalancingConfig": [{"round_robin": {}}],
-        "methodConfig": [{"name": repeatable, "retryPolicy": retry}] if repeatable else [],
+        "methodConfig": [{"name": repeatable, "retryPolicy": retry}]
+        if repeatable and policy.attempts > 1
+        else [],
         "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
     }
 
