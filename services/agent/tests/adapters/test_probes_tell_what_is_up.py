@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -150,7 +151,7 @@ async def test_a_host_that_can_be_none_is_down_like_one_that_is_away(host, backg
 
 
 async def test_a_server_that_drips_its_headers_is_down_at_the_deadline(background):
-    dripping = []
+    dripping: list[Any] = []
 
     async def drip(_, writer):
         dripping.append(asyncio.current_task())

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,8 @@ OFF = {"cpu": False, "memory": True, "load": False, "disks": False, "network": F
 @asynccontextmanager
 async def serving(answer: bytes):
     """A server that answers so, or never if it is to answer nothing; gives its port."""
-    over, served = asyncio.Event(), []
+    over = asyncio.Event()
+    served: list[Any] = []
 
     async def serve(_, writer):
         served.append(asyncio.current_task())

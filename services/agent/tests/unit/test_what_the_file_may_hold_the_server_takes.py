@@ -11,6 +11,11 @@ from tlsy.agent.domain.readings import Origin, Reading, to_event
 from tlsy.agent.settings import Settings
 from tlsy.ingestion.domain.events import TimeWindow, read_batch
 
+LEAST = {
+    "endpoints": {"identity": "i", "ingestion": "i"},
+    "api_key_file": "/k",
+    "buffer": {"directory": "/b"},
+}
 AROUND = TimeWindow(0, 10)
 
 
@@ -32,14 +37,7 @@ def test_the_file_takes_what_ingestion_takes(source, site, labels):
         5,
     )
     try:
-        Settings(
-            endpoints={"identity": "i", "ingestion": "i"},
-            api_key_file="/k",
-            buffer={"directory": "/b"},
-            source=source,
-            site=site,
-            labels=labels,
-        )
+        Settings.model_validate({**LEAST, "source": source, "site": site, "labels": labels})
     except ValidationError:
         taken = False
     else:
@@ -63,11 +61,6 @@ def test_whatever_a_host_calls_its_things_ingestion_takes(subject, value):
 )
 def test_an_address_that_cannot_be_asked_or_holds_a_secret_is_refused(url):
     probe = {"name": "x", "url": url}
-    members = {
-        "endpoints": {"identity": "i", "ingestion": "i"},
-        "api_key_file": "/k",
-        "buffer": {"directory": "/b"},
-    }
     with pytest.raises(ValidationError) as caught:
-        Settings.model_validate({**members, "http": [probe]})
+        Settings.model_validate({**LEAST, "http": [probe]})
     assert [problem["loc"] for problem in caught.value.errors()] == [("http", 0, "url")]
