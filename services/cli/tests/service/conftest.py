@@ -34,7 +34,13 @@ class Asked:
 
 def token_of(tenant, issued_at=None):
     """Shaped as a JSON web token; nobody here verifies it."""
-    claims = {"slug": tenant, "iat": issued_at or time.time(), "roles": [["operator", "supervision"]]}
+    issued_at = issued_at or time.time()
+    claims = {
+        "slug": tenant,
+        "iat": issued_at,
+        "exp": issued_at + 600,
+        "roles": [["operator", "supervision"]],
+    }
     body = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
     return f"head.{body}.{tenant}"
 
@@ -118,6 +124,13 @@ class StandIn:
             tenant="tenants/home", principal="tenants/home/apiKeys/1"
         )
         answer.token.access_token = token_of("home", time.time() + self.clock_ahead_s)
+        answer.token.expires_in.FromSeconds(600)
+        return answer
+
+    def logged_in(self, request):
+        """An answer to LogIn."""
+        answer = identity_pb2.LogInResponse(principal=f"{request.tenant}/users/1")
+        answer.token.access_token = token_of("acme", time.time() + self.clock_ahead_s)
         answer.token.expires_in.FromSeconds(600)
         return answer
 

@@ -93,6 +93,23 @@ class Session(Protocol):
     def log_out(self) -> int:
         """Forgets the context's tokens; returns how many there were."""
 
+    def forget(self, context: str) -> int:
+        """Forgets the tokens of a context by its name; returns how many there were."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who the servers take the context for.
+
+    Attributes:
+        principal: whose the credential is.
+        skew_s: seconds that the servers' clock was ahead of this one's when its token was issued; None if
+            the token does not say.
+    """
+
+    principal: str
+    skew_s: float | None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
@@ -122,8 +139,12 @@ class Diagnosis(Protocol):
     async def ask(self, service: str) -> Answer:
         """Whether a service of the context is there."""
 
-    async def skew_s(self) -> float:
-        """Seconds that the servers' clock is ahead of this one's."""
+    async def identity(self) -> Identity:
+        """Tries the context's credential; keeps nothing.
+
+        Raises:
+            NotLoggedInError: there is none, or it is not good any more.
+        """
 
     async def lint(self, dsn: str) -> Sequence[Mapping[str, str]]:
         """What is wrong with a database's catalogue: code, object, message, fix."""
