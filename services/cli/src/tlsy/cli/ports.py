@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 from google.protobuf.message import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -168,8 +168,8 @@ class Files(Protocol):
     def text(self, path: Path) -> bytes:
         """A file's content; "-" is standard input."""
 
-    def lines(self) -> Iterator[str]:
-        """Standard input, line by line."""
+    def batches(self, most: int, within_s: float) -> AsyncIterator[Sequence[tuple[int, str]]]:
+        """Standard input's lines with their numbers: those that come within that time of a first one."""
 
     def new_secret(self, path: Path) -> AbstractContextManager[TextIO]:
         """Makes a new file, readable by its owner only, before its content is had; gone again on an error."""
