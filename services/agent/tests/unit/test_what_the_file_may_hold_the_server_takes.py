@@ -21,7 +21,7 @@ AROUND = TimeWindow(0, 10)
 
 def lengths(*limits):
     """Texts around the limits, in characters of one to four bytes, some with a NUL."""
-    near = st.sampled_from([n + d for n in limits for d in (-1, 0, 1)])
+    near = st.sampled_from([n + d for n in limits for d in (-1, 0, 1, 4)])
     text = st.builds(
         lambda letter, size: letter * (size // len(letter.encode())), st.sampled_from("aé€😀"), near
     )

@@ -21,7 +21,9 @@ def start(tlsy):
             sys.executable, "-m", "tlsy.cli", *args,
             stdin=options.get("stdin", asyncio.subprocess.DEVNULL),
             stdout=options.get("stdout", asyncio.subprocess.PIPE),
-            stderr=asyncio.subprocess.PIPE, env={**os.environ, "TLSY_CONFIG": str(tlsy.config)},
+            stderr=asyncio.subprocess.PIPE,
+            # Buffered, as programs are where nobody sets that.
+            env={**os.environ, "TLSY_CONFIG": str(tlsy.config), "PYTHONUNBUFFERED": ""},
         )  # fmt: skip
 
     return run
