@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 
 import pytest
 
@@ -114,8 +115,10 @@ async def test_a_tail_goes_on_with_a_new_token_when_its_own_has_ended(tlsy, stan
     tails = iter([pb.Event(source="s", id="1", type="a.b"), pb.Event(source="s", id="2", type="a.b")])
 
     async def until_the_token_ends(event):
+        ends_at = time.monotonic() + 1.1
         yield pb.TailEventsResponse(events=[event])
-        await asyncio.sleep(1.1)
+        while time.monotonic() < ends_at:
+            await asyncio.sleep(0.01)
 
     def tail(_):
         event = next(tails, None)
