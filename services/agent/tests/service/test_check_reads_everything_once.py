@@ -40,6 +40,7 @@ async def test_all_is_printed_and_nothing_is_kept(agent, tmp_path):
     assert (code, err) == (0, "")
     assert rows["probe.tcp", "closed"] == "0"
     assert float(rows["host.memory", "used_percent"]) > 0
+    assert rows["host.memory", "available_bytes"].isdigit()
     assert not (tmp_path / "buffer").exists()
 
 

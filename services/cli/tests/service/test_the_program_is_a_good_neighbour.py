@@ -30,7 +30,8 @@ def start(tlsy):
 
 
 async def finished(process):
-    async with asyncio.timeout(30):
+    # A program whose modules are not compiled yet takes long to start on a busy machine.
+    async with asyncio.timeout(90):
         out, err = await process.communicate()
     return process.returncode, (out or b"").decode(), err.decode()
 

@@ -47,7 +47,7 @@ async def _run(settings: Settings) -> int:
 async def _check(settings: Settings) -> int:
     """Reads everything once and sends nothing."""
     for reading in await readings(settings, SystemClock()).read():
-        value = "-" if reading.value is None else f"{reading.value:g}"
+        value = "-" if reading.value is None else f"{reading.value:.15g}"
         error = reading.labels.get("error", "")
         sys.stdout.write(f"{reading.type}\t{reading.subject}\t{value}\t{error}\n")
     problem = _key_problem(settings.api_key_file)
