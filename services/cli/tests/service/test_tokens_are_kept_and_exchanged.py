@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import resource
 import stat
 
 from tlsy.contracts.identity.v1 import identity_pb2
@@ -119,3 +120,16 @@ async def test_a_key_that_is_refused_leaves_no_file(tlsy, stand_in, tmp_path):
     stand_in.answers["CreateApiKey"] = ResourceExhausted("API_KEY_LIMIT", "No more.")
     assert (await tlsy("keys", "create", "a", "--output-file", str(tmp_path / "new"))).code == 1
     assert not (tmp_path / "new").exists()
+
+
+async def test_a_secret_that_the_disk_does_not_take_is_told(tlsy, stand_in, tmp_path):
+    stand_in.answers["CreateApiKey"] = lambda _: identity_pb2.CreateApiKeyResponse(secret="tlsy_s")
+    await tlsy("rules", "list")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, before[1]))
+    try:
+        result = await tlsy("keys", "create", "a", "--output-file", str(tmp_path / "new"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (result.code, (tmp_path / "new").exists()) == (2, False)
+    assert "tlsy keys revoke" in result.err

@@ -105,12 +105,17 @@ class LocalFiles:
                 else "Name one in a directory that is there and that you may write to."
             )
             raise UsageError(f"{path} cannot be made: {error.strerror}.", todo) from error
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            try:
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 yield file
-            except BaseException:
-                path.unlink()
-                raise
+        except BaseException as error:
+            path.unlink()
+            if isinstance(error, OSError):
+                raise UsageError(
+                    f"{path} cannot be written: {error.strerror}. The secret is lost.",
+                    "Make room, revoke what was made (tlsy keys revoke), and make another.",
+                ) from error
+            raise
 
     def ask_secret(self, prompt: str) -> str:
         """See `Files.ask_secret`."""
