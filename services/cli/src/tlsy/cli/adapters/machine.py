@@ -99,21 +99,22 @@ class Machine:
         """See `Diagnosis.identity`. A key gets a new token for that, a log-in's token is asked with."""
         session = self._session
         try:
-            if session.context.api_key_file:
+            if fresh := bool(session.context.api_key_file):
                 token = await session.exchange_api_key()
             else:
                 token = await session.credential()
+            got_at_s = self._clock.now().timestamp()
             await self._accepted(token)
         except grpc.aio.AioRpcError as error:
             raise failure_of(ServiceError.from_rpc_error(error)) from error
         claims = payload(token.text)
-        # The server told how long the token is good, so when it was issued by this clock is known too.
         issued_at, ends_at = claims.get("iat"), claims.get("exp")
         skew_s = None
-        if isinstance(ends_at, int | float):
+        if fresh and isinstance(issued_at, int | float):
+            skew_s = issued_at - got_at_s
+        elif isinstance(ends_at, int | float):
+            # How long it is good was told in whole seconds when it was got, by this clock.
             skew_s = ends_at - token.expires_at_s
-        elif isinstance(issued_at, int | float) and session.context.api_key_file:
-            skew_s = issued_at - self._clock.now().timestamp()
         return Identity(principal=token.principal, skew_s=skew_s)
 
     async def _accepted(self, token: AccessToken) -> None:
