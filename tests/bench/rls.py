@@ -19,10 +19,16 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
+from tlsy.runtime.clock import SystemClock
+from tlsy.runtime.ids import Slug, TenantId
 from tlsy.tenancy import migrations
-from tlsy.tenancy.context import SHARED_SCHEMA
-from tlsy.testkit.installation import Templates
+from tlsy.tenancy.context import SHARED_SCHEMA, IsolationMode, Placement, TenantContext
+from tlsy.tenancy.database import Databases, PoolLimits
+from tlsy.tenancy.unit_of_work import Tenancy
+from tlsy.testkit.catalog import StaticCatalog
+from tlsy.testkit.installation import CLUSTER, Templates
 from tlsy.testkit.postgres import running_postgres
+from tlsy.testkit.wire import counted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -105,7 +111,7 @@ async def bench(server: PostgresServer) -> dict[str, Any]:
 
         async def ours(number: int) -> None:
             tenant = tenant_id(order[number])
-            await service.execute(f"begin read only; select tlsy.enter('{tenant}', 1, false)")
+            await service.execute(f"begin read only; call tlsy.enter('{tenant}', 1, false)")
             await service.fetch(page, *window)
             await service.execute("commit")
 
@@ -118,15 +124,43 @@ async def bench(server: PostgresServer) -> dict[str, Any]:
         with_rls, without = await in_turns(PAGES, ours, bare)
         other = await installation.connect("tlsy_ingestion", installation.common)
         entered, plain = await contexts(service, other)
+        extra_round_trips = await round_trips(server, installation.common.database)
     ours_ms, bare_ms = statistics.median(with_rls), statistics.median(without)
     return {
         "ratio": round(ours_ms / bare_ms, 3),
         "ours_p50_ms": round(ours_ms, 3),
         "raw_p50_ms": round(bare_ms, 3),
         "context_ms": round(statistics.median(entered) - statistics.median(plain), 4),
-        "extra_round_trips": 0,
+        "extra_round_trips": extra_round_trips,
         "rows": EVENTS,
     }
+
+
+async def round_trips(server: PostgresServer, database: str) -> int:
+    """What a transaction of the unit of work takes beyond BEGIN, the statement and COMMIT, counted."""
+    tenant = TenantContext(
+        tenant_id=TenantId(tenant_id(0)),
+        slug=Slug("bench"),
+        epoch=1,
+        placement=Placement(CLUSTER, database, SHARED_SCHEMA),
+        mode=IsolationMode.SHARED,
+    )
+    async with counted(server.address("tlsy_ingestion")) as wire:
+        databases = Databases({CLUSTER: wire.address}, PoolLimits(total=1), SystemClock())
+        tenancy = Tenancy(
+            package="ingestion", databases=databases, catalog=StaticCatalog(), control=tenant.placement
+        )
+        async with databases.acquire(tenant.placement) as connection:
+            wire.clear()
+            async with connection.transaction(readonly=True):
+                await connection.execute("select 1")
+            plain = wire.trips
+        wire.clear()
+        async with tenancy.transaction(tenant, write=False) as tx:
+            await tx.execute("select 1")
+        entered = wire.trips
+        await databases.close()
+    return entered - plain
 
 
 async def contexts(service: Connection, other: Connection) -> list[list[float]]:
@@ -134,7 +168,7 @@ async def contexts(service: Connection, other: Connection) -> list[list[float]]:
 
     On a connection each, as a pool has them: one that changes its search_path has to plan anew.
     """
-    begin = f"begin read only; select tlsy.enter('{tenant_id(0)}', 1, false)"
+    begin = f"begin read only; call tlsy.enter('{tenant_id(0)}', 1, false)"
 
     async def entered(_: int) -> None:
         await service.execute(begin)
@@ -155,7 +189,8 @@ def main() -> int:
     with running_postgres() as server:
         figures = asyncio.run(bench(server))
     sys.stdout.write(json.dumps(figures) + "\n")
-    return 0 if figures["ratio"] <= MOST_RATIO and figures["context_ms"] <= MOST_CONTEXT_MS else 1
+    reached = figures["ratio"] <= MOST_RATIO and figures["context_ms"] <= MOST_CONTEXT_MS
+    return 0 if reached and figures["extra_round_trips"] == 0 else 1
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from tlsy.contracts.audit_log.events.v1.events_pb2 import AuditRecorded
@@ -23,6 +24,21 @@ if TYPE_CHECKING:
 _WITHIN_S: Final = 60.0
 _POLL_S: Final = 0.1
 _USAGE: Final = frozenset(usage_recorded(service) for service in SERVICES)
+#: Every change that `World.tenant` and `World.publish_rules` make to one tenant, each with one audit record.
+ONBOARDED: Final = MappingProxyType(
+    {
+        "CreateTenant": 1,
+        "provision": 1,
+        "ExchangeToken": 1,
+        "CreateUser": 1,
+        "CreateRoleBinding": 1,
+        "LogIn": 1,
+        "CreateApiKey": 1,
+        "ExchangeApiKey": 1,
+        "PublishRule": 3,
+    }
+)
+_PER_MINUTE: Final = "IngestEvents"
 _AUDIT: Final = frozenset(audit_recorded(service) for service in SERVICES)
 
 
@@ -49,7 +65,9 @@ class Books:
         used: meter to the sum of its usage facts.
         incidents: (rule, state) to how many.
         told: what incident events say: "opened", "acknowledged", "resolved".
-        audited: method name to audit records of what was done.
+        audited: method name to audit records of what was done, but of IngestEvents: that is told per minute.
+        told_batches: of IngestEvents, in its audit records and in the rows that say what was told.
+        audited_events: accepted ones in audit records, and in minutes that no record tells yet.
         unpublished: outbox rows that no broker has acknowledged yet.
         parked: records that wait for the tenant's database.
     """
@@ -62,6 +80,8 @@ class Books:
     incidents: Mapping[tuple[str, str], int]
     told: Mapping[str, int]
     audited: Mapping[str, int]
+    told_batches: tuple[int, int]
+    audited_events: int
     unpublished: int
     parked: int
 
@@ -74,6 +94,8 @@ class Books:
         assert (self.stored, self.different, self.ledger, self.month) == (accepted,) * 4, self
         assert self.used["events.accepted"] == self.used["rules.evaluated"] == accepted, self
         assert sum(self.incidents.values()) == self.used["incidents.opened"] == self.told["opened"], self
+        assert self.told_batches[0] == self.told_batches[1], self
+        assert self.audited_events == accepted, self
         resolved = sum(count for (_, state), count in self.incidents.items() if state == "RESOLVED")
         assert resolved == self.told["resolved"], self
 
@@ -83,10 +105,14 @@ async def read_books(place: Place) -> Books:
     used: Counter[str] = Counter()
     told: Counter[str] = Counter()
     audited: Counter[str] = Counter()
+    minutes: Counter[str] = Counter()
     unpublished = 0
     for name in (place.control, place.database):
         connection = await connect(place.server, name)
+        # One moment: what is told between two statements would be seen twice, or not at all.
+        snapshot = connection.transaction(isolation="repeatable_read", readonly=True)
         try:
+            await snapshot.start()
             for row in await _published(connection, place.tenant_id):
                 unpublished += row["published_at"] is None
                 if row["type"] in _USAGE:
@@ -94,7 +120,12 @@ async def read_books(place: Place) -> Books:
                     used[fact.meter] += fact.quantity
                 elif row["type"] in _AUDIT:
                     record = AuditRecorded.FromString(row["data"])
-                    audited[record.method.rpartition("/")[2]] += record.outcome == "OK"
+                    method = record.method.rpartition("/")[2]
+                    if method == _PER_MINUTE:
+                        minutes["batches"] += record.count
+                        minutes["accepted"] += round(record.details.fields["accepted"].number_value)
+                    else:
+                        audited[method] += record.outcome == "OK"
                 elif row["type"] == INCIDENT_CHANGED:
                     told[IncidentChanged.FromString(row["data"]).change] += 1
             if name == place.control:
@@ -103,12 +134,15 @@ async def read_books(place: Place) -> Books:
                 sums, incidents = await _tables(connection, place)
         finally:
             await connection.close()
+    told_batches, untold = sums.pop("told_batches"), sums.pop("untold")
     return Books(
         **sums,
         used=used,
         incidents=incidents,
         told=told,
         audited=+audited,
+        told_batches=(minutes["batches"], told_batches),
+        audited_events=minutes["accepted"] + untold,
         unpublished=unpublished,
         parked=parked,
     )
@@ -149,6 +183,10 @@ async def _tables(connection: Connection, place: Place) -> tuple[dict[str, int],
                 as different,
             (select coalesce(sum(accepted), 0)::bigint from {schema}.ingest_minutes where tenant_id = $1)
                 as ledger,
+            (select coalesce(sum(told), 0)::bigint from {schema}.ingest_minutes where tenant_id = $1)
+                as told_batches,
+            (select coalesce(sum(accepted), 0)::bigint from {schema}.ingest_minutes
+                where tenant_id = $1 and told = 0) as untold,
             (select coalesce(sum(accepted), 0)::bigint from {schema}.ingest_counts where tenant_id = $1)
                 as month
         """,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from tlsy.contracts.events import SERVICES
 from tlsy.tenancy.context import IsolationMode
 
-from .books import books_once
+from .books import ONBOARDED, books_once
 from .load import Sender, counted, marks
 from .suites import process_settings, suite_in_process, world_of
 from .world import until
@@ -64,4 +64,5 @@ async def _reconcile(world: World, tenant: Tenant) -> None:
     await world.counted_exactly(tenant, _COUNTED, range(_NUMBERS + 1, _NUMBERS + 2))
     books = await books_once(world.place(tenant), accepted + 1)
     books.reconcile(accepted + 1)
+    assert books.audited == ONBOARDED
     assert books.incidents["marked", "RESOLVED"] == len(_SOURCES) * marks(_NUMBERS)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from tlsy.tenancy.context import IsolationMode
 
-from .books import books_once
+from .books import ONBOARDED, books_once
 from .killable import killable_suite
 from .load import counted, marks
 from .world import World, until
@@ -77,6 +77,8 @@ async def _reconcile(world: World, tenant: Tenant) -> None:
     await world.counted_exactly(tenant, _COUNTED, range(_NUMBERS + 1, _NUMBERS + 2))
     books = await books_once(world.place(tenant), accepted + 1)
     books.reconcile(accepted + 1)
+    # Its people log in again where the suite listens now.
+    assert {**books.audited, "LogIn": 1} == ONBOARDED
     assert books.incidents == {
         ("marked", "RESOLVED"): len(_SOURCES) * marks(_NUMBERS),
         ("all", "OPEN"): 1,

@@ -15,7 +15,7 @@ from tlsy.tenancy import migrations
 from tlsy.tenancy.context import IsolationMode
 from tlsy.testkit.installation import Templates, connect
 
-from .books import books_once, read_books
+from .books import ONBOARDED, books_once, read_books
 from .load import counted, marks
 from .servers import killable_postgres, wipeable_broker
 from .suites import suite_in_process
@@ -165,6 +165,7 @@ async def _reconcile(world: World, tenants: Sequence[Tenant], sources: dict[str,
         times = (sources or {}).get(tenant.slug, 1)
         books = await books_once(world.place(tenant), times * _NUMBERS)
         books.reconcile(times * _NUMBERS)
+        assert books.audited == ONBOARDED
         assert books.incidents["marked", "RESOLVED"] == times * marks(_NUMBERS)
         if times == 1:
             await world.counted_exactly(tenant, _COUNTED, range(_NUMBERS + 1, _NUMBERS + 2))

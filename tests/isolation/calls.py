@@ -7,31 +7,24 @@ import base64
 import binascii
 import re
 from dataclasses import dataclass
+from importlib import import_module
+from pkgutil import walk_packages
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 from google.protobuf.message_factory import GetMessageClass
 
-from tlsy.contracts.identity.v1 import identity_pb2
-from tlsy.contracts.ingestion.v1 import ingestion_pb2
+import tlsy.contracts
 from tlsy.contracts.options.v1 import options_pb2
-from tlsy.contracts.rules_engine.v1 import rules_engine_pb2
-from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2
 from tlsy.rpc.errors import ServiceError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from google.protobuf.descriptor import MethodDescriptor
+    from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
     from google.protobuf.message import Message
 
 TIMEOUT_S: Final = 20.0
-_FILES: Final = {
-    "tenant-registry": tenant_registry_pb2.DESCRIPTOR,
-    "identity": identity_pb2.DESCRIPTOR,
-    "ingestion": ingestion_pb2.DESCRIPTOR,
-    "rules-engine": rules_engine_pb2.DESCRIPTOR,
-}
 #: Refusals by a replica whose catalogue is a moment behind the registry's.
 _PASSING: Final = frozenset({"TENANT_NOT_ACTIVE", "TENANT_UNKNOWN", "TENANT_NOT_FOUND"})
 #: What may hide text: page tokens, JSON web tokens, etags.
@@ -54,14 +47,26 @@ class Rpc:
         return int(self.method.GetOptions().Extensions[options_pb2.rules].scope)
 
     @property
+    def audit(self) -> int:
+        return int(self.method.GetOptions().Extensions[options_pb2.rules].audit)
+
+    @property
     def path(self) -> str:
         return f"/{self.method.containing_service.full_name}/{self.method.name}"
 
 
+def _services() -> Iterator[ServiceDescriptor]:
+    """Whatever the contracts hold, by the name of its module."""
+    for module in sorted(
+        walk_packages(tlsy.contracts.__path__, "tlsy.contracts."), key=lambda each: each.name
+    ):
+        if module.name.endswith("_pb2"):
+            yield from import_module(module.name).DESCRIPTOR.services_by_name.values()
+
+
 RPCS: Final = tuple(
-    Rpc(service, method)
-    for service, file in _FILES.items()
-    for served in file.services_by_name.values()
+    Rpc(served.full_name.split(".")[1].replace("_", "-"), method)
+    for served in _services()
     for method in served.methods
 )
 BY_NAME: Final[Mapping[str, Rpc]] = {rpc.name: rpc for rpc in RPCS}
@@ -115,11 +120,11 @@ class Client:
                 call.cancel()
         return Answer(grpc.StatusCode.OK, "", message, readable(message.SerializeToString()))
 
-    async def get(self, rpc: str, request: Message, token: str = "") -> Any:
+    async def get(self, rpc: str, request: Message, token: str = "", tag: str = "") -> Any:
         """The message of a call that must succeed; repeated while a catalogue is behind or a server away."""
         async with asyncio.timeout(TIMEOUT_S):
             while True:
-                answer = await self.ask(BY_NAME[rpc], request, token)
+                answer = await self.ask(BY_NAME[rpc], request, token, tag=tag)
                 if answer.reason not in _PASSING and answer.code is not grpc.StatusCode.UNAVAILABLE:
                     break
                 await asyncio.sleep(0.05)

@@ -30,6 +30,8 @@ from tlsy.eventlog.metrics import EventLogMetrics
 from tlsy.eventlog.ports import Record
 from tlsy.ingestion import consumers
 from tlsy.ingestion.adapters.postgres.event_store import PostgresEventStore
+from tlsy.ingestion.adapters.prometheus import PrometheusBatches
+from tlsy.ingestion.domain.untold import Untold
 from tlsy.ingestion.handlers.get_ingest_usage import GetIngestUsage
 from tlsy.ingestion.handlers.ingest_events import IngestEvents
 from tlsy.ingestion.handlers.list_ingest_outcomes import ListIngestOutcomes
@@ -96,16 +98,16 @@ class Issuer:
             return jwks_of((self.key,))
 
         keys = Jwks(fetch, self.clock)
-        keys.replace(jwks_of((self.key,)))
-        return TokenVerifier(
-            "ingestion", keys=keys, trust={}, deny_list=DenyList(self.clock), clock=self.clock
-        )
+        keys.replace(jwks_of((self.key,)), told_at=self.clock.now().timestamp())
+        deny_list = DenyList(self.clock)
+        deny_list.complete = True
+        return TokenVerifier("ingestion", keys=keys, trust={}, deny_list=deny_list, clock=self.clock)
 
 
 class BelievesTokens:
     """What is left of a verifier when it verifies nothing."""
 
-    async def verify(self, token: str) -> VerifiedToken:
+    async def verify(self, token: str, *, sent_at: Any = None) -> VerifiedToken:
         payload = token.split(".")[1]
         said = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
         roles = tuple(RoleBinding(role, module) for role, module in said["roles"])
@@ -134,7 +136,7 @@ async def ingestion_with(
     admission: Any, installation: Installation, issuer: Issuer
 ) -> AsyncIterator[Callable[[str, Any], Awaitable[Answer]]]:
     """Ingestion's server behind an interceptor with this module's Admission; yields how to query events."""
-    clock, telemetry, in_flight = issuer.clock, open_telemetry("ingestion"), InFlight(100, 10)
+    clock, telemetry, in_flight = issuer.clock, open_telemetry("ingestion"), InFlight(100, 100, 10)
     interceptor = CallInterceptor(
         "tlsy.ingestion",
         methods_of(_SERVICE, protovalidate.Validator()),
@@ -179,6 +181,8 @@ def _servicer(installation: Installation, clock: SystemClock) -> IngestionServic
             clock=clock,
             ids=Uuid7(clock, os.urandom),
             lateness=timedelta(days=3),
+            untold=Untold(),
+            observer=PrometheusBatches(CollectorRegistry()),
         ),
         query=QueryEvents(tenancy=tenancy, store=store),
         tail=TailEvents(),

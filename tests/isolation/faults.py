@@ -1,4 +1,4 @@
-"""Calls that are cut off, connections that the server ends and a replica that is killed, all at once."""
+"""Calls that are cut off, statements and connections that the server ends, a killed replica: all at once."""
 
 from __future__ import annotations
 
@@ -27,10 +27,17 @@ _AT_ONCE: Final = 16
 _FOR_S: Final = 5.0
 _KILL_AFTER_ANSWERS: Final = 50
 _LONGEST_CALL_S: Final = 0.03
+_HELD_UP_S: Final = 0.1
 _SERVICES: Final = "usename ~ '^tlsy_(tenant_registry|identity|ingestion|rules_engine)$'"
 _END_ONE: Final = f"""
     select pg_terminate_backend(pid) from pg_stat_activity
     where {_SERVICES} and state <> 'idle' or {_SERVICES} and random() < 0.3 order by random() limit 1
+"""
+#: Tables that hold up whoever reads them, so that there are statements to cancel.
+_HOLD_UP: Final = "lock table shared.users, shared.events, shared.rules in access exclusive mode"
+_CANCEL: Final = f"""
+    select pg_cancel_backend(pid) from pg_stat_activity
+    where {_SERVICES} and state = 'active' and wait_event_type = 'Lock' and query !~ '^begin'
 """
 #: Two replicas have one connection each to a database, and the registry's another one each to listen on.
 _HELD: Final = f"""
@@ -44,7 +51,7 @@ _HELD: Final = f"""
 
 @dataclass(slots=True)
 class Trouble:
-    """What happened: `ended` counts cancelled calls, ended connections and codes of answers."""
+    """What happened: `ended` counts cancelled calls, statements, ended connections and codes of answers."""
 
     leaks: list[str] = field(default_factory=list)
     ended: Counter[str] = field(default_factory=Counter)
@@ -73,9 +80,23 @@ async def endure(world: World, replica: Process, seed: int) -> Trouble:
         finally:
             await owner.close()
 
+    async def cancel_statements() -> None:
+        common = world.suite.installation.common.database
+        owner = await connect(world.suite.installation.server.address(), common)
+        try:
+            while not over():
+                async with owner.transaction():
+                    await owner.execute(_HOLD_UP)
+                    await asyncio.sleep(_HELD_UP_S)
+                    cancelled = [row[0] for row in await owner.fetch(_CANCEL)]
+                    trouble.ended["statement"] += sum(cancelled)
+                await asyncio.sleep(5 * _HELD_UP_S)
+        finally:
+            await owner.close()
+
     readers = (_read(world, client, trouble, over, random.Random(seed + n)) for n in range(_AT_ONCE))
     try:
-        await asyncio.gather(kill(), end_connections(), *readers)
+        await asyncio.gather(kill(), end_connections(), cancel_statements(), *readers)
     finally:
         await client.close()
     return trouble

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Layer = Literal["SQL as the service's role", "SQL as the owner", "catalogue lint", "RPC", "topic"]
 _ONE: Final = PoolLimits(total=1, per_database=1)
 _SERVICE: Final[Layer] = "SQL as the service's role"
-_LOCK: Final = "perform pg_advisory_xact_lock_shared(uuid_hash_extended(tenant, 0));"
+_LOCK: Final = "path := pg_advisory_xact_lock_shared(uuid_hash_extended(tenant, 0));"
 _PARTITION_RLS: Final = (
     "execute format('alter table %s enable row level security, force row level security', name);"
 )
@@ -200,8 +200,7 @@ async def the_linter_is_content(scratch: Scratch) -> bool:
 _RAW: Final = "tenant_id = (select current_setting('app.current_tenant', true))::uuid"
 _ANY_NEW_PARTITION: Final = "select tlsy.ensure_partition('{apart}.events', 'month', '2020-01-01');"
 _NO_CONTEXT: Final = (
-    "create or replace function tlsy.enter(tenant uuid, epoch bigint, write boolean) returns void"
-    " language sql as ''"
+    "create or replace procedure tlsy.enter(tenant uuid, epoch bigint, write boolean) language sql as ''"
 )
 
 SQL_GUARDS: Final[Mapping[str, Guard]] = {

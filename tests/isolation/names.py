@@ -214,6 +214,9 @@ _REGISTRY: Final[Mapping[str, Callable[[Names], Message]]] = {
     "CreateCountry": lambda n: registry.CreateCountryRequest(
         country=tenant_pb2.Country(name="countries/xx", display_name="x")
     ),
+    "UpdateCountry": lambda n: registry.UpdateCountryRequest(
+        country=tenant_pb2.Country(name="countries/fr", display_name="x"), update_mask=_mask("display_name")
+    ),
     "ListCountries": lambda n: registry.ListCountriesRequest(),
     "CreateCluster": lambda n: registry.CreateClusterRequest(
         cluster=tenant_pb2.Cluster(

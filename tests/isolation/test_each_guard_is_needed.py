@@ -44,10 +44,9 @@ async def test_a_guard_in_sql_is_missed_when_it_is_gone(installation, name, kill
 
 
 NAMES = ("if foreign is not None:", "if False:")
-OTHERWISE = "\n        except UnknownTenant:\n            pass"
 BINDING = (
-    f"return self.catalog.tenant(claims.tenant_id){OTHERWISE}",
-    f"return self.catalog.by_slug(method.names.first(request).split('/')[1]){OTHERWISE}",
+    "tenant = await self._tenant(claims)",
+    "tenant = self.catalog.by_slug(method.names.first(request).split('/')[1])",
 )
 KEY = (
     'if tenant_id is not None and not (text == tenant_id.hex or text.startswith(f"{tenant_id.hex}/")):',

@@ -124,8 +124,10 @@ class World:
         await until(self._provider_is_there)
         self.root = await self._log_in("tenants/platform", _ROOT, _ROOT_PASSWORD)
         onboarding = Onboarding(self)
-        await asyncio.gather(*(onboarding.run(slug) for slug, (_, parent) in TENANTS.items() if not parent))
-        await asyncio.gather(*(onboarding.run(slug) for slug, (_, parent) in TENANTS.items() if parent))
+        for below in (False, True):
+            slugs = [slug for slug, (_, parent) in TENANTS.items() if bool(parent) is below]
+            made = await asyncio.gather(*(onboarding.run(slug, *TENANTS[slug]) for slug in slugs))
+            self.tenants |= {tenant.slug: tenant for tenant in made}
 
     async def _provider_is_there(self) -> bool:
         return bootstrap_key_file(self.suite).exists()
@@ -143,9 +145,8 @@ class Onboarding:
         self._world = world
         self._client = world.client
 
-    async def run(self, slug: str) -> None:
-        """Adds the tenant to the world."""
-        mode, parent = TENANTS[slug]
+    async def run(self, slug: str, mode: str, parent: str = "") -> Tenant:
+        """The tenant; it is not added to the world."""
         by = self._world.tenants[parent].tokens["client-admin"] if parent else self._world.root
         marks = Canaries(**{kind: f"c{kind[0]}{secrets.token_hex(8)}" for kind in Canaries.__slots__})
         operation, made = await self._create(slug, mode, parent, marks, by)
@@ -176,7 +177,7 @@ class Onboarding:
             secret=marks.key,
             etags=await self._etags(made.name, admin.name, admin_token),
         )
-        self._world.tenants[slug] = Tenant(
+        return Tenant(
             slug=slug,
             tenant_id=UUID(made.tenant_id),
             mode=mode,
@@ -303,6 +304,10 @@ async def start_replicas(suite: Suite) -> None:
         argon2_passes=1,
         argon2_queue=1000,
         tenant_failures=100_000,
+        # A key may sign two seconds after it was announced.
+        jwks_cache_s=1,
+        ring_refresh_s=1,
+        clock_leeway_s=0,
     )
     common = suite.installation.common.database
     places = TenantRegistrySettings(shared_database=common, first_cluster=suite.installation.common.cluster)

@@ -34,7 +34,7 @@ def fill(store, batch):
     def append(topic, count, size=5_000):
         partition = store.partition(topic, 0)
         for _ in range(count):
-            store.append(partition, parse_batch(batch(b"x" * size), max_bytes=MESSAGE))
+            store.append(partition, parse_batch(batch(b"x" * size), max_bytes=MESSAGE), 0)
         return partition.log
 
     return append

@@ -77,6 +77,11 @@ async def test_there_is_no_coordinator_of_an_unknown_kind(address, connect):
     assert response.error_code is ErrorCode.invalid_request
 
 
+async def test_a_timestamp_type_that_is_none_is_refused(address):
+    topic = NewTopic("topic", 1, 1, topic_configs={"message.timestamp.type": "Whenever"})
+    assert await error_of_creating(address, topic) == INVALID_CONFIG
+
+
 async def test_compaction_is_refused(address):
     topic = NewTopic("topic", 1, 1, topic_configs={"cleanup.policy": "compact"})
     assert await error_of_creating(address, topic) == INVALID_CONFIG

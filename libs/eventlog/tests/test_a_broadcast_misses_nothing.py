@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 
 from libs.eventlog.tests.world import CLOCK, TOPIC, event_of, note_of, until
 from tlsy.eventlog.broadcast import Broadcast
@@ -16,6 +17,7 @@ class Copy:
         self.snapshots = 0
         self.notes = []
         self.during_snapshot = []
+        self.since = {}
 
     async def snapshot(self):
         self.snapshots += 1
@@ -29,7 +31,7 @@ class Copy:
     def broadcast(self):
         return Broadcast(
             "copy",
-            tail=lambda: KafkaTail(self.world.servers, [TOPIC], "test"),
+            tail=lambda: KafkaTail(self.world.servers, [TOPIC], "test", since=self.since),
             snapshot=self.snapshot,
             apply=self.apply,
             clock=CLOCK,
@@ -54,6 +56,23 @@ async def test_what_happens_during_the_snapshot_is_seen(world, tenant):
     await world.send(event_of(tenant, "after"))
     await copy.has("during", "after")
     assert broadcast.stale_s() < 10
+
+
+async def test_a_topic_may_be_read_from_before_the_snapshot(world, tenant):
+    await world.send(event_of(tenant, "long before"))
+    (first,) = await world.records()
+    since = datetime.fromtimestamp(first.timestamp / 1000 + 0.002, UTC)
+
+    async def later():
+        return CLOCK.now() > since
+
+    await until(later)
+    await world.send(event_of(tenant, "before"))
+    copy = Copy(world)
+    copy.since = {TOPIC: since}
+    world.components.append(broadcast := copy.broadcast())
+    await broadcast.start()
+    await copy.has("before")
 
 
 async def test_a_failed_snapshot_is_taken_again(world, tenant):

@@ -151,11 +151,12 @@ async def test_a_record_of_a_service_that_does_not_own_the_topic_is_refused(worl
     assert dict(letter.headers)["dlq-reason"] == b"FOREIGN_SOURCE"
 
 
-async def test_an_event_older_than_the_inbox_is_refused(world, tenant):
-    class LongAgo(SystemClock):
-        def now(self):
-            return CLOCK.now() - timedelta(days=10)
+class LongAgo(SystemClock):
+    def now(self):
+        return CLOCK.now() - timedelta(days=10)
 
+
+async def test_an_event_older_than_the_inbox_is_refused(world, tenant):
     old = replace(event_of(tenant, "old"), id=Uuid7(LongAgo(), bytes)())
     await world.send(old, event_of(tenant, "new"))
     await world.consuming()
@@ -181,13 +182,28 @@ async def test_an_event_of_an_unknown_tenant_is_refused_after_retries(world, ten
 
 
 async def test_too_many_refusals_stop_the_partition_where_it_is(world, tenant):
+    await world.outboxes().open_topic_log(TOPIC, "cluster")
     await world.send(*(event_of(tenant, f"bad{n}") for n in range(30)))
     stopped = await world.consuming({EVENTS_ACCEPTED: Each(refuse_bad)})
     await until(lambda: _stopped(stopped))
-    assert len(await dead_letters(world, 20)) == 20
     await stopped.stop(2.0)
     await world.consuming()
-    await world.noted(tenant, *(f"bad{n}" for n in range(30)))
+    await world.noted(tenant, *(f"bad{n}" for n in range(20, 30)))
+    assert len(await dead_letters(world, 20)) == 20
+
+
+async def test_joining_again_gives_no_more_letters(world, tenant):
+    await world.send(*(event_of(tenant, f"bad{n}") for n in range(60)))
+    stopped = await world.consuming({EVENTS_ACCEPTED: Each(refuse_bad)})
+    await until(lambda: _stopped(stopped))
+    stopped._broken.set()
+    await until(lambda: _rejoined_and_stopped(stopped))
+    assert len(await dead_letters(world, 20)) == 20
+
+
+async def _rejoined_and_stopped(consumer):
+    epochs = {assigned.worker and assigned.worker._applier._epoch for assigned in consumer._assigned.values()}
+    return epochs == {2} and consumer.stopped_partitions()
 
 
 async def _stopped(consumer):

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
+from uuid import UUID
 
 import pytest
 
@@ -8,7 +10,7 @@ from libs.eventlog.tests.world import CLOCK, GROUP, TOPIC, event_of, note_down, 
 from tlsy.contracts.events import EVENTS_ACCEPTED
 from tlsy.eventlog.delivery import Each
 from tlsy.eventlog.errors import FinalError, ParkingFull
-from tlsy.eventlog.parking import Parking
+from tlsy.eventlog.parking import Parking, ParkingLimits
 from tlsy.eventlog.partition import PartitionSettings
 from tlsy.eventlog.ports import Received, TopicPartition
 from tlsy.tenancy.context import PLATFORM
@@ -106,7 +108,7 @@ async def test_new_events_queue_up_behind_parked_ones(world, dedicated):
 
 
 async def test_a_full_parking_stops_the_partition_and_loses_nothing(world, dedicated):
-    await world.consuming(parked_rows=2)
+    await world.consuming(parking=ParkingLimits(rows=2))
     await take_down(world, dedicated)
     await world.send(event_of(dedicated, "1"))
     await parked(world, 1)
@@ -128,20 +130,29 @@ def received(tenant, value):
     )
 
 
-@pytest.mark.parametrize(("rows", "size"), [(1, 10_000), (10, 3)])
+@pytest.mark.parametrize(("rows", "size"), [(1, 10_000), (10, 95)])
 async def test_the_parking_is_bounded_in_rows_and_bytes(world, tenant, rows, size):
     tenancy = world.installation.tenancy("rules_engine")
-    parking = Parking("rules_engine", GROUP, tenancy, max_rows=rows, max_bytes=size)
-    records = [received(tenant, value=b"xx") for _ in range(2)]
+    parking = Parking("rules_engine", GROUP, tenancy, limits=ParkingLimits(rows=rows, bytes=size))
+    records = [replace(received(tenant, value=b"xx"), offset=offset, key=b"key") for offset in range(2)]
     await parking.park(tenant.tenant_id, records[:1])
     with pytest.raises(ParkingFull):
         await parking.park(tenant.tenant_id, records[1:])
-    assert await parking.count() == 1
+    assert (await parking.backlog())[0] == 1
+
+
+async def test_a_record_is_parked_once(world, tenant):
+    parking = Parking("rules_engine", GROUP, world.tenancy("rules_engine"), limits=ParkingLimits())
+    first = received(tenant, value=b"1")
+    of_another_log = replace(first, time=first.time + timedelta(milliseconds=1))
+    for records in ([first], [first, of_another_log], [first]):
+        await parking.park(tenant.tenant_id, records)
+    assert (await parking.backlog())[0] == 2
 
 
 async def test_a_parked_record_is_read_back_as_it_was(world, tenant):
     tenancy = world.installation.tenancy("rules_engine")
-    parking = Parking("rules_engine", GROUP, tenancy, max_rows=10, max_bytes=1_000)
+    parking = Parking("rules_engine", GROUP, tenancy, limits=ParkingLimits())
     record = received(tenant, value=b"\x00\xff")
     await parking.park(tenant.tenant_id, [record])
     partition = TopicPartition(topic=record.topic, partition=record.partition)
@@ -174,4 +185,25 @@ async def test_a_parked_record_that_is_refused_later_does_not_block(world, dedic
     await parked(world, 2)
     await bring_back(world, dedicated)
     await world.noted(dedicated, "good")
+    await parked(world, 0)
+
+
+def written(event, age):
+    """The event with an id of another time."""
+    return replace(event, id=UUID(int=event.id.int - (int(age / timedelta(milliseconds=1)) << 80)))
+
+
+async def test_events_of_days_that_the_inbox_does_not_have_yet_wait_for_it(world, tenant):
+    await world.consuming()
+    await world.send(written(event_of(tenant, "of three days ago"), timedelta(days=3)))
+    await parked(world, 1)
+    administrator = await world.installation.connect(None, tenant.placement)
+    await administrator.execute("select tlsy.make_partitions('rules_engine.inbox', current_date)")
+    await world.noted(tenant, "of three days ago")
+
+
+async def test_an_event_of_the_far_future_is_refused(world, tenant):
+    await world.send(written(event_of(tenant, "a"), timedelta(days=-40)), event_of(tenant, "b"))
+    await world.consuming()
+    await world.noted(tenant, "b")
     await parked(world, 0)

@@ -4,12 +4,12 @@ from datetime import timedelta
 
 import pytest
 
+from libs.eventlog.tests.swapped import SwappedLog, received, watermark
 from libs.eventlog.tests.world import CLOCK, GROUP, TOPIC, BrokerControl, World, event_of, note_of, until
-from tlsy.eventlog.cloudevents import to_headers
 from tlsy.eventlog.errors import LogChanged
 from tlsy.eventlog.group_books import GroupBooks
 from tlsy.eventlog.outboxes import Applied
-from tlsy.eventlog.ports import Received, TopicPartition
+from tlsy.eventlog.ports import TopicPartition
 from tlsy.eventlog.topic_log import TopicLog
 from tlsy.tenancy.context import Placement
 from tlsy.tenancy.errors import PlacementUnavailable
@@ -45,71 +45,6 @@ async def test_a_running_suite_survives_and_counts_nothing_twice(world, tenant, 
     await broker.start()
     await world.publish(tenant, "d")
     await world.noted(tenant, "a", "b", "c", "d")
-
-
-async def watermark(world, at_least):
-    connection = await world.installation.connect(None, world.installation.control)
-
-    async def reached():
-        return await connection.fetchval(
-            "select coalesce(sum(next_offset), 0) >= $1 from tlsy.consumer_watermark", at_least
-        )
-
-    await until(reached)
-
-
-class SwappedLog:
-    """A reader whose broker can be swapped for another one, that it reads on in where it was."""
-
-    def __init__(self):
-        self.records = []
-        self.joined = 0
-
-    def reader(self):
-        self.joined += 1
-        return SwappedReader(self)
-
-
-class SwappedReader:
-    def __init__(self, log):
-        self._log = log
-        self._position = 0
-
-    async def start(self, on_assigned, on_revoked):
-        await on_assigned([TopicPartition(topic=TOPIC, partition=0)])
-
-    async def fetch(self, partition, *, max_records, timeout_s):
-        await CLOCK.sleep(0.01)
-        found = self._log.records[self._position : self._position + max_records]
-        self._position += len(found)
-        return found
-
-    async def commit(self, offsets):
-        pass
-
-    async def committed(self, partition):
-        return None
-
-    async def lag(self):
-        return {}
-
-    async def stop(self):
-        pass
-
-
-def received(log, *events):
-    return [
-        Received(
-            topic=TOPIC,
-            partition=0,
-            offset=offset,
-            time=CLOCK.now(),
-            key=event.key.encode(),
-            value=event.data,
-            headers=to_headers(event, log=log),
-        )
-        for offset, event in enumerate(events)
-    ]
 
 
 async def test_a_reader_that_is_ahead_in_another_log_begins_it_anew(world, tenant):

@@ -149,7 +149,7 @@ class World:
             "retry": RetryPolicy(attempts=3, first_wait_s=0.01),
             "revoke_timeout_s": 2.0,
         }
-        known = ("partition", "retry", "revoke_timeout_s", "parked_rows", "parked_bytes", "inbox_retention")
+        known = ("partition", "retry", "revoke_timeout_s", "parking", "inbox_retention")
         settings |= {name: changes.pop(name) for name in known if name in changes}
         wiring = {
             "package": "rules_engine",

@@ -17,6 +17,8 @@ import structlog
 from libs.rpc.tests.world import Client, World
 from tlsy.rpc.server import RpcServer, ServerLimits
 from tlsy.runtime.logging import configure_logging
+from tlsy.tenancy.migrations import ServiceMigrations
+from tlsy.testkit.plugin import built_templates
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -30,6 +32,18 @@ class LogLines:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return iter([json.loads(line) for line in self.stream.getvalue().splitlines()])
+
+
+@pytest.fixture(scope="session")
+def service_migrations():
+    """A service of these tests' own, without tables but the outbox."""
+    nothing = Path(__file__).parent / "nothing"
+    return (ServiceMigrations(service="ingestion", package="ingestion", root=nothing),)
+
+
+@pytest.fixture(scope="session")
+def database_templates(postgres_server, service_migrations):
+    yield from built_templates(postgres_server, service_migrations)
 
 
 @pytest.fixture

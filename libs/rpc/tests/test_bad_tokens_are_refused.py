@@ -16,9 +16,11 @@ from joserfc import jwt
 from libs.rpc.tests.world import ACME, OTHER, bearer, refused
 from tlsy.contracts.identity.v1.identity_pb2 import GetUserRequest
 from tlsy.rpc.errors import Unauthenticated
-from tlsy.rpc.keys import generate_key
+from tlsy.rpc.keys import generate_key, jwks_of
 from tlsy.rpc.permissions import RoleBinding
-from tlsy.rpc.tokens import Actor, TokenClaims, issue_token
+from tlsy.rpc.tokens import Actor, TokenClaims, TokenVerifier, issue_token
+from tlsy.runtime.ids import PLATFORM_TENANT_ID
+from tlsy.testkit.clock import FakeClock
 
 OWN_USER = GetUserRequest(name="tenants/acme/users/u")
 
@@ -116,6 +118,27 @@ async def test_a_token_that_lives_too_long_is_refused(world, client):
     assert await reason_of(client, world.token("client-admin", expires_at=expires_at)) == "TOKEN_LIFETIME"
 
 
+async def test_a_token_that_expires_before_it_was_issued_is_refused(world, client):
+    now = world.clock.now().timestamp()
+    token = world.token("client-admin", issued_at=now + 20, expires_at=now + 10)
+    assert await reason_of(client, token) == "TOKEN_LIFETIME"
+
+
+async def test_a_remembered_token_is_verified_again_after_half_a_minute(world):
+    """Its key may have been taken back; that is not looked at in between."""
+    clock = FakeClock(world.clock.now())
+    verifier = TokenVerifier("identity", keys=world.jwks, trust={}, deny_list=world.deny_list, clock=clock)
+    token = world.token("client-admin")
+    await verifier.verify(token)
+    world.jwks.replace(jwks_of((generate_key(),)), told_at=clock.now().timestamp() + 1e6)
+    clock.advance(29)
+    await verifier.verify(token)
+    clock.advance(2)
+    with pytest.raises(Unauthenticated) as refusal:
+        await verifier.verify(token)
+    assert refusal.value.reason == "TOKEN_KEY_UNKNOWN"
+
+
 async def test_alg_none_is_refused(world, client):
     head = {"alg": "none", "kid": world.key.kid}
     token = f"{b64(head)}.{b64(payload(world.claims('client-admin')))}."
@@ -140,7 +163,7 @@ async def test_a_key_sent_along_with_the_token_is_not_used(world, client):
     forger = generate_key()
     header = {"alg": "ES256", "kid": forger.kid, "jwk": forger.public_jwk}
     token = jwt.encode(header, payload(world.claims("client-admin")), forger.key, ["ES256"])
-    assert await reason_of(client, token) == "TOKEN_KEY_UNKNOWN"
+    assert await reason_of(client, token) == "TOKEN_MALFORMED"
 
 
 async def test_a_changed_payload_is_refused(world, client):
@@ -168,6 +191,31 @@ async def test_what_is_no_token_is_refused(world, client, token):
 async def test_a_deeply_nested_token_is_refused(world, client):
     token = f"{b64(b'[' * 2000)}.{b64({})}.x"
     assert await reason_of(client, token) == "TOKEN_MALFORMED"
+
+
+@pytest.mark.parametrize(
+    "more", [{"crit": 1}, {"crit": ["x"]}, {"x5c": 1}, {"b64": False}, {"zip": "DEF"}, {"kid": "\ud800"}]
+)
+async def test_a_token_whose_header_says_more_is_refused(world, client, more):
+    _, body, signature = world.token("client-admin").split(".")
+    header = {"alg": "ES256", "kid": world.key.kid} | more
+    reason = await reason_of(client, f"{b64(header)}.{body}.{signature}")
+    assert reason in {"TOKEN_MALFORMED", "TOKEN_KEY_UNKNOWN"}
+
+
+async def test_a_signed_header_that_says_more_is_refused(world, client):
+    header = {"alg": "ES256", "kid": world.key.kid, "jku": "https://example.org/"}
+    token = jwt.encode(header, payload(world.claims("client-admin")), world.key.key, ["ES256"])
+    assert await reason_of(client, token) == "TOKEN_MALFORMED"
+
+
+async def test_a_type_that_is_no_text_is_refused(world, client):
+    _, body, signature = world.token("client-admin").split(".")
+    header = {"alg": "ES256", "kid": world.key.kid, "typ": 3}
+    assert await reason_of(client, f"{b64(header)}.{body}.{signature}") in {
+        "TOKEN_MALFORMED",
+        "TOKEN_SIGNATURE",
+    }
 
 
 @pytest.mark.parametrize("missing", ["sub", "tid", "slug", "aud", "roles", "iat", "exp", "jti"])
@@ -249,6 +297,18 @@ async def test_the_role_of_services_is_in_their_own_tokens_only(world, client):
 
 async def test_a_service_token_for_another_callee_is_refused(world, client):
     assert await reason_of(client, world.service_tokens().token_for("billing")) == "TOKEN_AUDIENCE"
+
+
+async def test_a_service_token_for_the_whole_suite_is_refused(world, client):
+    claims = world.claims(
+        RoleBinding("service"),
+        issuer="services/ingestion",
+        principal="services/ingestion",
+        tenant_id=PLATFORM_TENANT_ID,
+        audience=("tlsy",),
+        key_id=world.service_key.kid,
+    )
+    assert await reason_of(client, issue_token(world.service_key, claims)) == "TOKEN_AUDIENCE"
 
 
 async def test_nothing_of_a_refused_call_reaches_the_handler(world, client):

@@ -6,14 +6,21 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
 
-from libs.rpc.tests.world import bearer, refused
+from libs.rpc.tests.world import SERVICES, bearer, refused
 from tlsy.contracts.identity.v1 import identity_pb2 as identity
+from tlsy.contracts.identity.v1 import identity_pb2_grpc
+from tlsy.rpc.audit import AuditTrail
+from tlsy.rpc.channel import dial
 from tlsy.rpc.server import ServerLimits
+from tlsy.runtime.logging import get_logger
 from tlsy.runtime.telemetry import open_telemetry
+from tlsy.runtime.tracing import traceparent_of
 
 REQUEST = identity.GetUserRequest(name="tenants/acme/users/u")
 METHOD = "tlsy.identity.v1.IdentityService/GetUser"
+LOG_IN = identity.LogInRequest(tenant="tenants/acme", email="a@b", password="x")
 TRACE_ID, SPAN_ID = "a" * 32, "b" * 16
 
 
@@ -23,10 +30,10 @@ def server_limits() -> ServerLimits:
 
 
 @pytest.fixture
-def spans(world) -> InMemorySpanExporter:
-    """Everything recorded by the server, of roots that the sampler never takes."""
+def spans(world, request) -> InMemorySpanExporter:
+    """Everything recorded by the server; of what begins here nothing, unless a test asks for it."""
     exporter = InMemorySpanExporter()
-    telemetry = open_telemetry("identity", trace_ratio=0.0)
+    telemetry = open_telemetry("identity", trace_ratio=request.param if hasattr(request, "param") else 0.0)
     telemetry.traces.add_span_processor(SimpleSpanProcessor(exporter))
     world.host = replace(world.host, telemetry=telemetry)
     return exporter
@@ -73,9 +80,9 @@ async def test_a_malformed_request_id_is_replaced(world, client, header):
     assert world.identity.calls[0].correlation_id not in {"", header}
 
 
-async def test_a_sampled_caller_gets_a_span_below_its_own(world, spans, client):
+async def test_a_service_that_records_gets_a_span_below_its_own(world, spans, client):
     metadata = (
-        *bearer(world.token("client-admin")),
+        *bearer(world.service_tokens().token_for("identity")),
         ("traceparent", f"00-{TRACE_ID}-{SPAN_ID}-01"),
     )
     current = []
@@ -84,14 +91,80 @@ async def test_a_sampled_caller_gets_a_span_below_its_own(world, spans, client):
         current.append(trace.get_current_span().get_span_context().span_id)
 
     world.identity.act = inside
-    await client.identity.GetUser(REQUEST, metadata=metadata)
+    await client.identity.ListRevocations(identity.ListRevocationsRequest(), metadata=metadata)
     (span,) = spans.get_finished_spans()
     assert (f"{span.context.trace_id:032x}", f"{span.parent.span_id:016x}") == (TRACE_ID, SPAN_ID)
     assert current == [span.context.span_id]
     assert world.identity.calls[0].traceparent == f"00-{TRACE_ID}-{span.context.span_id:016x}-01"
-    assert span.attributes["tlsy.tenant"] == "acme"
+    assert span.attributes["tlsy.tenant"] == "platform"
+    assert span.start_time < span.end_time
 
 
+async def test_nobody_else_decides_what_is_recorded(world, spans, client):
+    header = ("traceparent", f"00-{TRACE_ID}-{SPAN_ID}-01")
+    for _ in range(20):
+        await refused(client.identity.GetUser(REQUEST, metadata=(header,)))
+        await client.identity.GetUser(REQUEST, metadata=(*bearer(world.token("client-admin")), header))
+        await client.identity.LogIn(LOG_IN, metadata=(header,))
+    assert spans.get_finished_spans() == ()
+    assert {call.traceparent for call in world.identity.calls} == {f"00-{TRACE_ID}-{SPAN_ID}-00"}
+
+
+@pytest.mark.parametrize("spans", [1.0], indirect=True)
+async def test_of_their_traces_the_process_records_its_share(world, spans, client):
+    metadata = (*bearer(world.token("client-admin")), ("traceparent", f"00-{TRACE_ID}-{SPAN_ID}-01"))
+    await client.identity.GetUser(REQUEST, metadata=metadata)
+    (span,) = spans.get_finished_spans()
+    assert (f"{span.context.trace_id:032x}", f"{span.parent.span_id:016x}") == (TRACE_ID, SPAN_ID)
+
+
+@pytest.mark.parametrize("spans", [1.0], indirect=True)
+async def test_a_calls_transactions_and_events_are_in_its_trace(world, spans, client, installation):
+    tenancy, tenant = installation.tenancy("ingestion"), await installation.provisioned_tenant()
+    trail = AuditTrail("ingestion", world.clock, world.host.ids)
+
+    async def inside() -> None:
+        async with tenancy.transaction(tenant.context, write=True) as tx:
+            tx.publish(trail.usage(tenant.tenant_id, tenant.epoch, "events.accepted", 1))
+
+    world.identity.act = inside
+    await client.identity.GetUser(REQUEST, metadata=bearer(world.token("client-admin")))
+    transaction, server = spans.get_finished_spans()
+    assert (transaction.kind, transaction.parent.span_id) == (SpanKind.CLIENT, server.context.span_id)
+    owner = await installation.connect(None, tenant.placement)
+    stored = await owner.fetchval("select traceparent from ingestion.outbox")
+    assert stored == traceparent_of(transaction)
+
+
+@pytest.mark.parametrize("spans", [1.0], indirect=True)
+async def test_a_call_that_a_call_makes_is_below_it(world, spans, client):
+    descriptor = SERVICES["identity"][0]
+
+    async def inside() -> None:
+        world.identity.act = None
+        async with dial(world.host, descriptor, world.service_tokens()) as channel:
+            peer = identity_pb2_grpc.IdentityServiceStub(channel)
+            await peer.ListRevocations(identity.ListRevocationsRequest())
+
+    world.identity.act = inside
+    await client.identity.GetUser(REQUEST, metadata=bearer(world.token("client-admin")))
+    answered, asked, first = spans.get_finished_spans()
+    assert (asked.kind, asked.name) == (SpanKind.CLIENT, answered.name)
+    assert (answered.parent.span_id, asked.parent.span_id) == (asked.context.span_id, first.context.span_id)
+
+
+async def test_the_lines_of_a_call_have_its_trace(world, client, log_lines):
+    async def inside() -> None:
+        get_logger("shop").info("inside")
+
+    world.identity.act = inside
+    metadata = (*bearer(world.token("client-admin")), ("traceparent", f"00-{TRACE_ID}-{SPAN_ID}-00"))
+    await client.identity.GetUser(REQUEST, metadata=metadata)
+    lines = [line for line in log_lines if line["event"] in {"inside", "call answered"}]
+    assert [line["trace_id"] for line in lines] == [TRACE_ID] * 2
+
+
+@pytest.mark.parametrize("spans", [1.0], indirect=True)
 async def test_a_failed_calls_span_says_why(world, spans, client):
     metadata = (("traceparent", f"00-{TRACE_ID}-{SPAN_ID}-01"),)
     await refused(client.identity.GetUser(REQUEST, metadata=metadata))

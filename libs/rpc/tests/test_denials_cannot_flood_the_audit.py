@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from prometheus_client import CollectorRegistry
 
-from libs.rpc.tests.world import ACME, ALICE, OTHER, bearer
+from libs.rpc.tests.world import ACME, ALICE, OTHER, bearer, refused
 from tlsy.contracts.audit_log.events.v1.events_pb2 import AuditRecorded
 from tlsy.contracts.billing.events.v1.events_pb2 import UsageRecorded
 from tlsy.contracts.identity.v1 import identity_pb2 as identity
+from tlsy.rpc.assembly import _denial_writer
 from tlsy.rpc.audit import AuditTrail
 from tlsy.rpc.denials import OVERFLOW, Denials, DeniedCalls
+from tlsy.rpc.errors import PermissionDenied
 from tlsy.rpc.tokens import Actor
 from tlsy.runtime.ids import PrincipalName
 from tlsy.testkit.clock import FakeClock
@@ -92,6 +96,53 @@ async def test_what_cannot_be_written_for_long_is_bounded(written, log_lines):
     assert "denials dropped" in {line["event"] for line in log_lines}
 
 
+async def test_a_record_that_can_never_be_written_goes_alone(log_lines):
+    written, registry = [], CollectorRegistry()
+
+    async def write(batch) -> None:
+        if any(one.reason == "BAD" for one in batch):
+            raise ValueError("no text")
+        written.extend(batch)
+
+    denials = Denials(FakeClock(), write, registry=registry)
+    for reason in ("FIRST", "BAD", "LAST"):
+        denials.denied(denied(reason=reason))
+    await denials.flush()
+    assert [one.reason for one in written] == ["FIRST", "LAST"]
+    assert registry.get_sample_value("tlsy_rpc_denials_dropped_total") == 1
+    assert "denials dropped" in {line["event"] for line in log_lines}
+    denials.denied(denied(reason="LATER"))
+    await denials.flush()
+    assert [one.reason for one in written] == ["FIRST", "LAST", "LATER"]
+
+
+async def outbox(installation) -> list[AuditRecorded]:
+    owner = await installation.connect(None, installation.control)
+    rows = await owner.fetch("select data from ingestion.outbox order by seq")
+    return [AuditRecorded.FromString(row["data"]) for row in rows]
+
+
+async def test_no_denial_keeps_the_others_from_the_outbox(world, installation):
+    """Of a tenant that is not known any more, and one that is longer than the outbox takes."""
+    trail = AuditTrail("ingestion", world.clock, world.host.ids)
+    denials = Denials(
+        FakeClock(), _denial_writer(installation.tenancy("ingestion"), installation.catalog, trail)
+    )
+    tenant = await installation.provisioned_tenant()
+    good = replace(denied(), tenant_id=tenant.tenant_id, home_tenant_id=tenant.tenant_id)
+    for call in (
+        denied(reason="TENANT_UNKNOWN"),
+        replace(good, reason="BAD", resource="x" * 600_000),
+        replace(good, reason="GOOD"),
+    ):
+        denials.denied(call)
+    await denials.flush()
+    assert [record.outcome for record in await outbox(installation)] == ["TENANT_UNKNOWN", "GOOD"]
+    denials.denied(good)
+    await denials.flush()
+    assert len(await outbox(installation)) == 3
+
+
 async def test_they_are_written_every_minute_and_at_the_end(written):
     clock = FakeClock()
     denials = Denials(clock, written)
@@ -139,3 +190,31 @@ def test_usage_is_a_fact_of_its_own(world):
     fact = UsageRecorded.FromString(event.data)
     assert event.type == "tlsy.ingestion.usage.recorded.v1"
     assert (fact.meter, fact.quantity, fact.tenant_id) == ("events.accepted", 500, str(ACME))
+
+
+async def test_a_name_in_a_refused_request_is_kept_in_part_only(world, client):
+    request = identity.GetUserRequest(name="tenants/other/" + "x" * 4_000_000)
+    await refused(client.identity.GetUser(request, metadata=bearer(world.token("viewer"))))
+    assert len(world.denials.calls[0].resource) == 256
+
+
+async def test_what_a_handler_refuses_is_audited_once(world, client):
+    async def refuse() -> None:
+        raise PermissionDenied("ROLE_ABOVE_CALLER", "Nobody gives what they do not have.")
+
+    world.identity.act = refuse
+    request = identity.GetUserRequest(name="tenants/acme/users/u")
+    await refused(client.identity.GetUser(request, metadata=bearer(world.token("client-admin"))))
+    (told,) = world.denials.calls
+    assert (told.reason, told.principal, told.resource) == ("ROLE_ABOVE_CALLER", ALICE, request.name)
+    await refused(client.identity.GetUser(request, metadata=bearer(world.token("auditor"))))
+    assert [call.reason for call in world.denials.calls[1:]] == ["PERMISSION_MISSING"]
+
+
+async def test_what_is_refused_without_a_principal_is_not_audited(world, client):
+    async def refuse() -> None:
+        raise PermissionDenied("CLOSED", "No.")
+
+    world.identity.act = refuse
+    await refused(client.identity.LogIn(identity.LogInRequest(tenant="tenants/acme", email="a@b")))
+    assert world.denials.calls == []

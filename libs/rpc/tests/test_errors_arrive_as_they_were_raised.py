@@ -7,6 +7,7 @@ from libs.rpc.tests.world import bearer, refused
 from tlsy.contracts.identity.v1 import identity_pb2 as identity
 from tlsy.rpc import errors
 from tlsy.rpc.errors import InvalidArgument, Permanent, Retryable, ServiceError, Violation
+from tlsy.runtime.logging import configure_logging
 from tlsy.tenancy import errors as tenancy
 from tlsy.tenancy.context import Placement
 
@@ -52,6 +53,44 @@ async def test_all_violations_arrive(world, client):
     assert (type(told), told.violations) == (InvalidArgument, violations)
 
 
+@pytest.mark.parametrize("description", ["d" * 400, "é" * 400])
+async def test_as_many_violations_arrive_as_fit(world, client, description):
+    """In metadata as any client takes it, by default 8 KiB."""
+    violations = [Violation(f"rule.when.all[{n}].value", "FIELD_UNKNOWN", description) for n in range(50)]
+    for _ in range(10):
+        told = await answer_of(world, client, InvalidArgument(violations=violations))
+        assert (type(told), told.reason) == (InvalidArgument, "REQUEST_INVALID")
+        assert len(told.violations) + int(told.metadata[errors.LEFT_OUT_KEY]) == 50
+        assert [v.field for v in told.violations] == [v.field for v in violations[: len(told.violations)]]
+        assert len(told.violations) >= 7
+
+
+@pytest.mark.parametrize("message", ["é" * 2000, "%" * 2000, "m" * 2000, "\U0001f525" * 2000])
+async def test_a_long_message_is_cut(world, client, message):
+    told = await answer_of(world, client, errors.FailedPrecondition("X", message))
+    assert (type(told), told.reason) == (errors.FailedPrecondition, "X")
+    assert told.message
+    assert message.startswith(told.message)
+
+
+async def test_a_request_that_cannot_be_read_is_answered_measured_and_logged(world, client, log_lines):
+    send = client.channel.unary_unary("/tlsy.identity.v1.IdentityService/GetUser")
+    told = await refused(send(b"\x0a\x01\xff"))
+    assert (type(told), told.reason) == (InvalidArgument, "REQUEST_UNREADABLE")
+    tail = client.channel.unary_stream("/tlsy.ingestion.v1.IngestionService/TailEvents")
+    assert (await refused(tail(b"\xff").read())).reason == "REQUEST_UNREADABLE"
+    sample = world.host.telemetry.registry.get_sample_value
+    assert sample("tlsy_rpc_server_refused_total", {"reason": "REQUEST_UNREADABLE"}) == 2
+    assert {line["reason"] for line in log_lines if line["event"] == "call refused"} == {"REQUEST_UNREADABLE"}
+
+
+async def test_defects_do_not_flood_the_log(world, client, log_lines):
+    for _ in range(200):
+        await answer_of(world, client, RuntimeError("again"))
+    seconds = {line["time"][:19] for line in log_lines}
+    assert sum(line["event"] == "call failed" for line in log_lines) <= 50 * (len(seconds) + 1)
+
+
 def test_what_may_be_sent_again_is_a_type():
     retryable = {kind for kind in KINDS if issubclass(kind, Retryable)}
     assert retryable == {errors.ResourceExhausted, errors.Unavailable, errors.DeadlineExceeded}
@@ -67,6 +106,19 @@ async def test_an_unknown_error_says_nothing_of_what_happened(world, client, log
     assert (failed["tenant"], failed["principal"]) == ("acme", world.claims().principal)
 
 
+async def test_a_defect_is_reported_with_whose_call_it_was(world, client, log_lines):
+    reported = []
+    configure_logging(stream=log_lines.stream, report=lambda error, line: reported.append((error, line)))
+    defect = RuntimeError("broken")
+    await answer_of(world, client, defect)
+    ((error, line),) = reported
+    assert error is defect
+    assert line["tenant"] == "acme"
+    assert line["request_id"]
+    await answer_of(world, client, errors.NotFound("X", "Nothing."))
+    assert len(reported) == 1
+
+
 @pytest.mark.parametrize(
     ("raised", "kind", "reason"),
     [
@@ -78,6 +130,7 @@ async def test_an_unknown_error_says_nothing_of_what_happened(world, client, log
             errors.Unavailable,
             "OUTCOME_UNKNOWN",
         ),
+        (tenancy.DatabaseBusy(DATABASE, "deadlock"), errors.Unavailable, "DATABASE_BUSY"),
         (tenancy.LeaseLost(), errors.Unavailable, "LEASE_LOST"),
         (tenancy.UnknownTenant("x"), errors.NotFound, "UNKNOWN_TENANT"),
         (tenancy.RequestIdReused("x"), errors.InvalidArgument, "REQUEST_ID_REUSED"),

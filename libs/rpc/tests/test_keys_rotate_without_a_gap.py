@@ -115,10 +115,11 @@ async def test_before_the_first_set_nothing_is_remembered_as_unknown():
 
 
 async def test_a_set_told_by_an_event_is_used_at_once():
-    jwks = Jwks(Publisher(OLD).fetch, FakeClock())
+    clock = FakeClock()
+    jwks = Jwks(Publisher(OLD).fetch, clock)
     await jwks.refresh()
     assert await jwks.key(NEW.kid) is None
-    jwks.replace(jwks_of((NEW,)))
+    jwks.replace(jwks_of((NEW,)), told_at=clock.now().timestamp())
     assert await jwks.key(NEW.kid) is not None
 
 

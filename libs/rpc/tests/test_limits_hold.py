@@ -8,9 +8,10 @@ import pytest
 from libs.rpc.tests.world import ACME, OTHER, bearer, entry, refused
 from tlsy.contracts.identity.v1 import identity_pb2 as identity
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as ingestion
-from tlsy.rpc.errors import DeadlineExceeded, ResourceExhausted
+from tlsy.rpc.errors import DeadlineExceeded, Permanent, ResourceExhausted, ServiceError, TooLarge
 from tlsy.rpc.limits import RequestRates
 from tlsy.rpc.server import ServerLimits
+from tlsy.runtime.ids import PLATFORM_SLUG, PLATFORM_TENANT_ID
 from tlsy.testkit.clock import FakeClock
 
 REQUEST = identity.GetUserRequest(name="tenants/acme/users/u")
@@ -23,7 +24,8 @@ def server_limits() -> ServerLimits:
         default_deadline_s=0.3,
         max_deadline_s=0.4,
         max_stream_s=0.5,
-        max_in_flight=2,
+        max_in_flight=3,
+        max_in_flight_per_tenant=2,
         max_streams_per_tenant=1,
     )
 
@@ -90,9 +92,33 @@ async def test_the_handler_knows_its_deadline(world, client):
 async def test_one_call_too_many_at_once_is_refused(world, client):
     world.identity.act = forever
     metadata = bearer(world.token("client-admin"))
-    calls = [refused(client.identity.GetUser(REQUEST, metadata=metadata)) for _ in range(5)]
+    others = bearer(world.token("client-admin", tenant_id=OTHER, slug="other"))
+    names = identity.GetUserRequest(name="tenants/other/users/u")
+    calls = [refused(client.identity.GetUser(REQUEST, metadata=metadata)) for _ in range(2)]
+    calls += [refused(client.identity.GetUser(names, metadata=others)) for _ in range(3)]
     reasons = sorted(error.reason for error in await asyncio.gather(*calls))
-    assert reasons == ["DEADLINE_EXCEEDED"] * 2 + ["SERVER_BUSY"] * 3
+    assert reasons == ["DEADLINE_EXCEEDED"] * 3 + ["SERVER_BUSY"] * 2
+
+
+async def test_a_tenant_leaves_room_for_others(world, client):
+    world.identity.act = forever
+    metadata = bearer(world.token("client-admin"))
+    calls = [refused(client.identity.GetUser(REQUEST, metadata=metadata)) for _ in range(3)]
+    reasons = sorted(error.reason for error in await asyncio.gather(*calls))
+    assert reasons == ["DEADLINE_EXCEEDED"] * 2 + ["TENANT_BUSY"]
+    world.identity.act = None
+    assert (await client.identity.GetUser(REQUEST, metadata=metadata)).name
+
+
+async def test_a_service_has_no_share_and_no_rate(world, client):
+    world.catalog.put(entry(PLATFORM_TENANT_ID, PLATFORM_SLUG, entitlements={"requests_per_s": 1}))
+    metadata = bearer(world.service_tokens().token_for("identity"))
+    request = identity.ListRevocationsRequest()
+    for _ in range(5):
+        await client.identity.ListRevocations(request, metadata=metadata)
+    world.identity.act = forever
+    calls = [refused(client.identity.ListRevocations(request, metadata=metadata)) for _ in range(3)]
+    assert {error.reason for error in await asyncio.gather(*calls)} == {"DEADLINE_EXCEEDED"}
 
 
 async def test_a_bad_token_does_not_leave_a_call_counted(world, client):
@@ -131,4 +157,6 @@ async def test_a_request_over_the_size_limit_is_refused(world, client):
     )
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await client.ingestion.IngestEvents(batch, metadata=bearer(world.token("agent")))
-    assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    told = ServiceError.from_rpc_error(raised.value)
+    assert (type(told), told.code) == (TooLarge, grpc.StatusCode.RESOURCE_EXHAUSTED)
+    assert isinstance(told, Permanent)

@@ -1,22 +1,24 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from uuid import uuid4
 
 import grpc
 import pytest
 
-from libs.rpc.tests.world import ACME, ALICE, OTHER
+from libs.rpc.tests.world import ACME, ALICE, OTHER, World, bearer, refused
 from tlsy.contracts import events
 from tlsy.contracts.cloudevents import CloudEvent
 from tlsy.contracts.identity.events.v1.events_pb2 import PrincipalRevoked, SigningKeyRotated
 from tlsy.contracts.identity.v1 import identity_pb2
+from tlsy.rpc.errors import Unavailable
 from tlsy.rpc.keys import Jwks, generate_key, jwks_of
 from tlsy.rpc.revocation_feed import RevocationFeed, fetch_jwks
 from tlsy.rpc.revocations import DenyList
 from tlsy.runtime.ids import PrincipalName
+from tlsy.runtime.telemetry import open_telemetry
 from tlsy.testkit.clock import FakeClock
 
 KEY, NEXT = generate_key(), generate_key()
@@ -58,17 +60,28 @@ class Feed:
         self.clock = FakeClock()
         self.deny_list = DenyList(self.clock)
         self.jwks = Jwks(lambda: fetch_jwks(stub), self.clock)
-        self.feed = RevocationFeed(stub, self.jwks, self.deny_list, self.clock)
+        self.telemetry = open_telemetry("ingestion")
+        self.feed = RevocationFeed(stub, self.jwks, self.deny_list, self.clock, self.telemetry)
+
+    def age_s(self, of: str) -> float | None:
+        return self.telemetry.registry.get_sample_value("tlsy_rpc_trust_age_seconds", {"of": of})
+
+    async def pass_time(self, seconds: float) -> None:
+        """Once the feed sleeps."""
+        async with asyncio.timeout(5):
+            while not self.clock.sleepers:
+                await asyncio.sleep(0)
+        self.clock.advance(seconds)
 
 
-def event(kind: str, data: bytes) -> CloudEvent:
+def event(kind: str, data: bytes, time: datetime | None = None) -> CloudEvent:
     return CloudEvent(
         id=uuid4(),
         type=kind,
         source="identity",
         tenant_id=ACME,
         epoch=1,
-        time=datetime.now(UTC),
+        time=time or datetime.now(UTC),
         key=ACME.hex,
         data=data,
     )
@@ -92,6 +105,51 @@ async def test_a_service_is_not_ready_before_it_knows_whom_to_refuse():
     assert made.feed.missing() is not None
     made.identity.away = False
     assert await made.feed.snapshot()
+
+
+async def test_nobodys_token_is_taken_before_the_revocations_are_known(world: World, client):
+    world.deny_list.complete = False
+    request = identity_pb2.GetUserRequest(name="tenants/acme/users/u")
+    error = await refused(client.identity.GetUser(request, metadata=bearer(world.token("client-admin"))))
+    assert (type(error), error.reason) == (Unavailable, "REVOCATIONS_UNAVAILABLE")
+    assert error.retry_after_s
+    services = bearer(world.service_tokens().token_for("identity"))
+    await client.identity.ListRevocations(identity_pb2.ListRevocationsRequest(), metadata=services)
+
+
+async def test_the_keys_alone_make_nobody_welcome():
+    made = Feed(revocation())
+    made.identity.away = True
+    await made.jwks.refresh()
+    assert not await made.feed.snapshot()
+    assert (made.jwks.loaded, made.deny_list.complete) == (True, False)
+    made.identity.away = False
+    await made.feed.snapshot()
+    assert made.deny_list.complete
+
+
+async def test_what_no_event_told_is_read_within_half_a_minute():
+    made = Feed()
+    await made.feed.start()
+    await asyncio.wait_for(made.feed.wait_ready(), 5)
+    made.identity.revocations = (revocation(),)
+    await made.pass_time(29.9)
+    assert (made.age_s("revocations"), made.age_s("keys")) == (29.9, 29.9)
+    await made.pass_time(0.2)
+    async with asyncio.timeout(5):
+        while not made.deny_list.refuses(ACME, ALICE, REVOKED_AT):
+            await asyncio.sleep(0)
+    await made.feed.stop(0)
+
+
+async def test_an_older_rotation_does_not_replace_a_newer_set():
+    made = Feed()
+    now = made.clock.now()
+    newer = SigningKeyRotated(jwks=jwks_of((KEY, NEXT))).SerializeToString()
+    older = SigningKeyRotated(jwks=jwks_of((KEY,))).SerializeToString()
+    made.feed.on_event(event(events.SIGNING_KEY_ROTATED, newer, now))
+    made.feed.on_event(event(events.SIGNING_KEY_ROTATED, older, now - timedelta(minutes=1)))
+    assert await made.jwks.key(NEXT.kid) is not None
 
 
 async def test_an_event_revokes_at_once():

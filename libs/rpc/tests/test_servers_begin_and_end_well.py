@@ -103,6 +103,18 @@ async def test_a_stop_sends_readers_of_streams_elsewhere(world, server, client):
     assert (await refused(stream.read())).reason == "SERVER_STOPPING"
 
 
+async def test_a_stop_does_not_wait_for_watchers_of_health(server, client):
+    watch = health_pb2_grpc.HealthStub(client.channel).Watch(health_pb2.HealthCheckRequest())
+    await watch.read()
+    listing = reflection_pb2_grpc.ServerReflectionStub(client.channel).ServerReflectionInfo()
+    await listing.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+    await listing.read()
+    async with asyncio.timeout(5):
+        await server.stop(30)
+    for stream in (watch, listing):
+        assert await stream.code() is grpc.StatusCode.UNAVAILABLE
+
+
 async def test_two_servers_do_not_share_a_port(directory):
     first_world, second_world = World(directory), World(directory)
     first_world.host = replace(first_world.host, listen="127.0.0.1:0")

@@ -113,6 +113,9 @@ class Registry(tenant_registry_pb2_grpc.TenantRegistryServiceServicer):
     async def GetTenant(self, request, context):  # noqa: N802
         return tenant_pb2.Tenant(name=request.name)
 
+    async def SnapshotCatalog(self, request, context):  # noqa: N802
+        yield tenant_registry_pb2.SnapshotCatalogResponse(resume_token="1")
+
     async def SuspendTenant(self, request, context):  # noqa: N802
         return tenant_pb2.Tenant(name=request.name)
 
@@ -169,6 +172,7 @@ class World:
         self.catalog.put(entry(OTHER, "other"))
         self.catalog.put(entry(PLATFORM_TENANT_ID, PLATFORM_SLUG))
         self.deny_list = DenyList(self.clock)
+        self.deny_list.complete = True
         self.jwks = Jwks(self._fetch, self.clock)
         self.host = Host(
             service="identity",

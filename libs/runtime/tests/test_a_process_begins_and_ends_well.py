@@ -10,6 +10,9 @@ import urllib.request
 
 import pytest
 
+from tlsy.runtime.environment import HostSettings
+from tlsy.runtime.settings import load
+
 PROGRAM = """
 import asyncio
 from pydantic_settings import SettingsConfigDict
@@ -99,6 +102,40 @@ def test_wrong_settings_are_all_named_and_nothing_starts(environment):
     assert (code, out) == (78, "")
     assert "TLSY_SHOP_SHELVES" in err
     assert "TLSY_TRACE_RATIO" in err
+
+
+@pytest.mark.parametrize(
+    "half",
+    [
+        {"TLSY_TLS_CERT_FILE": "c.pem"},
+        {"TLSY_TLS_KEY_FILE": "k.pem"},
+        {"TLSY_TLS_CA_FILE": "ca.pem"},
+        {"TLSY_TLS_CERT_FILE": "c.pem", "TLSY_TLS_CA_FILE": "ca.pem"},
+        {"TLSY_LISTEN": "0.0.0.0:7000"},
+        {"TLSY_LISTEN": "[::]:7000"},
+        {"TLSY_LISTEN": "tlsy.example.org:7000"},
+    ],
+)
+def test_a_server_does_not_listen_in_clear_by_oversight(environment, half):
+    code, out, err = finish(start(environment | half))
+    assert (code, out) == (78, "")
+    assert all(name in err for name in half)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"TLSY_LISTEN": "[::1]:7000"},
+        {"TLSY_LISTEN": "localhost:7000"},
+        {"TLSY_LISTEN": "unix:/tmp/s"},
+        {"TLSY_LISTEN": "0.0.0.0:7000", "TLSY_CLEAR_TEXT": "true"},
+        {"TLSY_LISTEN": "0.0.0.0:7000", "TLSY_TLS_CERT_FILE": "c.pem", "TLSY_TLS_KEY_FILE": "k.pem"},
+    ],
+)
+def test_a_server_listens_as_it_was_told(environment, more, monkeypatch):
+    for name, value in (environment | more).items():
+        monkeypatch.setenv(name, value)
+    assert load(HostSettings).listen == more["TLSY_LISTEN"]
 
 
 def test_a_file_that_is_not_there_is_named(environment):

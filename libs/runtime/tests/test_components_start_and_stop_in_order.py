@@ -100,6 +100,20 @@ async def test_a_part_that_cannot_stop_does_not_keep_the_others():
     assert log[-2:] == ["-b", "-a"]
 
 
+@pytest.mark.parametrize(("grace_s", "first_s"), [(20, 15), (2, 1), (0.4, 0.2), (0, 0)])
+async def test_a_part_leaves_time_to_those_that_stop_after_it(grace_s, first_s):
+    got: list[float] = []
+
+    class Slow(Recorded):
+        async def stop(self, grace_s: float) -> None:
+            got.append(grace_s)
+
+    supervisor = Supervisor("shop", [Part(Slow("a", [])), Part(Slow("b", []), needs=("a",))])
+    await supervisor.start()
+    await supervisor.stop(grace_s)
+    assert got == pytest.approx([first_s, grace_s], abs=0.1)
+
+
 async def test_supervisors_supervise_supervisors():
     log: list[str] = []
     made, inner = shop(log, ())

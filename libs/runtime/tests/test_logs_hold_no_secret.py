@@ -91,3 +91,16 @@ def test_a_stack_is_in_the_line_without_credentials(lines):
 def test_debug_is_left_out_unless_asked_for(lines):
     get_logger("shop").debug("detail")
     assert lines() == []
+
+
+def test_a_database_error_is_in_the_line_without_the_row_it_tells(lines):
+    told = "violates a check\nDETAIL:  Failing row contains (ada@example.org,\n\nAda).\nHINT:  Mend it."
+    later = KeyError("later")
+    later.__cause__ = ValueError(told)
+    group = ExceptionGroup("all", [ValueError(told), later])
+    get_logger("shop").error(told, exc_info=later, error=ValueError(told), all=[told])
+    logging.getLogger("a.library").warning("%s", told, exc_info=group)
+    written = json.dumps(lines())
+    assert "ada@" not in written
+    assert "Ada" not in written
+    assert (written.count("HINT"), written.count("later")) == (7, 2)

@@ -12,6 +12,7 @@ from tlsy.runtime.ids import TenantId
 from tlsy.tenancy.context import IsolationMode, Placement
 from tlsy.tenancy.provisioning import (
     Admit,
+    AwaitRelay,
     CreateDatabase,
     CreateSchema,
     DesiredState,
@@ -47,11 +48,16 @@ def after(action, seen: ObservedTenant) -> ObservedTenant:  # noqa: C901, PLR091
         case OpenDatabase():
             return replace(seen, opened=True)
         case Admit(fence):
-            return replace(seen, fence=fence, occupied=True)
+            return replace(seen, fence=fence, occupied=True, unpublished=True)
         case SetFence(Plane.PLACEMENT, fence):
             return replace(seen, fence=fence)
         case SetFence(Plane.CONTROL, fence):
-            return replace(seen, control_fence=fence, control_occupied=True)
+            left = fence.state is not FenceState.DELETING
+            return replace(seen, control_fence=fence, control_occupied=True, control_unpublished=left)
+        case AwaitRelay(Plane.PLACEMENT):
+            return replace(seen, unpublished=False)
+        case AwaitRelay(Plane.CONTROL):
+            return replace(seen, control_unpublished=False)
         case EraseRows(Plane.PLACEMENT):
             return replace(seen, occupied=False)
         case EraseRows(Plane.CONTROL):
@@ -65,6 +71,14 @@ def after(action, seen: ObservedTenant) -> ObservedTenant:  # noqa: C901, PLR091
         case RemoveFence(Plane.CONTROL):
             return replace(seen, control_fence=None)
     raise AssertionError(action)
+
+
+def converged(wanted: DesiredTenant, seen: ObservedTenant):
+    for _ in range(4):
+        for action in plan(wanted, seen):
+            seen = after(action, seen)
+    assert plan(wanted, seen) == ()
+    return seen
 
 
 def desired(mode, state, epoch) -> DesiredTenant:
@@ -96,17 +110,14 @@ def test_any_interruption_ends_in_the_same_place(mode, wanted_states, stops):
         for stop in stops:
             for action in plan(wanted, seen)[:stop]:
                 seen = after(action, seen)
-        for action in plan(wanted, seen):
-            seen = after(action, seen)
-        assert plan(wanted, seen) == ()
+        seen = converged(wanted, seen)
 
 
 @given(st.sampled_from(IsolationMode), states)
 def test_erased_means_nothing_is_left(mode, wanted_states):
     seen = before_anything(mode)
     for epoch, state in enumerate([*wanted_states, DesiredState.ERASED], 1):
-        for action in plan(desired(mode, state, epoch), seen):
-            seen = after(action, seen)
+        seen = converged(desired(mode, state, epoch), seen)
     assert (seen.fence, seen.control_fence, seen.occupied, seen.control_occupied) == (
         None,
         None,
@@ -124,15 +135,32 @@ def test_doing_an_action_twice_is_doing_it_once(mode, state):
         assert after(action, seen) == seen
 
 
-@given(st.sampled_from(IsolationMode))
-def test_nothing_is_removed_before_both_fences_are_closed(mode):
+def made(mode, **changes) -> ObservedTenant:
     active = Fence(1, FenceState.ACTIVE)
-    seen = replace(
-        NOTHING, database=True, schema=True, opened=True, fence=active, control_fence=active, occupied=True
+    seen = replace(before_anything(mode), database=True, schema=True, opened=True)
+    return replace(seen, fence=active, control_fence=active, occupied=True, **changes)
+
+
+@given(st.sampled_from(IsolationMode))
+def test_nothing_is_removed_before_both_fences_are_closed_and_the_relay_is_done(mode):
+    wanted, seen = (
+        desired(mode, DesiredState.ERASED, 2),
+        made(mode, unpublished=True, control_unpublished=True),
     )
-    kinds = [type(action) for action in plan(desired(mode, DesiredState.ERASED, 2), seen)]
-    assert kinds[:2] == [SetFence, SetFence]
-    assert SetFence not in kinds[2:]
+    closing = plan(wanted, seen)
+    assert [type(action) for action in closing] == [SetFence, SetFence]
+    for action in closing:
+        seen = after(action, replace(seen, unpublished=True))
+    kinds = [type(action) for action in plan(wanted, replace(seen, unpublished=True))]
+    assert kinds.index(AwaitRelay) < min(
+        kinds.index(kind) for kind in (DropDatabase, DropSchema, EraseRows) if kind in kinds
+    )
+
+
+@given(st.sampled_from(IsolationMode), st.sampled_from([DesiredState.SUSPENDED, DesiredState.ACTIVE]))
+def test_a_fence_is_moved_whatever_the_version_of_the_tables(mode, state):
+    kinds = [type(action) for action in plan(desired(mode, state, 2), made(mode, outdated=True))]
+    assert kinds == [SetFence, SetFence]
 
 
 @given(st.sampled_from(IsolationMode))

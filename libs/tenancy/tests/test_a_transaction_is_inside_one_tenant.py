@@ -13,11 +13,12 @@ from tlsy.contracts.cloudevents import CloudEvent
 from tlsy.runtime.clock import SystemClock
 from tlsy.runtime.ids import PrincipalName, Uuid7
 from tlsy.tenancy.context import PLATFORM, IsolationMode
-from tlsy.tenancy.database import PoolLimits
+from tlsy.tenancy.database import Databases, PoolLimits
 from tlsy.tenancy.errors import RequestIdReused, StaleEpoch
 from tlsy.tenancy.provisioning import DesiredState
-from tlsy.tenancy.unit_of_work import IdempotentRequest, uuid7_day
+from tlsy.tenancy.unit_of_work import IdempotentRequest, Tenancy, uuid7_day
 from tlsy.testkit.clock import FakeClock
+from tlsy.testkit.wire import counted
 
 NOW = datetime.now(UTC)
 ONE = PoolLimits(total=1, per_database=1)
@@ -80,6 +81,32 @@ async def test_tenants_of_all_modes_interleaved_on_one_connection_see_only_their
     visits = [(tenant, number) for number in range(1, 9) for tenant in tenants]
     seen = await asyncio.gather(*(visit(*each) for each in visits))
     assert seen == [{tenant.tenant_id} for tenant, _ in visits]
+
+
+async def test_context_takes_no_round_trip_of_its_own(installation, postgres_server):
+    tenant = await installation.provisioned_tenant()
+    async with counted(postgres_server.address("tlsy_web_shop")) as wire:
+        databases = Databases({"local": wire.address}, ONE, SystemClock())
+        shop = Tenancy(
+            package="web_shop",
+            databases=databases,
+            catalog=installation.catalog,
+            control=installation.control,
+        )
+        async with databases.acquire(installation.common) as connection:
+            wire.clear()
+            async with connection.transaction():
+                await connection.execute("select 1")
+            bare = wire.trips
+        wire.clear()
+        async with shop.transaction(tenant.context, write=True) as tx:
+            await tx.execute("select 1")
+        entered, texts = wire.trips, list(wire.texts)
+        await databases.close()
+    assert (entered, bare) == (3, 3)
+    assert texts[0].startswith("begin ")
+    assert "tlsy.enter(" in texts[0]
+    assert texts[1:] == ["select 1", "commit"]
 
 
 async def test_a_read_transaction_cannot_write(installation):

@@ -3,14 +3,20 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-import asyncpg
 import pytest
 
 from tlsy.tenancy.context import IsolationMode, Placement
 from tlsy.tenancy.database import Databases, PoolLimits
-from tlsy.tenancy.errors import PlacementUnavailable, UnknownCluster
+from tlsy.tenancy.errors import DatabaseBusy, PlacementUnavailable, UnknownCluster
+from tlsy.tenancy.unit_of_work import Tenancy
 
 ONE = PoolLimits(total=1, per_database=1)
+SLOW_COMMIT = """
+create function public.at_commit() returns trigger language plpgsql security definer as
+$$ begin perform {}; return null; end $$;
+create constraint trigger at_commit after update on shared.orders deferrable initially deferred
+for each row execute function public.at_commit()
+"""
 BRIEF = PoolLimits(total=4, per_database=2, acquire_timeout_s=0.2, connect_timeout_s=0.2)
 
 
@@ -142,6 +148,20 @@ async def test_a_database_that_is_away_fails_at_once_and_others_are_unaffected(
     await databases.close()
 
 
+async def test_who_waited_while_the_database_went_away_does_not_try_it_too(fake_clock, postgres_server):
+    away = Placement("local", "t_" + "0" * 32, "tenant")
+    limits = replace(BRIEF, per_database=1)
+    databases = Databases({"local": postgres_server.address("tlsy_web_shop")}, limits, fake_clock)
+
+    async def visit():
+        async with databases.acquire(away):
+            pass
+
+    told = [str(error) for error in await asyncio.gather(visit(), visit(), return_exceptions=True)]
+    assert ("cannot connect" in told[0], "a moment ago" in told[1]) == (True, True)
+    await databases.close()
+
+
 async def test_a_database_that_came_back_is_found_by_the_next_probe(
     installation, fake_clock, postgres_server
 ):
@@ -159,6 +179,39 @@ async def test_a_database_that_came_back_is_found_by_the_next_probe(
     await owner.execute(f"drop database {placement.database}")
 
 
+async def test_an_idle_connection_is_lent_while_no_further_one_can_be_made(
+    installation, fake_clock, postgres_server
+):
+    databases = Databases({"local": postgres_server.address("tlsy_web_shop")}, BRIEF, fake_clock)
+    owner = await installation.connect(None, installation.common)
+    revoke = f"revoke connect on database {installation.common.database} from tlsy_web_shop"
+    async with databases.acquire(installation.common) as connection:
+        pid = await pid_of(connection)
+        await owner.execute(revoke)
+        for why in ("cannot connect", "a moment ago"):
+            with pytest.raises(PlacementUnavailable, match=why):
+                async with databases.acquire(installation.common):
+                    pass
+    async with databases.acquire(installation.common) as connection:
+        assert await pid_of(connection) == pid
+    await databases.close()
+
+
+async def test_a_server_that_is_full_is_asked_again_at_once(installation, fake_clock, postgres_server):
+    databases = Databases({"local": postgres_server.address("tlsy_web_shop")}, BRIEF, fake_clock)
+    owner = await installation.connect(None, installation.common)
+    limit = "alter database {} connection limit {}"
+    name = installation.common.database
+    await owner.execute(limit.format(name, 1))  # the owner's own
+    with pytest.raises(PlacementUnavailable, match="no more connections"):
+        async with databases.acquire(installation.common):
+            pass
+    await owner.execute(limit.format(name, -1))
+    async with databases.acquire(installation.common) as connection:
+        assert await connection.fetchval("select 1") == 1
+    await databases.close()
+
+
 async def test_an_unknown_cluster_is_a_final_error(installation):
     with pytest.raises(UnknownCluster):
         async with installation.databases("tlsy_web_shop").acquire(Placement("mars", "x", "y")):
@@ -168,8 +221,72 @@ async def test_an_unknown_cluster_is_a_final_error(installation):
 async def test_a_statement_has_a_deadline(installation):
     tenant = await installation.provisioned_tenant()
     shop = installation.tenancy("web_shop", PoolLimits(statement_timeout_s=0.05))
-    with pytest.raises(asyncpg.QueryCanceledError):
+    with pytest.raises(DatabaseBusy, match="QueryCanceledError"):
         async with shop.transaction(tenant.context, write=False) as tx:
+            await tx.execute("select pg_sleep(30)")
+
+
+async def test_a_lock_that_is_not_had_is_worth_another_try(installation):
+    tenant = await installation.provisioned_tenant()
+    owner = await installation.connect(None, installation.common)
+    shop = installation.tenancy("web_shop", PoolLimits(lock_timeout_s=0.05))
+    async with owner.transaction():
+        await owner.execute("select pg_advisory_xact_lock(uuid_hash_extended($1, 0))", tenant.tenant_id)
+        with pytest.raises(DatabaseBusy, match="LockNotAvailableError") as raised:
+            await shop.run(tenant.tenant_id, lambda tx: tx.fetchval("select 1"), write=True)
+    assert raised.value.reason == "DATABASE_BUSY"
+
+
+async def test_of_two_that_exclude_each_other_one_is_worth_another_try(installation):
+    tenant = await installation.provisioned_tenant()
+    shop, meeting = installation.tenancy("web_shop"), asyncio.Barrier(2)
+    second_order = "insert into orders values ($1, 1, '')"
+    await shop.run(tenant.tenant_id, lambda tx: tx.execute(second_order, tenant.tenant_id), write=True)
+
+    async def change(first, second):
+        async with shop.transaction(tenant.context, write=True) as tx:
+            await tx.execute("update orders set note = 'n' where order_id = $1", first)
+            await meeting.wait()
+            await tx.execute("update orders set note = 'n' where order_id = $1", second)
+
+    results = await asyncio.gather(change(0, 1), change(1, 0), return_exceptions=True)
+    assert sorted(type(result).__name__ for result in results) == ["DatabaseBusy", "NoneType"]
+
+
+@pytest.fixture
+async def deaf_shop(installation, postgres_server, fake_clock):
+    """Its server knows nothing of the limits, as behind a pooler: the client gives up after a second."""
+    address = replace(postgres_server.address("tlsy_web_shop"), pooled=True)
+    databases = Databases({"local": address}, PoolLimits(statement_timeout_s=0.0), fake_clock)
+    yield Tenancy(
+        package="web_shop", databases=databases, catalog=installation.catalog, control=installation.control
+    )
+    await databases.close()
+
+
+async def test_a_statement_without_an_answer_is_worth_another_try(installation, deaf_shop):
+    tenant = await installation.provisioned_tenant()
+    with pytest.raises(DatabaseBusy, match="no answer"):
+        await deaf_shop.run(tenant.tenant_id, lambda tx: tx.execute("select pg_sleep(30)"), write=False)
+    assert await deaf_shop.run(tenant.tenant_id, lambda tx: tx.fetchval("select 1"), write=False) == 1
+
+
+async def test_a_commit_without_an_answer_leaves_the_outcome_open(installation, deaf_shop):
+    tenant = await installation.provisioned_tenant()
+    owner = await installation.connect(None, installation.common)
+    await owner.execute(SLOW_COMMIT.format("pg_sleep(30)"))
+    with pytest.raises(PlacementUnavailable, match="no answer") as raised:
+        await deaf_shop.run(
+            tenant.tenant_id, lambda tx: tx.execute("update orders set note = 'changed'"), write=True
+        )
+    assert raised.value.outcome_unknown
+
+
+async def test_a_caller_that_gives_up_itself_is_not_told_that_the_database_is_busy(installation):
+    tenant = await installation.provisioned_tenant()
+    shop = installation.tenancy("web_shop")
+    with pytest.raises(TimeoutError):
+        async with shop.transaction(tenant.context, write=False) as tx, asyncio.timeout(0.05):
             await tx.execute("select pg_sleep(30)")
 
 
@@ -196,12 +313,7 @@ async def test_behind_a_pooler_nothing_is_prepared_or_set(installation, postgres
 async def test_a_connection_lost_during_commit_leaves_the_outcome_open(installation):
     tenant = await installation.provisioned_tenant()
     owner = await installation.connect(None, installation.common)
-    await owner.execute(
-        "create function public.die() returns trigger language plpgsql security definer as "
-        "$$ begin perform pg_terminate_backend(pg_backend_pid()); perform pg_sleep(5); return null; end $$;"
-        "create constraint trigger die after update on shared.orders deferrable initially deferred "
-        "for each row execute function public.die()"
-    )
+    await owner.execute(SLOW_COMMIT.format("pg_terminate_backend(pg_backend_pid()); perform pg_sleep(5)"))
 
     async def change(tx):
         await tx.execute("update orders set note = 'changed'")

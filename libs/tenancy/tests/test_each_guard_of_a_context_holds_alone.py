@@ -6,6 +6,7 @@ beside the unit of work.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -116,6 +117,31 @@ async def a_suspended_tenant_is_not_written(world):
         await world.entered(replace(world.ours, epoch=2), "select 1")
 
 
+async def a_fence_does_not_go_back(world):
+    set_fence = "select tlsy.set_fence($1, $2, $3, 'ACTIVE', 'shared')"
+    await world.owner.execute(set_fence, world.ours.tenant_id, 3, True)
+    await world.owner.execute(set_fence, world.ours.tenant_id, 3, True)
+    for epoch, writable in ((2, True), (3, False)):
+        with pytest.raises(asyncpg.PostgresError, match="FENCE_WENT_BACK") as raised:
+            await world.owner.execute(set_fence, world.ours.tenant_id, epoch, writable)
+        assert raised.value.sqlstate == "TL003"
+    kept = "select (epoch, writable) from tlsy.fence where tenant_id = $1"
+    assert await world.owner.fetchval(kept, world.ours.tenant_id) == (3, True)
+
+
+def blind(statement: str, why: str) -> Callable[[World], Awaitable[None]]:
+    """Under row-level security every table looks empty: who would judge by that is refused."""
+
+    async def who_sees_nothing_judges_nothing(world):
+        async with world.owner.transaction():
+            await world.owner.execute("set local role tlsy_owner")
+            with pytest.raises(asyncpg.PostgresError, match=why) as raised:
+                await world.owner.fetch(statement)
+            assert raised.value.sqlstate == "TL011"
+
+    return who_sees_nothing_judges_nothing
+
+
 def beside_enter(epoch: int, statement: str, expected: str) -> Callable[[World], Awaitable[None]]:
     """A tenant that is suspended at epoch 2, in a context that was set without enter()."""
 
@@ -182,8 +208,8 @@ KILLS = {
     "the context call": (
         own_rows_are_seen,
         executed(
-            "create or replace function tlsy.enter(tenant uuid, epoch bigint, write boolean) "
-            "returns void language sql as ''"
+            "create or replace procedure tlsy.enter(tenant uuid, epoch bigint, write boolean) "
+            "language sql as ''"
         ),
     ),
     "its transaction scope": (
@@ -193,7 +219,7 @@ KILLS = {
     "the lock": (
         a_writer_that_passed_the_check_commits_before_the_flip,
         altered(
-            "tlsy.enter", "perform pg_advisory_xact_lock_shared(uuid_hash_extended(tenant, 0));", "null;"
+            "tlsy.enter", "path := pg_advisory_xact_lock_shared(uuid_hash_extended(tenant, 0));", "null;"
         ),
     ),
     "the lock of the flip": (
@@ -224,6 +250,22 @@ KILLS = {
         beside_enter(2, "delete from orders", "DELETE 0"),
         executed("drop policy fence_delete on shared.orders"),
     ),
+    "the order of fences": (
+        a_fence_does_not_go_back,
+        altered("tlsy.set_fence", "if not found then", "if false then"),
+    ),
+    "the sight of retention": (
+        blind("select tlsy.drop_partitions('shared.readings', '9999-01-01')", "RETENTION_IS_BLIND"),
+        altered("tlsy.drop_partitions", "row_security_active(old.name)", "false"),
+    ),
+    "the sight of erasure": (
+        blind("select tlsy.erase_batch(gen_random_uuid(), 1)", "ERASURE_IS_BLIND"),
+        altered("tlsy.tenant_tables", "row_security_active('tlsy.fence')", "false"),
+    ),
+    "the sight of verification": (
+        blind("select tlsy.occupied(gen_random_uuid())", "ERASURE_IS_BLIND"),
+        altered("tlsy.tenant_tables", "row_security_active('tlsy.fence')", "false"),
+    ),
     "row-level security on a new partition": (
         a_new_partition_shows_nothing,
         altered(
@@ -246,6 +288,21 @@ async def test_without_the_guard_its_probe_fails(world, guard):
     await mutate(world.owner)
     with pytest.raises((AssertionError, pytest.fail.Exception, asyncpg.PostgresError)):
         await probe(world)
+
+
+async def test_who_waited_for_the_flip_sees_the_fence_as_it_is_then(world):
+    provisioner = await world.installation.connect("tlsy_migrator", world.installation.common)
+    waits = "select from pg_locks where locktype = 'advisory' and not granted and database = (select oid from"
+    async with provisioner.transaction():
+        await provisioner.execute(
+            "select tlsy.set_fence($1, 2, true, 'ACTIVE', 'shared')", world.ours.tenant_id
+        )
+        entering = asyncio.create_task(world.entered(world.ours, "select 1"))
+        async with asyncio.timeout(10):
+            while not await world.owner.fetch(f"{waits} pg_database where datname = current_database())"):
+                await asyncio.sleep(0.01)
+    with pytest.raises(StaleEpoch):
+        await entering
 
 
 @pytest.mark.parametrize("mode", list(IsolationMode))

@@ -1,22 +1,25 @@
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
 
 from tlsy.tenancy.cluster import create_database
 from tlsy.tenancy.context import IsolationMode, Placement
+from tlsy.tenancy.lint import lint
 from tlsy.tenancy.migrations import (
     Component,
     MigrationFailed,
     Revision,
+    Schemas,
     batch,
+    create_schemas,
     migrate,
     pending,
     render,
     versions,
 )
-from tlsy.tenancy.rollout import Target, roll_out
 
 
 def extended(components: tuple[Component, ...], *sql: str) -> tuple[Component, ...]:
@@ -104,52 +107,79 @@ async def test_a_backfill_under_row_level_security_is_refused(installation):
     assert raised.value.sqlstate == "TL011"
 
 
-async def never_asked(outcomes):
-    raise AssertionError("after the last ring there is nothing to proceed to")
+def granting(components: tuple[Component, ...], sql: str) -> tuple[Component, ...]:
+    last = components[-1]
+    return (*components[:-1], replace(last, grants=last.grants + sql))
 
 
-async def test_a_tenant_that_fails_stays_behind_and_the_others_go_on(installation):
-    tenants = [await installation.provisioned_tenant(IsolationMode.SCHEMA) for _ in range(3)]
-    odd = tenants[1].placement.schema
-    owner = await installation.connect(None, installation.common)
-    await owner.execute(f"create table {odd}.extras (id int)")
-    targets = [
-        Target(
-            tenant.placement,
-            extended(
-                installation.schemas.tenant(tenant.placement.schema), "create table extras (tenant_id uuid)"
-            ),
-        )
-        for tenant in tenants
-    ]
-    outcomes = await roll_out(installation.databases("tlsy_migrator"), [targets], proceed=never_asked)
-    assert [outcome.placement.schema for outcome in outcomes if outcome.error] == [odd]
-    assert sum(len(outcome.applied) for outcome in outcomes) == 2
+async def nobody_else_waits(installation):
+    """Another runner, which would not wait, has its turn."""
+    other = await migrator(installation)
+    await other.execute("set lock_timeout = '1ms'")
+    assert await migrate(other, installation.schemas.common()) == ()
 
 
-async def test_rings_pause_where_told_and_resume_where_they_stopped(installation):
-    tenants = [await installation.provisioned_tenant(IsolationMode.SCHEMA) for _ in range(2)]
-    rings = [
-        [
-            Target(
-                tenant.placement,
-                extended(
-                    installation.schemas.tenant(tenant.placement.schema), "alter table orders add c int"
-                ),
-            )
-        ]
-        for tenant in tenants
-    ]
+async def test_a_failed_grant_is_named_and_leaves_no_lock(installation):
     databases = installation.databases("tlsy_migrator")
+    broken = granting(installation.schemas.common(), "grant select on no_such to tlsy_web_shop;")
+    with pytest.raises(MigrationFailed) as raised:
+        async with databases.acquire(installation.common) as connection:
+            await migrate(connection, broken)
+    assert (raised.value.revision, raised.value.sqlstate) == ("grants", "42P01")
+    await nobody_else_waits(installation)
 
-    async def answer(outcomes, value):
-        assert all(outcome.error is None for outcome in outcomes)
-        return value
 
-    paused = await roll_out(databases, rings, lambda outcomes: answer(outcomes, False))
-    resumed = await roll_out(databases, rings, lambda outcomes: answer(outcomes, True))
-    assert [len(outcome.applied) for outcome in paused] == [1]
-    assert [len(outcome.applied) for outcome in resumed] == [0, 1]
+async def test_a_cancelled_migration_is_cancelled_and_leaves_no_lock(installation):
+    databases = installation.databases("tlsy_migrator")
+    slow = extended(installation.schemas.common(), "create table a (id int); select pg_sleep(60)")
+
+    async def run():
+        async with databases.acquire(installation.common) as connection:
+            await migrate(connection, slow)
+
+    running = asyncio.create_task(run())
+    owner = await installation.connect(None, installation.common)
+    sleeping = "select from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()"
+    async with asyncio.timeout(10):
+        while not await owner.fetch(sleeping):
+            await asyncio.sleep(0.01)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await nobody_else_waits(installation)
+
+
+async def test_two_runners_take_turns_and_do_each_revision_once(installation):
+    steps = extended(installation.schemas.common(), "create table a (id int)", "create table b (id int)")
+    runners = [await migrator(installation) for _ in range(3)]
+    done = await asyncio.gather(*(migrate(runner, steps) for runner in runners))
+    assert sorted(applied.revision for each in done for applied in each) == ["1000", "1001"]
+
+
+@pytest.mark.parametrize(
+    ("place", "table"),
+    [("common", "shared.orders"), ("common", "shared.readings"), ("control", "web_shop.prices")],
+)
+async def test_what_is_not_declared_any_more_is_revoked(installation, service_migrations, place, table):
+    placement = getattr(installation, place)
+    owner = await installation.connect(None, placement)
+    await owner.execute(f"grant truncate, delete on {table} to tlsy_web_shop")
+    less = replace(service_migrations[0], tenant_grants={"orders": ("select",)}, control_grants={})
+    await migrate(await migrator(installation, placement), getattr(Schemas([less]), place)())
+    assert not await owner.fetchval(
+        "select has_table_privilege('tlsy_web_shop', $1, 'truncate, delete, insert')", table
+    )
+    assert await lint(owner, [less]) == ()
+
+
+async def test_a_tenants_schema_that_is_gone_is_not_made_again(installation):
+    tenant = await installation.provisioned_tenant(IsolationMode.SCHEMA)
+    steps = extended(installation.schemas.tenant(tenant.placement.schema), "create table a (id int)")
+    connection = await migrator(installation)
+    await connection.execute("select tlsy.drop_schema($1)", tenant.placement.schema)
+    with pytest.raises(MigrationFailed):
+        await migrate(connection, steps)
+    assert await connection.fetchval("select to_regnamespace($1) is null", tenant.placement.schema)
 
 
 def test_a_revision_that_is_not_known_here_is_refused(database_templates):
@@ -177,7 +207,7 @@ async def test_a_schema_from_the_template_is_the_schema_migrated_step_by_step(in
     connection = await migrator(installation)
     await connection.execute(
         f"drop schema {stepped} cascade; delete from tlsy.version where schema_name = '{stepped}';"
-        f"delete from tlsy.time_table where schema_name = '{stepped}'"
+        f"delete from tlsy.time_table where schema_name = '{stepped}';{create_schemas([stepped])}"
     )
     await migrate(connection, installation.schemas.tenant(stepped))
     catalogues = [

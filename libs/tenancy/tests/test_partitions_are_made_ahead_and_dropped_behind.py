@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tlsy.tenancy.context import IsolationMode
-from tlsy.tenancy.partitions import delete_before, maintain, make_partitions
+from tlsy.tenancy.partitions import delete_before, forget_requests, maintain, make_partitions
 
 TODAY = datetime.now(UTC).date()
 PARTITIONS = """
@@ -100,3 +100,63 @@ async def test_one_tenants_old_rows_go_and_anothers_stay(installation, migrator)
     assert await delete_before(migrator, "shared.readings", "ts", ours.tenant_id, limit, batch=4) == 11
     left = await migrator.fetch("select tenant_id, count(*) from shared.readings group by 1")
     assert {row["tenant_id"]: row["count"] for row in left} == {ours.tenant_id: 20, theirs.tenant_id: 31}
+
+
+async def test_old_rows_are_found_by_their_key_and_never_by_reading_partitions_whole(installation, migrator):
+    tenant = await installation.provisioned_tenant()
+    for days in range(3, 8):
+        day = TODAY - timedelta(days=days)
+        await migrator.execute("select tlsy.ensure_partition('shared.readings', 'day', $1)", day)
+    await migrator.execute(
+        "insert into shared.readings "
+        "select case n % 50 when 0 then $1 else gen_random_uuid() end,"
+        " now() - (n % 8) * interval '1 day', n from generate_series(1, 30000) n",
+        tenant.tenant_id,
+    )
+    await migrator.execute("analyze shared.readings")
+    counted = (
+        "select sum(seq_scan)::int from pg_stat_all_tables t join pg_inherits i on i.inhrelid = t.relid "
+        "where i.inhparent = 'shared.readings'::regclass"
+    )
+    flushed = "select pg_stat_force_next_flush()"
+    await migrator.execute(flushed)
+    before = await migrator.fetchval(counted)
+    limit = datetime.now(UTC) - timedelta(days=5, hours=12)
+    assert await delete_before(migrator, "shared.readings", "ts", tenant.tenant_id, limit, batch=50) == 150
+    await migrator.execute(flushed)
+    assert await migrator.fetchval(counted) == before
+
+
+async def test_retention_is_the_same_in_every_time_zone(migrator):
+    for days in (36, 35):
+        day = TODAY - timedelta(days=days)
+        await migrator.execute("select tlsy.ensure_partition('shared.readings', 'day', $1)", day)
+    await migrator.execute("set timezone = 'America/New_York'; set datestyle = 'German'")
+    done = await maintain(migrator, TODAY)
+    oldest = (await partitions_of(migrator, "shared.readings"))[0]
+    assert (done.dropped, oldest) == (1, f"readings_p{TODAY - timedelta(days=35):%Y%m%d}")
+    assert done.days_ahead == 3  # outbox and inbox: today and two more
+
+
+async def test_a_table_that_fails_is_named_and_stops_no_other(installation, migrator):
+    await migrator.execute("insert into tlsy.time_table values ('aaa_gone', 'events', 'day', 1, 1, 2, 7)")
+    done = await maintain(migrator, TODAY + timedelta(days=1))
+    assert done.made > 3
+    assert done.failed == {"aaa_gone.events": 'schema "aaa_gone" does not exist'}
+    assert done.days_ahead == 3
+
+
+async def test_answers_that_have_expired_are_forgotten_in_every_service_and_mode(installation):
+    tenants = [await installation.provisioned_tenant(mode) for mode in IsolationMode]
+    now = datetime.now(UTC)
+    for placement in (installation.common, tenants[-1].placement, installation.control):
+        connection = await installation.connect("tlsy_migrator", placement)
+        for tenant in tenants:
+            await connection.execute(
+                "insert into web_shop.idempotency select $1, 'p', 'm', gen_random_uuid(), '', '', "
+                "$2::timestamptz + make_interval(hours => h) from generate_series(-5, 4) h",
+                tenant.tenant_id,
+                now,
+            )
+        assert await forget_requests(connection, now, batch=4) == 15
+        assert await connection.fetchval("select min(expires_at) from web_shop.idempotency") >= now

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import asyncpg
 import pytest
 
 from tlsy.tenancy.context import IsolationMode
 from tlsy.tenancy.errors import LeaseLost, PlacementFull, StaleEpoch
 from tlsy.tenancy.executor import Executor
-from tlsy.tenancy.lease import Lease, take_lease
+from tlsy.tenancy.lease import Lease, hold, renew_lease, take_lease
 from tlsy.tenancy.provisioning import CreateSchema, DesiredState, DesiredTenant, plan
 
 
@@ -124,6 +125,38 @@ async def test_a_lease_is_one_holders_until_it_expires(installation):
     assert await take_lease(connection, "worker", "b", 60) == Lease("worker", 3)
 
 
+async def test_a_lease_is_renewed_during_an_action_that_is_longer_than_it(installation):
+    worker, same, other = [await installation.connect("tlsy_migrator", installation.control) for _ in "abc"]
+    await same.execute("set lock_timeout = '1s'")
+    await other.execute("set lock_timeout = '1s'")
+    lease = await take_lease(worker, "worker", "a", 60)
+    assert lease is not None
+    async with hold(worker, lease):
+        await renew_lease(same, lease, 60)
+        assert await take_lease(other, "worker", "b", 60) is None
+        async with hold(same, lease):
+            await renew_lease(other, lease, 60)
+    await renew_lease(worker, lease, 60)
+
+
+async def test_who_takes_an_expired_lease_waits_for_the_action_and_then_excludes_the_former_holder(
+    installation,
+):
+    former, other = [await installation.connect("tlsy_migrator", installation.control) for _ in "ab"]
+    await other.execute("set lock_timeout = '100ms'")
+    lease = await take_lease(former, "worker", "a", -1)
+    assert lease is not None
+    async with hold(former, lease):
+        with pytest.raises(asyncpg.LockNotAvailableError):
+            await take_lease(other, "worker", "b", 60)
+    assert await take_lease(other, "worker", "b", 60) == Lease("worker", 2)
+    with pytest.raises(LeaseLost):
+        async with hold(former, lease):
+            pytest.fail("the lease was lost")
+    with pytest.raises(LeaseLost):
+        await renew_lease(former, lease, 60)
+
+
 async def test_a_suspension_waits_for_nobody_new_and_refuses_the_old_epoch(installation):
     entry = await installation.provisioned_tenant()
     await installation.converge(replace(entry, epoch=2), DesiredState.SUSPENDED)
@@ -135,6 +168,25 @@ async def test_a_suspension_waits_for_nobody_new_and_refuses_the_old_epoch(insta
         replace(entry, epoch=3).context, write=True
     ) as tx:
         assert await tx.fetchval("select count(*) from orders") == 1
+
+
+@pytest.mark.parametrize("state", [DesiredState.SUSPENDED, DesiredState.ERASED])
+@pytest.mark.parametrize("mode", [IsolationMode.SCHEMA, IsolationMode.DEDICATED])
+async def test_who_is_at_a_version_that_nobody_knows_is_closed_and_erased_all_the_same(
+    installation, mode, state
+):
+    entry = await installation.provisioned_tenant(mode)
+    owner = await installation.connect(None, entry.placement)
+    await owner.execute(
+        "update tlsy.version set revision = '0777' where schema_name = $1", entry.placement.schema
+    )
+    await owner.close()
+    await installation.converge(replace(entry, epoch=2), state)
+    control = await installation.connect(None, installation.control)
+    writable = await control.fetch(
+        "select from tlsy.fence where tenant_id = $1 and writable", entry.tenant_id
+    )
+    assert writable == []
 
 
 async def test_a_full_database_takes_no_further_schema(installation, fake_clock):

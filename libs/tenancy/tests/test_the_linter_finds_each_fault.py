@@ -6,6 +6,7 @@ import pytest
 
 from tlsy.tenancy.context import IsolationMode
 from tlsy.tenancy.lint import lint
+from tlsy.tenancy.migrations import library_functions
 
 TENANT_POLICY = "tenant_id = (select nullif(current_setting('app.current_tenant', true), ''))::uuid"
 ON_PARTITION = (
@@ -77,10 +78,55 @@ MUTANTS = {
         "GRANT_TOO_MANY",
         "grant execute on function tlsy.remove_fence to public",
     ),
+    "a database that everybody may enter": (
+        "GRANT_TOO_MANY",
+        "do $$ begin execute format('grant connect on database %I to public', current_database()); end $$",
+    ),
+    "a service that may make temporary tables": (
+        "GRANT_TOO_MANY",
+        (
+            "do $$ begin "
+            "execute format('grant temporary on database %I to tlsy_web_shop', current_database()); end $$"
+        ),
+    ),
+    "a grant on a table in schema public": (
+        "GRANT_TOO_MANY",
+        (
+            "create table public.x (id int); alter table public.x owner to tlsy_owner; "
+            "grant select on public.x to tlsy_web_shop"
+        ),
+    ),
+    "a right to create in schema public": (
+        "GRANT_TOO_MANY",
+        "grant create on schema public to tlsy_web_shop",
+    ),
+    "a grant on whatever is made later": (
+        "GRANT_TOO_MANY",
+        "alter default privileges for role tlsy_owner in schema shared grant select on tables to tlsy_relay",
+    ),
+    "the relay's exception for everything": (
+        "POLICY_UNKNOWN",
+        (
+            "drop policy relay_reads on web_shop.outbox; "
+            "create policy relay_reads on web_shop.outbox for all to tlsy_relay using (true)"
+        ),
+    ),
+    "an entrance that checks nothing": (
+        "FUNCTION_CHANGED",
+        (
+            "create or replace procedure tlsy.enter(tenant uuid, epoch bigint, write boolean) "
+            "language sql as ''"
+        ),
+    ),
+    "another entrance of the same name": (
+        "FUNCTION_CHANGED",
+        "create function tlsy.enter(tenant uuid) returns void language sql as ''",
+    ),
+    "a function that is gone": ("FUNCTION_CHANGED", "drop function tlsy.remove_fence"),
     "another owner": ("OWNER_WRONG", "alter table shared.orders owner to tlsy_migrator"),
     "a function that runs as its owner": (
         "SECURITY_DEFINER",
-        "alter function tlsy.enter security definer",
+        "alter procedure tlsy.enter security definer",
     ),
 }
 
@@ -100,6 +146,7 @@ async def test_a_mutant_is_found(installation, service_migrations, mutant):
         "alter role tlsy_web_shop superuser",
         "grant tlsy_owner to tlsy_web_shop",
         "grant tlsy_migrator to tlsy_relay",
+        "grant tlsy_migrator to tlsy_mover",
     ],
 )
 async def test_a_role_that_escapes_row_level_security_is_found(installation, service_migrations, statement):
@@ -110,6 +157,13 @@ async def test_a_role_that_escapes_row_level_security_is_found(installation, ser
     found = await lint(owner, service_migrations)
     await transaction.rollback()
     assert {finding.code for finding in found} == {"ROLE_BYPASSES"}
+
+
+@pytest.mark.parametrize("control", [False, True])
+def test_every_function_that_is_shipped_is_known(control):
+    names = library_functions(control=control)
+    assert {"enter", "set_fence", "protect", "drop_partitions", "erase_batch"} <= names.keys()
+    assert ("enter_platform" in names) is control
 
 
 async def test_a_clean_installation_has_no_finding(installation, service_migrations):

@@ -6,11 +6,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as pb
 from tlsy.contracts.ingestion.v1 import ingestion_pb2_grpc
 from tlsy.ingestion.adapters.postgres.event_store import PostgresEventStore
+from tlsy.ingestion.adapters.prometheus import PrometheusBatches
 from tlsy.ingestion.app import build
+from tlsy.ingestion.domain.untold import Untold
 from tlsy.ingestion.handlers.ingest_events import IngestEvents
 from tlsy.ingestion.settings import IngestionSettings
 from tlsy.runtime.clock import SystemClock
@@ -37,18 +40,27 @@ def published():
 
 
 @pytest.fixture
+def real_time_clock(fake_clock):
+    """A clock that the test moves, from now on: partitions are there for today."""
+    fake_clock.advance((SystemClock().now() - fake_clock.now()).total_seconds())
+    return fake_clock
+
+
+@pytest.fixture
 def make_pipeline(installation, published):
     """Pipelines as replicas have them: each with pools, meters and a shard of its own."""
 
-    def make(*, clock=None, shard=0, limits=None):
+    def make(*, clock=None, shard=0, limits=None, store=None, untold=None, registry=None):
         clock = clock or SystemClock()
         return IngestEvents(
             tenancy=installation.tenancy("ingestion", limits),
-            store=PostgresEventStore(shard),
+            store=store or PostgresEventStore(shard),
             after_commit=published,
             clock=clock,
             ids=Uuid7(clock, os.urandom),
             lateness=timedelta(days=3),
+            untold=untold or Untold(),
+            observer=PrometheusBatches(registry or CollectorRegistry()),
         )
 
     return make
@@ -94,9 +106,15 @@ class World:
 
 
 @pytest.fixture
-async def world(installation):
+def waited_s():
+    """How long records have been in the log when they are read; for tests to override."""
+    return 0
+
+
+@pytest.fixture
+async def world(installation, waited_s):
     await installation.platform_tenant()
-    async with embedded_broker() as brokers, peers(installation, brokers) as around:
+    async with embedded_broker(behind_s=waited_s) as brokers, peers(installation, brokers) as around:
         made = World(installation, around, brokers)
         yield made
         for service in made.replicas:

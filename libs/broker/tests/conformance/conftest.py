@@ -53,9 +53,10 @@ class Kafka:
             self._stack.push_async_callback(self._admin.close)
         return self._admin
 
-    async def create_topic(self, partitions: int = 1, name: str | None = None) -> str:
+    async def create_topic(self, partitions: int = 1, name: str | None = None, **configs: str) -> str:
         name = name or f"topic-{uuid.uuid4()}"
-        response = await (await self.admin()).create_topics([NewTopic(name, partitions, 1)])
+        wanted = NewTopic(name, partitions, 1, topic_configs=configs)
+        response = await (await self.admin()).create_topics([wanted])
         assert [error[1] for error in response.topic_errors] == [0]
         await self.wait_until_led(name, partitions)
         return name

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 
 import pytest
+from aiokafka import TopicPartition
 from aiokafka.errors import MessageSizeTooLargeError
 
 
@@ -15,6 +17,19 @@ async def test_key_value_headers_and_time_come_back_as_sent(kafka, read):
     (record,) = await read(await kafka.consumer(topic), 1)
     assert (record.key, record.value, record.timestamp) == (b"key", b"value", 1_700_000_000_123)
     assert list(record.headers) == headers
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+async def test_a_topic_may_give_records_the_broker_s_time(kafka, read, compression):
+    topic = await kafka.create_topic(**{"message.timestamp.type": "LogAppendTime"})
+    producer = await kafka.producer(compression_type=compression)
+    await producer.send_and_wait(topic, b"value", timestamp_ms=1_000)
+    (record,) = await read(await kafka.consumer(topic), 1)
+    assert (record.value, record.timestamp_type) == (b"value", 1)
+    assert abs(record.timestamp / 1000 - time.time()) < 60
+    asked = TopicPartition(topic, 0)
+    found = await (await kafka.consumer()).offsets_for_times({asked: record.timestamp})
+    assert (found[asked].offset, found[asked].timestamp) == (0, record.timestamp)
 
 
 async def test_absent_and_empty_are_not_confused(kafka, read):

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -11,6 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tlsy.agent.adapters.background import Background
 from tlsy.agent.adapters.probes import probe_http, probe_tcp, probe_tls
 from tlsy.agent.domain.readings import Severity
 from tlsy.agent.settings import HttpProbe, TcpProbe, TlsProbe
@@ -36,7 +38,8 @@ async def listening(answer: bytes = b"", context: ssl.SSLContext | None = None):
 def tls_context(tmp_path):
     """A server's context with a certificate that ends in so many days."""
 
-    def make(days: float) -> ssl.SSLContext:
+    def make(days: float, now: datetime = NOW) -> ssl.SSLContext:
+        end = now + timedelta(days=days)
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
         certificate = (
@@ -45,8 +48,10 @@ def tls_context(tmp_path):
             .issuer_name(name)
             .public_key(key.public_key())
             .serial_number(1)
-            .not_valid_before(NOW - timedelta(days=400))
-            .not_valid_after(NOW + timedelta(days=days))
+            .not_valid_before(end - timedelta(days=500))
+            .not_valid_after(end)
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .sign(key, hashes.SHA256())
         )
         pem = tmp_path / "server.pem"
@@ -63,27 +68,32 @@ def tls_context(tmp_path):
     return make
 
 
-async def test_an_open_port_is_up_and_a_closed_one_is_down_with_the_reason():
+@pytest.fixture
+def background():
+    return Background()
+
+
+async def test_an_open_port_is_up_and_a_closed_one_is_down_with_the_reason(background):
     async with listening() as port:
-        up = await probe_tcp(TcpProbe(name="web", host="127.0.0.1", port=port))
-    down = await probe_tcp(TcpProbe(name="web", host="127.0.0.1", port=port))
+        up = await probe_tcp(TcpProbe(name="web", host="127.0.0.1", port=port), background)
+    down = await probe_tcp(TcpProbe(name="web", host="127.0.0.1", port=port), background)
     assert (up.value, up.severity, "error" in up.labels) == (1.0, Severity.INFO, False)
     assert (down.value, down.severity, "error" in down.labels) == (0.0, Severity.ERROR, True)
 
 
 @pytest.mark.parametrize(("expected", "value"), [((200,), 0.0), ((302,), 1.0)])
-async def test_an_http_status_is_up_only_if_it_is_expected(expected, value):
+async def test_an_http_status_is_up_only_if_it_is_expected(expected, value, background):
     answer = b"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n"
     async with listening(answer) as port:
         reading = await probe_http(
-            HttpProbe(name="web", url=f"http://127.0.0.1:{port}/", expect_status=expected)
+            HttpProbe(name="web", url=f"http://127.0.0.1:{port}/", expect_status=expected), background
         )
     assert (reading.value, reading.labels["status"]) == (value, "302")
 
 
-async def test_something_that_speaks_no_http_is_down():
+async def test_something_that_speaks_no_http_is_down(background):
     async with listening(b"SSH-2.0-OpenSSH\r\n") as port:
-        reading = await probe_http(HttpProbe(name="web", url=f"http://127.0.0.1:{port}/"))
+        reading = await probe_http(HttpProbe(name="web", url=f"http://127.0.0.1:{port}/"), background)
     assert reading.value == 0.0
 
 
@@ -91,15 +101,71 @@ async def test_something_that_speaks_no_http_is_down():
     ("days", "severity"),
     [(90, Severity.INFO), (20, Severity.WARNING), (3, Severity.ERROR), (-2, Severity.ERROR)],
 )
-async def test_a_certificate_is_told_in_days_also_when_it_has_ended(tls_context, days, severity):
+async def test_a_certificate_is_told_in_days_also_when_it_has_ended(tls_context, days, severity, background):
     async with listening(context=tls_context(days)) as port:
-        reading = await probe_tls(TlsProbe(name="web", host="127.0.0.1", port=port), NOW)
+        reading = await probe_tls(TlsProbe(name="web", host="127.0.0.1", port=port), NOW, background)
     assert reading.value == pytest.approx(days)
     assert reading.severity is severity
 
 
-async def test_a_certificate_that_cannot_be_had_has_no_value():
+async def test_a_certificate_that_cannot_be_had_has_no_value(background):
     async with listening() as port:
         pass
-    reading = await probe_tls(TlsProbe(name="web", host="127.0.0.1", port=port), NOW)
+    reading = await probe_tls(TlsProbe(name="web", host="127.0.0.1", port=port), NOW, background)
     assert (reading.value, reading.severity) == (None, Severity.ERROR)
+
+
+@pytest.mark.parametrize(("trusted", "value"), [(True, 1.0), (False, 0.0)])
+async def test_an_encrypted_address_is_up_only_if_its_certificate_is_trusted(
+    tls_context, tmp_path, trusted, value, background
+):
+    context = tls_context(90, datetime.now(UTC))
+    async with listening(b"HTTP/1.1 200 OK\r\n\r\n", context) as port:
+        ca_file = tmp_path / "server.pem" if trusted else None
+        reading = await probe_http(
+            HttpProbe(name="web", url=f"https://localhost:{port}/", ca_file=ca_file), background
+        )
+    assert reading.value == value
+    assert ("CERTIFICATE_VERIFY_FAILED" in reading.labels.get("error", "")) is not trusted
+
+
+async def test_an_interim_answer_is_not_the_answer(background):
+    async with listening(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\n\r\n") as port:
+        reading = await probe_http(HttpProbe(name="web", url=f"http://127.0.0.1:{port}/"), background)
+    assert (reading.value, reading.labels["status"]) == (1.0, "200")
+
+
+async def test_an_address_is_told_without_its_query(background):
+    async with listening(b"HTTP/1.1 200 OK\r\n\r\n") as port:
+        url = f"http://127.0.0.1:{port}/health?token=s3cret#part"
+        reading = await probe_http(HttpProbe(name="web", url=url), background)
+    assert reading.labels["target"] == f"http://127.0.0.1:{port}/health"
+
+
+@pytest.mark.parametrize("host", ["a..b", f"{'x' * 64}.example", "a\0b"])
+async def test_a_host_that_can_be_none_is_down_like_one_that_is_away(host, background):
+    tcp = await probe_tcp(TcpProbe(name="x", host=host, port=80), background)
+    tls = await probe_tls(TlsProbe(name="x", host=host, port=80), NOW, background)
+    assert (tcp.value, tls.value) == (0.0, None)
+    assert tcp.labels["error"]
+
+
+async def test_a_server_that_drips_its_headers_is_down_at_the_deadline(background):
+    dripping: list[Any] = []
+
+    async def drip(_, writer):
+        dripping.append(asyncio.current_task())
+        with suppress(OSError):
+            writer.write(b"HTTP/1.1 200 OK\r\nX: ")
+            while True:
+                writer.write(b"a")
+                await writer.drain()
+                await asyncio.sleep(0.01)
+
+    server = await asyncio.start_server(drip, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        async with asyncio.timeout(10):
+            reading = await probe_http(HttpProbe(name="web", url=url, timeout_s=0.2), background)
+            await asyncio.gather(*dripping)
+    assert (reading.value, reading.labels["error"]) == (0.0, "TimeoutError")

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 
 import pytest
 from hypothesis import given, settings
@@ -64,6 +65,128 @@ def test_a_damaged_record_is_not_returned(opened, tmp_path):
     blob[-1] ^= 1
     segment.write_bytes(blob)
     assert drained(opened()) == [b"good"]
+
+
+def flip(path, offset):
+    with path.open("r+b") as file:
+        file.seek(offset)
+        (byte,) = file.read(1)
+        file.seek(offset)
+        file.write(bytes([byte ^ 1]))
+
+
+#: Of a record's head and of its bytes.
+@pytest.mark.parametrize("offset", [0, 2, 5, 8])
+@pytest.mark.parametrize("reopen", [True, False])
+def test_one_damaged_byte_costs_one_record(opened, tmp_path, offset, reopen):
+    buffer = opened()
+    buffer.append([b"record-%d" % n for n in range(100)])
+    (segment,) = tmp_path.glob("*.events")
+    flip(segment, offset)
+    if reopen:
+        buffer.close()
+        buffer = opened()
+    buffer.append([b"next"])
+    assert drained(buffer) == [*(b"record-%d" % n for n in range(1, 100)), b"next"]
+    buffer.acknowledge(buffer.peek(10**6, 10**9)[1])
+    assert buffer.size_bytes() == 0
+
+
+def test_damage_in_what_is_delivered_costs_nothing(opened, tmp_path):
+    buffer = opened()
+    buffer.append([b"old-%d" % n for n in range(10)])
+    buffer.acknowledge(buffer.peek(5, 10**9)[1])
+    buffer.close()
+    (segment,) = tmp_path.glob("*.events")
+    flip(segment, 8)
+    buffer = opened()
+    buffer.append([b"new"])
+    assert drained(buffer) == [*(b"old-%d" % n for n in range(5, 10)), b"new"]
+
+
+def test_damage_in_an_earlier_segment_costs_one_record(opened, tmp_path):
+    buffer = opened()
+    for number in range(4):
+        buffer.append([bytes([number]) * 1_500_000] * 2)
+    flip(min(tmp_path.glob("*.events")), 100)
+    assert [record[0] for record in drained(buffer)] == [0, 1, 1, 2, 2, 3, 3]
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 16, b"x" * 8192, b"x" * 10_000])
+def test_a_place_that_is_lost_sends_again_and_loses_nothing(opened, tmp_path, content):
+    buffer = opened()
+    buffer.append([b"a", b"b"])
+    buffer.acknowledge(buffer.peek(1, 10**9)[1])
+    buffer.close()
+    (tmp_path / "place").write_bytes(content)
+    buffer = opened()
+    assert drained(buffer) == [b"a", b"b"]
+    buffer.acknowledge(buffer.peek(1, 10**9)[1])
+    buffer.close()
+    assert drained(opened()) == [b"b"]
+
+
+def test_a_place_whose_writing_was_torn_is_the_one_before(opened, tmp_path):
+    buffer = opened()
+    buffer.append([b"a", b"b", b"c"])
+    for _ in range(2):
+        buffer.acknowledge(buffer.peek(1, 10**9)[1])
+    buffer.close()
+    flip(tmp_path / "place", 8)
+    assert drained(opened()) == [b"b", b"c"]
+
+
+def test_a_place_behind_the_end_loses_no_record_that_follows(opened, tmp_path):
+    buffer = opened()
+    buffer.append([b"a" * 100])
+    buffer.acknowledge(buffer.peek(1, 10**9)[1])
+    buffer.close()
+    (segment,) = tmp_path.glob("*.events")
+    os.truncate(segment, 10)
+    buffer = opened()
+    buffer.append([b"new"])
+    buffer.close()
+    assert drained(opened()) == [b"new"]
+
+
+def test_zeros_that_were_never_written_over_are_no_records(opened, tmp_path):
+    buffer = opened()
+    buffer.append([b"a"])
+    buffer.close()
+    (segment,) = tmp_path.glob("*.events")
+    os.truncate(segment, segment.stat().st_size + 4096)
+    buffer = opened()
+    buffer.append([b"b"])
+    assert drained(buffer) == [b"a", b"b"]
+
+
+@contextmanager
+def full_disk(free_bytes):
+    """No file of this process may be longer than that: stands for a disk that takes no more."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (free_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_on_a_full_disk_the_buffer_is_emptied_and_then_takes_more(opened, tmp_path):
+    buffer = opened()
+    buffer.append([b"a" * 15_000] * 2)
+    with full_disk(32_000):
+        with pytest.raises(OSError, match="File too large"):
+            buffer.append([b"b" * 15_000])
+        assert len(drained(buffer)) == 2
+        files = {path.name: path.stat().st_ino for path in tmp_path.iterdir()}
+        for _ in range(2):
+            buffer.acknowledge(buffer.peek(1, 10**9)[1])
+        # Nothing is made anew for that, which would need room.
+        assert {path.name: path.stat().st_ino for path in tmp_path.iterdir()} == files
+        buffer.append([b"c" * 15_000])
+        assert drained(buffer) == [b"c" * 15_000]
+    buffer.close()
+    assert drained(opened()) == [b"c" * 15_000]
 
 
 def test_a_full_buffer_takes_nothing_and_keeps_what_it_has(opened, tmp_path):

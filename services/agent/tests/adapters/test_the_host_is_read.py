@@ -31,3 +31,25 @@ def test_memory_agrees_with_the_kernel():
     readings = HostReader(HostSettings()).read(0.0)
     (available,) = [r.value or 0 for r in readings if r.subject == "available_bytes"]
     assert 0 < available <= total_kib * 1024
+
+
+def test_the_first_reading_has_no_figure_of_a_time_that_has_not_passed():
+    reader = HostReader(HostSettings())
+    first, second = ({r.type for r in reader.read(at_s)} for at_s in (0.0, 1.0))
+    assert second - first >= {"host.cpu", "host.network"}
+
+
+def test_a_disk_is_told_in_percent_with_where_it_is():
+    """On a machine without a disk of its own, as in a container, there is none to tell."""
+    real = [p for p in psutil.disk_partitions() if p.fstype not in {"squashfs", "overlay"}]
+    disks = [r for r in HostReader(HostSettings()).read(0.0) if r.type == "host.disk"]
+    assert bool(disks) == bool(real)
+    assert all(0 <= (r.value or 0) <= 100 and {"device", "filesystem"} <= r.labels.keys() for r in disks)
+
+
+def test_a_kind_that_breaks_takes_no_other_with_it():
+    reader = HostReader(HostSettings())
+    reader.read(0.0)
+    kinds = {r.type for r in reader.read(None)}  # type: ignore[arg-type]  # what breaks one kind
+    assert "host.network" not in kinds
+    assert kinds >= {"host.cpu", "host.memory", "host.load"}

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import AsyncExitStack, closing
+from contextlib import closing
 
 import pytest
 from grpc import StatusCode, aio
@@ -99,15 +99,19 @@ async def stand_in(tmp_path):
 
 
 @pytest.fixture
-async def agent(stand_in, tmp_path, fake_clock):
+async def server(stand_in, tmp_path, fake_clock):
     key_file = tmp_path / "key"
     key_file.write_text("the-key\n")
     endpoints = Endpoints(identity=stand_in.target, ingestion=stand_in.target)
     server = IngestionServer(endpoints, key_file, fake_clock, os.urandom)
-    async with AsyncExitStack() as stack:
-        buffer = stack.enter_context(closing(DiskBuffer(tmp_path / "buffer", 10**7)))
-        await server.start()
-        stack.push_async_callback(server.stop, 0)
+    await server.start()
+    yield server
+    await server.stop(0)
+
+
+@pytest.fixture
+def agent(server, tmp_path, fake_clock):
+    with closing(DiskBuffer(tmp_path / "buffer", 10**7)) as buffer:
         yield Agent(buffer, Deliverer(buffer, server, fake_clock, lambda: 0.0, asyncio.Event()))
 
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from contextlib import asynccontextmanager
 
 import pytest
 
+from tlsy.agent.handlers.deliver import Deliverer
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as pb
 from tlsy.rpc.errors import ResourceExhausted, Unavailable
 
@@ -31,25 +33,24 @@ async def delivering(agent):
 
 
 @pytest.mark.parametrize(
-    ("error", "sent_first"),
+    "error",
     [
-        (ResourceExhausted("RATE_EXCEEDED", "too fast", retry_after_s=7), 1),
-        # A connection may break for a moment: the channel itself has tried a second time.
-        (Unavailable("DATABASE_AWAY", "not now", retry_after_s=7), 2),
+        ResourceExhausted("RATE_EXCEEDED", "too fast", retry_after_s=7),
+        Unavailable("DATABASE_AWAY", "not now", retry_after_s=7),
     ],
 )
 async def test_a_refused_batch_comes_again_when_the_server_said_and_no_sooner(
-    agent, stand_in, fake_clock, asleep, error, sent_first
+    agent, stand_in, fake_clock, asleep, error
 ):
-    stand_in.script = [error] * sent_first
+    stand_in.script = [error]
     agent.collected("1", "2")
     async with delivering(agent):
         await asleep()
         fake_clock.advance(6.9)
         await asyncio.sleep(0)
-        assert (fake_clock.sleepers, len(stand_in.batches)) == (1, sent_first)
+        assert (fake_clock.sleepers, len(stand_in.batches)) == (1, 1)
         fake_clock.advance(0.1)
-    assert stand_in.batches == [["1", "2"]] * (sent_first + 1)
+    assert stand_in.batches == [["1", "2"]] * 2
     assert agent.waiting() == []
 
 
@@ -75,6 +76,53 @@ async def test_events_refused_for_good_are_counted_and_never_sent_again(agent, s
     await agent.deliver()
     assert stand_in.batches == [["1", "2"], ["3"]]
     assert (agent.deliverer.delivered, agent.deliverer.rejected) == (2, 1)
+
+
+async def test_a_clock_that_is_ahead_is_told_loudly(agent, stand_in, capsys):
+    problems = [pb.Rejection(index=0, reason="TIME_IN_FUTURE")]
+    stand_in.script = [answer("REJECTED", rejections=problems)]
+    agent.collected("1")
+    await agent.deliver()
+    told = next(line for line in capsys.readouterr().out.splitlines() if "critical" in line)
+    assert "clock is ahead" in told
+    assert "refused=1" in told
+
+
+class FailingOnce:
+    """A disk that fails at each kind of call for the first time."""
+
+    def __init__(self, buffer):
+        self._buffer = buffer
+        self._left = {"peek", "acknowledge"}
+
+    def peek(self, *limits):
+        self._fail("peek")
+        return self._buffer.peek(*limits)
+
+    def acknowledge(self, place):
+        self._fail("acknowledge")
+        self._buffer.acknowledge(place)
+
+    def append(self, records):
+        self._buffer.append(records)
+
+    def _fail(self, call):
+        if call in self._left:
+            self._left.remove(call)
+            raise OSError(errno.ENOSPC, "no room")
+
+
+async def test_a_disk_that_fails_is_tried_again(agent, server, stand_in, fake_clock, asleep):
+    deliverer = Deliverer(FailingOnce(agent.buffer), server, fake_clock, lambda: 0.0, asyncio.Event())
+    agent.collected("1")
+    task = asyncio.create_task(deliverer.deliver_batch(asyncio.Event()))
+    for _ in range(2):
+        await asleep()
+        fake_clock.advance(1)
+        await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        assert await task
+    assert (stand_in.batches, agent.waiting()) == ([["1"]], [])
 
 
 async def test_while_the_server_is_away_events_wait_and_all_arrive_in_order(

@@ -34,7 +34,13 @@ class Asked:
 
 def token_of(tenant, issued_at=None):
     """Shaped as a JSON web token; nobody here verifies it."""
-    claims = {"slug": tenant, "iat": issued_at or time.time(), "roles": [["operator", "supervision"]]}
+    issued_at = issued_at or time.time()
+    claims = {
+        "slug": tenant,
+        "iat": issued_at,
+        "exp": issued_at + 600,
+        "roles": [["operator", "supervision"]],
+    }
     body = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
     return f"head.{body}.{tenant}"
 
@@ -43,7 +49,7 @@ class StandIn:
     """All four services on one socket.
 
     An answer is a message, an error, or a function of the request that gives one; a list is used up one by
-    one. A method without an answer gives an empty message.
+    one. A method without an answer gives an empty message. A stream ends with `ends_with`, if there is one.
     """
 
     def __init__(self, target):
@@ -51,6 +57,8 @@ class StandIn:
         self.asked = []
         self.answers = {"ExchangeApiKey": self._exchange_key, "ExchangeToken": self._exchange_token}
         self.clock_ahead_s = 0.0
+        self.lifetime_s = 600
+        self.ends_with = None
         self.health = health.HealthServicer()
         self._server = None
 
@@ -91,6 +99,8 @@ class StandIn:
                 answers = _each(answers)
             async for answer in answers:
                 yield answer
+            if self.ends_with is not None:
+                await _abort(context, self.ends_with)
 
         kind = grpc.unary_stream_rpc_method_handler if method.server_streaming else None
         make = kind or grpc.unary_unary_rpc_method_handler
@@ -109,8 +119,7 @@ class StandIn:
         if callable(answer):
             answer = answer(request)
         if isinstance(answer, ServiceError):
-            status = answer.to_status("tlsy.stand-in").SerializeToString()
-            await context.abort(answer.code, answer.message, ((STATUS_KEY, status),))
+            await _abort(context, answer)
         return empty() if answer is None else answer
 
     def _exchange_key(self, request):
@@ -118,6 +127,13 @@ class StandIn:
             tenant="tenants/home", principal="tenants/home/apiKeys/1"
         )
         answer.token.access_token = token_of("home", time.time() + self.clock_ahead_s)
+        answer.token.expires_in.FromSeconds(self.lifetime_s)
+        return answer
+
+    def logged_in(self, request):
+        """An answer to LogIn."""
+        answer = identity_pb2.LogInResponse(principal=f"{request.tenant}/users/1")
+        answer.token.access_token = token_of("acme", time.time() + self.clock_ahead_s)
         answer.token.expires_in.FromSeconds(600)
         return answer
 
@@ -126,6 +142,11 @@ class StandIn:
         answer.token.access_token = token_of(request.target_tenant.removeprefix("tenants/"))
         answer.token.expires_in.FromSeconds(600)
         return answer
+
+
+async def _abort(context, error):
+    status = error.to_status("tlsy.stand-in").SerializeToString()
+    await context.abort(error.code, error.message, ((STATUS_KEY, status),))
 
 
 async def _each(answers):
@@ -163,7 +184,8 @@ class CommandLine:
     async def __call__(self, *args, stdin=""):
         out, err = io.StringIO(), io.StringIO()
         environ = {"TLSY_CONFIG": str(self.config)}
-        process = Process(environ=environ, stdin=io.StringIO(stdin), out=out, err=err)
+        typed = io.TextIOWrapper(io.BytesIO(stdin if isinstance(stdin, bytes) else stdin.encode()))
+        process = Process(environ=environ, stdin=typed, out=out, err=err)
         run = partial(command_line(), args=args, prog_name="tlsy", obj=partial(execute, process))
         code = await asyncio.to_thread(partial(run, standalone_mode=False))
         return Result(code or 0, out.getvalue(), err.getvalue())

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import stat
 
 
@@ -39,3 +40,30 @@ async def test_every_problem_of_the_file_is_told(tlsy):
     result = await tlsy("tenants", "list")
     assert result.code == 2
     assert len(result.err.splitlines()) == 6
+
+
+async def test_user_and_key_exclude_each_other(tlsy, tmp_path):
+    both = await tlsy("context", "add", "d", "--address", "d:1", "--user", "a@b.c", "--api-key-file", "k")
+    assert (both.code, "exclude each other" in both.err) == (2, True)
+    tlsy.context(address="d:1", user="a@b.c", api_key_file="k")
+    result = await tlsy("context", "list")
+    assert (result.code, "contexts.c: has both user and api_key_file" in result.err) == (2, True)
+
+
+async def test_a_context_is_renamed_and_stays_in_use(tlsy):
+    await tlsy("context", "add", "other", "--address", "o:1")
+    assert (await tlsy("context", "rename", "c", "new")).code == 0
+    rows = (await tlsy("context", "list", "-o", "json")).json
+    assert [(row["name"], row["inUse"]) for row in rows] == [("new", True), ("other", False)]
+    taken = await tlsy("context", "rename", "new", "other")
+    assert (taken.code, "There is a context other." in taken.err) == (2, True)
+
+
+async def test_a_deleted_context_is_gone_with_its_tokens(tlsy, tmp_path):
+    await tlsy("rules", "list")
+    assert json.loads((tmp_path / "tokens.json").read_text())
+    assert (await tlsy("context", "delete", "c")).code == 0
+    assert json.loads((tmp_path / "tokens.json").read_text()) == {}
+    result = await tlsy("rules", "list")
+    assert (result.code, "No context is in use." in result.err) == (2, True)
+    assert (await tlsy("context", "delete", "c")).code == 2

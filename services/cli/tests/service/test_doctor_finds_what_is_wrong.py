@@ -4,6 +4,8 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from tlsy.cli.adapters.session import DESCRIPTORS
+from tlsy.contracts.identity.v1 import identity_pb2
+from tlsy.rpc.errors import PermissionDenied, Unauthenticated
 
 
 async def findings(tlsy):
@@ -15,7 +17,7 @@ async def test_all_is_well(tlsy):
     code, found = await findings(tlsy)
     assert code == 0
     assert {row["state"] for row in found.values()} == {"OK"}
-    assert {"python", "disk", "ports", "versions", "clock", *DESCRIPTORS} <= found.keys()
+    assert {"python", "disk", "ports", "versions", "clock", "credential", *DESCRIPTORS} <= found.keys()
 
 
 async def test_a_service_that_waits_for_something_is_told(tlsy, stand_in):
@@ -47,6 +49,54 @@ async def test_a_clock_that_is_off_is_told(tlsy, stand_in, ahead_s, state):
     stand_in.clock_ahead_s = ahead_s
     _, found = await findings(tlsy)
     assert found["clock"]["state"] == state
+
+
+async def test_a_key_that_is_revoked_is_told(tlsy, stand_in):
+    stand_in.answers["ExchangeApiKey"] = Unauthenticated("API_KEY_UNKNOWN", "No such key.")
+    code, found = await findings(tlsy)
+    assert (code, found["credential"]["state"], found["clock"]["state"]) == (1, "WRONG", "UNKNOWN")
+    assert "API_KEY_UNKNOWN" in found["credential"]["finding"]
+    assert "revoked" in found["credential"]["next"]
+
+
+async def test_a_principal_that_may_do_nothing_is_known_all_the_same(tlsy, stand_in):
+    stand_in.answers["ListRoles"] = PermissionDenied("PERMISSION_MISSING", "You may not.")
+    code, found = await findings(tlsy)
+    assert (code, found["credential"]["finding"]) == (0, "tenants/home/apiKeys/1")
+
+
+async def test_without_a_log_in_one_is_told_to(tlsy, stand_in):
+    tlsy.context(address=stand_in.target, tenant="acme", user="ada@acme.fr")
+    code, found = await findings(tlsy)
+    assert (code, found["credential"]["state"]) == (1, "WRONG")
+    assert "tlsy login" in found["credential"]["next"]
+
+
+@pytest.mark.parametrize(("ahead_s", "state"), [(0.5, "OK"), (60, "WRONG")])
+async def test_one_who_logged_in_is_told_of_the_clock_too_and_stays_it(tlsy, stand_in, ahead_s, state):
+    tlsy.context(address=stand_in.target, tenant="acme", user="ada@acme.fr")
+    stand_in.clock_ahead_s = ahead_s
+    stand_in.answers["LogIn"] = stand_in.logged_in
+    await tlsy("login", stdin="secret\n")
+    _, found = await findings(tlsy)
+    assert found["clock"]["state"] == state
+    assert found["credential"] == {**found["credential"], "state": "OK", "finding": "tenants/acme/users/1"}
+    assert (await tlsy("whoami", "-o", "json")).json["principal"] == "tenants/acme/users/1"
+    stand_in.answers["ListRoles"] = Unauthenticated("TOKEN_REVOKED", "No.")
+    code, found = await findings(tlsy)
+    assert (code, found["credential"]["state"]) == (1, "WRONG")
+
+
+async def test_what_is_not_known_is_no_success(tlsy, stand_in):
+    stand_in.answers["ExchangeApiKey"] = identity_pb2.ExchangeApiKeyResponse(principal="p")
+    code, found = await findings(tlsy)
+    assert {row["check"] for row in found.values() if row["state"] != "OK"} == {"clock"}
+    assert (code, found["clock"]["state"]) == (1, "UNKNOWN")
+
+
+async def test_it_keeps_no_token(tlsy, stand_in, tmp_path):
+    await findings(tlsy)
+    assert not (tmp_path / "tokens.json").exists()
 
 
 async def test_without_a_context_the_machine_is_checked_all_the_same(tlsy):

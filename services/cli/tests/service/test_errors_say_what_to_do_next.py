@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tlsy.rpc.errors import (
+    FailedPrecondition,
     InvalidArgument,
     NotFound,
     PermissionDenied,
@@ -26,6 +27,14 @@ TWO = [Violation("user.email", "EMAIL_INVALID", "has no @"), Violation("parent",
             "MODULE_DISABLED",
             "tlsy modules enable expert-rules",
         ),
+        (PermissionDenied("NOT_AN_ANCESTOR", "Not below you."), 1, "NOT_AN_ANCESTOR", "--tenant"),
+        (
+            FailedPrecondition("MODULE_REQUIRED", "Switch off first: a."),
+            1,
+            "first: a",
+            "tlsy modules disable",
+        ),
+        (FailedPrecondition("MODULE_REQUIRES", "Switch on first: a."), 1, "first: a", "tlsy modules enable"),
         (ResourceExhausted("RATE_EXCEEDED", "Too fast.", retry_after_s=90), 1, "Too fast", "in 90 s"),
         (Unauthenticated("TOKEN_EXPIRED", "Too old."), 4, "TOKEN_EXPIRED", "tlsy login"),
         (Unavailable("DATABASE_AWAY", "Not now.", retry_after_s=0.01), 3, "DATABASE_AWAY", "Try again"),
@@ -85,3 +94,21 @@ async def test_nothing_to_change_is_an_error_of_usage(tlsy, stand_in):
 async def test_a_deletion_that_is_not_confirmed_is_not_asked_for(tlsy, stand_in):
     result = await tlsy("tenants", "delete", "acme", "--confirm", "acne")
     assert (result.code, stand_in.asked) == (2, [])
+
+
+async def test_a_secret_that_cannot_be_written_is_told_by_what_is_wrong(tlsy, tmp_path):
+    for name, then in (("no-dir/x", "a directory that is there"), ("key", "does not exist yet")):
+        result = await tlsy("keys", "create", "a", "--output-file", str(tmp_path / name))
+        assert (result.code, then in result.err) == (2, True)
+
+
+async def test_a_password_of_another_encoding_is_told(tlsy, stand_in):
+    tlsy.context(address=stand_in.target, tenant="acme", user="ada@acme.fr")
+    result = await tlsy("login", stdin=b"secr\xe9t\n")
+    assert (result.code, stand_in.asked) == (2, [])
+    assert "not UTF-8" in result.err
+
+
+async def test_a_document_of_another_encoding_goes_to_the_server_as_it_is(tlsy, stand_in):
+    result = await tlsy("rules", "validate", "-", stdin=b"{\xe9}")
+    assert (result.code, stand_in.only("ValidateRule").request.document) == (0, b"{\xe9}")

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 
 import pytest
 
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as pb
+from tlsy.rpc.errors import FailedPrecondition, PermissionDenied, Unauthenticated
 
 
 def taken(request):
@@ -53,7 +56,7 @@ async def test_deferred_events_are_sent_again_and_rejected_ones_told(tlsy, stand
     result = await tlsy("events", "send", "-o", "json", stdin="\n".join(lines))
     assert result.code == 1
     assert [row["events"] for row in result.json] == [1, 1, 1]
-    assert "s b: TIME_TOO_OLD time_us: 40 days old" in result.err
+    assert "line 2: s b: TIME_TOO_OLD time_us: 40 days old" in result.err
     assert [event.id for event in sent(stand_in)] == ["a", "b", "c", "a"]
 
 
@@ -61,6 +64,26 @@ async def test_a_line_that_is_no_event_is_named(tlsy, ingestion):
     result = await tlsy("events", "send", stdin='{"type": "a.b"}\n{"typo": 1}\n')
     assert result.code == 2
     assert "Line 2 is not an event" in result.err
+    assert "0 events are stored for certain. Go on from line 1:" in result.err
+
+
+async def test_a_failure_on_the_way_tells_what_is_stored_and_where_to_go_on(tlsy, stand_in):
+    first = pb.IngestEventsResponse(outcomes=[pb.OUTCOME_ACCEPTED] * 499)
+    second = pb.IngestEventsResponse(outcomes=[pb.OUTCOME_ACCEPTED] * 6 + [pb.OUTCOME_DEFERRED] * 494)
+    stand_in.answers["IngestEvents"] = [first, second, FailedPrecondition("QUOTA_EXCEEDED", "No more.")]
+    lines = [json.dumps({"type": "a.b", "id": str(n)}) for n in range(1, 1201)]
+    # A line that is empty counts as one all the same.
+    result = await tlsy("events", "send", stdin="\n".join(["", *lines]))
+    assert (result.code, result.out) == (1, "")
+    assert "505 events are stored for certain. Go on from line 507:" in result.err
+    assert "QUOTA_EXCEEDED" in result.err
+
+
+async def test_a_line_of_another_encoding_is_told(tlsy, ingestion):
+    result = await tlsy("events", "send", stdin=b'{"type": "a.b"}\n{"type": "\xe9"}\n')
+    assert result.code == 2
+    assert "Line 2 of standard input is not UTF-8" in result.err
+    assert "iconv" in result.err
 
 
 async def test_a_tail_is_a_line_an_event_and_tells_what_was_missed(tlsy, stand_in):
@@ -85,3 +108,32 @@ async def test_a_tail_is_a_line_an_event_and_tells_what_was_missed(tlsy, stand_i
     assert "9 events are not shown" in result.err
     lines = (await tlsy("events", "tail", "-o", "json")).out.splitlines()
     assert [json.loads(line)["timeUs"] for line in lines] == ["1767225600000000"] * 2
+
+
+async def test_a_tail_goes_on_with_a_new_token_when_its_own_has_ended(tlsy, stand_in):
+    """The stand-in's tokens last for less than the client keeps one: each connection gets its own."""
+    tails = iter([pb.Event(source="s", id="1", type="a.b"), pb.Event(source="s", id="2", type="a.b")])
+
+    async def until_the_token_ends(event):
+        ends_at = time.monotonic() + 1.1
+        yield pb.TailEventsResponse(events=[event])
+        while time.monotonic() < ends_at:
+            await asyncio.sleep(0.01)
+
+    def tail(_):
+        event = next(tails, None)
+        return PermissionDenied("ENOUGH", "Enough.") if event is None else until_the_token_ends(event)
+
+    stand_in.lifetime_s = 10
+    stand_in.answers["TailEvents"] = tail
+    stand_in.ends_with = Unauthenticated("TOKEN_EXPIRED", "The token has ended.")
+    result = await tlsy("events", "tail", "-o", "json")
+    assert [json.loads(line)["id"] for line in result.out.splitlines()] == ["1", "2"]
+    assert "ENOUGH" in result.err
+    assert stand_in.methods().count("ExchangeApiKey") > 1
+
+
+async def test_a_tail_that_a_new_token_does_not_prolong_ends(tlsy, stand_in):
+    stand_in.answers["TailEvents"] = lambda _: Unauthenticated("TOKEN_EXPIRED", "The token has ended.")
+    result = await tlsy("events", "tail")
+    assert (result.code, stand_in.methods().count("TailEvents")) == (4, 1)

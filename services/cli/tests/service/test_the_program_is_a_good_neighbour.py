@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import sys
+from importlib import metadata
 
 import pytest
 
@@ -18,15 +19,19 @@ def start(tlsy):
     async def run(*args, **options):
         return await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tlsy.cli", *args,
-            stdin=asyncio.subprocess.DEVNULL, stdout=options.get("stdout", asyncio.subprocess.PIPE),
-            stderr=asyncio.subprocess.PIPE, env={**os.environ, "TLSY_CONFIG": str(tlsy.config)},
+            stdin=options.get("stdin", asyncio.subprocess.DEVNULL),
+            stdout=options.get("stdout", asyncio.subprocess.PIPE),
+            stderr=asyncio.subprocess.PIPE,
+            # Buffered, as programs are where nobody sets that.
+            env={**os.environ, "TLSY_CONFIG": str(tlsy.config), "PYTHONUNBUFFERED": ""},
         )  # fmt: skip
 
     return run
 
 
 async def finished(process):
-    async with asyncio.timeout(30):
+    # A program whose modules are not compiled yet takes long to start on a busy machine.
+    async with asyncio.timeout(90):
         out, err = await process.communicate()
     return process.returncode, (out or b"").decode(), err.decode()
 
@@ -99,3 +104,73 @@ async def test_an_interrupted_tail_ends_without_a_trace(start, stand_in):
     process.send_signal(signal.SIGINT)
     code, _, err = await finished(process)
     assert (code, err) == (130, "")
+
+
+async def test_a_pipe_is_sent_as_it_comes(start, stand_in):
+    """A line does not wait for a batch to fill, nor for the pipe to end."""
+    stand_in.answers["IngestEvents"] = lambda request: ingestion_pb2.IngestEventsResponse(
+        outcomes=[ingestion_pb2.OUTCOME_ACCEPTED] * len(request.events)
+    )
+    process = await start("events", "send", "-o", "json", stdin=asyncio.subprocess.PIPE)
+    for count in (1, 2):
+        process.stdin.write(b'{"type": "a.b"}\n')
+        async with asyncio.timeout(30):
+            while stand_in.methods().count("IngestEvents") < count:
+                await asyncio.sleep(0.01)
+    process.stdin.close()
+    code, out, err = await finished(process)
+    assert (code, err, json.loads(out)[0]["events"]) == (0, "", 2)
+
+
+async def test_waiting_for_a_pipe_is_interrupted_without_a_trace(start, stand_in):
+    stand_in.answers["IngestEvents"] = lambda request: ingestion_pb2.IngestEventsResponse(
+        outcomes=[ingestion_pb2.OUTCOME_ACCEPTED] * len(request.events)
+    )
+    process = await start("events", "send", stdin=asyncio.subprocess.PIPE)
+    process.stdin.write(b'{"type": "a.b"}\n')
+    async with asyncio.timeout(30):
+        while "IngestEvents" not in stand_in.methods():
+            await asyncio.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    async with asyncio.timeout(30):
+        code, err = await process.wait(), (await process.stderr.read()).decode()
+    assert code == 130
+    assert "Go on from line" in err
+    assert "Traceback" not in err
+    assert "Fatal" not in err
+
+
+@pytest.mark.parametrize("args", [["doctor"], ["context", "list"], ["whoami", "-o", "json"]])
+async def test_an_output_that_takes_no_more_is_told(start, args):
+    full = os.open("/dev/full", os.O_WRONLY)
+    process = await start(*args, stdout=full)
+    os.close(full)
+    code, _, err = await finished(process)
+    assert (code, len(err.splitlines())) == (2, 2)
+    assert "Standard output takes no more" in err
+
+
+async def test_the_version_is_said_and_nothing_else_asked_for(start):
+    code, out, err = await finished(await start("--version"))
+    assert (code, out, err) == (0, f"{metadata.version('tlsy-cli')}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("tlsy ev", {"events"}),
+        ("tlsy events ", {"query", "tail", "send", "usage", "outcomes"}),
+        ("tlsy incidents list --st", {"--state"}),
+        ("tlsy rules list --out", {"--output"}),
+    ],
+)
+async def test_words_are_completed_down_to_a_commands_options(words, expected):
+    position = len(words.split()) - (0 if words.endswith(" ") else 1)
+    environ = {"_TLSY_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(position)}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", "from tlsy.cli.__main__ import main; main()",
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env={**os.environ, **environ},
+    )  # fmt: skip
+    _, out, err = await finished(process)
+    assert err == ""
+    assert expected <= set(out.split())

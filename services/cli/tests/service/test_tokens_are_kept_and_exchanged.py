@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import resource
 import stat
 
 from tlsy.contracts.identity.v1 import identity_pb2
@@ -53,16 +54,9 @@ async def test_a_refused_token_is_forgotten(tlsy, stand_in):
     assert stand_in.methods().count("ExchangeApiKey") == 2
 
 
-def logged_in(request):
-    answer = identity_pb2.LogInResponse(principal="tenants/acme/users/1")
-    answer.token.access_token = "h.p.acme"
-    answer.token.expires_in.FromSeconds(3600)
-    return answer
-
-
 async def test_one_logs_in_by_password_and_out_again(tlsy, stand_in):
     tlsy.context(address=stand_in.target, tenant="acme", user="ada@acme.fr")
-    stand_in.answers["LogIn"] = logged_in
+    stand_in.answers["LogIn"] = stand_in.logged_in
     assert (await tlsy("login", stdin="secret\n")).code == 0
     request = stand_in.only("LogIn").request
     assert (request.tenant, request.email, request.password) == ("tenants/acme", "ada@acme.fr", "secret")
@@ -71,6 +65,35 @@ async def test_one_logs_in_by_password_and_out_again(tlsy, stand_in):
     assert (await tlsy("rules", "list")).code == 0
     assert (await tlsy("logout", "-o", "json")).json["forgotten"] == 1
     assert (await tlsy("rules", "list")).code == 4
+
+
+async def test_a_log_in_that_has_ended_is_exit_code_4(tlsy, stand_in):
+    tlsy.context(address=stand_in.target, tenant="acme", user="ada@acme.fr")
+    stand_in.answers["LogIn"] = lambda request: short(stand_in.logged_in(request))
+    await tlsy("login", stdin="secret\n")
+    result = await tlsy("whoami")
+    assert (result.code, "tlsy login" in result.err) == (4, True)
+
+
+def short(answer):
+    answer.token.expires_in.FromSeconds(1)
+    return answer
+
+
+async def test_a_context_with_a_key_is_nobody_elses(tlsy, stand_in):
+    result = await tlsy("login", "--user", "ada@acme.fr", "--tenant", "acme", stdin="secret\n")
+    assert (result.code, stand_in.asked) == (2, [])
+    assert "tlsy context add" in result.err
+
+
+async def test_one_who_logged_in_does_not_become_a_key_that_the_context_is_given(tlsy, stand_in, tmp_path):
+    tlsy.context(address=stand_in.target, tenant="acme", user="ada@acme.fr")
+    stand_in.answers["LogIn"] = stand_in.logged_in
+    await tlsy("login", stdin="secret\n")
+    assert (await tlsy("context", "add", "c", "--api-key-file", str(tmp_path / "key"))).code == 0
+    assert (await tlsy("whoami", "-o", "json")).json["principal"] == "tenants/home/apiKeys/1"
+    assert (await tlsy("context", "add", "c", "--user", "bob@acme.fr")).code == 0
+    assert (await tlsy("whoami")).code == 4
 
 
 async def test_whoami_tells_the_roles_of_the_token(tlsy):
@@ -97,3 +120,16 @@ async def test_a_key_that_is_refused_leaves_no_file(tlsy, stand_in, tmp_path):
     stand_in.answers["CreateApiKey"] = ResourceExhausted("API_KEY_LIMIT", "No more.")
     assert (await tlsy("keys", "create", "a", "--output-file", str(tmp_path / "new"))).code == 1
     assert not (tmp_path / "new").exists()
+
+
+async def test_a_secret_that_the_disk_does_not_take_is_told(tlsy, stand_in, tmp_path):
+    stand_in.answers["CreateApiKey"] = lambda _: identity_pb2.CreateApiKeyResponse(secret="tlsy_s")
+    await tlsy("rules", "list")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, before[1]))
+    try:
+        result = await tlsy("keys", "create", "a", "--output-file", str(tmp_path / "new"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (result.code, (tmp_path / "new").exists()) == (2, False)
+    assert "tlsy keys revoke" in result.err

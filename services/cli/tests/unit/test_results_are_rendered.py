@@ -118,3 +118,9 @@ def test_progress_is_silent_where_nobody_looks():
     rendering.progress("1/2")
     rendering.close()
     assert err.getvalue() == ""
+
+
+def test_figures_are_shown_whole():
+    rows = [{"value": value} for value in (12345678.5, 3.0, 0.1 + 0.2, 1e300)]
+    shown = rendered("table", lambda r: r.items(rows, (Column("VALUE", "value"),)))
+    assert shown.split() == ["VALUE", "12345678.5", "3", "0.3", "1e+300"]

@@ -14,7 +14,7 @@ from tlsy.identity.settings import Argon2Cost
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-CHEAP = Argon2Cost(memory_kib=64, passes=1, concurrency=1, queue=1, timeout_s=5)
+CHEAP = Argon2Cost(memory_kib=64, passes=1, concurrency=1, queue=1)
 
 
 @asynccontextmanager
@@ -41,13 +41,19 @@ async def test_nothing_verifies_against_no_hash() -> None:
 
 async def test_more_than_may_wait_are_turned_away() -> None:
     async with started(CHEAP) as passwords:
-        outcomes = await asyncio.gather(*(passwords.hash("x") for _ in range(5)), return_exceptions=True)
+
+        async def placed() -> str:
+            with passwords.place() as place:
+                return await place.hash("x")
+
+        outcomes = await asyncio.gather(*(placed() for _ in range(5)), return_exceptions=True)
+        assert isinstance(await placed(), str)
     assert sum(isinstance(outcome, PasswordsBusy) for outcome in outcomes) == 3
     assert sum(isinstance(outcome, str) for outcome in outcomes) == 2
 
 
 async def test_a_hash_of_other_costs_is_outdated() -> None:
-    dearer = Argon2Cost(memory_kib=128, passes=1, concurrency=1, queue=1, timeout_s=5)
+    dearer = Argon2Cost(memory_kib=128, passes=1, concurrency=1, queue=1)
     async with started(CHEAP) as cheap, started(dearer) as dear:
         stored = await cheap.hash("password")
         assert dear.outdated(stored)
@@ -55,7 +61,7 @@ async def test_a_hash_of_other_costs_is_outdated() -> None:
 
 
 async def test_the_event_loop_goes_on_while_a_password_is_hashed() -> None:
-    slow = Argon2Cost(memory_kib=65_536, passes=4, concurrency=1, queue=1, timeout_s=30)
+    slow = Argon2Cost(memory_kib=65_536, passes=4, concurrency=1, queue=1)
     async with started(slow) as passwords:
         hashing = asyncio.create_task(passwords.hash("password"))
         turns = 0

@@ -1,17 +1,23 @@
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from tlsy.identity.handlers.budgets import Budgets
 from tlsy.identity.handlers.effects import own_duty
-from tlsy.identity.handlers.log_in import FailureBudgets, LogIn, LogInCommand
+from tlsy.identity.handlers.log_in import LogIn, LogInCommand
+from tlsy.identity.ports import NotAuthenticated, PasswordsBusy
 from tlsy.rpc.errors import FailedPrecondition, ResourceExhausted, Unauthenticated
 from tlsy.runtime.ids import PLATFORM_TENANT_ID
 from tlsy.tenancy.context import TenantState
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tlsy.rpc.denials import DeniedCalls
     from tlsy.testkit.clock import FakeClock
     from tlsy.testkit.installation import Installation
@@ -21,17 +27,43 @@ CALL = own_duty("LogIn")
 
 @dataclass
 class Sink:
-    """Where denials end, and passwords that are never right."""
+    """Where denials end, and a directory in which no password is ever right."""
 
     told: list[DeniedCalls] = field(default_factory=list)
     verified: int = 0
+    tried: int = 0
+    pretended: int = 0
+    busy: bool = False
 
     def denied(self, call: DeniedCalls) -> None:
         self.told.append(call)
 
+    @contextmanager
+    def place(self) -> Iterator[Sink]:
+        if self.busy:
+            raise PasswordsBusy
+        yield self
+
     async def verify(self, stored: str | None, password: str) -> bool:
         self.verified += 1
         return False
+
+    async def pretend(self) -> None:
+        self.pretended += 1
+
+    async def untried(self, tenant: object, email: str) -> bool:
+        return email.startswith("ada")
+
+    async def authenticate(self, tenant: object, email: str, password: str) -> NotAuthenticated:
+        with self.place():
+            self.tried += 1
+        return NotAuthenticated("PASSWORD_WRONG", None)
+
+    def audit(self, *_: object, **__: object) -> None:
+        """Audit records of a transaction are not looked at here."""
+
+    def now(self) -> datetime:
+        return datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def log_in(installation: Installation, clock: FakeClock, sink: Sink) -> LogIn:
@@ -39,14 +71,14 @@ def log_in(installation: Installation, clock: FakeClock, sink: Sink) -> LogIn:
     unused = cast("Any", None)
     return LogIn(
         installation.tenancy("identity"),
-        unused,
+        cast("Any", sink),
         users=unused,
         bindings=unused,
         directories=unused,
         passwords=cast("Any", sink),
-        budgets=FailureBudgets(clock, size=3, per_s=0.1),
+        failures=Budgets(clock, size=3, per_s=0.1),
         denials=sink,
-        effects=cast("Any", clock),
+        effects=cast("Any", sink),
         issuer=unused,
         lifetime=unused,
     )
@@ -72,18 +104,56 @@ async def test_a_suspended_tenant_is_told_to_that_tenants_log(
     assert [(call.tenant_id, call.reason) for call in sink.told] == [(tenant.tenant_id, "TENANT_NOT_ACTIVE")]
 
 
-async def test_too_many_refusals_are_refused_unread_until_they_are_forgiven(
+async def test_too_many_are_answered_alike_and_unread_until_they_are_forgiven(
     installation: Installation, fake_clock: FakeClock
 ) -> None:
+    tenant = await installation.provisioned_tenant(slug="acme")
     sink = Sink()
-    handler, command = log_in(installation, fake_clock, sink), LogInCommand("nobody", "a@b.org", "x")
-    for _ in range(3):
-        with pytest.raises(Unauthenticated):
-            await handler.run(CALL, command)
-    with pytest.raises(ResourceExhausted) as caught:
-        await handler.run(CALL, command)
-    assert caught.value.retry_after_s == pytest.approx(10)
-    assert sink.verified == 3
+    handler = log_in(installation, fake_clock, sink)
+    answers = set()
+    for _ in range(5):
+        for slug in ("nobody", "nowhere", "acme"):
+            with pytest.raises(Unauthenticated) as caught:
+                await handler.run(CALL, LogInCommand(slug, "a@b.org", "x"))
+            answers.add((caught.value.reason, caught.value.message))
+    assert len(answers) == 1
+    assert (sink.verified, sink.tried, sink.pretended) == (3, 3, 7 + 2)
+    assert [call.tenant_id for call in sink.told if call.reason == "LOG_IN_RATE"] == [tenant.tenant_id] * 2
     fake_clock.advance(10)
     with pytest.raises(Unauthenticated):
-        await handler.run(CALL, command)
+        await handler.run(CALL, LogInCommand("nobody", "a@b.org", "x"))
+    assert sink.verified == 4
+
+
+async def test_tenants_that_are_not_there_take_nothing_from_those_that_are(
+    installation: Installation, fake_clock: FakeClock
+) -> None:
+    await installation.platform_tenant()
+    sink = Sink()
+    handler = log_in(installation, fake_clock, sink)
+    for slug in ["nobody"] * 5 + ["platform"]:
+        with pytest.raises(Unauthenticated):
+            await handler.run(CALL, LogInCommand(slug, "a@b.org", "x"))
+    assert sink.tried == 1
+
+
+async def test_who_has_not_failed_is_read_although_others_have_too_often(
+    installation: Installation, fake_clock: FakeClock
+) -> None:
+    await installation.provisioned_tenant(slug="acme")
+    sink = Sink()
+    handler = log_in(installation, fake_clock, sink)
+    for email in ["a@b.org"] * 5 + ["ada@b.org"]:
+        with pytest.raises(Unauthenticated):
+            await handler.run(CALL, LogInCommand("acme", email, "x"))
+    assert sink.tried == 4
+
+
+@pytest.mark.parametrize("slug", ["acme", "nobody"])
+async def test_too_many_at_once_are_told_to_try_again(
+    installation: Installation, fake_clock: FakeClock, slug: str
+) -> None:
+    await installation.provisioned_tenant(slug="acme")
+    with pytest.raises(ResourceExhausted, match="LOG_IN_BUSY") as caught:
+        await log_in(installation, fake_clock, Sink(busy=True)).run(CALL, LogInCommand(slug, "a@b.org", "x"))
+    assert caught.value.retry_after_s == 1.0

@@ -8,7 +8,7 @@ from tlsy.tenancy.context import IsolationMode
 if TYPE_CHECKING:
     from tlsy.testkit.installation import Installation
 
-OF_CONTROL = ("signing_key", "key_ring", "index")
+OF_CONTROL = ("signing_key", "key_ring", "ring_change", "index")
 
 
 async def test_every_statement_can_be_prepared_as_the_service(installation: Installation) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -15,9 +16,11 @@ from tlsy.identity.adapters.sealing import LookupHash, Sealer
 from tlsy.identity.domain.ids import UserId
 from tlsy.identity.domain.lockout import Attempts, LockoutPolicy
 from tlsy.identity.domain.users import User
-from tlsy.identity.ports import Authenticated, NotAuthenticated
+from tlsy.identity.ports import Authenticated, NotAuthenticated, PasswordsBusy
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tlsy.tenancy.catalog import TenantEntry
     from tlsy.testkit.clock import FakeClock
     from tlsy.testkit.installation import Installation
@@ -30,6 +33,13 @@ class PlainPasswords:
     """Passwords in clear, and what was looked at."""
 
     looked_at: list[str | None] = field(default_factory=list)
+    busy: bool = False
+
+    @contextmanager
+    def place(self) -> Iterator[PlainPasswords]:
+        if self.busy:
+            raise PasswordsBusy
+        yield self
 
     async def hash(self, password: str) -> str:
         return password
@@ -37,6 +47,9 @@ class PlainPasswords:
     async def verify(self, stored: str | None, password: str) -> bool:
         self.looked_at.append(stored)
         return stored == password
+
+    async def pretend(self) -> None:
+        """Nothing here takes time."""
 
     def outdated(self, stored: str) -> bool:
         return stored.startswith("old")
@@ -103,6 +116,25 @@ async def test_a_locked_account_costs_one_check_and_its_hash_is_not_looked_at(
     assert world.passwords.looked_at[-1] is None
     fake_clock.advance(30)
     assert await world.outcome("ada@x.org", "right") == "OK"
+
+
+async def test_who_is_turned_away_because_there_are_too_many_has_not_tried(world: World) -> None:
+    world.passwords.busy = True
+    for _ in range(2 * POLICY.max_failures):
+        with pytest.raises(PasswordsBusy):
+            await world.outcome("ada@x.org", "right")
+    world.passwords.busy = False
+    assert await world.outcome("ada@x.org", "wrong") == "PASSWORD_WRONG"
+    assert await world.outcome("ada@x.org", "right") == "OK"
+
+
+async def test_untried_is_a_user_without_a_wrong_password_lately(world: World, fake_clock: FakeClock) -> None:
+    assert await world.directory.untried(world.tenant, " ADA@x.org")
+    assert not await world.directory.untried(world.tenant, "nobody@x.org")
+    await world.outcome("ada@x.org", "wrong")
+    assert not await world.directory.untried(world.tenant, "ada@x.org")
+    fake_clock.advance(POLICY.window_s)
+    assert await world.directory.untried(world.tenant, "ada@x.org")
 
 
 async def test_an_outdated_hash_is_replaced_at_log_in(world: World) -> None:

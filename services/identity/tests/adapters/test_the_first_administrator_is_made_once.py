@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import pytest
 
 from tlsy.identity.adapters.postgres import read_statements
 from tlsy.identity.adapters.postgres.api_keys import PostgresApiKeys
+from tlsy.identity.adapters.postgres.control import PostgresRevocationIndex
 from tlsy.identity.adapters.postgres.directories import PostgresDirectories
 from tlsy.identity.adapters.postgres.role_bindings import PostgresRoleBindings
 from tlsy.identity.adapters.postgres.users import PostgresUsers
@@ -17,11 +19,14 @@ from tlsy.identity.adapters.sealing import LookupHash, Sealer
 from tlsy.identity.domain.api_keys import parse
 from tlsy.identity.handlers.bootstrap import Bootstrap, FirstAdministrator
 from tlsy.identity.handlers.effects import Effects
+from tlsy.identity.handlers.indexing import IndexRevocations
 from tlsy.rpc.audit import AuditTrail
 from tlsy.runtime.clock import SystemClock
 from tlsy.runtime.ids import PLATFORM_TENANT_ID, Uuid7
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tlsy.testkit.installation import Installation
 
 KEY = os.urandom(32)
@@ -43,12 +48,19 @@ class Disk:
     def publish(self) -> None:
         self.published += 1
 
+    @contextmanager
+    def place(self) -> Iterator[Disk]:
+        yield self
+
     async def hash(self, password: str) -> str:
         await asyncio.sleep(0)
         return password
 
     async def verify(self, stored: str | None, password: str) -> bool:
         return stored == password
+
+    async def pretend(self) -> None:
+        """Nothing here takes time."""
 
     def outdated(self, stored: str) -> bool:
         return stored == ""
@@ -68,6 +80,7 @@ def replica(installation: Installation, disk: Disk) -> Bootstrap:
         effects=Effects(
             directories,
             AuditTrail("identity", clock, ids),
+            IndexRevocations(installation.tenancy("identity"), PostgresRevocationIndex(statements)),
             keyed=lookup,
             clock=clock,
             ids=ids,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tlsy.contracts.events import SIGNING_KEY_ROTATED
+from tlsy.contracts.identity.events.v1.events_pb2 import SigningKeyRotated
 from tlsy.identity.adapters.key_ring import KeyRing
 from tlsy.identity.adapters.postgres import read_statements
 from tlsy.identity.adapters.postgres.control import PostgresRevocationIndex, PostgresSigningKeys
@@ -14,6 +16,7 @@ from tlsy.identity.adapters.postgres.directories import PostgresDirectories
 from tlsy.identity.adapters.sealing import LookupHash, Sealer
 from tlsy.identity.domain.signing import RotationPolicy
 from tlsy.identity.handlers.effects import Effects
+from tlsy.identity.handlers.indexing import IndexRevocations
 from tlsy.identity.handlers.rotate_signing_key import RotateSigningKey
 from tlsy.rpc.audit import AuditTrail
 from tlsy.runtime.ids import Uuid7
@@ -41,6 +44,7 @@ def replica(installation: Installation, clock: FakeClock) -> tuple[RotateSigning
     effects = Effects(
         PostgresDirectories(statements),
         AuditTrail("identity", clock, ids),
+        IndexRevocations(installation.tenancy("identity"), PostgresRevocationIndex(statements)),
         keyed=LookupHash(KEY),
         clock=clock,
         ids=ids,
@@ -72,6 +76,24 @@ async def test_replicas_that_work_at_the_same_moment_change_the_ring_once(
     await asyncio.gather(*(rotate.by_clock() for rotate in (one, two) * 4))
     assert await slots(installation) == ["next", "signing", "verifying"]
     assert ring.signing_kid == other.signing_kid
+
+
+async def test_a_set_of_keys_is_never_replaced_by_an_older_one(
+    installation: Installation, clock: FakeClock
+) -> None:
+    (rotate, ring), store = replica(installation, clock), PostgresSigningKeys(read_statements())
+    await rotate.by_clock()
+    async with installation.tenancy("identity").control(PLATFORM, write=False) as tx:
+        old = await store.read(tx)
+    clock.advance(POLICY.period_s)
+    await rotate.by_clock()
+    newer = ring.jwks()
+    ring.adopt(old)
+    assert ring.jwks() == newer
+    assert newer[1] == old.version + 1 == 2
+    async with installation.tenancy("identity").control(PLATFORM, write=False) as tx:
+        told = await tx.fetch("select data from outbox where type = $1 order by seq", SIGNING_KEY_ROTATED)
+    assert [SigningKeyRotated.FromString(row["data"]).version for row in told] == [1, 2]
 
 
 async def test_a_key_is_retired_without_its_private_part_when_its_last_token_is_over(

@@ -183,7 +183,7 @@ class Suite:
         store = PostgresSigningKeys(read_statements())
         async with self.installation.tenancy("identity").control(PLATFORM, write=False) as tx:
             ring = await store.read(tx)
-        signing = next(key for key in ring if key.slot is Slot.SIGNING)
+        signing = next(key for key in ring.keys if key.slot is Slot.SIGNING)
         assert signing.sealed_private is not None
         sealer = Sealer(keys.sealing, keys.current, os.urandom)
         place = (PLATFORM_TENANT_ID, "signing_keys", "private_sealed")
@@ -308,6 +308,7 @@ def _settings(folder: Path, key_file: Path) -> IdentitySettings:
         argon2_memory_kib=64,
         argon2_passes=1,
         tenant_failures=1000,
+        key_exchanges=100_000,
         ring_refresh_s=0.1,
         jwks_cache_s=1,
         clock_leeway_s=0,

@@ -112,8 +112,22 @@ async def test_onboarding_makes_the_first_administrator_and_is_over_when_that_on
     await stub.CreateRoleBinding(pb.CreateRoleBindingRequest(parent=parent, role_binding=admin))
     key = pb.CreateApiKeyRequest(parent=parent, display_name="agent", role="agent")
     await stub.CreateApiKey(key)
+    made = (await stub.ListApiKeys(pb.ListApiKeysRequest(parent=parent))).api_keys[0]
+    held = (await stub.ListRoleBindings(pb.ListRoleBindingsRequest(parent=parent))).role_bindings[0]
+    change = pb.UpdateUserRequest(user=pb.User(name=user.name, disabled=True))
+    change.update_mask.paths.append("disabled")
     await suite.log_in("new", "first@new.example")
-    assert (await refused(stub.CreateApiKey(key))).reason == "ONBOARDING_CLOSED"
+    for call in (
+        stub.CreateApiKey(key),
+        stub.RevokeApiKey(pb.RevokeApiKeyRequest(name=made.name)),
+        stub.CreateUser(pb.CreateUserRequest(parent=parent, user=pb.User(email="second@new.example"))),
+        stub.UpdateUser(change),
+        stub.DeleteUser(pb.DeleteUserRequest(name=user.name)),
+        stub.SetPassword(pb.SetPasswordRequest(name=user.name, new_password="a brand new passphrase")),
+        stub.CreateRoleBinding(pb.CreateRoleBindingRequest(parent=parent, role_binding=admin)),
+        stub.DeleteRoleBinding(pb.DeleteRoleBindingRequest(name=held.name)),
+    ):
+        assert (await refused(call)).reason == "ONBOARDING_CLOSED"
     assert (await refused(exchange(suite, await suite.root(), "new"))).reason == "ONBOARDING_CLOSED"
 
 
@@ -128,6 +142,16 @@ async def test_an_exchanged_token_is_as_old_as_the_callers_and_ends_with_it(suit
         str(suite.tenants["shared"].tenant_id),
         [["client-admin", None]],
     )
+
+
+async def test_an_exchanged_token_is_for_no_more_services_than_the_callers(suite) -> None:
+    request = pb.CreateApiKeyRequest(parent="tenants/platform", display_name="narrow", role="internal-admin")
+    made = await suite.stub(await suite.root()).CreateApiKey(request)
+    narrow = pb.ExchangeApiKeyRequest(api_key=made.secret, audience=["identity"])
+    caller = (await suite.stub().ExchangeApiKey(narrow)).token.access_token
+    exchanged = (await exchange(suite, caller, "acme")).token.access_token
+    assert payload(exchanged)["aud"] == ["identity"]
+    assert payload(await suite.into("shared"))["aud"] == ["tlsy"]
 
 
 def payload(token: str) -> dict[str, Any]:

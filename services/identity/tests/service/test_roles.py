@@ -7,6 +7,8 @@ import grpc
 import pytest
 
 from tlsy.contracts.identity.v1 import identity_pb2 as pb
+from tlsy.identity.handlers.create_role_binding import MAX_BINDINGS
+from tlsy.rpc.permissions import MODULES
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 ACME = "tenants/acme"
@@ -76,6 +78,18 @@ async def test_a_role_is_given_once_and_to_somebody(suite, refused) -> None:
     await bind(suite, token, ada.name, "viewer", "reporting")
     nobody = f"{ACME}/users/00000000-0000-7000-8000-000000000000"
     assert (await refused(bind(suite, token, nobody, "viewer"))).reason == "PRINCIPAL_NOT_FOUND"
+
+
+async def test_a_principal_has_so_many_roles_as_fit_into_a_token(suite, refused) -> None:
+    ada, token, platform = await suite.person("platform"), await suite.root(), "tenants/platform"
+    roles = ("agent", "client-admin", "operator", "viewer", "rules-expert")
+    places = [(role, module) for role in roles for module in ("", *sorted(MODULES))]
+    assert len(places) == MAX_BINDINGS
+    for role, module in places:
+        await bind(suite, token, ada.name, role, module, platform)
+    error = await refused(bind(suite, token, ada.name, "internal-admin", parent=platform))
+    assert (type(error).__name__, error.reason) == ("ResourceExhausted", "ROLE_BINDING_LIMIT")
+    await suite.log_in("platform", ada.email)
 
 
 async def test_a_role_taken_away_is_gone_from_tokens_within_a_second(suite, wait_until) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -81,6 +82,14 @@ async def test_a_rotation_announces_the_key_after_next_and_tells_everybody(suite
 async def test_a_rotation_sent_twice_happens_once(suite) -> None:
     request_id = str(uuid4())
     assert await rotate(suite, request_id) == await rotate(suite, request_id)
+
+
+async def test_a_key_that_not_everybody_can_know_does_not_sign_yet(suite, refused) -> None:
+    rotated = await rotate(suite)
+    error = await refused(suite.stub(await suite.root()).RotateSigningKey(pb.RotateSigningKeyRequest()))
+    assert (type(error).__name__, error.reason) == ("FailedPrecondition", "NEXT_KEY_TOO_NEW")
+    assert datetime.fromisoformat(error.metadata["ready_time"]) > datetime.now(UTC) - timedelta(seconds=5)
+    assert (await suite.signer()).kid == rotated.signing_kid
 
 
 async def test_a_tenants_administrator_rotates_nothing(suite, refused) -> None:

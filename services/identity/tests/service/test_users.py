@@ -41,6 +41,13 @@ async def test_what_is_created_is_read_back_changed_and_erased(suite, refused, t
     assert error.reason == "USER_NOT_FOUND"
 
 
+@pytest.mark.parametrize("around", ["\r\n", "\u3000" * 100])
+async def test_an_address_is_kept_without_the_blanks_around_it(suite, around) -> None:
+    stub, email = suite.stub(await suite.into("shared")), f"{uuid4().hex}@example.org"
+    user = await stub.CreateUser(new_user(user=pb.User(email=around + email + around)))
+    assert user.email == email
+
+
 async def test_an_outdated_etag_is_refused(suite, refused) -> None:
     stub = suite.stub(await suite.into("shared"))
     user = await stub.CreateUser(new_user())

@@ -5,7 +5,10 @@ import pytest
 from tlsy.identity.domain.emails import normalise
 
 
-@pytest.mark.parametrize("spelling", ["Ada@Example.ORG", " ada@example.org ", "ADA@EXAMPLE.ORG"])
+@pytest.mark.parametrize(
+    "spelling",
+    ["Ada@Example.ORG", " ada@example.org\r\n", "\u3000" * 248 + "ada@example.org", "ADA@EXAMPLE.ORG"],
+)
 def test_spellings_of_one_address_have_one_form(spelling: str) -> None:
     assert normalise(spelling) == "ada@example.org"
 
@@ -31,6 +34,8 @@ def test_an_international_domain_has_its_ascii_form() -> None:
         f"{'a' * 250}@example.org",
         "a@b@c",
         "ada@x..org",
+        "ada@ex\u200bample.org",
+        "å" * 64 + "@" + ("å" * 50 + ".") * 2 + "example.org",
     ],
 )
 def test_what_is_not_an_address_has_no_form(text: str) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from tlsy.identity.domain.lockout import Attempts, LockoutPolicy, begin_attempt, locked, refill
+from tlsy.identity.domain.lockout import Attempts, LockoutPolicy, begin_attempt, locked, refill, untried
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 POLICY = LockoutPolicy(max_failures=3, window_s=60, lock_s=30, max_lock_s=100)
@@ -35,6 +35,13 @@ def test_a_lock_ends_by_itself_and_the_next_one_is_twice_as_long() -> None:
     assert not locked(attempts, later)
     again = fail(attempts, 3, later)
     assert again.locked_until == later + timedelta(seconds=60)
+
+
+def test_who_has_failed_or_was_locked_within_the_window_is_not_untried() -> None:
+    for attempts, ends in ((fail(Attempts(), 1), 60), (fail(Attempts(), 3), 30 + 60)):
+        assert untried(attempts, NOW + timedelta(seconds=ends), POLICY)
+        assert not untried(attempts, NOW + timedelta(seconds=ends - 1), POLICY)
+    assert untried(Attempts(), NOW, POLICY)
 
 
 def test_a_lock_is_never_longer_than_the_longest() -> None:

@@ -4,16 +4,18 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from tlsy.contracts.events import EVENTS_ACCEPTED
 from tlsy.contracts.ingestion.events.v1 import events_pb2
+from tlsy.ingestion.adapters.postgres.event_store import PostgresEventStore
 from tlsy.ingestion.domain.events import Outcome
+from tlsy.ingestion.ports import RowsRefused
 from tlsy.rpc.errors import InvalidArgument
 from tlsy.runtime.clock import SystemClock
 from tlsy.tenancy.context import IsolationMode
 
 MODES = list(IsolationMode)
-FULL = {"ingest_events_per_s": 0}
 
 
 async def stored(installation, tenant):
@@ -40,12 +42,29 @@ async def test_two_replicas_that_get_the_same_batches_at_once_store_each_event_o
 ):
     tenant = await installation.provisioned_tenant()
     replicas = [make_pipeline(shard=0), make_pipeline(shard=1)]
-    batches = [make_events(200, first=start, time_us=None) for start in range(0, 1000, 100)]
+    events = make_events(1000)
+    batches = [events[start : start + 100] for start in range(0, 1000, 100)]
     answers = await asyncio.gather(
         *(replica.run(tenant, "k", batch, 1) for batch in batches for replica in replicas)
     )
-    accepted = sum(answer.outcomes.count(Outcome.ACCEPTED) for answer in answers)
-    assert accepted == await stored(installation, tenant)
+    outcomes = [outcome for answer in answers for outcome in answer.outcomes]
+    assert (outcomes.count(Outcome.ACCEPTED), outcomes.count(Outcome.DUPLICATE)) == (1000, 1000)
+    assert await stored(installation, tenant) == 1000
+
+
+async def test_a_stored_event_and_the_same_id_at_another_time_are_told_apart(
+    installation, make_pipeline, make_events, published
+):
+    tenant = await installation.provisioned_tenant()
+    pipeline, (event,) = make_pipeline(), make_events(1)
+    await pipeline.run(tenant, "k", [event], 1)
+    (later,) = make_events(1, time_us=event.time_us + 1_000)
+    answer = await pipeline.run(tenant, "k", [event, later], 1)
+    assert answer.outcomes == [Outcome.DUPLICATE, Outcome.ACCEPTED]
+    told = [
+        events_pb2.EventsAccepted.FromString(e.data) for e in published.events if e.type == EVENTS_ACCEPTED
+    ]
+    assert [e.time_us for part in told for e in part.events] == [event.time_us, later.time_us]
 
 
 async def test_what_was_accepted_is_published_and_counted_with_the_same_transaction(
@@ -83,14 +102,14 @@ async def test_a_batch_over_the_bounds_is_refused_before_it_is_read(installation
 
 
 async def test_beyond_the_rate_events_are_deferred_and_not_lost(
-    installation, make_pipeline, make_events, fake_clock
+    installation, make_pipeline, make_events, real_time_clock
 ):
     tenant = await installation.provisioned_tenant(entitlements={"ingest_events_per_s": 5})
-    pipeline = make_pipeline(clock=clock_at_real_time(fake_clock))
+    pipeline = make_pipeline(clock=real_time_clock)
     events = make_events(12)
     first = await pipeline.run(tenant, "k", events, 1)
     assert first.outcomes == [Outcome.ACCEPTED] * 10 + [Outcome.DEFERRED] * 2
-    fake_clock.advance(first.retry_after_s)
+    real_time_clock.advance(first.retry_after_s)
     again = await pipeline.run(tenant, "k", events[10:], 1)
     assert again.outcomes == [Outcome.ACCEPTED] * 2
 
@@ -101,31 +120,6 @@ async def test_one_tenant_at_its_rate_does_not_slow_another(installation, make_p
     pipeline = make_pipeline()
     await pipeline.run(slow, "k", make_events(50), 1)
     assert Outcome.DEFERRED not in (await pipeline.run(other, "k", make_events(50), 1)).outcomes
-
-
-async def test_beyond_the_hard_end_of_the_quota_events_are_rejected_by_every_replica(
-    installation, make_pipeline, make_events
-):
-    limits = {"events_per_month": 10, "events_hard_percent": 150, "events_grace_hours": 24}
-    tenant = await installation.provisioned_tenant(entitlements=limits)
-    first = await make_pipeline(shard=0).run(tenant, "k", make_events(12), 1)
-    assert first.outcomes == [Outcome.ACCEPTED] * 12
-    second = await make_pipeline(shard=1).run(tenant, "k", make_events(10, first=50), 1)
-    assert second.outcomes == [Outcome.ACCEPTED] * 3 + [Outcome.REJECTED] * 7
-    assert {p.reason for p in second.problems} == {"QUOTA_EXCEEDED"}
-    assert await stored(installation, tenant) == 15
-
-
-async def test_after_the_grace_the_quota_itself_is_the_end(
-    installation, make_pipeline, make_events, fake_clock
-):
-    limits = {"events_per_month": 10, "events_hard_percent": 300, "events_grace_hours": 1}
-    tenant = await installation.provisioned_tenant(entitlements=limits)
-    pipeline = make_pipeline(clock=clock_at_real_time(fake_clock))
-    assert Outcome.REJECTED not in (await pipeline.run(tenant, "k", make_events(12), 1)).outcomes
-    fake_clock.advance(3601)
-    later = await pipeline.run(tenant, "k", make_events(3, first=50), 1)
-    assert later.outcomes == [Outcome.REJECTED] * 3
 
 
 @pytest.mark.parametrize(
@@ -161,6 +155,57 @@ async def test_a_cancelled_batch_leaves_nothing_behind(installation, make_pipeli
     assert await stored(installation, tenant) == 0
 
 
-def clock_at_real_time(clock):
-    clock.advance((SystemClock().now() - clock.now()).total_seconds())
-    return clock
+async def test_events_older_than_the_tenant_keeps_them_are_too_old(installation, make_pipeline, make_events):
+    tenant = await installation.provisioned_tenant(entitlements={"retention_days": 1})
+    now_us = int(SystemClock().now().timestamp() * 1_000_000)
+    kept = make_events(1, time_us=now_us - 23 * 3_600_000_000)
+    answer = await make_pipeline().run(
+        tenant, "k", kept + make_events(1, first=9, time_us=now_us - 25 * 3_600_000_000), 1
+    )
+    assert answer.outcomes == [Outcome.ACCEPTED, Outcome.REJECTED]
+    assert [p.reason for p in answer.problems] == ["TIME_TOO_OLD"]
+
+
+class Strict(PostgresEventStore):
+    """Refuses what is called bad, as the database refuses what nobody thought of."""
+
+    async def insert(self, tx, rows):
+        if await self.refused(tx, rows):
+            raise RowsRefused("no")
+        return await super().insert(tx, rows)
+
+    async def refused(self, tx, rows):
+        return [place for place, row in enumerate(rows) if row[3] == "bad"]
+
+
+async def test_what_the_database_refuses_is_rejected_alone(installation, make_pipeline, make_events):
+    tenant = await installation.provisioned_tenant()
+    events = [*make_events(3), *make_events(1, source="bad"), *make_events(2, first=10)]
+    answer = await make_pipeline(store=Strict(0)).run(tenant, "k", events, 1)
+    assert answer.outcomes == [Outcome.ACCEPTED] * 3 + [Outcome.REJECTED] + [Outcome.ACCEPTED] * 2
+    assert [(p.index, p.reason) for p in answer.problems] == [(3, "DATA_INVALID")]
+    assert await stored(installation, tenant) == 5
+
+
+async def test_batches_are_counted_without_naming_anybody(installation, make_pipeline, make_events):
+    tenant = await installation.provisioned_tenant()
+    registry = CollectorRegistry()
+    pipeline = make_pipeline(registry=registry)
+    now_us = int(SystemClock().now().timestamp() * 1_000_000)
+    events = make_events(3, time_us=now_us - 60_000_000)
+    await pipeline.run(tenant, "k", [*events, *make_events(1, source="")], 1)
+    await pipeline.run(tenant, "k", [*events, *make_events(2, time_us=now_us)], 1)
+    counts = {
+        (sample.name, *sample.labels.values()): sample.value
+        for metric in registry.collect()
+        for sample in metric.samples
+        if sample.value and not sample.name.endswith("_created")
+    }
+    assert counts == {
+        ("tlsy_ingest_events_total", "accepted"): 5,
+        ("tlsy_ingest_events_total", "duplicate"): 3,
+        ("tlsy_ingest_events_total", "rejected"): 1,
+        ("tlsy_ingest_problems_total", "SOURCE_INVALID"): 1,
+        ("tlsy_ingest_late_total",): 6,
+        ("tlsy_ingest_retimed_total",): 2,
+    }

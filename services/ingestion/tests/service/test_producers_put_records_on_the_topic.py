@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from uuid import UUID
@@ -13,6 +14,8 @@ from tlsy.contracts.ingestion.events.v1 import events_pb2
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as pb
 
 MODULES = frozenset({"supervision"})
+#: An event whose source is one byte, and no UTF-8.
+UNREADABLE = b"\x0a\x03\x0a\x01\xff"
 DEAD = f"{INGEST_TOPIC}.ingestion.dlq"
 
 
@@ -22,10 +25,15 @@ async def produce(world):
     producer = AIOKafkaProducer(bootstrap_servers=world.brokers)
     await producer.start()
 
-    async def put(token, events, key=b"k"):
-        value = events_pb2.ProducedEvents(events=events).SerializeToString()
-        headers = [("authorization", f"Bearer {token}".encode())] if token else []
-        await producer.send_and_wait(INGEST_TOPIC, value, key=key, headers=headers)
+    async def put(token, events, key=b"k", *, value=None, headers=(), timestamp_ms=None, times=1):
+        if value is None:
+            value = events_pb2.ProducedEvents(events=events).SerializeToString()
+        headers = [*([("authorization", f"Bearer {token}".encode())] if token else []), *headers]
+        for _ in range(times):
+            sent = await producer.send(
+                INGEST_TOPIC, value, key=key, headers=headers, timestamp_ms=timestamp_ms
+            )
+        await sent
 
     yield put
     await producer.stop()
@@ -49,6 +57,19 @@ async def count(world, tenant):
 async def reaches(world, tenant, wanted):
     async with asyncio.timeout(20):
         while await count(world, tenant) != wanted:
+            await asyncio.sleep(0.02)
+
+
+async def outcomes(world, host, tenant, wanted):
+    """What the tenant reads of its records, once there is as much as wanted."""
+    stub = world.stub(host, tenant, "viewer")
+    async with asyncio.timeout(20):
+        while True:
+            told = await stub.ListIngestOutcomes(
+                pb.ListIngestOutcomesRequest(parent=f"tenants/{tenant.slug}")
+            )
+            if len(told.outcomes) >= wanted:
+                return list(told.outcomes)
             await asyncio.sleep(0.02)
 
 
@@ -93,6 +114,85 @@ async def test_a_record_without_credentials_is_a_dead_letter(world, produce, mak
     assert await count(world, tenant) == 0
 
 
+@pytest.mark.parametrize("waited_s", [720])
+async def test_a_token_that_was_good_when_its_record_came_is_good_when_it_is_read(
+    world, produce, make_events, waited_s
+):
+    tenant = await world.installation.provisioned_tenant(modules=MODULES)
+    await world.replica()
+    await produce(world.around.token(tenant, "agent", lifetime_s=-waited_s + 60), make_events(2))
+    await reaches(world, tenant, 2)
+
+
+@pytest.mark.parametrize(
+    ("waited_s", "lifetime_s", "timestamp_ms"),
+    [
+        # Expired before it came; so old that its revocation may be forgotten; said to be old by its producer.
+        (720, -780, None),
+        (7_200, -3_660, None),
+        (0, -120, 1_000),
+    ],
+)
+async def test_a_late_record_s_token_is_refused(
+    world, produce, make_events, waited_s, lifetime_s, timestamp_ms
+):
+    tenant = await world.installation.provisioned_tenant(modules=MODULES)
+    await world.replica()
+    token = world.around.token(tenant, "agent", lifetime_s=lifetime_s)
+    await produce(token, make_events(2), timestamp_ms=timestamp_ms)
+    async with dead_letters(world) as letters, asyncio.timeout(20):
+        letter = await letters.getone()
+    assert dict(letter.headers)["dlq-reason"] == b"TOKEN_EXPIRED"
+
+
+@pytest.mark.parametrize("waited_s", [720])
+async def test_a_late_record_s_token_that_was_revoked_meanwhile_is_refused(
+    world, produce, make_events, waited_s
+):
+    tenant = await world.installation.provisioned_tenant(modules=MODULES)
+    principal = f"tenants/{tenant.slug}/apiKeys/{UUID(int=3)}"
+    world.around.revoke(tenant, principal)
+    await world.replica()
+    await produce(world.around.token(tenant, "agent", principal=principal, lifetime_s=-60), make_events(2))
+    async with dead_letters(world) as letters, asyncio.timeout(20):
+        letter = await letters.getone()
+    assert dict(letter.headers)["dlq-reason"] == b"TOKEN_REVOKED"
+
+
+async def test_records_without_credentials_stop_nobody(world, produce, make_events):
+    tenant = await world.installation.provisioned_tenant(modules=MODULES)
+    await world.replica()
+    await produce("", make_events(1), times=500)
+    await produce(world.around.token(tenant, "agent"), make_events(3))
+    await reaches(world, tenant, 3)
+    assert world.replicas[0].ready()
+
+
+async def test_records_that_cannot_be_read_stop_nobody(world, produce, make_events):
+    tenant = await world.installation.provisioned_tenant(modules=MODULES)
+    await world.replica()
+    token = world.around.token(tenant, "agent")
+    await produce(token, (), value=UNREADABLE, times=30)
+    await produce(token, make_events(3))
+    await reaches(world, tenant, 3)
+    async with dead_letters(world) as letters, asyncio.timeout(20):
+        letter = await letters.getone()
+    assert dict(letter.headers)["dlq-reason"] == b"UNREADABLE_DATA"
+
+
+@pytest.mark.parametrize("timestamp_ms", [0, 1_000, 10**15, 2**62])
+async def test_whatever_time_a_producer_puts_on_a_record_its_events_are_stored(
+    world, produce, make_events, timestamp_ms
+):
+    tenant = await world.installation.provisioned_tenant(modules=MODULES)
+    host = await world.replica()
+    events = [*make_events(2), *make_events(1, source="")]
+    await produce(world.around.token(tenant, "agent"), events, timestamp_ms=timestamp_ms)
+    await reaches(world, tenant, 2)
+    (outcome,) = await outcomes(world, host, tenant, 1)
+    assert abs(outcome.record_time.seconds - time.time()) < 60
+
+
 async def test_a_record_for_a_tenant_without_the_module_is_a_dead_letter(world, produce, make_events):
     tenant = await world.installation.provisioned_tenant(modules=frozenset())
     await world.replica()
@@ -100,6 +200,28 @@ async def test_a_record_for_a_tenant_without_the_module_is_a_dead_letter(world, 
     async with dead_letters(world) as letters, asyncio.timeout(20):
         letter = await letters.getone()
     assert dict(letter.headers)["dlq-reason"] == b"MODULE_DISABLED"
+
+
+async def test_a_record_of_a_tenant_without_producers_is_a_dead_letter(world, produce, make_events):
+    tenant = await world.installation.provisioned_tenant(modules=MODULES, entitlements={"kafka_producers": 0})
+    await world.replica()
+    await produce(world.around.token(tenant, "agent"), make_events(2))
+    async with dead_letters(world) as letters, asyncio.timeout(20):
+        letter = await letters.getone()
+    assert dict(letter.headers)["dlq-reason"] == b"KAFKA_PRODUCERS_NOT_ENTITLED"
+
+
+async def test_a_record_that_is_refused_as_a_whole_is_told_to_its_tenant(world, produce, make_events):
+    tenant = await world.installation.provisioned_tenant(modules=MODULES)
+    other = await world.installation.provisioned_tenant(modules=MODULES)
+    host = await world.replica()
+    token = world.around.token(tenant, "agent")
+    await produce(token, make_events(10_001, labels={}, value=1))
+    await produce(token, (), value=UNREADABLE)
+    unreadable, too_many = await outcomes(world, host, tenant, 2)
+    assert [(r.index, r.reason) for r in too_many.rejections] == [(-1, "TOO_MANY_EVENTS")]
+    assert [(r.index, r.reason) for r in unreadable.rejections] == [(-1, "UNREADABLE_DATA")]
+    assert not await outcomes(world, host, other, 0)
 
 
 async def test_a_record_of_a_tenant_that_is_gone_is_a_dead_letter_and_holds_up_nobody(

@@ -1,33 +1,40 @@
 from __future__ import annotations
 
+import asyncio
 import os
+from datetime import timedelta
 
 import pytest
 
 from tlsy.contracts.audit_log.events.v1.events_pb2 import AuditRecorded
 from tlsy.contracts.events import audit_recorded
 from tlsy.ingestion.adapters.postgres.event_store import PostgresEventStore
+from tlsy.ingestion.domain.untold import Untold
 from tlsy.ingestion.handlers.tell_minutes import TellMinutes
-from tlsy.runtime.clock import SystemClock
 from tlsy.runtime.ids import Uuid7
+from tlsy.tenancy.context import IsolationMode
 
 
 @pytest.fixture
-def clock(fake_clock):
-    fake_clock.advance((SystemClock().now() - fake_clock.now()).total_seconds())
-    return fake_clock
+def clock(real_time_clock):
+    return real_time_clock
 
 
 @pytest.fixture
-def tell(installation, clock):
+def untold():
+    return Untold()
+
+
+@pytest.fixture
+def tell(installation, clock, untold):
     return TellMinutes(
         tenancy=installation.tenancy("ingestion"),
         store=PostgresEventStore(0),
         clock=clock,
         ids=Uuid7(clock, os.urandom),
-        touched=tuple,
+        untold=untold,
         everyone=tuple,
-        every_s=1.0,
+        every_s=0.05,
     )
 
 
@@ -66,3 +73,54 @@ async def test_a_batch_that_was_counted_after_its_minute_was_told_is_told_too(
     clock.advance(180)
     await tell.tell(tenant.tenant_id)
     assert [record.count for record in await records(installation)] == [1, 1]
+
+
+async def test_batches_that_were_deferred_as_a_whole_are_told_too(
+    installation, make_pipeline, make_events, tell, untold, clock
+):
+    tenant = await installation.provisioned_tenant(entitlements={"ingest_events_per_s": 1})
+    pipeline = make_pipeline(clock=clock, untold=untold)
+    for first in (0, 10, 20):
+        await pipeline.run(tenant, "k", make_events(5, first=first), 1)
+    clock.advance(180)
+    await tell.tell(tenant.tenant_id)
+    (record,) = await records(installation)
+    assert (record.count, record.details["accepted"], record.details["deferred"]) == (3, 2, 13)
+
+
+async def test_only_those_with_something_to_tell_are_asked(
+    installation, make_pipeline, make_events, tell, untold, clock
+):
+    tenant = await installation.provisioned_tenant()
+    await make_pipeline(clock=clock, untold=untold).run(tenant, "k", make_events(5), 1)
+    assert not untold.due(clock.now() - timedelta(minutes=2))
+    clock.advance(180)
+    assert untold.due(clock.now() - timedelta(minutes=2)) == {tenant.tenant_id}
+    await tell.tell(tenant.tenant_id)
+    assert not untold.due(clock.now())
+
+
+async def test_a_database_that_fails_holds_up_no_other_tenant_and_forgets_nothing(
+    installation, make_pipeline, make_events, tell, untold, clock
+):
+    broken = await installation.provisioned_tenant(IsolationMode.DEDICATED)
+    other = await installation.provisioned_tenant()
+    pipeline = make_pipeline(clock=clock, untold=untold)
+    for tenant in (broken, other):
+        await pipeline.run(tenant, "k", make_events(5), 1)
+        untold.deferred(tenant.tenant_id, "k", 7, clock.now())
+    owner = await installation.connect(None, broken.placement)
+    await owner.execute(
+        f"alter table {broken.placement.schema}.ingest_minutes rename column told to was_told"
+    )
+    clock.advance(180)
+    stopping = asyncio.Event()
+    running = asyncio.create_task(tell.run(stopping))
+    async with asyncio.timeout(20):
+        while not await records(installation):
+            await asyncio.sleep(0.02)
+    assert not running.done()
+    stopping.set()
+    await running
+    assert untold.due(clock.now()) == {broken.tenant_id}
+    assert [deferred.events for deferred in untold.take_deferred(broken.tenant_id).values()] == [7]

@@ -82,12 +82,30 @@ def test_an_absent_value_is_null_and_zero_is_zero():
         ({"data": b'{"a": NaN}'}, "DATA_INVALID", "data"),
         ({"data": b'{"a": "\xff"}'}, "DATA_INVALID", "data"),
         ({"data": b'{"a": "\\u0000"}'}, "DATA_INVALID", "data"),
+        ({"data": b'{"a": [{"\\u0000": 1}]}'}, "DATA_INVALID", "data"),
+        ({"data": b'{"a": 1e-20000}'}, "DATA_INVALID", "data"),
+        ({"data": b'{"a": 0E99999999999999999999}'}, "DATA_INVALID", "data"),
+        ({"data": b'{"a": 0.%se-99}' % (b"1" * 16_340)}, "DATA_INVALID", "data"),
         ({"data": b'{"a":"' + b"x" * 17_000 + b'"}'}, "DATA_TOO_LARGE", "data"),
         ({"data": b"[" * 16_000}, "DATA_INVALID", "data"),
     ],
 )
 def test_a_bad_field_is_refused_by_its_reason(changes, reason, field):
     assert reasons(event(**changes)) == [(0, reason, field)]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        rb'{"a": "\\u0000"}',
+        b'{"a": 1e-16383}',
+        b'{"a": "1e-20000"}',
+        b'{"a": 0.%s}' % (b"1" * 16_300),
+        b'{"a": "\\\\u0000", "b": %s1%s}' % (b"[" * 900, b"]" * 900),
+    ],
+)
+def test_data_that_the_database_holds_is_taken(data):
+    assert not reasons(event(data=data))
 
 
 def test_every_problem_of_every_event_is_told_and_the_good_ones_go_on():

@@ -115,3 +115,18 @@ async def test_an_incident_of_another_tenant_cannot_be_named(world, other, opene
     assert (await refused(stub.GetIncident(pb.GetIncidentRequest(name=foreign)))).reason == (
         "INCIDENT_NOT_FOUND"
     )
+
+
+async def test_a_state_that_there_is_not_is_refused(world, tenant):
+    error = await refused(world.incidents(tenant, states=[pb.INCIDENT_STATE_UNSPECIFIED]))
+    assert [violation.reason for violation in error.violations] == ["STATE_UNKNOWN"]
+
+
+async def test_what_is_superseded_was_over_then_and_goes_on_when_it_fires_again(world, tenant, opened):
+    stub = world.stub(tenant)
+    await stub.DisableRule(pb.DisableRuleRequest(name=opened.rule))
+    resolved = await world.incident(tenant, pb.INCIDENT_STATE_RESOLVED)
+    assert resolved.resolve_time.ToMicroseconds() >= resolved.open_time.ToMicroseconds()
+    await world.publish(tenant)
+    await world.send(accepted(tenant, event()))
+    assert (await world.incident(tenant)).name == opened.name

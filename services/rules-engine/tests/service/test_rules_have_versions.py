@@ -169,3 +169,39 @@ async def test_a_rule_has_as_many_versions_as_are_allowed(world, tenant):
     await world.publish(tenant, description="two")
     assert (await refused(world.publish(tenant, description="three"))).reason == "VERSION_LIMIT"
     await world.publish(tenant, description="one")
+
+
+async def test_a_prefix_of_several_versions_is_refused(world, tenant, stub):
+    await world.publish(tenant)
+    owner = await world.installation.connect("tlsy_migrator", tenant.placement)
+    await owner.execute(
+        "insert into shared.rule_versions select tenant_id, 'abcdef00' || n, rule_id, document, author, now()"
+        " from shared.rule_versions, generate_series(1, 2) n"
+    )
+    request = pb.RollbackRuleRequest(name=name_of(tenant), version_id="abcdef00")
+    assert (await refused(stub.RollbackRule(request))).reason == "VERSION_AMBIGUOUS"
+
+
+async def test_rules_that_cost_too_much_together_are_refused(world, tenant, stub):
+    text = {"field": "data.t", "type": "string"}
+    await world.publish(tenant, when={"matches": [text, "*?b*"]})
+    owner = await world.installation.connect("tlsy_migrator", tenant.placement)
+    for copied, column in (("rule_versions", "version_id"), ("rules", "rule_id")):
+        await owner.execute(
+            f"insert into shared.{copied} select (jsonb_populate_record(r, jsonb_build_object("
+            f"'{column}', r.{column} || n, 'live_version', to_jsonb(r)->>'live_version'))).*"
+            f" from shared.{copied} r, generate_series(1, 80) n"
+        )
+    again = document("warm", when={"matches": [text, "*?c*"]})
+    error = await refused(
+        stub.PublishRule(pb.PublishRuleRequest(name=name_of(tenant, "warm"), document=again))
+    )
+    assert error.reason == "RULE_COST_LIMIT"
+    assert await world.rows(tenant, "select 1 from rules where rule_id = 'warm'") == []
+
+
+async def test_rules_that_share_many_conditions_go_live_together(world, tenant, stub):
+    chain = [{"exists": {"field": f"labels.k{n}"}} for n in range(115)]
+    await world.publish(tenant, when={"and": chain})
+    await world.publish(tenant, "warm", when={"and": [*chain[1:], {"gt": [{"field": "value"}, 1]}]})
+    assert len((await stub.ListRules(pb.ListRulesRequest(parent=f"tenants/{tenant.slug}"))).rules) == 2

@@ -180,6 +180,7 @@ async def test_what_was_superseded_while_nobody_looked_is_resolved_at_the_next_s
     assert len(await world.incidents(tenant, states=[pb.INCIDENT_STATE_OPEN])) == 1
     await world.replica()
     resolved = await world.incident(tenant, pb.INCIDENT_STATE_RESOLVED)
+    assert resolved.resolve_time.ToMicroseconds() >= opened.open_time.ToMicroseconds()
     stub = world.stub(tenant)
     timeline = (await stub.GetIncident(pb.GetIncidentRequest(name=resolved.name))).timeline
     assert [(entry.kind, entry.note) for entry in timeline] == [("opened", ""), ("resolved", "superseded")]

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import json
+from time import process_time
 
 import pytest
 
+from tlsy.rules_engine.domain.cost import rule_cost
 from tlsy.rules_engine.domain.events import Event
 from tlsy.rules_engine.domain.problems import ObservedSchema, RuleLimits, SeenField
 from tlsy.rules_engine.domain.validate import validate
 
-from .rules import HOT, document, without
+from .rules import HOT, START_US, document, engine, event, kinds, rule, without
 
 SEEN = ObservedSchema(
     {
@@ -20,6 +22,7 @@ SEEN = ObservedSchema(
     }
 )
 VALUE = {"field": "value"}
+TEXT = {"field": "data.text", "type": "string"}
 
 
 def problems(made, schema=SEEN, **limits):
@@ -48,6 +51,9 @@ def nested(levels):
         ({"exists": {"field": "data.mixed"}}, "/when/exists", "FIELD_TYPE_UNKNOWN"),
         ({"gt": [{"field": "data.load", "type": "string"}, 1]}, "/when/gt/0", "FIELD_TYPE_CONFLICT"),
         ({"ge": [{"field": "severity"}, "eror"]}, "/when/ge/1", "UNKNOWN_VALUE"),
+        ({"eq": [{"field": "severity"}, []]}, "/when/eq/1", "WRONG_TYPE"),
+        ({"in": [{"field": "severity"}, ["error", []]]}, "/when/in/1/1", "UNKNOWN_VALUE"),
+        ({"starts_with": [{"field": "severity"}, "err"]}, "/when/starts_with/0/field", "WRONG_TYPE"),
         ({"matches": [{"field": "subject"}, "*" * 9]}, "/when/matches/1", "TOO_COSTLY"),
         ({"in": [VALUE, []]}, "/when/in/1", "WRONG_TYPE"),
         ({"in": [VALUE, [1, "a"]]}, "/when/in/1/1", "WRONG_TYPE"),
@@ -134,14 +140,43 @@ def test_a_misspelt_word_is_answered_with_the_nearest_known():
     assert [problem.hint for problem in found] == ['did you mean "labels.disk"?']
 
 
+def test_the_worst_document_is_answered_soon_and_with_so_many_problems():
+    fields = {f"labels.some_field_number_{n}": SeenField(frozenset({"string"}), 0) for n in range(2_000)}
+    unknown = [{"exists": {"field": f"labels.some_feild_numbr_{n}"}} for n in range(500)]
+    made = json.dumps(document(when={"and": unknown}, group_by=[f"labels.x{n}" for n in range(1_000)]))
+    began = process_time()
+    found = validate(made.encode(), ObservedSchema({"temperature": fields}), RuleLimits())
+    assert process_time() - began < 2
+    assert isinstance(found, list)
+    assert len(found) == 101
+    assert found[-1].code == "TOO_MANY_PROBLEMS"
+
+
 def test_a_pointer_escapes_what_rfc_6901_says():
     assert problems(document(**{"a/b~c": 1})) == [("/a~1b~0c", "UNKNOWN_MEMBER")]
 
 
 def test_too_many_nodes_and_too_much_cost_are_refused():
     assert problems(document(when={"or": [HOT] * 100})) == [("", "TOO_MANY_NODES")]
-    glob = {"matches": [{"field": "subject"}, "*a*"]}
-    assert problems(document(when={"or": [glob] * 20})) == [("", "TOO_COSTLY")]
+    glob = {"matches": [{"field": "data.text", "type": "string"}, "*a*"]}
+    assert problems(document(when={"or": [glob] * 20}), ObservedSchema()) == [("", "TOO_COSTLY")]
+
+
+def test_a_text_test_costs_what_it_may_search():
+    def cost(op, path, pattern):
+        return rule_cost(rule(when={op: [{"field": path, "type": "string"}, pattern]}))
+
+    assert cost("matches", "subject", "disk*") < cost("matches", "subject", "*disk*")
+    assert cost("matches", "subject", "*disk*") < cost("matches", "data.text", "*disk*")
+    assert cost("matches", "data.text", "*disk*") < cost("matches", "data.text", "*d?sk*")
+    assert cost("contains", "data.text", "disk") < cost("contains", "data.text", "d" * 100)
+
+
+@pytest.mark.parametrize("when", [{"contains": [TEXT, "needle"]}, {"matches": [TEXT, "*needle*"]}])
+def test_of_a_long_text_only_the_beginning_is_searched(when):
+    made = engine(rule(when=when))
+    found = [event(n, data={"text": "x" * n + "needle"}) for n in (1_018, 1_019)]
+    assert kinds(made.apply(found, START_US)) == [("open", ""), ("resolve", "cleared")]
 
 
 def test_a_tenant_that_sent_nothing_may_name_any_field():

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tlsy.rules_engine.domain.incident import (
@@ -69,13 +71,32 @@ def test_steps_out_of_order_are_refused_with_their_reason():
 @pytest.mark.parametrize(("after_s", "opens"), [(300, True), (301, False)])
 def test_it_opens_again_only_soon_after_its_resolution(after_s, opens):
     incident, transition = opened()
-    resolved = allowed(resolve(incident, "rule", transition.at_us - after_s * S))
-    again = reopen(resolved, transition, ReopenPolicy(within_s=300))
+    resolved = allowed(resolve(incident, "rule", transition.at_us))
+    later = replace(transition, at_us=transition.at_us + after_s * S)
+    again = reopen(resolved, later, ReopenPolicy(within_s=300))
     if opens:
         again = allowed(again)
         assert (again.state, again.reopened, again.acknowledged_by) == ("OPEN", 1, "")
     else:
         assert refusal(again) == "REOPEN_TOO_LATE"
+
+
+def test_it_is_never_over_before_it_began():
+    incident, transition = opened()
+    resolved = allowed(resolve(incident, "rule", transition.at_us - S, "corrected"))
+    assert resolved.resolved_us == incident.opened_us
+
+
+def test_long_values_are_cut_in_what_an_incident_says():
+    made = rule(
+        incident={"severity": "error", "summary": "{data.x}" * 100 + "{value}"},
+        when={"exists": {"field": "data.x", "type": "string"}},
+    )
+    transition = engine(made).apply([event(0, data={"x": "é" * 4_000})], START_US).transitions[0]
+    incident = open_incident(IncidentId("i"), made, transition)
+    assert len(incident.summary.encode()) <= 1_024
+    assert incident.summary.endswith("é…")
+    assert incident.operands["data.x"] == "é" * 255 + "…"
 
 
 def test_a_refresh_moves_only_the_time_it_was_last_seen():

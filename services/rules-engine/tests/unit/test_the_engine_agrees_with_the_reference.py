@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import os
+import random
+from dataclasses import replace
+from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 
 from tlsy.rules_engine.domain.canonical import to_document, version_id
@@ -12,7 +16,8 @@ from tlsy.rules_engine.domain.problems import ObservedSchema, RuleLimits
 from tlsy.rules_engine.domain.validate import validate
 
 from .reference import Reference
-from .worlds import worlds
+from .rules import document
+from .worlds import ANYTHING, START_US, events, field, worlds
 
 S = 1_000_000
 LIMITS = EngineLimits(idle_us=10 * S, restart_grace_us=7 * S)
@@ -81,3 +86,86 @@ def test_on_random_rules_and_streams_both_report_the_same_transitions(world):
         assert of_engine(effects.transitions) == by_group(expected)
         dumped = {(row.owner, row.key): row for row in engine.dump()}
         assert dumped.keys() == stored.rows.keys()
+
+
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(worlds())
+def test_a_table_too_small_for_its_sources_can_always_be_loaded(world):
+    documents, calls = world
+    compiled = compile_rules((version_id(rule), rule) for rule in map(rule_of, documents))
+    small = replace(LIMITS, max_sources=1)
+    engine, stored = Engine(compiled, small), Stored()
+    for call, batch, now_us in calls:
+        made = engine.apply([Event(**event) for event in batch], now_us) if call == "apply" else None
+        stored.write((made or engine.advance(now_us)).rows)
+        engine = Engine(compiled, small)
+        engine.load(stored.rows.values(), now_us)
+        assert {(row.owner, row.key) for row in engine.dump()} == stored.rows.keys()
+
+
+def is_label(number, text):
+    return {"eq": [field(f"labels.k{number}", "string"), text]}
+
+
+LADDER = [
+    [is_label(n, "a") for n in range(rung)] + [is_label(rung, choice)]
+    for rung in range(35)
+    for choice in "bcd"
+]
+CHAIN = [[{"exists": field(f"labels.k{number}", "string")} for number in range(115)]]
+
+
+@pytest.mark.parametrize("conjuncts", [LADDER, CHAIN], ids=["rules that share much", "a long conjunction"])
+def test_rules_of_many_conditions_can_be_judged_together(conjuncts):
+    told = {"severity": "error", "summary": "x"}
+    rules = [
+        rule_of(document(name=f"r{n}", match={"type": "m"}, when={"and": when}, incident=told))
+        for n, when in enumerate(conjuncts)
+    ]
+    reference = Reference({rule.name: to_document(rule) for rule in rules}, idle_s=10, grace_s=7)
+    made = Engine(compile_rules((version_id(rule), rule) for rule in rules), LIMITS)
+    dice = random.Random(1)
+    for number in range(300):
+        rung = dice.randrange(36)
+        labels = {f"k{n}": "a" for n in range(rung)} | {f"k{rung}": dice.choice("abcde")}
+        if number % 10 == 0:
+            labels = {f"k{n}": "a" for n in range(114 + number // 10 % 2)}
+        one: dict[str, Any] = {
+            "source": "s",
+            "id": str(number),
+            "time_us": START_US + number,
+            "type": "m",
+            "subject": "",
+            "site": "",
+            "severity": "info",
+            "value": None,
+            "labels": labels,
+            "data": None,
+        }
+        assert of_engine(made.apply([Event(**one)], START_US).transitions) == by_group(
+            reference.apply([one], START_US)
+        )
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(ANYTHING, events(0, 0))
+def test_what_validation_accepts_can_be_judged(condition, event):
+    document = {
+        "schema": "tlsy.rule/1",
+        "name": "r",
+        "match": {"type": event["type"]},
+        "when": condition,
+        "incident": {"severity": "error", "summary": "x"},
+    }
+    rule = validate(document, ObservedSchema(), RuleLimits())
+    if isinstance(rule, list):
+        return
+    reference = Reference({"r": to_document(rule)}, idle_s=10, grace_s=7)
+    made = Engine(compile_rules([(version_id(rule), rule)]), LIMITS)
+    assert of_engine(made.apply([Event(**event)], START_US).transitions) == by_group(
+        reference.apply([event], START_US)
+    )

@@ -1,7 +1,13 @@
 from __future__ import annotations
 
+import gc
+import weakref
+
+import pytest
+
 from tlsy.rules_engine.domain.canonical import version_id
 from tlsy.rules_engine.domain.compiler import compile_rules
+from tlsy.rules_engine.domain.events import Event
 
 from .rules import HOT, START_US, S, compiled, engine, event, kinds, rule
 
@@ -22,10 +28,53 @@ def test_a_full_table_gives_up_the_longest_silent_source_without_state():
     small.apply([event(0, 1.0, source="quiet")], NOW + S)
     effects = small.apply([event(0, 1.0, source="new")], NOW + 2 * S)
     assert [(row.key, row.payload is None) for row in effects.rows] == [
-        ('["new"]', False),
         ('["quiet"]', True),
+        ('["new"]', False),
     ]
     assert small.counters.sources_refused == 0
+
+
+def test_the_leader_of_a_window_that_fires_is_not_given_up():
+    manual = rule(window=COUNT | {"over_s": 5, "threshold": 1}, resolve={"auto": False})
+    small, stored = engine(manual, max_sources=2), {}
+    for number, (type_, source) in enumerate(
+        [("temperature", "lead"), ("other", "lead"), ("other", "b"), ("other", "c"), ("other", "d")]
+    ):
+        for row in small.apply([event(100 * number, type=type_, source=source)], NOW + number * S).rows:
+            stored[row.owner, row.key] = row
+    assert stored["source", '["lead"]'].payload is not None
+    assert stored["source", '["b"]'].payload is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"for_s": 604_800}, {"resolve": {"after_s": 604_800}}, {"window": COUNT | {"over_s": 604_800}}],
+)
+def test_timers_do_not_grow_with_a_value_that_flaps(changes):
+    made = engine(rule(**changes, lateness_s=0))
+    for number in range(200):
+        made.apply([event(number, 95.0 if number % 2 else 1.0)], NOW)
+        # Its incident was resolved by hand.
+        made.clear("hot", ("s", "room").__eq__)
+    assert len(made._sources["s"].timers) <= 40
+
+
+class Watched(Event):
+    __slots__ = ("__weakref__",)
+
+
+def test_no_event_outlives_the_call_that_it_was_given_to():
+    made = engine(rule(for_s=60), rule(name="absent", absence={"after_s": 60}))
+    hot, cold = (
+        Watched(source="s", id="1", time_us=START_US, type="temperature", value=value)
+        for value in (95.0, 1.0)
+    )
+    made.apply([event(-1, subject=subject) for subject in "abc"], NOW)
+    seen = [weakref.ref(hot), weakref.ref(cold)]
+    made.apply([hot, cold], NOW)
+    del hot, cold
+    gc.collect()
+    assert [each() for each in seen] == [None, None]
 
 
 def test_a_full_table_of_sources_with_state_refuses_new_ones():
@@ -63,9 +112,10 @@ def test_publishing_one_rule_keeps_the_state_of_the_others():
     kept, old = rule(name="kept", window=COUNT), rule()
     made = engine(kept, old)
     made.apply([event(0), event(1)], NOW)
-    replaced = made.replace(compiled(kept, rule(when={"gt": [{"field": "value"}, 99]})))
+    replaced = made.replace(compiled(kept, rule(when={"gt": [{"field": "value"}, 99]})), NOW + 5 * S)
     assert kinds(replaced) == [("resolve", "superseded")]
     assert [row.payload for row in replaced.rows] == [None]
+    assert [transition.at_us for transition in replaced.transitions] == [NOW + 5 * S]
     assert kinds(made.apply([event(2)], NOW)) == [("open", "")]
 
 

@@ -14,6 +14,7 @@ def field(path, type_):
     return {"field": path, "type": type_}
 
 
+SEVERITY = field("severity", "severity")
 NUMBER_FIELDS = st.sampled_from(
     [field("value", "number"), field("data.n", "number"), field("data.o.n", "number")]
 )
@@ -47,10 +48,17 @@ ATOMS = st.one_of(
     st.builds(lambda op, a, b: {op: [a, b]}, st.sampled_from(["eq", "ne"]), TEXT_FIELDS, TEXTS),
     st.builds(lambda op, a, b: {op: [a, b]}, st.sampled_from(["eq", "ne"]), TEXT_FIELDS, TEXT_FIELDS),
     st.builds(
-        lambda op, s: {op: [field("severity", "severity"), s]},
+        lambda op, s: {op: [SEVERITY, s]},
         COMPARE,
         st.sampled_from(["info", "warning", "error"]),
     ),
+    st.builds(lambda op: {op: [SEVERITY, SEVERITY]}, st.sampled_from(["eq", "ne"])),
+    st.builds(
+        lambda op, s: {op: [SEVERITY, s]},
+        st.sampled_from(["in", "not_in"]),
+        st.lists(st.sampled_from(["info", "warning", "error"]), min_size=1),
+    ),
+    st.just({"exists": SEVERITY}),
     st.builds(
         lambda op, s: {op: [field("data.ok", "boolean"), s]}, st.sampled_from(["eq", "ne"]), st.booleans()
     ),
@@ -73,6 +81,33 @@ ATOMS = st.one_of(
     ),
     st.builds(lambda a: {"in": [a, [1, 2]]}, NUMBER_FIELDS),
     st.builds(lambda a: {"exists": a}, st.one_of(TEXT_FIELDS, NUMBER_FIELDS)),
+)
+#: A field in every place of every operator, whether or not it may be there.
+OPERANDS = st.one_of(
+    st.just({"field": "severity"}),
+    st.just(SEVERITY),
+    NUMBER_FIELDS,
+    TEXT_FIELDS,
+    NUMBERS,
+    TEXTS,
+    st.just("error"),
+)
+ANYTHING = st.one_of(
+    st.builds(
+        lambda op, a, b: {op: [a, b]},
+        st.sampled_from(
+            ["eq", "ne", "lt", "ge", "starts_with", "ends_with", "contains", "matches", "add", "div"]
+        ),
+        OPERANDS,
+        OPERANDS,
+    ),
+    st.builds(
+        lambda op, a, b: {op: [a, b]},
+        st.sampled_from(["in", "not_in"]),
+        OPERANDS,
+        st.lists(st.one_of(OPERANDS, st.just([])), max_size=3),
+    ),
+    st.builds(lambda op, a: {op: a}, st.sampled_from(["exists", "not"]), OPERANDS),
 )
 LEVEL = st.builds(
     lambda op, n: {op: [field("value", "number"), n]},

@@ -3,159 +3,47 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from contextlib import suppress
+from typing import Any
 
 import pytest
 
-from tlsy.runtime.clock import SystemClock
-from tlsy.runtime.ids import TenantId, Uuid7
-from tlsy.tenancy.cluster import MIGRATOR
-from tlsy.tenancy.context import PLATFORM, IsolationMode, TenantState
+from tlsy.tenancy.context import PLATFORM, IsolationMode, Placement, TenantState
 from tlsy.tenancy.errors import LeaseLost
-from tlsy.tenancy.executor import Executor
-from tlsy.tenancy.lease import take_lease
-from tlsy.tenant_registry.adapters.postgres import load_statements
-from tlsy.tenant_registry.adapters.postgres.operations import PostgresOperations
-from tlsy.tenant_registry.adapters.postgres.places import PostgresPlaces
-from tlsy.tenant_registry.adapters.postgres.tenants import PostgresTenants
-from tlsy.tenant_registry.consumers import Provisioner
-from tlsy.tenant_registry.domain.kinds import ClusterKind, Verb
-from tlsy.tenant_registry.domain.operation import Outcome, RetryPolicy
-from tlsy.tenant_registry.domain.placement import Cluster, Country
-from tlsy.tenant_registry.domain.registration import Draft, Surroundings, register
-from tlsy.tenant_registry.handlers.catalogue import Catalogue
-from tlsy.tenant_registry.handlers.effects import Effects
-from tlsy.tenant_registry.handlers.run_operation import RunOperation
-from tlsy.testkit.installation import CLUSTER, PATIENT
+from tlsy.tenancy.provisioning import DesiredState
+from tlsy.tenant_registry.domain.kinds import Verb
+from tlsy.tenant_registry.domain.operation import Outcome
+from tlsy.tenant_registry.domain.tenant import deleting, suspended
 
-FR = Country(code="fr", display_name="France", allowed_cluster_countries=frozenset(), version=1)
-HERE = Cluster(
-    cluster_id=CLUSTER,
-    region="local",
-    country="fr",
-    kind=ClusterKind.SHARED,
-    secret_ref=CLUSTER,
-    max_tenants=0,
-    cordoned=False,
-    tenant_count=0,
-    reachable=True,
-)
 MODES = [IsolationMode.SHARED, IsolationMode.SCHEMA, IsolationMode.DEDICATED]
+
+
+EVENT = """
+insert into ingestion.outbox (tenant_id, day, event_id, key, type, source, epoch, occurred_at, data)
+values ($1, (now() at time zone 'utc')::date, gen_random_uuid(), 'k', 'a.type', 'ingestion', 1, now(), '')
+"""
+
+
+class Slow:
+    """Placements that take for ever to make, while fences move at once."""
+
+    def __init__(self):
+        self._executor: Any = None
+        self.busy = 0
+
+    def under(self, executor):
+        self._executor = executor
+        return self
+
+    async def converge(self, desired, progress=None):
+        if desired.state is not DesiredState.SUSPENDED:
+            self.busy += 1
+            await asyncio.Event().wait()
+        return await self._executor.converge(desired, progress)
 
 
 class Killed(BaseException):
     """A process ended here."""
-
-
-class Deaf:
-    """Signals that nobody gives."""
-
-    @contextmanager
-    def watch(self, operation_ids):
-        yield asyncio.Event()
-
-
-class Workshop:
-    """What a registry's worker has, for one test."""
-
-    def __init__(self, installation):
-        self.installation = installation
-        self.clock = SystemClock()
-        ids = Uuid7(self.clock, os.urandom)
-        statements = load_statements()
-        self.catalogue = Catalogue(
-            tenancy=installation.tenancy("tenant_registry"),
-            tenants=PostgresTenants(statements),
-            places=PostgresPlaces(statements),
-            operations=PostgresOperations(statements),
-            signals=Deaf(),
-            effects=Effects(self.clock, ids),
-            clock=self.clock,
-            ids=ids,
-        )
-        self.databases = installation.databases(MIGRATOR, PATIENT)
-        policy = RetryPolicy(max_attempts=3, first_delay_s=0.01, max_delay_s=0.01)
-        self.run_operation = RunOperation(self.catalogue, policy, lambda: 1.0, 30)
-        self.made = []
-
-    async def lease(self, ttl_s=60.0, holder="a test"):
-        async with self.databases.acquire(self.installation.control) as connection:
-            return await take_lease(connection, "provisioner", holder, ttl_s)
-
-    def executor(self, lease):
-        return Executor(
-            databases=self.databases,
-            control=self.installation.control,
-            schemas=self.installation.schemas,
-            lease=lease,
-            clock=self.clock,
-            kept_in_control=("tenant_registry",),
-        )
-
-    def provisioner(self, holder, placements=None):
-        return Provisioner(
-            self.catalogue,
-            self.run_operation,
-            databases=self.installation.databases(MIGRATOR, PATIENT),
-            control=self.installation.control,
-            placements=placements or self.executor,
-            due=asyncio.Event(),
-            duties=(),
-            holder=holder,
-            lease_s=0.6,
-            in_flight=4,
-        )
-
-    async def create(self, mode, slug="acme"):
-        """A registered tenant and its operation."""
-        catalogue = self.catalogue
-        around = Surroundings(
-            country=FR,
-            line=(),
-            below=(),
-            clusters=(HERE,),
-            time_zones=frozenset({"Etc/UTC"}),
-            base_domain="tlsy.example",
-            by_platform=True,
-        )
-        draft = Draft(slug=slug, display_name="Acme", country="fr", isolation_mode=mode, overrides={})
-        wanted = register(
-            draft,
-            around,
-            tenant_id=TenantId(catalogue.ids()),
-            now=self.clock.now(),
-            shared_database=self.installation.common.database,
-        )
-        async with catalogue.writing() as tx:
-            await catalogue.places.add_country(tx, FR)
-            await catalogue.places.add_cluster(tx, HERE)
-            await catalogue.places.take_room(tx, CLUSTER)
-            tenant = await catalogue.tenants.insert(tx, wanted)
-            assert tenant is not None
-            operation = await catalogue.start(
-                tx, Verb.CREATE, owner=None, target=tenant, now=self.clock.now()
-            )
-        if mode is IsolationMode.DEDICATED:
-            self.made.append(tenant.database)
-        return tenant, operation
-
-    async def seen(self, tenant, operation):
-        async with self.catalogue.tenancy.control(PLATFORM, write=False) as tx:
-            return (
-                await self.catalogue.tenants.by_id(tx, tenant.tenant_id),
-                await self.catalogue.operations.get(tx, operation.operation_id),
-            )
-
-    async def until_done(self, tenant, operation):
-        async with asyncio.timeout(20):
-            while True:
-                _, at = await self.seen(tenant, operation)
-                if at.outcome is not Outcome.RUNNING:
-                    # Both change in one transaction, but were read in two: the tenant is read again.
-                    return await self.seen(tenant, operation)
-                await asyncio.sleep(0.02)
 
 
 class Mortal:
@@ -183,15 +71,6 @@ class Mortal:
         return ()
 
 
-@pytest.fixture
-async def workshop(installation):
-    made = Workshop(installation)
-    yield made
-    maintenance = await installation.connect(MIGRATOR, replace(installation.control, database="postgres"))
-    for database in made.made:
-        await maintenance.execute(f"drop database if exists {database} with (force)")
-
-
 @pytest.mark.parametrize("mode", MODES)
 async def test_killed_at_any_action_the_next_provisioner_ends_with_the_same_tenant(workshop, mode):
     reached, number = True, 0
@@ -204,7 +83,8 @@ async def test_killed_at_any_action_the_next_provisioner_ends_with_the_same_tena
             reached = mortal.reached
             if not reached:
                 break
-        await workshop.run_operation.run(operation, workshop.executor(await workshop.lease()))
+        else:
+            await workshop.run_operation.run(operation, workshop.executor(await workshop.lease()))
         seen, at = await workshop.seen(tenant, operation)
         assert (seen.state, seen.epoch, at.outcome) == (TenantState.ACTIVE, 1, Outcome.SUCCEEDED), number
         number += 1
@@ -243,3 +123,59 @@ async def test_a_creation_that_keeps_failing_is_given_up_with_its_reason(worksho
     stopping.set()
     await running
     assert (seen.state, seen.failure_reason, at.attempts) == (TenantState.FAILED, "PROVISIONING_ERROR", 3)
+
+
+async def test_a_suspension_waits_for_nothing_that_takes_long(workshop):
+    tenant = await workshop.active(slug="suspended")
+    for number in range(5):
+        await workshop.create(IsolationMode.SHARED, f"slow-{number}")
+    slow, never = Slow(), asyncio.Event()
+    provisioner = workshop.provisioner("a test", lambda lease: slow.under(workshop.executor(lease)))
+    running = asyncio.create_task(provisioner.run(never))
+    async with asyncio.timeout(20):
+        while slow.busy < 4:
+            await asyncio.sleep(0.01)
+    fence = await workshop.change(tenant, Verb.FENCE, lambda at, now: suspended(at, None, "unpaid", now))
+    workshop.due.set()
+    seen, ended = await workshop.until_done(*fence)
+    running.cancel()
+    await asyncio.wait({running})
+    assert (seen.state, ended.outcome, slow.busy) == (TenantState.SUSPENDED, Outcome.SUCCEEDED, 4)
+
+
+async def test_a_full_database_is_known_to_who_places_the_next_until_there_is_room(workshop):
+    catalogue = workshop.catalogue
+    first = await workshop.active(IsolationMode.SCHEMA, "first")
+    tenant, operation = await workshop.create(IsolationMode.SCHEMA, "second")
+    lease = await workshop.lease()
+    await workshop.run_operation.run(operation, workshop.executor(lease, max_relations=9))
+    seen, _ = await workshop.seen(tenant, operation)
+    assert (seen.state, seen.failure_reason, seen.placed) == (TenantState.FAILED, "CLUSTER_FULL", False)
+
+    async def places():
+        async with catalogue.tenancy.control(PLATFORM, write=False) as tx:
+            (at,) = await catalogue.places.clusters(tx)
+            return at.full(IsolationMode.SCHEMA), at.full(IsolationMode.SHARED)
+
+    assert await places() == (True, False)
+    _, deletion = await workshop.change(first, Verb.DELETE, lambda at, now: deleting(at, now, now))
+    await workshop.run_operation.run(deletion, workshop.executor(lease))
+    assert await places() == (False, False)
+
+
+async def test_a_deletion_waits_until_the_relay_has_told_what_happened(workshop):
+    tenant = await workshop.active(IsolationMode.DEDICATED)
+    place = Placement(tenant.cluster_id, tenant.database, "")
+    owner = await workshop.installation.connect(None, place)
+    await owner.execute(EVENT, tenant.tenant_id)
+    gone = await workshop.change(tenant, Verb.DELETE, lambda at, now: deleting(at, now, now))
+    executor = workshop.executor(await workshop.lease())
+    await workshop.run_operation.run(gone[1], executor)
+    seen, at = await workshop.seen(*gone)
+    errors = [step.error.partition(":")[0] for step in at.steps if step.error]
+    assert (seen.state, at.outcome, errors) == (TenantState.DELETING, Outcome.RUNNING, ["OUTBOX_NOT_DRAINED"])
+    assert await owner.fetchval("select count(*) from ingestion.outbox") == 1
+    await owner.execute("set role tlsy_relay; update ingestion.outbox set published_at = now()")
+    await owner.close()
+    await workshop.run_operation.run(at, executor)
+    assert (await workshop.seen(*gone))[1].outcome is Outcome.SUCCEEDED

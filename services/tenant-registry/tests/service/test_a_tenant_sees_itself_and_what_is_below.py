@@ -75,6 +75,16 @@ async def test_only_the_tenant_widens_the_provider_s_access_and_only_the_provide
     assert (await update(suite.stub(), tall, tier)).tier == tenant_pb2.TIER_ENTERPRISE
 
 
+async def test_who_creates_a_tenant_states_the_access_that_its_contract_begins_with(suite, refused):
+    full = await suite.tenant(provider_access="PROVIDER_ACCESS_FULL")
+    less = tenant_pb2.Tenant(name=full.name, provider_access=tenant_pb2.PROVIDER_ACCESS_NONE)
+    await update(suite.stub(), less, ["provider_access"])
+    again = tenant_pb2.Tenant(name=full.name, provider_access=full.provider_access)
+    error = await refused(update(suite.stub(), again, ["provider_access"]))
+    assert full.provider_access == tenant_pb2.PROVIDER_ACCESS_FULL
+    assert error.reason == "PROVIDER_ACCESS_GRANTED_BY_TENANT"
+
+
 async def test_listing_goes_by_filter_and_page(suite, family, refused):
     parent, child, _ = family
     wanted = pb.TenantFilter(parent=parent.name)
@@ -87,6 +97,27 @@ async def test_listing_goes_by_filter_and_page(suite, family, refused):
     assert [each.name for each in listed.tenants] == [child.name]
     assert first.tenants[0].name < second.tenants[0].name
     assert error.reason == "PAGE_TOKEN_MISMATCH"
+
+
+async def test_each_filter_leaves_out_who_differs_in_it_and_nobody_else(suite):
+    profile = "SECTOR_PROFILE_MULTISITE"
+    head = await suite.tenant(tier="TIER_ENTERPRISE")
+    shared = await suite.tenant(parent=head.name, sector_profile=profile)
+    schema = await suite.tenant(parent=head.name, isolation_mode="ISOLATION_MODE_SCHEMA")
+    await suite.stub().SuspendTenant(pb.SuspendTenantRequest(name=schema.name, reason="unpaid"))
+
+    async def listed(**fields):
+        request = pb.ListTenantsRequest(filter=pb.TenantFilter(parent=head.name, **fields))
+        return {each.name for each in (await suite.stub().ListTenants(request)).tenants}
+
+    both = {shared.name, schema.name}
+    assert await listed() == await listed(cluster="clusters/local", country="countries/fr") == both
+    assert await listed(cluster="clusters/elsewhere") == await listed(country="countries/de") == set()
+    assert await listed(states=["TENANT_STATE_SUSPENDED"]) == {schema.name}
+    assert await listed(states=["TENANT_STATE_SUSPENDED", "TENANT_STATE_ACTIVE"]) == both
+    assert await listed(isolation_modes=["ISOLATION_MODE_SCHEMA"]) == {schema.name}
+    assert await listed(isolation_modes=["ISOLATION_MODE_DEDICATED"]) == set()
+    assert await listed(sector_profile=profile) == {shared.name}
 
 
 async def update(stub, tenant, paths):

@@ -24,17 +24,37 @@ async def test_a_sub_domain_or_any_spelling_of_a_host_name_leads_to_its_tenant(s
     assert (await refused(resolve(suite, "10.0.0.1"))).violations[0].reason == "HOST_NAME_INVALID"
 
 
+async def update(suite, tenant, **fields):
+    asked = tenant_pb2.Tenant(name=tenant.name, **fields)
+    mask = FieldMask(paths=list(fields))
+    return await suite.stub().UpdateTenant(pb.UpdateTenantRequest(tenant=asked, update_mask=mask))
+
+
+async def test_a_child_s_tier_and_host_names_are_in_effect_as_far_as_its_parent_s_are(suite, refused):
+    host = f"{unique_slug()}.example"
+    parent = await suite.tenant(tier="TIER_ENTERPRISE")
+    child = await suite.tenant(parent=parent.name, tier="TIER_ENTERPRISE", host_names=[host])
+    await update(suite, parent, tier="TIER_STARTER")
+    lowered = await suite.get(child)
+    assert (lowered.tier, lowered.active_tier) == (tenant_pb2.TIER_ENTERPRISE, tenant_pb2.TIER_STARTER)
+    assert (await refused(resolve(suite, host))).reason == "HOST_UNKNOWN"
+    assert await resolve(suite, f"{child.name.removeprefix('tenants/')}.tlsy.example") == child.name
+    await update(suite, parent, tier="TIER_BUSINESS")
+    assert (await suite.get(child)).active_tier == tenant_pb2.TIER_BUSINESS
+    assert await resolve(suite, host) == child.name
+
+
 async def test_a_host_name_has_one_tenant_and_is_free_when_given_up(suite, refused):
     host = f"{unique_slug()}.example"
     first = await suite.tenant(tier="TIER_BUSINESS", host_names=[host])
     second = await suite.tenant(tier="TIER_BUSINESS")
 
-    async def take(tenant, names):
-        asked = tenant_pb2.Tenant(name=tenant.name, host_names=names)
-        mask = FieldMask(paths=["host_names"])
-        return await suite.stub().UpdateTenant(pb.UpdateTenantRequest(tenant=asked, update_mask=mask))
-
-    assert (await refused(take(second, [host]))).reason == "HOST_NAME_TAKEN"
-    await take(first, [])
-    await take(second, [host])
+    draft = tenant_pb2.Tenant(
+        display_name="x", country="countries/fr", tier=tenant_pb2.TIER_BUSINESS, host_names=[host]
+    )
+    request = pb.CreateTenantRequest(tenant_slug=unique_slug(), tenant=draft, validate_only=True)
+    assert (await refused(suite.stub().CreateTenant(request))).reason == "HOST_NAME_TAKEN"
+    assert (await refused(update(suite, second, host_names=[host]))).reason == "HOST_NAME_TAKEN"
+    await update(suite, first, host_names=[])
+    await update(suite, second, host_names=[host])
     assert await resolve(suite, host) == second.name

@@ -5,6 +5,7 @@ import asyncio
 import grpc
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.rpc import error_details_pb2
 
 from tlsy.contracts.tenant_registry.v1 import tenant_pb2
 from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2 as pb
@@ -103,3 +104,38 @@ async def test_countries_and_clusters_are_listed_in_pages(suite, refused):
 async def test_a_country_or_cluster_is_created_once(suite, refused):
     assert (await refused(country(suite, "fr"))).reason == "COUNTRY_EXISTS"
     assert (await refused(cluster(suite, "local", "fr"))).reason == "CLUSTER_EXISTS"
+
+
+async def test_of_whom_nothing_was_made_he_is_placed_anew_when_resumed_or_just_forgotten(suite):
+    await country(suite, "gr")
+    await cluster(suite, "athens", "gr")
+    slugs = [unique_slug() for _ in range(2)]
+    for slug in slugs:
+        failed = await suite.finish(await suite.begin(slug, country="countries/gr"))
+        assert reason_of(failed) == "CLUSTER_NOT_CONFIGURED"
+    for host in suite.hosts:
+        host.clusters["patras"] = host.clusters["local"]
+    await cluster(suite, "patras", "gr", max_tenants=1)
+    await suite.stub().UpdateCluster(
+        pb.UpdateClusterRequest(
+            cluster=tenant_pb2.Cluster(name="clusters/athens", cordoned=True),
+            update_mask=FieldMask(paths=["cordoned"]),
+        )
+    )
+    resumed, forgotten = (f"tenants/{slug}" for slug in slugs)
+    placed = await suite.stub().ResumeTenant(pb.ResumeTenantRequest(name=resumed))
+    deletion = await suite.stub().DeleteTenant(pb.DeleteTenantRequest(name=forgotten))
+    done = await suite.finish(deletion)
+    listed = await suite.stub().ListClusters(pb.ListClustersRequest())
+    counts = {found.name: found.tenant_count for found in listed.clusters}
+    assert placed.placement.cluster == "patras"
+    assert done.HasField("response")
+    assert (counts["clusters/athens"], counts["clusters/patras"]) == (0, 1)
+    while (await suite.get(placed)).state != tenant_pb2.TENANT_STATE_ACTIVE:
+        await asyncio.sleep(0.05)
+
+
+def reason_of(operation):
+    info = error_details_pb2.ErrorInfo()
+    assert any(detail.Unpack(info) for detail in operation.error.details)
+    return info.reason

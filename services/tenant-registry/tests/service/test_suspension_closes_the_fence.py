@@ -4,12 +4,16 @@ import asyncio
 from uuid import UUID
 
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
 
+from tlsy.contracts.options.v1 import options_pb2
 from tlsy.contracts.tenant_registry.v1 import tenant_pb2
 from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2 as pb
 from tlsy.runtime.ids import TenantId
 from tlsy.tenancy.context import IsolationMode, Placement, TenantContext
 from tlsy.tenancy.errors import NotWritable, StaleEpoch
+
+from .conftest import DESCRIPTOR, unique_slug
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -94,3 +98,27 @@ async def test_the_platform_s_own_tenant_is_neither_suspended_nor_deleted(suite,
     suspended = await refused(suspend(suite, platform))
     deleted = await refused(suite.stub().DeleteTenant(pb.DeleteTenantRequest(name=platform.name)))
     assert suspended.reason == deleted.reason == "PLATFORM_TENANT"
+
+
+async def test_a_suspended_tenant_changes_nothing_in_the_catalogue_either(suite, refused):
+    tenant = await suite.tenant(tier="TIER_BUSINESS")
+    await suspend(suite, tenant)
+    own = suite.stub(suite.token(tenant))
+    asked = tenant_pb2.Tenant(name=tenant.name, display_name="Other", host_names=["own.example.org"])
+    below = tenant_pb2.Tenant(display_name="Below", country="countries/fr", parent=tenant.name)
+    mask = FieldMask(paths=["display_name", "host_names"])
+    calls = {
+        "CreateTenant": pb.CreateTenantRequest(tenant_slug=unique_slug(), tenant=below),
+        "UpdateTenant": pb.UpdateTenantRequest(tenant=asked, update_mask=mask),
+    }
+    assert set(calls) == {method.name for method in DESCRIPTOR.methods if changes_by_a_tenant(method)}
+    for name, request in calls.items():
+        error = await refused(getattr(own, name)(request))
+        assert (error.reason, error.code.name) == ("NOT_WRITABLE", "FAILED_PRECONDITION"), name
+    await suite.stub().UpdateTenant(calls["UpdateTenant"])
+    assert (await suite.get(tenant)).display_name == "Other"
+
+
+def changes_by_a_tenant(method):
+    rules = method.GetOptions().Extensions[options_pb2.rules]
+    return rules.scope == options_pb2.SCOPE_TENANT_OR_PLATFORM and rules.audit != options_pb2.AUDIT_NONE

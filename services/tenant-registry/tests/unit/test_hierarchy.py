@@ -53,6 +53,7 @@ def test_whatever_changes_where_no_child_has_more_than_its_parent(steps):
     for child in family.values():
         if (parent := family.get(child.parent_id)) is not None:
             assert child.active_modules <= parent.active_modules
+            assert child.active_tier.rank <= parent.active_tier.rank
             assert all(child.entitlements[key] <= parent.entitlements[key] for key in KINDS)
             assert child.state is not TenantState.ACTIVE or parent.state is TenantState.ACTIVE
             assert child.residency <= parent.residency

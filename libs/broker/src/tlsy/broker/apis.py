@@ -37,7 +37,7 @@ from tlsy.broker.handlers.producer_ids import init_producer_id
 from tlsy.broker.handlers.topic_admin import create_partitions, create_topics, delete_topics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from tlsy.broker.coordinator import GroupCoordinator
     from tlsy.broker.settings import BrokerSettings
@@ -51,6 +51,7 @@ def all_apis(
     settings: BrokerSettings,
     cluster_id: str,
     producer_ids: Iterator[int],
+    now_ms: Callable[[], int],
 ) -> Mapping[int, Api]:
     """Every API that the broker offers, by key, wired to what its handler needs.
 
@@ -59,7 +60,7 @@ def all_apis(
     """
     apis: dict[int, Api] = {}
     offered = (
-        Api(ProduceRequest, 3, partial(produce, topics, settings)),
+        Api(ProduceRequest, 3, partial(produce, topics, settings, now_ms)),
         Api(FetchRequest, 4, partial(fetch, topics, settings)),
         Api(ListOffsetsRequest, 1, partial(list_offsets, topics)),
         Api(MetadataRequest, 0, partial(metadata, topics, settings, cluster_id)),

@@ -7,7 +7,7 @@ log by patching these two fields, without touching the (possibly compressed) rec
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from crc32c import crc32c
@@ -16,10 +16,13 @@ from kio.serial.readers import read_signed_varint, read_signed_varlong
 
 _HEADER: Final = struct.Struct(">qiibIhiqqqhii")
 _OFFSET: Final = struct.Struct(">q")
+_CRC: Final = struct.Struct(">I")
+_ATTRIBUTES: Final = struct.Struct(">h")
 _EPOCH: Final = struct.Struct(">i")
 _LENGTH_END: Final = 12
 _EPOCH_END: Final = 16
 _CRC_END: Final = 21
+_MAX_TIMESTAMP: Final = 35
 _MAGIC: Final = 2
 _CODEC_MASK: Final = 0x07
 _LAST_CODEC: Final = 4
@@ -61,6 +64,15 @@ class Batch:
                 view[_EPOCH_END:],
             )
         )
+
+    def appended_at(self, time_ms: int) -> Batch:
+        """The batch with the broker's time for all its records, whatever the producer gave them."""
+        raw = bytearray(self.raw)
+        (attributes,) = _ATTRIBUTES.unpack_from(raw, _CRC_END)
+        _ATTRIBUTES.pack_into(raw, _CRC_END, attributes | _LOG_APPEND_TIME)
+        _OFFSET.pack_into(raw, _MAX_TIMESTAMP, time_ms)
+        _CRC.pack_into(raw, _CRC_END - _CRC.size, crc32c(memoryview(raw)[_CRC_END:]))
+        return replace(self, raw=bytes(raw), max_timestamp_ms=time_ms)
 
 
 def parse_batch(raw: bytes, *, max_bytes: int) -> Batch:
@@ -131,6 +143,8 @@ def first_record_since(stored: bytes, timestamp_ms: int) -> tuple[int, int]:
     header = _HEADER.unpack_from(stored)
     base_offset, attributes, base_timestamp_ms, count = header[0], header[5], header[7], header[12]
     position = _HEADER.size
+    if attributes & _LOG_APPEND_TIME:
+        return base_offset, header[8]
     if attributes & _CODEC_MASK == 0:
         try:
             for _ in range(count):

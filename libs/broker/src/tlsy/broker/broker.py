@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import itertools
+import time
 from typing import TYPE_CHECKING, Final, Self
 from uuid import UUID, uuid4
 
@@ -11,6 +12,7 @@ from tlsy.broker.codec import Codec
 from tlsy.broker.connection import Connection
 from tlsy.broker.coordinator import GroupCoordinator
 from tlsy.broker.handlers.api_versions import unsupported_version
+from tlsy.broker.read_budget import ReadBudget
 from tlsy.broker.settings import Address, BrokerSettings
 from tlsy.broker.topics import TopicStore
 
@@ -32,9 +34,16 @@ class Broker:
     No transactions, no replication, no disk, no authentication.
     """
 
-    def __init__(self, settings: BrokerSettings, *, new_uuid: Callable[[], UUID] = uuid4) -> None:
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        *,
+        new_uuid: Callable[[], UUID] = uuid4,
+        time_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
         self._settings = settings
         self._new_uuid = new_uuid
+        self._time_ns = time_ns
         self._connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
         self._coordinator: GroupCoordinator | None = None
@@ -55,16 +64,19 @@ class Broker:
             coordinator=self._coordinator,
             settings=self._settings,
             cluster_id=base64.urlsafe_b64encode(self._new_uuid().bytes).decode().rstrip("="),
+            now_ms=lambda: self._time_ns() // 1_000_000,
             producer_ids=itertools.count(self._new_uuid().int >> _PRODUCER_ID_SHIFT),
         )
         codec = Codec(apis, max_produce_parts=self._settings.max_topics + self._settings.max_partitions)
         refusal = unsupported_version(apis.values())
+        budget = ReadBudget(self._settings.max_buffered_bytes)
 
         def connection() -> Connection:
             return Connection(
                 codec=codec,
                 unsupported_version=refusal,
                 settings=self._settings,
+                budget=budget,
                 on_open=self._admit,
                 on_close=self._connections.discard,
             )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kio.static.protocol import ResponsePayload
 
     from tlsy.broker.codec import Codec, Request
+    from tlsy.broker.read_budget import ReadBudget
     from tlsy.broker.settings import BrokerSettings
 
 _log: Final = logging.getLogger(__name__)
@@ -25,7 +26,8 @@ class Connection(asyncio.Protocol):
     A request that cannot be decoded, a frame that does not arrive in time, a client that does not read,
     and a failing handler all end this connection and nothing else. When the client goes away, a handler
     that still waits (long poll, rebalance) is cancelled at once.
-    While a request is being handled, at most about a megabyte is read ahead.
+    While a request is being handled, at most about a megabyte is read ahead; beyond the budget of all
+    connections a large request waits for others to arrive.
     """
 
     def __init__(
@@ -34,12 +36,14 @@ class Connection(asyncio.Protocol):
         codec: Codec,
         unsupported_version: ResponsePayload,
         settings: BrokerSettings,
+        budget: ReadBudget,
         on_open: Callable[[Connection], bool],
         on_close: Callable[[Connection], None],
     ) -> None:
         self._codec = codec
         self._unsupported_version = unsupported_version
         self._settings = settings
+        self._budget = budget
         self._on_open = on_open
         self._on_close = on_close
         self._frames = Frames(
@@ -64,14 +68,23 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Keep what has come; stop reading if the client is far ahead of its answers."""
         self._frames.feed(data)
-        if self._arrived.is_set() and self._frames.buffered_bytes > _READ_AHEAD_BYTES:
+        self._budget.add(len(data))
+        buffered_bytes = self._frames.buffered_bytes
+        is_ahead = self._arrived.is_set() and buffered_bytes > _READ_AHEAD_BYTES
+        if is_ahead or not self._budget.may_read(self, buffered_bytes):
             self._transport.pause_reading()
         self._arrived.set()
+
+    def read_on(self) -> None:
+        """Read, unless the budget of all connections says to wait."""
+        if self._budget.may_read(self, self._frames.buffered_bytes):
+            self._transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel what still runs for the client."""
         del exc
         self._writable.set()
+        self._budget.forget(self, self._frames.clear())
         if self._serving is not None:
             self._serving.cancel()
         self._on_close(self)
@@ -111,15 +124,19 @@ class Connection(asyncio.Protocol):
         now_s = asyncio.get_running_loop().time
         deadline_s = now_s() + self._settings.idle_timeout_s
         has_begun = False
-        while (frame := self._frames.take()) is None:
-            if not has_begun and self._frames.buffered_bytes:
+        while True:
+            buffered_bytes = self._frames.buffered_bytes
+            frame = self._frames.take()
+            if frame is not None:
+                self._budget.release(self, buffered_bytes - self._frames.buffered_bytes)
+                return frame
+            if not has_begun and buffered_bytes:
                 has_begun = True
                 deadline_s = now_s() + self._settings.frame_timeout_s
             self._arrived.clear()
-            self._transport.resume_reading()
+            self.read_on()
             async with asyncio.timeout_at(deadline_s):
                 await self._arrived.wait()
-        return frame
 
     async def _respond(self, request: Request) -> None:
         if request.api is None:

@@ -31,6 +31,12 @@ class Frames:
         """Add what has arrived."""
         self._buffer += data
 
+    def clear(self) -> int:
+        """Drop what was not taken; answers how many bytes that were."""
+        dropped = len(self._buffer)
+        self._buffer.clear()
+        return dropped
+
     def take(self) -> bytes | None:
         """The next whole frame without its length, None if it has not arrived yet.
 

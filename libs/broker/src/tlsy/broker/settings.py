@@ -32,6 +32,8 @@ class BrokerSettings:
     """Largest record batch; the default is Apache Kafka's."""
     max_request_bytes: int = 16 * 1024 * 1024
     """Largest produce request: one batch for each of many partitions."""
+    max_buffered_bytes: int = 64 * 1024 * 1024
+    """Memory of all connections' requests that have not arrived wholly; beyond it large ones take turns."""
     max_control_request_bytes: int = 512 * 1024
     """Largest request of any other kind; small because such a request decodes to many objects."""
     max_fetch_bytes: int = 32 * 1024 * 1024

@@ -28,9 +28,13 @@ class TopicError(Exception):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Partition:
-    """A log, and who is to be called when it grows or goes away."""
+    """A log, and who is to be called when it grows or goes away.
+
+    `append_time` says that its records have the broker's time and not the producers'.
+    """
 
     log: PartitionLog
+    append_time: bool = False
     listeners: set[Callable[[], None]] = field(default_factory=set)
 
     def notify(self) -> None:
@@ -49,6 +53,7 @@ class TopicStore:
     def __init__(self, settings: BrokerSettings) -> None:
         self._settings = settings
         self._topics: dict[str, list[Partition]] = {}
+        self._append_time: set[str] = set()
         self._partition_count = 0
         self.size_bytes = 0
         """Memory that all records take."""
@@ -66,8 +71,10 @@ class TopicStore:
         partitions = self._topics.get(name, ())
         return partitions[index] if 0 <= index < len(partitions) else None
 
-    def create(self, name: str, count: int, *, validate_only: bool = False) -> None:
-        """Create a topic of `count` empty partitions.
+    def create(
+        self, name: str, count: int, *, append_time: bool = False, validate_only: bool = False
+    ) -> None:
+        """Create a topic of `count` empty partitions; with `append_time` its records get the broker's time.
 
         Raises:
             TopicError: INVALID_TOPIC_EXCEPTION, TOPIC_ALREADY_EXISTS, INVALID_PARTITIONS or
@@ -85,6 +92,8 @@ class TopicStore:
         self._check_room(count)
         if not validate_only:
             self._topics[name] = []
+            if append_time:
+                self._append_time.add(name)
             self._add_partitions(name, count)
 
     def grow(self, name: str, count: int, *, validate_only: bool = False) -> None:
@@ -114,17 +123,22 @@ class TopicStore:
         partitions = self._topics.pop(name, None)
         if partitions is None:
             raise TopicError(ErrorCode.unknown_topic_or_partition, f"Topic '{name}' does not exist.")
+        self._append_time.discard(name)
         self._partition_count -= len(partitions)
         for partition in partitions:
             self.size_bytes -= partition.log.size_bytes
             partition.notify()
 
-    def append(self, partition: Partition, batch: Batch) -> Appended:
+    def append(self, partition: Partition, batch: Batch, now_ms: int) -> Appended:
         """Store a batch, after making room for it, and wake the partition's readers.
+
+        `now_ms` is the time of records that get the broker's.
 
         Raises:
             InvalidBatchError: the producer's epoch or sequence forbids it.
         """
+        if partition.append_time:
+            batch = batch.appended_at(now_ms)
         self._make_room(stored_bytes(batch))
         before = partition.log.size_bytes
         appended = partition.log.append(batch)
@@ -153,7 +167,8 @@ class TopicStore:
                 PartitionLog(
                     max_bytes=self._settings.max_partition_bytes,
                     max_producers=self._settings.max_producers_per_partition,
-                )
+                ),
+                append_time=name in self._append_time,
             )
             for _ in range(count)
         )

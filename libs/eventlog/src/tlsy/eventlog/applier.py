@@ -7,11 +7,14 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import asyncpg
+from opentelemetry.trace import SpanKind
 
+from tlsy.eventlog.dead_letters import OutsiderGauge
 from tlsy.eventlog.delivery import Batch, Delivery, Direct, Each, parse
-from tlsy.eventlog.errors import Fenced, FinalError, RetryableError, TenantPaused, TooOld
+from tlsy.eventlog.errors import Fenced, FinalError, InboxNotReady, RetryableError, TenantPaused, TooOld
 from tlsy.runtime.ids import TenantId
 from tlsy.runtime.logging import get_logger, reset_log_fields, set_log_fields
+from tlsy.runtime.tracing import ORIGIN, span_after, trace_id_of
 from tlsy.tenancy.errors import NotWritable, PlacementUnavailable, Retryable, UnknownTenant
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from tlsy.eventlog.metrics import EventLogMetrics
     from tlsy.eventlog.ports import Received
     from tlsy.runtime.clock import Clock
+    from tlsy.tenancy.catalog import Catalog
     from tlsy.tenancy.unit_of_work import UnitOfWork
 
 _T = TypeVar("_T")
@@ -43,13 +47,23 @@ _TRANSIENT: Final = (
     asyncpg.InterfaceError,
     OSError,
 )
-#: The tenant's database is away, or closed for a move or a suspension, or the tenant is over its rate:
-#: nothing is wrong with the record.
-_PARKS: Final = (PlacementUnavailable, NotWritable, TenantPaused)
+#: The tenant's database is away, not ready yet, or closed for a move or a suspension, or the tenant is over
+#: its rate: nothing is wrong with the record.
+_PARKS: Final = (PlacementUnavailable, NotWritable, TenantPaused, InboxNotReady)
+
+
+#: Refused through no fault of the code: a deleted tenant, one that sends more than it may.
+_FAULTLESS: Final = (UnknownTenant, TenantPaused)
+_MAX_UNKNOWN: Final = 10_000
 
 
 class TenantTransactions(Protocol):
     """Transactions in tenants' placements; `Tenancy` is one."""
+
+    @property
+    def catalog(self) -> Catalog:
+        """What is known of the tenants."""
+        ...
 
     async def run(
         self, tenant_id: TenantId, work: Callable[[UnitOfWork], Awaitable[_T]], *, write: bool
@@ -66,11 +80,13 @@ class RetryPolicy:
         attempts: tries in all.
         first_wait_s: before the second, doubled each time, half of it random.
         longest_wait_s: limit of that.
+        unknown_tenant_s: after that a tenant that stays unknown is not waited for at every record.
     """
 
     attempts: int = 8
     first_wait_s: float = 0.05
     longest_wait_s: float = 5.0
+    unknown_tenant_s: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,37 +124,78 @@ class Applier:
         self._fence = fence
         self._dead_letters = dead_letters
         self._gauge = gauge
+        limits = dead_letters.outsiders
+        self._outsiders = None if limits is None else OutsiderGauge(limits, clock.monotonic())
         self._retry = retry
         self._inbox_retention = inbox_retention
         self._clock = clock
         self._jitter = jitter
         self._metrics = metrics
         self._epoch = assignment_epoch
+        self._read_below = 0
+        self._unknown: dict[TenantId, float] = {}
         self._logger = get_logger("consumer").bind(group=group)
 
-    async def apply(self, envelopes: Sequence[Envelope]) -> int:
-        """Apply envelopes of one tenant in order; answers how many are done with.
+    async def apply(
+        self, envelopes: Sequence[Envelope], done: list[Envelope], *, overflow: bool = False
+    ) -> Exception | None:
+        """Apply envelopes of one tenant in order, and add to `done` each that needs nothing more.
 
-        Fewer than given means that the tenant's database cannot be written to now. Raises Fenced,
+        Answers why the others cannot be applied now, None if there are none. Raises Fenced,
         DeadLetterLimitReached, and LogUnavailable when a dead letter cannot be written.
+
+        Args:
+            envelopes: in the order of their topic.
+            done: grows, also when this raises.
+            overflow: see `Delivery.overflow`.
         """
-        done = 0
-        while done < len(envelopes):
-            unit = self._unit(envelopes[done:])
+        left = envelopes
+        while left:
+            unit = self._unit(left)
             try:
-                await self._apply_unit(unit)
-            except _PARKS:
-                return done
-            done += len(unit)
-        return done
+                await self._apply_unit(unit, done, overflow=overflow)
+            except _PARKS as why:
+                return why
+            left = left[len(unit) :]
+        return None
+
+    async def is_gone(self, tenant_id: TenantId) -> bool:
+        """Whether the catalogue's owner knows no such tenant (any more)."""
+        catalog = self._transactions.catalog
+        try:
+            catalog.tenant(tenant_id)
+        except UnknownTenant:
+            try:
+                await catalog.refresh(tenant_id, 0)
+            except UnknownTenant:
+                return True
+        return False
+
+    def read_again(self, below: int) -> None:
+        """The worker begins anew in a log that it has read up to this offset."""
+        self._read_below = below
+
+    def _was_seen(self, record: Received, error: Exception) -> bool:
+        """Whether it is too old only because it is read again: what is new in a log is never that old."""
+        return isinstance(error, TooOld) and record.offset < self._read_below
 
     async def refuse(self, record: Received, error: Exception, attempt: int = 1) -> None:
         """Write the record to the dead letters. Raises DeadLetterLimitReached, LogUnavailable."""
-        self._gauge.admit()
-        await self._dead_letters.write(record, error, attempt)
-        self._gauge.refused()
+        log = self._logger.error
+        if self._outsiders is not None and isinstance(error, (FinalError, *_FAULTLESS)):
+            log = self._logger.warning
+            if not self._outsiders.admits(len(record.value), self._clock.monotonic()):
+                self._metrics.dropped.labels(self._group).inc()
+                return
+            await self._dead_letters.write(record, error, attempt)
+        elif isinstance(error, _FAULTLESS):
+            await self._dead_letters.write(record, error, attempt)
+        else:
+            self._gauge.admit()
+            await self._dead_letters.write(record, error, attempt)
+            self._gauge.refused()
         self._metrics.dead_letters.labels(self._group).inc()
-        self._logger.error(
+        log(
             "record refused",
             topic=record.topic,
             partition=record.partition,
@@ -148,10 +205,10 @@ class Applier:
             error=str(error),
         )
 
-    def skip(self) -> None:
-        """Count a record that nobody here wants."""
+    def skip(self, count: int = 1) -> None:
+        """Count records that nobody here wants."""
         self._gauge.applied()
-        self._metrics.skipped.labels(self._group).inc()
+        self._metrics.skipped.labels(self._group).inc(count)
 
     def _unit(self, envelopes: Sequence[Envelope]) -> Sequence[Envelope]:
         kind = envelopes[0].event.type
@@ -162,38 +219,50 @@ class Applier:
             size += 1
         return envelopes[:size]
 
-    async def _apply_unit(self, unit: Sequence[Envelope]) -> None:
+    async def _apply_unit(self, unit: Sequence[Envelope], done: list[Envelope], *, overflow: bool) -> None:
         event = unit[0].event
         route = self._routes.get(event.type)
         if route is None:
             self.skip()
+            done.append(unit[0])
             return
-        token = set_log_fields({"tenant": str(event.tenant_id), "trace_id": _trace_id(event)})
+        token = set_log_fields({"tenant": str(event.tenant_id), "trace_id": trace_id_of(event.traceparent)})
+        origin = ORIGIN.set(event)
         try:
-            await self._retried(route, unit)
+            with span_after(self._metrics.tracer, event.type, SpanKind.CONSUMER, event.traceparent):
+                await self._retried(route, unit, overflow=overflow)
         except _Refused as refused:
+            if len(unit) == 1 and self._was_seen(unit[0].record, refused.error):
+                self.skip()
+                done.append(unit[0])
+                return
             if len(unit) == 1:
                 await self.refuse(unit[0].record, refused.error, refused.attempt)
+                done.append(unit[0])
                 return
         else:
             for _ in unit:
                 self._gauge.applied()
+            done.extend(unit)
             return
         finally:
+            ORIGIN.reset(origin)
             reset_log_fields(token)
         for envelope in unit:
-            await self._apply_unit([envelope])
+            await self._apply_unit([envelope], done, overflow=overflow)
 
-    async def _retried(self, route: Route, unit: Sequence[Envelope]) -> None:
+    async def _retried(self, route: Route, unit: Sequence[Envelope], *, overflow: bool) -> None:
         """Raises _Refused, Fenced, and what parks."""
         attempt = 1
         while True:
             try:
-                await self._once(route, unit, attempt)
-            except (*_PARKS, Fenced):
+                await self._once(route, unit, attempt, overflow=overflow)
+            except (*_PARKS, Fenced) as error:
+                if overflow and isinstance(error, TenantPaused):
+                    raise _Refused(error, attempt) from error
                 raise
             except _TRANSIENT as error:
-                if attempt >= self._retry.attempts:
+                if attempt >= self._retry.attempts or await self._stays_unknown(error, unit):
                     raise _Refused(error, attempt) from error
                 self._metrics.retries.labels(self._group).inc()
                 wait_s = min(self._retry.first_wait_s * 2 ** (attempt - 1), self._retry.longest_wait_s)
@@ -204,8 +273,24 @@ class Applier:
             else:
                 return
 
-    async def _once(self, route: Route, unit: Sequence[Envelope], attempt: int) -> None:
-        deliveries = [self._delivery(envelope, attempt) for envelope in unit]
+    async def _stays_unknown(self, error: Exception, unit: Sequence[Envelope]) -> bool:
+        """Whether its tenant has been unknown for so long that no more tries are due: it was deleted."""
+        if not isinstance(error, UnknownTenant):
+            return False
+        tenant_id, now = TenantId(unit[0].event.tenant_id), self._clock.monotonic()
+        since = self._unknown.get(tenant_id)
+        if since is not None and now - since >= self._retry.unknown_tenant_s:
+            return True
+        if len(self._unknown) >= _MAX_UNKNOWN:
+            self._unknown.clear()
+        if await self.is_gone(tenant_id):
+            self._unknown.setdefault(tenant_id, now)
+        else:
+            self._unknown.pop(tenant_id, None)
+        return False
+
+    async def _once(self, route: Route, unit: Sequence[Envelope], attempt: int, *, overflow: bool) -> None:
+        deliveries = [self._delivery(envelope, attempt, overflow=overflow) for envelope in unit]
         if isinstance(route, Direct):
             await route.handle(deliveries[0])
             self._metrics.applied.labels(self._group).inc()
@@ -222,7 +307,7 @@ class Applier:
         """The transaction: fence, inbox rows, handler. Answers how many were first deliveries."""
         if self._fence is not None:
             await self._fence.hold(tx, self._epoch)
-        first = [d for d in deliveries if await tx.first_delivery(self._group, d.event.id)]
+        first = [d for d in deliveries if await self._is_first(tx, d.event)]
         if not first:
             return 0
         if isinstance(route, Batch):
@@ -231,10 +316,21 @@ class Applier:
             await route.handle(first[0], tx)
         return len(first)
 
-    def _delivery(self, envelope: Envelope, attempt: int) -> Delivery:
+    async def _is_first(self, tx: UnitOfWork, event: CloudEvent) -> bool:
+        try:
+            return await tx.first_delivery(self._group, event.id)
+        except asyncpg.CheckViolationError:
+            # A service that is new to the database has the inbox of a few days only, until the next upkeep.
+            # Nobody makes the partition of a day that is far ahead.
+            written = _written(event)
+            if written > self._clock.now():
+                raise
+            raise InboxNotReady(written.date()) from None
+
+    def _delivery(self, envelope: Envelope, attempt: int, *, overflow: bool) -> Delivery:
         event = envelope.event
         if not isinstance(self._routes[event.type], Direct):
-            written = datetime.fromtimestamp((event.id.int >> 80) / 1000, UTC)
+            written = _written(event)
             if written < self._clock.now() - self._inbox_retention:
                 raise TooOld(f"written at {written.isoformat()}, before what the inbox remembers")
         return Delivery(
@@ -243,6 +339,7 @@ class Applier:
             record=envelope.record,
             attempt=attempt,
             assignment_epoch=self._epoch,
+            overflow=overflow,
         )
 
 
@@ -253,6 +350,5 @@ class _Refused(FinalError):  # noqa: N818 - read as a fact
         self.attempt = attempt
 
 
-def _trace_id(event: CloudEvent) -> str:
-    parts = event.traceparent.split("-")
-    return parts[1] if len(parts) == 4 else ""  # noqa: PLR2004 - the parts of a traceparent
+def _written(event: CloudEvent) -> datetime:
+    return datetime.fromtimestamp((event.id.int >> 80) / 1000, UTC)

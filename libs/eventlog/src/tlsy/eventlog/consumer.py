@@ -6,8 +6,11 @@ import asyncio
 import contextlib
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Protocol
+
+import asyncpg
 
 from tlsy.contracts.events import EVENTS
 from tlsy.eventlog.applier import Applier, RetryPolicy, TenantTransactions
@@ -16,15 +19,17 @@ from tlsy.eventlog.delivery import decode_parked_record, decode_record
 from tlsy.eventlog.errors import DeadLetterLimitReached, EventLogError, Fenced, LogUnavailable
 from tlsy.eventlog.fence import PartitionFence
 from tlsy.eventlog.group_books import ControlTransactions, GroupBooks
-from tlsy.eventlog.parking import Parking
+from tlsy.eventlog.parking import Parking, ParkingLimits
 from tlsy.eventlog.partition import PartitionSettings, PartitionWorker
 from tlsy.runtime.logging import get_logger
 from tlsy.tenancy.errors import TenancyError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from datetime import datetime
 
     from google.protobuf.message import Message
+    from prometheus_client import Gauge
 
     from tlsy.eventlog.dead_letters import DeadLetters
     from tlsy.eventlog.delivery import Decode, DecodeParked, Route
@@ -33,7 +38,9 @@ if TYPE_CHECKING:
     from tlsy.runtime.clock import Clock
 
 _HOUSEKEEPING_S: Final = 5.0
+_LETTERS_S: Final = 60.0
 _REJOIN_S: Final = 0.5
+_FAILURES: Final = (EventLogError, TenancyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 _NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
 
 
@@ -64,8 +71,7 @@ class ConsumerSettings:
         partition: of one partition's work.
         retry: of one delivery.
         dead_letters: how much may be refused before a partition stops.
-        parked_rows: parked records of the group; a full parking stops partitions.
-        parked_bytes: of their values.
+        parking: how much may be parked.
         inbox_retention: events written before that are refused as TOO_OLD.
         revoke_timeout_s: to finish what was begun when a partition is taken away.
     """
@@ -73,8 +79,7 @@ class ConsumerSettings:
     partition: PartitionSettings = field(default_factory=PartitionSettings)
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     dead_letters: DeadLetterLimits = field(default_factory=DeadLetterLimits)
-    parked_rows: int = 50_000
-    parked_bytes: int = 268_435_456
+    parking: ParkingLimits = field(default_factory=ParkingLimits)
     inbox_retention: timedelta = timedelta(days=9)
     revoke_timeout_s: float = 5.0
 
@@ -151,17 +156,13 @@ class Consumer:
         self._payloads = payloads
         self._settings = settings or ConsumerSettings()
         self._books = GroupBooks(package, group, transactions)
-        self._parking = Parking(
-            package,
-            group,
-            transactions,
-            max_rows=self._settings.parked_rows,
-            max_bytes=self._settings.parked_bytes,
-        )
+        self._parking = Parking(package, group, transactions, limits=self._settings.parking)
         self._logger = get_logger("consumer").bind(group=group)
         self._reader: GroupReader | None = None
         self._assigned: dict[TopicPartition, _Assigned] = {}
         self._stopped: set[TopicPartition] = set()
+        # For this consumer's life: joining again gives nobody another twenty letters.
+        self._gauges: dict[TopicPartition, DeadLetterGauge] = {}
         self._broken = asyncio.Event()
         self._stopping = asyncio.Event()
         self._main: asyncio.Task[None] | None = None
@@ -208,7 +209,7 @@ class Consumer:
                 await self._dead_letters.ensure_topics(self._topics, self._makes)
                 if await self._joined(reader):
                     await self._keep_house(reader)
-            except (EventLogError, TenancyError, OSError) as error:
+            except _FAILURES as error:
                 self._logger.warning("not in the group", error=str(error))
             finally:
                 await self._leave(reader)
@@ -218,7 +219,9 @@ class Consumer:
 
     async def _joined(self, reader: GroupReader) -> bool:
         """Join, which may take as long as there is no broker or no topic; False if asked to stop before."""
-        joining = asyncio.ensure_future(reader.start(self._on_assigned, self._on_revoked))
+        joining = asyncio.ensure_future(
+            reader.start(partial(self._on_assigned, reader), partial(self._on_revoked, reader))
+        )
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
             await asyncio.wait({joining, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -231,67 +234,123 @@ class Consumer:
             await asyncio.wait({joining, stopping})
 
     async def _leave(self, reader: GroupReader) -> None:
+        """Let go of everything, whatever happens meanwhile: the next member begins with nothing."""
+        self._reader = None
+        task = asyncio.current_task()
         try:
-            await self._on_revoked(list(self._assigned))
+            # Nobody waits for what was begun once the grace is over.
+            if task is None or not task.cancelling():
+                await self._revoke(list(self._assigned))
         finally:
-            for assigned in self._assigned.values():
-                assigned.task.cancel()
-            await reader.stop()
+            try:
+                await self._abandon()
+            finally:
+                await reader.stop()
+
+    async def _abandon(self) -> None:
+        """What an interrupted or failed revocation left."""
+        tasks = [assigned.task for assigned in self._assigned.values()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        for partition, assigned in list(self._assigned.items()):
+            await self._let_go(partition, assigned)
 
     async def _keep_house(self, reader: GroupReader) -> None:
         """While the membership lasts: metrics, and being seen by the relays of the topics."""
+        letters_at = self._clock.monotonic() + _HOUSEKEEPING_S
         while not self._broken.is_set() and not self._stopping.is_set():
             for assigned in self._assigned.values():
                 if assigned.task.done() and not assigned.task.cancelled():
                     assigned.task.result()
-            lags = await reader.lag()
-            for topic in self._topics:
-                behind = sum(lag for partition, lag in lags.items() if partition.topic == topic)
-                self._metrics.lag.labels(self._group, topic).set(behind)
-            with contextlib.suppress(EventLogError, TenancyError, OSError):
-                self._metrics.parked.labels(self._group).set(await self._parking.count())
+            with contextlib.suppress(*_FAILURES):
+                await self._measure_lag(reader)
+                self._tell(self._metrics.parked, self._metrics.parked_s, await self._parking.backlog())
                 await self._books.register(self._topics)
                 await self._dead_letters.ensure_topics(self._topics, self._makes)
+                if self._clock.monotonic() >= letters_at:
+                    letters_at = self._clock.monotonic() + _LETTERS_S
+                    letters = await self._dead_letters.backlog(self._topics)
+                    self._tell(
+                        self._metrics.dead_letter_backlog_items, self._metrics.dead_letter_backlog_s, letters
+                    )
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._broken.wait(), _HOUSEKEEPING_S)
 
-    async def _on_assigned(self, partitions: Sequence[TopicPartition]) -> None:
+    async def _measure_lag(self, reader: GroupReader) -> None:
+        """A partition that stands still is behind by what it holds, too, and since its oldest record."""
+        lags, now = await reader.lag(), self._clock.now()
+        items: dict[str, int] = dict.fromkeys(self._topics, 0)
+        ages_s: dict[str, float] = dict.fromkeys(self._topics, 0.0)
+        for partition, assigned in self._assigned.items():
+            lag, since = lags.get(partition, 0), None
+            if assigned.worker is not None:
+                lag, since = lag + assigned.worker.unsettled, assigned.worker.behind_since
+            items[partition.topic] = items.get(partition.topic, 0) + lag
+            if lag and since is not None:
+                age_s = (now - since).total_seconds()
+                ages_s[partition.topic] = max(ages_s.get(partition.topic, 0.0), age_s)
+        for topic in self._topics:
+            self._metrics.lag.labels(self._group, topic).set(items[topic])
+            self._metrics.lag_s.labels(self._group, topic).set(ages_s[topic])
+
+    def _tell(self, items: Gauge, age_s: Gauge, backlog: tuple[int, datetime | None]) -> None:
+        count, since = backlog
+        items.labels(self._group).set(count)
+        age_s.labels(self._group).set((self._clock.now() - since).total_seconds() if since else 0.0)
+
+    async def _on_assigned(self, reader: GroupReader, partitions: Sequence[TopicPartition]) -> None:
+        if reader is not self._reader:
+            # A member that is leaving finishes the join that it was in.
+            return
         for partition in partitions:
             if partition not in self._assigned:
-                task = asyncio.create_task(self._own(partition), name=f"{self.name}-{partition.partition}")
+                task = asyncio.create_task(
+                    self._own(partition, reader), name=f"{self.name}-{partition.partition}"
+                )
                 self._assigned[partition] = _Assigned(None, task)
 
-    async def _on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
-        going = [self._assigned[partition] for partition in partitions if partition in self._assigned]
-        for assigned in going:
+    async def _on_revoked(self, reader: GroupReader, partitions: Sequence[TopicPartition]) -> None:
+        if reader is self._reader:
+            await self._revoke(partitions)
+
+    async def _revoke(self, partitions: Sequence[TopicPartition]) -> None:
+        going = {
+            partition: self._assigned[partition] for partition in partitions if partition in self._assigned
+        }
+        for assigned in going.values():
             if assigned.worker is not None:
                 assigned.worker.finish()
             else:
                 assigned.task.cancel()
         if going:
-            _, late = await asyncio.wait({a.task for a in going}, timeout=self._settings.revoke_timeout_s)
+            _, late = await asyncio.wait(
+                {assigned.task for assigned in going.values()}, timeout=self._settings.revoke_timeout_s
+            )
             for task in late:
                 task.cancel()
             if late:
                 await asyncio.wait(late)
-        for partition in partitions:
-            if self._assigned.pop(partition, None) is not None:
-                self._mark_stopped(partition, stopped=False)
-                if self._ownership is not None:
-                    await self._ownership.on_revoked(partition)
+        for partition, assigned in going.items():
+            await self._let_go(partition, assigned)
 
-    async def _own(self, partition: TopicPartition) -> None:
+    async def _let_go(self, partition: TopicPartition, assigned: _Assigned) -> None:
+        if self._assigned.get(partition) is assigned:
+            del self._assigned[partition]
+            self._mark_stopped(partition, stopped=False)
+            if self._ownership is not None:
+                await self._ownership.on_revoked(partition)
+
+    async def _own(self, partition: TopicPartition, reader: GroupReader) -> None:
         """One assignment, from taking its epoch to its end."""
-        reader = self._reader
-        if reader is None:
-            return
         epoch = await self._take(partition)
         worker = PartitionWorker(
             partition,
             reader=reader,
             decode=self._decode,
             decode_parked=self._decode_parked,
-            applier=self._applier(epoch),
+            applier=self._applier(partition, epoch),
             books=self._books,
             parking=self._parking,
             clock=self._clock,
@@ -318,13 +377,13 @@ class Consumer:
                 epoch = await self._books.take(partition)
                 if self._ownership is not None:
                     await self._ownership.on_assigned(partition, epoch)
-            except (EventLogError, TenancyError, OSError) as error:
+            except _FAILURES as error:
                 self._logger.warning("partition cannot be taken yet", error=str(error))
                 await self._clock.sleep(self._settings.partition.retry_s)
             else:
                 return epoch
 
-    def _applier(self, epoch: int) -> Applier:
+    def _applier(self, partition: TopicPartition, epoch: int) -> Applier:
         fenced = self._ownership is not None
         return Applier(
             self._group,
@@ -333,7 +392,7 @@ class Consumer:
             transactions=self._transactions,
             fence=PartitionFence(self._package, self._group) if fenced else None,
             dead_letters=self._dead_letters,
-            gauge=DeadLetterGauge(self._settings.dead_letters),
+            gauge=self._gauges.setdefault(partition, DeadLetterGauge(self._settings.dead_letters)),
             retry=self._settings.retry,
             inbox_retention=self._settings.inbox_retention,
             clock=self._clock,

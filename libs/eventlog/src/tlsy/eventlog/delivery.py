@@ -30,6 +30,9 @@ class Delivery:
         record: where it was read.
         attempt: 1 at first.
         assignment_epoch: of the partition's assignment to this process; grows with every assignment.
+        overflow: its tenant is over its rate (a handler raised TenantPaused) and has as many records parked
+            as it may. Nothing is to be applied; the handler may record that, or raise TenantPaused again,
+            and the record goes to the dead letters.
     """
 
     event: CloudEvent
@@ -37,6 +40,7 @@ class Delivery:
     record: Received
     attempt: int
     assignment_epoch: int
+    overflow: bool = False
 
 
 @dataclass(frozen=True, slots=True)

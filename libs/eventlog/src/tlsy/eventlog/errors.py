@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import date
 
 
 class EventLogError(Exception):
@@ -42,6 +43,13 @@ class TenantPaused(RetryableError):  # noqa: N818 - read as a fact
     """The tenant's records cannot be applied for now, whoever's fault that is: they are parked, in order."""
 
 
+class InboxNotReady(RetryableError):  # noqa: N818 - read as a fact
+    """The inbox has no partition for the event's day yet; upkeep of the database makes it."""
+
+    def __init__(self, day: date) -> None:
+        super().__init__("INBOX_NOT_READY", f"the inbox has no partition for {day}")
+
+
 class FinalError(EventLogError):
     """No retry can help; the record goes to the dead letters. A handler may raise it."""
 
@@ -56,6 +64,13 @@ class Poison(FinalError):  # noqa: N818 - read as a fact
     def __init__(self, reason: str, problems: Sequence[str]) -> None:
         super().__init__(reason, "; ".join(problems))
         self.problems = tuple(problems)
+
+
+class RecordTooLarge(EventLogError):  # noqa: N818 - read as a fact
+    """The broker refuses a record for its size: it will again, however often it is sent."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("RECORD_TOO_LARGE", message)
 
 
 class TooOld(FinalError):  # noqa: N818 - read as a fact

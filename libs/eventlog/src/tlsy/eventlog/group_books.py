@@ -48,12 +48,12 @@ class GroupBooks:
                 )
             )
 
-    async def knows(self, partition: TopicPartition) -> bool:
-        """Whether the group ever applied something of the partition."""
+    async def knows(self, partition: TopicPartition, log: int | None = None) -> bool:
+        """Whether the group ever applied something of the partition, in incarnation `log` or in any."""
         async with self._transactions.control(PLATFORM, write=False) as tx:
             return bool(
                 await tx.fetchval(
-                    self._sql["knows_partition"], partition.topic, self._group, partition.partition
+                    self._sql["knows_partition"], partition.topic, self._group, partition.partition, log
                 )
             )
 

@@ -10,14 +10,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import aiokafka
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import ConsumerStoppedError, KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    ConsumerStoppedError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    TopicAlreadyExistsError,
+    for_code,
+)
 from aiokafka.partitioner import murmur2
 
-from tlsy.eventlog.errors import LogUnavailable
+from tlsy.eventlog.errors import LogUnavailable, RecordTooLarge
+from tlsy.eventlog.letter_box import LetterBox
 from tlsy.eventlog.ports import Position, Received, TopicPartition
 
 if TYPE_CHECKING:
@@ -34,6 +43,12 @@ _METADATA_MAX_AGE_MS: Final = 5_000
 #: Kafka's own limit per batch is 1 MiB and some bytes; one record is at most 512 KiB and its headers.
 _MAX_BATCH_BYTES: Final = 900_000
 _MAX_FETCH_BYTES: Final = 4_194_304
+#: The broker's own time: retention counts from when a record came, also when it is published again, and no
+#: producer can say otherwise.
+_LOG_APPEND_TIME: Final = 1
+_TOPIC_CONFIGS: Final[Mapping[str, str]] = MappingProxyType({"message.timestamp.type": "LogAppendTime"})
+#: The last day that a datetime can hold in every time zone.
+_LATEST_MS: Final = 253_402_214_400_000
 _FAILURES: Final = (
     KafkaError,
     ConsumerStoppedError,
@@ -43,6 +58,7 @@ _FAILURES: Final = (
     AttributeError,
     IndexError,
 )
+_TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 
 def partition_of(key: bytes, count: int) -> int:
@@ -83,10 +99,15 @@ class KafkaProducer:
             failed = True
             if not futures:
                 await self._discard(client)
+                if isinstance(error, _TOO_LARGE):
+                    raise RecordTooLarge(repr(error)) from error
                 raise LogUnavailable(f"nothing was sent: {error!r}") from error
         if failed or any(not future.done() or future.exception() for future in futures):
             await self._discard(client)
-        return _positions(records, futures)
+        positions = _positions(records, futures)
+        if not any(positions) and any(_refused_for_size(future) for future in futures):
+            raise RecordTooLarge("the broker took no record of the batch")
+        return positions
 
     async def stop(self) -> None:
         """Close the connection; whoever publishes has returned before."""
@@ -135,6 +156,10 @@ async def _throw_away(client: Any) -> None:
         await asyncio.wait_for(client.client.close(), _CLOSE_TIMEOUT_S)
     with contextlib.suppress(*_FAILURES, asyncio.CancelledError):
         await asyncio.wait_for(client.stop(), _CLOSE_TIMEOUT_S)
+
+
+def _refused_for_size(future: asyncio.Future[Any]) -> bool:
+    return future.done() and not future.cancelled() and isinstance(future.exception(), _TOO_LARGE)
 
 
 def _positions(records: Sequence[Record], futures: Sequence[asyncio.Future[Any]]) -> list[Position | None]:
@@ -189,12 +214,22 @@ class KafkaInspector:
 
         return await self._ask(ask)
 
+    async def letters(self, topic: str, group: str) -> tuple[int, datetime | None]:
+        """See `LogInspector.letters`."""
+        async with LetterBox.opened(self._servers, topic, group) as box:
+            return await box.backlog()
+
     async def ensure_topics(self, partitions: Mapping[str, int]) -> None:
         """See `LogInspector.ensure_topics`."""
 
         async def make() -> None:
             wanted = [
-                NewTopic(name=name, num_partitions=count, replication_factor=self._replication)
+                NewTopic(
+                    name=name,
+                    num_partitions=count,
+                    replication_factor=self._replication,
+                    topic_configs=_TOPIC_CONFIGS,
+                )
                 for name, count in partitions.items()
             ]
             answer = await self._admin.create_topics(wanted)
@@ -314,6 +349,14 @@ class KafkaGroupReader:
             raise LogUnavailable(f"fetching failed: {error!r}") from error
         return [_received(record) for record in found.get(theirs, ())]
 
+    async def rewind(self, partition: TopicPartition) -> None:
+        """See `GroupReader.rewind`."""
+        theirs = aiokafka.TopicPartition(partition.topic, partition.partition)
+        try:
+            await asyncio.wait_for(self._client.seek_to_beginning(theirs), _ASK_TIMEOUT_S)
+        except _FAILURES as error:
+            raise LogUnavailable(f"the start was not found: {error!r}") from error
+
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """See `GroupReader.commit`."""
         theirs = {
@@ -337,12 +380,13 @@ class KafkaGroupReader:
     async def lag(self) -> Mapping[TopicPartition, int]:
         """See `GroupReader.lag`."""
         lags: dict[TopicPartition, int] = {}
-        for partition in self._client.assignment():
-            with contextlib.suppress(*_FAILURES):
-                end = self._client.highwater(partition)
-                if end is not None:
-                    position = await asyncio.wait_for(self._client.position(partition), 1)
-                    lags[_ours(partition)] = max(0, end - position)
+        with contextlib.suppress(*_FAILURES):
+            partitions = list(self._client.assignment())
+            # Not the high-water marks of fetches: nobody fetches from a partition that is stopped.
+            async with asyncio.timeout(_ASK_TIMEOUT_S):
+                ends = await self._client.end_offsets(partitions) if partitions else {}
+                for partition, end in ends.items():
+                    lags[_ours(partition)] = max(0, end - await self._client.position(partition))
         return lags
 
     async def stop(self) -> None:
@@ -352,12 +396,29 @@ class KafkaGroupReader:
 
 
 class KafkaTail:
-    """See `Tail`."""
+    """See `Tail`. Topics in `since` are read from that time on, and not from their end."""
 
-    __slots__ = ("_client", "_client_id", "_cluster_id", "_inspector", "_positions", "_servers", "_topics")
+    __slots__ = (
+        "_client",
+        "_client_id",
+        "_cluster_id",
+        "_inspector",
+        "_positions",
+        "_servers",
+        "_since",
+        "_topics",
+    )
 
-    def __init__(self, servers: str, topics: Sequence[str], client_id: str) -> None:
+    def __init__(
+        self,
+        servers: str,
+        topics: Sequence[str],
+        client_id: str,
+        *,
+        since: Mapping[str, datetime] | None = None,
+    ) -> None:
         self._servers = servers
+        self._since = since or {}
         self._topics = tuple(topics)
         self._client_id = client_id
         self._inspector = KafkaInspector(servers, client_id)
@@ -384,10 +445,23 @@ class KafkaTail:
             async with asyncio.timeout(_ASK_TIMEOUT_S):
                 await self._client.start()
             self._client.assign([aiokafka.TopicPartition(*partition) for partition in self._positions])
+            async with asyncio.timeout(_ASK_TIMEOUT_S):
+                await self._go_back()
             for partition, offset in self._positions.items():
                 self._client.seek(aiokafka.TopicPartition(*partition), offset)
         except _FAILURES as error:
             raise LogUnavailable(f"the tail cannot be opened: {error!r}") from error
+
+    async def _go_back(self) -> None:
+        asked = {
+            aiokafka.TopicPartition(topic, partition): int(self._since[topic].timestamp() * 1000)
+            for topic, partition in self._positions
+            if topic in self._since
+        }
+        if asked:
+            for partition, found in (await self._client.offsets_for_times(asked)).items():
+                if found is not None:
+                    self._positions[partition.topic, partition.partition] = found.offset
 
     async def fetch(self, *, max_records: int, timeout_s: float) -> list[Received]:
         """See `Tail.fetch`."""
@@ -432,8 +506,11 @@ def _received(record: Any) -> Received:
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,
-        time=datetime.fromtimestamp(record.timestamp / 1000, UTC),
+        # Whoever wrote the record may have set it to anything.
+        time=datetime.fromtimestamp(min(max(record.timestamp, 0), _LATEST_MS) / 1000, UTC),
         key=record.key,
         value=record.value or b"",
-        headers=tuple(record.headers),
+        time_of_broker=record.timestamp_type == _LOG_APPEND_TIME,
+        # Kafka lets a header have no value; ours are bytes.
+        headers=tuple((name, value or b"") for name, value in record.headers),
     )

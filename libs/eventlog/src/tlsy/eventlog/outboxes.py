@@ -58,7 +58,11 @@ class Outbox:
         self._timeout_s = timeout_s
 
     async def reconciled_log(self) -> int:
-        """The incarnation of the topic that the rows' marks were last compared with; 0 for none yet."""
+        """The incarnation of the topic that the rows' marks were last compared with; 0 for none yet.
+
+        Until the end of the transaction nobody but it marks rows: a mark that commits between the comparison
+        of its row and the note that all are compared would never be compared.
+        """
         value = await self._connection.fetchval(self._sql["select_reconciled_log"], timeout=self._timeout_s)
         return int(value or 0)
 
@@ -149,10 +153,17 @@ class Outboxes:
 
     async def mark(
         self, placement: Placement, published: Sequence[tuple[CloudEvent, Position]], log: int
-    ) -> None:
-        """Mark rows without leading: for what their writer itself published. Raises PlacementUnavailable."""
+    ) -> bool:
+        """Mark rows without leading: for what their writer itself published. Raises PlacementUnavailable.
+
+        False, and nothing is marked, if the rows were compared with a later incarnation by now.
+        """
         async with self._transaction(placement) as connection:
+            reconciled = await connection.fetchval(self._sql["hold_reconciled_log"], timeout=self._timeout_s)
+            if reconciled is not None and reconciled > log:
+                return False
             await self._outbox(connection).mark(published, log)
+            return True
 
     async def listen(self, placement: Placement, wake: Callable[[], None]) -> None:
         """Call `wake` on every NOTIFY of a writer, until cancelled. Raises PlacementUnavailable when lost."""

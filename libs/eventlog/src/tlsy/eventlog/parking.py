@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from tlsy.eventlog.errors import ParkingFull
@@ -12,12 +13,36 @@ from tlsy.tenancy.context import PLATFORM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
     from uuid import UUID
 
     from tlsy.eventlog.group_books import ControlTransactions
     from tlsy.eventlog.ports import Headers, TopicPartition
 
 _LENGTHS: Final = struct.Struct(">HI")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParkingLimits:
+    """How much may be parked. Bytes are those of keys, headers and values.
+
+    Attributes:
+        rows: records of the group; a parking that is full of tenants whose database is away stops partitions.
+        bytes: theirs.
+        tenant_rows: of one tenant over its rate; what it sends beyond that is refused.
+        tenant_bytes: theirs.
+    """
+
+    rows: int = 50_000
+    bytes: int = 268_435_456
+    tenant_rows: int = 5_000
+    tenant_bytes: int = 33_554_432
+
+    def of(self, *, over_rate: bool) -> tuple[int, int, int, int]:
+        """Rows and bytes of the group, then of the tenant."""
+        if over_rate:
+            return self.rows // 2, self.bytes // 2, self.tenant_rows, self.tenant_bytes
+        return self.rows, self.bytes, self.rows, self.bytes
 
 
 class Parking:
@@ -27,28 +52,34 @@ class Parking:
         package: the service's package name.
         group: the consumer group.
         transactions: in the control database.
-        max_rows: of the group, over all tenants.
-        max_bytes: of their values.
+        limits: of the group, over all tenants, and of a tenant that is over its rate; for those that park.
     """
 
-    __slots__ = ("_group", "_max_bytes", "_max_rows", "_sql", "_transactions")
+    __slots__ = ("_group", "_limits", "_sql", "_transactions")
 
     def __init__(
-        self, package: str, group: str, transactions: ControlTransactions, *, max_rows: int, max_bytes: int
+        self,
+        package: str,
+        group: str,
+        transactions: ControlTransactions,
+        *,
+        limits: ParkingLimits | None = None,
     ) -> None:
         self._sql = statements(package)
         self._group = group
         self._transactions = transactions
-        self._max_rows = max_rows
-        self._max_bytes = max_bytes
+        self._limits = limits or ParkingLimits()
 
-    async def park(self, tenant_id: UUID, records: Sequence[Received]) -> None:
-        """Append the records to those of the tenant, all or none. Raises ParkingFull.
+    async def park(self, tenant_id: UUID, records: Sequence[Received], *, over_rate: bool = False) -> None:
+        """Append the records to those of the tenant, all or none; one that is there is not added again.
 
-        The limits may be passed by as much as other processes park at the same moment.
+        Raises ParkingFull. The limits may be passed by as much as other processes park at the same moment.
+        `over_rate`: the tenant sends more than it may. Half of the parking, at most, is for such; the rest is
+        for those whose database is away.
         """
+        rows, size, own_rows, own_size = self._limits.of(over_rate=over_rate)
         async with self._transactions.control(PLATFORM, write=True) as tx:
-            tag = await tx.execute(
+            fits = await tx.fetchval(
                 self._sql["park"],
                 tenant_id,
                 self._group,
@@ -58,15 +89,14 @@ class Parking:
                 [record.time for record in records],
                 [record.key for record in records],
                 [_pack(record.headers) for record in records],
-                self._max_rows,
-                self._max_bytes,
                 [record.value for record in records],
-                sum(len(record.value) for record in records),
+                rows,
+                size,
+                own_rows,
+                own_size,
             )
-        if records and tag.split()[-1] == "0":
-            raise ParkingFull(
-                f"group {self._group} has {self._max_rows} rows or {self._max_bytes} bytes parked"
-            )
+        if not fits:
+            raise ParkingFull(f"group {self._group} has as many records or bytes parked as it may")
 
     async def tenants(self, partition: TopicPartition) -> list[UUID]:
         """Whose records of this partition are parked."""
@@ -110,10 +140,19 @@ class Parking:
         async with self._transactions.control(PLATFORM, write=True) as tx:
             await tx.execute(self._sql["delete_parked"], tenant_id, self._group, list(numbers))
 
-    async def count(self) -> int:
-        """Parked records of the group."""
+    async def purge(self, tenant_id: UUID, partition: TopicPartition) -> int:
+        """Forget what is parked for a tenant that is gone; answers how many records that were."""
+        async with self._transactions.control(PLATFORM, write=True) as tx:
+            tag = await tx.execute(
+                self._sql["purge_parked"], tenant_id, self._group, partition.topic, partition.partition
+            )
+            return int(tag.split()[-1])
+
+    async def backlog(self) -> tuple[int, datetime | None]:
+        """Parked records of the group, and since when the oldest is parked."""
         async with self._transactions.control(PLATFORM, write=False) as tx:
-            return int(await tx.fetchval(self._sql["count_parked"], self._group))
+            row = await tx.fetchrow(self._sql["select_parked_backlog"], self._group)
+            return (row["items"], row["oldest"]) if row else (0, None)
 
 
 def _pack(headers: Headers) -> bytes:

@@ -2,7 +2,8 @@
 
 Offsets are committed after the effects of all records below them: applied, refused, skipped or parked. A
 tenant whose database cannot be written to is paused: its records go to the parking, and while any is there
-its new ones follow them; a task of its own tries the oldest from time to time.
+its new ones follow them; a task of its own tries the oldest from time to time. What a tenant over its rate
+cannot park any more is refused; what one whose database is away cannot park stops the partition.
 """
 
 from __future__ import annotations
@@ -10,18 +11,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
+from tlsy.contracts.events import TOPICS
 from tlsy.eventlog.applier import Envelope
 from tlsy.eventlog.cloudevents import log_of
-from tlsy.eventlog.errors import LogUnavailable, ParkingFull, Poison, RetryableError
+from tlsy.eventlog.errors import (
+    DeadLetterLimitReached,
+    LogUnavailable,
+    ParkingFull,
+    Poison,
+    RetryableError,
+    TenantPaused,
+)
+from tlsy.runtime.ids import TenantId
 from tlsy.runtime.logging import get_logger
-from tlsy.tenancy.errors import PlacementUnavailable
+from tlsy.tenancy.errors import Retryable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+    from datetime import datetime
     from uuid import UUID
 
     from tlsy.eventlog.applier import Applier
@@ -31,9 +43,11 @@ if TYPE_CHECKING:
     from tlsy.eventlog.ports import GroupReader, Received, TopicPartition
     from tlsy.runtime.clock import Clock
 
-_AWAY: Final = (PlacementUnavailable, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+_AWAY: Final = (Retryable, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 _FETCH_TIMEOUT_S: Final = 0.5
 _REPLAY_ROWS: Final = 50
+#: Written by relays alone; in another topic a producer may call any number an incarnation.
+_RELAYED: Final = frozenset(TOPICS.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +76,8 @@ class _Paused:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     failures: int = 0
     due_at: float = 0.0
+    over_rate: bool = False
+    replaying: bool = False
 
 
 class PartitionWorker:
@@ -83,6 +99,8 @@ class PartitionWorker:
         "_reader",
         "_settings",
         "_stopping",
+        "behind_since",
+        "unsettled",
     )
 
     def __init__(
@@ -109,9 +127,12 @@ class PartitionWorker:
         self._settings = settings
         self._paused: dict[UUID, _Paused] = {}
         self._expected: int | None = None
-        self._log: int | None = None
+        self._log = 0
         self._cluster_id: str | None = None
         self._stopping = asyncio.Event()
+        # Records that were fetched and have no effect yet; the time of the oldest, or of the last before.
+        self.unsettled = 0
+        self.behind_since: datetime | None = None
         self._logger = get_logger("consumer").bind(topic=partition.topic, partition=partition.partition)
 
     def finish(self) -> None:
@@ -145,22 +166,42 @@ class PartitionWorker:
             self._expected = 0
 
     async def _work(self, records: Sequence[Received]) -> None:
-        await self._check_log(records[0])
+        if not await self._continues(records[0]):
+            return
         await self._until_done(lambda: self._notice_gap(records[0]))
+        done: set[int] = set()
+        self.unsettled, self.behind_since = len(records), records[0].time
+        failure = await self._apply(records, done)
+        if failure is not None and not isinstance(failure, DeadLetterLimitReached):
+            raise failure
+        settled = list(takewhile(lambda record: record.offset in done, records))
+        if settled:
+            await self._settle(settled)
+        self.unsettled -= len(settled)
+        self.behind_since = records[min(len(settled), len(records) - 1)].time
+        if failure is not None:
+            raise failure
+
+    async def _apply(self, records: Sequence[Received], done: set[int]) -> BaseException | None:
+        """Give each record its effect, and add its offset to `done`; answers what ended that early."""
         by_tenant: dict[UUID, list[Envelope]] = {}
-        for record in records:
-            envelope = await self._read(record)
-            if envelope is not None:
-                by_tenant.setdefault(envelope.event.tenant_id, []).append(envelope)
+        failure: BaseException | None = None
+        try:
+            for record in records:
+                envelope = await self._read(record)
+                if envelope is None:
+                    done.add(record.offset)
+                else:
+                    by_tenant.setdefault(envelope.event.tenant_id, []).append(envelope)
+        except DeadLetterLimitReached as limit:
+            # What was read before has its effect first, so that the offset lies where the limit was reached.
+            failure = limit
         gate = asyncio.Semaphore(self._settings.tenants_at_once)
         outcomes = await asyncio.gather(
-            *(self._apply_tenant(gate, tenant_id, todo) for tenant_id, todo in by_tenant.items()),
+            *(self._apply_tenant(gate, tenant_id, todo, done) for tenant_id, todo in by_tenant.items()),
             return_exceptions=True,
         )
-        for outcome in outcomes:
-            if outcome is not None:
-                raise outcome
-        await self._settle(records)
+        return next((outcome for outcome in outcomes if outcome is not None), failure)
 
     async def _read(self, record: Received) -> Envelope | None:
         """The record's event; None if it was refused."""
@@ -170,30 +211,40 @@ class PartitionWorker:
             nonlocal envelope
             try:
                 envelope = Envelope(record, await self._decode(record))
-            except Poison as poison:
-                await self._applier.refuse(record, poison)
+            except (*_AWAY, RetryableError):
+                raise
+            except Exception as error:  # noqa: BLE001 - whoever wrote the record must not end this process
+                await self._applier.refuse(record, _poison(error))
 
         await self._until_done(step)
         return envelope
 
-    async def _apply_tenant(self, gate: asyncio.Semaphore, tenant_id: UUID, todo: list[Envelope]) -> None:
+    async def _apply_tenant(
+        self, gate: asyncio.Semaphore, tenant_id: UUID, todo: list[Envelope], offsets: set[int]
+    ) -> None:
         """Apply all of `todo`, or park what cannot be applied now."""
-        done = 0
+        done: list[Envelope] = []
 
         async def step() -> None:
-            nonlocal done
-            if await self._parked_behind(tenant_id, todo[done:]):
+            left = todo[len(done) :]
+            if await self._parked_behind(tenant_id, left, done):
                 return
-            done += await self._applier.apply(todo[done:])
-            if done < len(todo):
-                await self._park(tenant_id, todo[done:])
-                self._paused[tenant_id] = _Paused(due_at=self._clock.monotonic() + self._settings.replay_s)
-                self._logger.warning("tenant paused", tenant=str(tenant_id))
+            why = await self._applier.apply(left, done)
+            if why is not None:
+                over_rate = isinstance(why, TenantPaused)
+                await self._park(tenant_id, todo[len(done) :], done, over_rate=over_rate)
+                self._paused[tenant_id] = _Paused(
+                    due_at=self._clock.monotonic() + self._settings.replay_s, over_rate=over_rate
+                )
+                self._logger.warning("tenant paused", tenant=str(tenant_id), reason=str(why))
 
         async with gate:
-            await self._until_done(step)
+            try:
+                await self._until_done(step)
+            finally:
+                offsets.update(envelope.record.offset for envelope in done)
 
-    async def _parked_behind(self, tenant_id: UUID, todo: Sequence[Envelope]) -> bool:
+    async def _parked_behind(self, tenant_id: UUID, todo: Sequence[Envelope], done: list[Envelope]) -> bool:
         """Park `todo` if older records of the tenant are parked; whether that was so."""
         paused = self._paused.get(tenant_id)
         if paused is None:
@@ -202,83 +253,147 @@ class PartitionWorker:
             # The last parked record may have been replayed while the lock was awaited.
             if self._paused.get(tenant_id) is not paused:
                 return False
-            await self._park(tenant_id, todo)
+            await self._park(tenant_id, todo, done, over_rate=paused.over_rate)
             return True
 
-    async def _park(self, tenant_id: UUID, envelopes: Sequence[Envelope]) -> None:
-        await self._parking.park(tenant_id, [envelope.record for envelope in envelopes])
+    async def _park(
+        self, tenant_id: UUID, envelopes: Sequence[Envelope], done: list[Envelope], *, over_rate: bool
+    ) -> None:
+        try:
+            await self._parking.park(
+                tenant_id, [envelope.record for envelope in envelopes], over_rate=over_rate
+            )
+        except ParkingFull:
+            # Who sends too much loses that, and stops nobody.
+            if not over_rate or await self._applier.apply(envelopes, done, overflow=True) is not None:
+                raise
+        else:
+            done.extend(envelopes)
 
     async def _settle(self, records: Sequence[Received]) -> None:
         """Everything up to the last of `records` has its effect: say so, in PostgreSQL and to the broker.
 
         Neither is needed to go on: what is not said is delivered again, and dropped by the inbox.
         """
-        next_offsets = {log: r.offset + 1 for r in records if (log := log_of(r.headers)) is not None}
+        next_offsets = {log: r.offset + 1 for r in records if (log := _incarnation(r)) is not None}
+        self._log = max((self._log, *next_offsets))
         self._expected = records[-1].offset + 1
         with contextlib.suppress(*_AWAY):
             await self._books.raise_watermarks(self._partition, next_offsets)
         with contextlib.suppress(LogUnavailable):
             await self._reader.commit({self._partition: self._expected})
 
-    async def _check_log(self, first: Received) -> None:
-        """Refuse to go on in the middle of a log of another cluster than was read before.
+    async def _continues(self, first: Received) -> bool:
+        """Whether the log in which `first` is goes on from what was read before; if not, it begins anew.
 
-        A broker that came back empty, and was written to before this member had to join again, has other
-        records below the reader's position. Whoever joins again begins where the group is in that log.
+        A log that was cut, or that another cluster holds, may have other records below this position. What
+        is new there is in an incarnation that this group has not begun: then everything that the cluster
+        has is read again, and inboxes drop what was applied. In the middle of another cluster's log this
+        member's membership is worth nothing either: it joins again and begins where the group is there.
         """
-        log, cluster_id = log_of(first.headers), None
-        if log is None or log == self._log:
-            return
+        log, cluster_id, begun = _incarnation(first), None, False
+        if log is None or log <= self._log:
+            return True
 
         async def look_up() -> None:
-            nonlocal cluster_id
+            nonlocal cluster_id, begun
             cluster_id = await self._books.cluster_of(self._partition.topic, log)
+            begun = await self._books.knows(self._partition, log)
 
         await self._until_done(look_up)
         same = cluster_id is not None and cluster_id == self._cluster_id
-        if self._log is not None and first.offset > 0 and not same:
+        if self._log and first.offset > 0 and not same:
             raise LogUnavailable(f"incarnation {log} follows {self._log} at offset {first.offset}")
         self._log, self._cluster_id = log, cluster_id
+        if begun or first.offset == 0 or self._expected is None:
+            return True
+        self._logger.warning("log is read from its start", log=log, offset=first.offset)
+        await self._reader.rewind(self._partition)
+        self._applier.read_again(self._expected)
+        return False
 
     async def _notice_gap(self, first: Received) -> None:
         """If the broker dropped records that this group has not seen, have them published again."""
         if self._expected is None or first.offset <= self._expected:
             return
-        log = log_of(first.headers)
+        log = _incarnation(first)
         self._logger.error("records are missing", expected=self._expected, found=first.offset, log=log)
         if log is not None:
             await self._books.end_log(self._partition.topic, log)
 
     async def _replay_loop(self) -> None:
-        while True:
-            now = self._clock.monotonic()
-            for tenant_id, paused in list(self._paused.items()):
-                if paused.due_at <= now:
-                    with contextlib.suppress(*_AWAY, LogUnavailable):
-                        await self._replay(tenant_id, paused)
-            await self._clock.sleep(self._settings.replay_s / 2)
+        """Let each paused tenant's replays take the time that its database takes; few run at a time."""
+        gate = asyncio.Semaphore(self._settings.tenants_at_once)
+        tasks: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                now = self._clock.monotonic()
+                for tenant_id, paused in list(self._paused.items()):
+                    if paused.due_at <= now and not paused.replaying:
+                        paused.replaying = True
+                        tasks.add(asyncio.create_task(self._replay(gate, tenant_id, paused)))
+                for task in [task for task in tasks if task.done()]:
+                    tasks.remove(task)
+                    task.result()
+                await self._clock.sleep(self._settings.replay_s / 2)
+        finally:
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks)
 
-    async def _replay(self, tenant_id: UUID, paused: _Paused) -> None:
-        while True:
-            paused.failures += 1
+    async def _replay(self, gate: asyncio.Semaphore, tenant_id: UUID, paused: _Paused) -> None:
+        try:
+            async with gate:
+                paused.failures += 1
+                with contextlib.suppress(*_AWAY, LogUnavailable):
+                    while await self._replay_some(tenant_id, paused):
+                        paused.failures = 0
+        finally:
             paused.due_at = self._clock.monotonic() + min(
-                self._settings.replay_s * 2**paused.failures, self._settings.replay_max_s
+                self._settings.replay_s * 2 ** min(paused.failures, 16), self._settings.replay_max_s
             )
-            parked = await self._parking.first(tenant_id, self._partition, _REPLAY_ROWS)
-            if not parked:
-                async with paused.lock:
-                    if not await self._parking.first(tenant_id, self._partition, 1):
-                        del self._paused[tenant_id]
-                        self._logger.info("tenant resumed", tenant=str(tenant_id))
-                        return
-                continue
-            envelopes = [Envelope(record, self._decode_parked(record, tenant_id)) for _, record in parked]
-            done = await self._applier.apply(envelopes)
+            paused.replaying = False
+
+    async def _replay_some(self, tenant_id: UUID, paused: _Paused) -> bool:
+        """Try the oldest parked records of a tenant; whether there is reason to go on at once."""
+        if await self._applier.is_gone(TenantId(tenant_id)):
+            await self._forget(tenant_id, paused)
+            return False
+        parked = await self._parking.first(tenant_id, self._partition, _REPLAY_ROWS)
+        if not parked:
+            async with paused.lock:
+                if await self._parking.first(tenant_id, self._partition, 1):
+                    return True
+                del self._paused[tenant_id]
+            self._logger.info("tenant resumed", tenant=str(tenant_id))
+            return False
+        envelopes: list[Envelope] = []
+        done: list[Envelope] = []
+        for number, record in parked:
+            try:
+                envelopes.append(Envelope(record, self._decode_parked(record, tenant_id)))
+            except Exception as error:  # noqa: BLE001 - as with a record that was not parked
+                if envelopes:
+                    break
+                await self._applier.refuse(record, _poison(error))
+                await self._parking.release(tenant_id, [number])
+                return True
+        try:
+            why = await self._applier.apply(envelopes, done)
+        finally:
             if done:
-                await self._parking.release(tenant_id, [number for number, _ in parked[:done]])
-                paused.failures = 0
-            if done < len(parked):
-                return
+                await self._parking.release(tenant_id, [number for number, _ in parked[: len(done)]])
+        paused.over_rate = isinstance(why, TenantPaused)
+        return why is None
+
+    async def _forget(self, tenant_id: UUID, paused: _Paused) -> None:
+        """The tenant was deleted: so is what waits for it."""
+        async with paused.lock:
+            count = await self._parking.purge(tenant_id, self._partition)
+            del self._paused[tenant_id]
+        self._applier.skip(count)
+        self._logger.warning("records of a deleted tenant forgotten", tenant=str(tenant_id), count=count)
 
     async def _until_done(self, step: Callable[[], Awaitable[None]]) -> None:
         """What must succeed before the partition goes on; it stands still meanwhile."""
@@ -293,3 +408,11 @@ class PartitionWorker:
                 await self._clock.sleep(self._settings.retry_s)
             else:
                 return
+
+
+def _incarnation(record: Received) -> int | None:
+    return log_of(record.headers) if record.topic in _RELAYED else None
+
+
+def _poison(error: Exception) -> Poison:
+    return error if isinstance(error, Poison) else Poison("UNREADABLE_RECORD", [repr(error)])

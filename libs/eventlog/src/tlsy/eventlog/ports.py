@@ -35,7 +35,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Received:
-    """A record as it was read."""
+    """A record as it was read; `time` is the broker's own, of appending, or what its producer said."""
 
     topic: str
     partition: int
@@ -44,6 +44,7 @@ class Received:
     key: bytes | None
     value: bytes
     headers: Headers
+    time_of_broker: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,8 @@ class Producer(Protocol):
         """Write `records`; None where there was no acknowledgement in time.
 
         In each partition the acknowledged ones come first: none is written after one that was not.
-        Raises LogUnavailable when nothing could be sent at all.
+        Raises LogUnavailable when nothing could be sent at all, RecordTooLarge when none was acknowledged
+        and the broker refused one for its size.
         """
         ...
 
@@ -75,6 +77,13 @@ class LogInspector(Protocol):
 
     async def end_offsets(self, topic: str) -> Mapping[int, int]:
         """Partition to the offset that its next record gets. Raises LogUnavailable."""
+        ...
+
+    async def letters(self, topic: str, group: str) -> tuple[int, datetime | None]:
+        """The group's dead letters about `topic` that nobody is done with: how many, since when.
+
+        Raises LogUnavailable.
+        """
         ...
 
     async def ensure_topics(self, partitions: Mapping[str, int]) -> None:
@@ -97,6 +106,10 @@ class GroupReader(Protocol):
         """The next records of one assigned partition, in order; empty after `timeout_s`."""
         ...
 
+    async def rewind(self, partition: TopicPartition) -> None:
+        """Fetch the partition from the oldest record that the broker has. Raises LogUnavailable."""
+        ...
+
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Record the next offset to read. Raises LogUnavailable; also when the partition was lost."""
         ...
@@ -106,7 +119,7 @@ class GroupReader(Protocol):
         ...
 
     async def lag(self) -> Mapping[TopicPartition, int]:
-        """Records not yet fetched, per assigned partition, as of the last fetch."""
+        """Records not yet fetched, per assigned partition, asked anew; without those that are unknown."""
         ...
 
     async def stop(self) -> None:

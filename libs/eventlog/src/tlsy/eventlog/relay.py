@@ -17,11 +17,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
+from opentelemetry.trace import SpanKind
 
 from tlsy.eventlog.cloudevents import to_headers
 from tlsy.eventlog.errors import EventLogError, LogUnavailable
@@ -29,10 +31,13 @@ from tlsy.eventlog.lane import Lane
 from tlsy.eventlog.ports import Record
 from tlsy.eventlog.topic_log import TopicLog
 from tlsy.runtime.logging import get_logger
+from tlsy.runtime.tracing import begin_span, is_recorded, traceparent_of
 from tlsy.tenancy.errors import TenancyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from opentelemetry.trace import Span, Tracer
 
     from tlsy.contracts.cloudevents import CloudEvent
     from tlsy.eventlog.metrics import EventLogMetrics
@@ -44,6 +49,7 @@ if TYPE_CHECKING:
 _FAILURES: Final = (EventLogError, TenancyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 _DISCOVERY_S: Final = 2.0
 _UNMARK_ROWS: Final = 5_000
+_COMPLAINT_S: Final = 30.0
 
 _Sent = tuple["CloudEvent", "Position"]
 
@@ -60,8 +66,9 @@ class RelaySettings:
         sweep_s: between sweeps of a database that nobody woke.
         retry_min_s: first wait after a failure, doubled each time, half of it random.
         retry_max_s: longest wait; a relay resumes within it once the broker is back.
-        database_retry_max_s: the same for a database that is away.
-        concurrency: databases that are swept at the same time.
+        database_retry_max_s: the same for a database that is away. One that is back is noticed after that and
+            the turns before it of others that are away: each takes as long as connecting may.
+        concurrency: databases that are swept at the same time; as many of those away are tried beside them.
         retention: how long the outbox keeps rows; what a lost log may be repaired from.
         hot_window_s: how long the sweep leaves rows of the hot path to their writer.
         hot_bytes: data that waits on the hot path of one database; what exceeds it is left to the sweep.
@@ -128,7 +135,8 @@ class Relay:
         self._lanes: dict[tuple[str, str], Lane] = {}
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._gate = asyncio.Semaphore(self.settings.concurrency)
-        self._suspects = asyncio.Semaphore(1)
+        self._suspects = asyncio.Semaphore(self.settings.concurrency)
+        self._complaints = Complaints()
         self._stopping = asyncio.Event()
         self._main: asyncio.Task[None] | None = None
 
@@ -191,7 +199,10 @@ class Relay:
                     lane.hold()
                     return
                 sent = await self._send(lane, log, events)
-                await self._outboxes.mark(lane.database.placement, sent, log)
+                if not await self._outboxes.mark(lane.database.placement, sent, log):
+                    self._log.doubt()
+                    lane.hold()
+                    return
                 await self._note(log, sent, path="hot")
                 if len(sent) < len(events):
                     lane.hold()
@@ -202,6 +213,7 @@ class Relay:
     async def _send(self, lane: Lane, log: int, events: Sequence[CloudEvent]) -> list[_Sent]:
         """Write the events to the topic and prove that they are in incarnation `log` of it."""
         now = self._clock.now()
+        spans, told = _below_spans(self._metrics.tracer, events)
         records = [
             Record(
                 topic=self._topic,
@@ -210,7 +222,7 @@ class Relay:
                 headers=to_headers(event, log=log),
                 time=now,
             )
-            for event in events
+            for event in told
         ]
         try:
             positions = await self._producer.publish(records, timeout_s=self.settings.publish_timeout_s)
@@ -219,6 +231,9 @@ class Relay:
             self._log.doubt()
             lane.hold()
             raise
+        finally:
+            for span in spans:
+                span.end()
         if None in positions:
             self._log.doubt()
         return [(e, position) for e, position in zip(events, positions, strict=True) if position is not None]
@@ -344,4 +359,41 @@ class Relay:
     def _count_failure(self, error: Exception) -> None:
         reason = str(getattr(error, "reason", type(error).__name__))
         self._metrics.relay_failures.labels(self._service, reason).inc()
-        self._logger.warning("relaying failed", reason=reason, error=str(error))
+        times = self._complaints.times(reason, self._clock.monotonic())
+        if times:
+            self._logger.warning("relaying failed", reason=reason, error=str(error), times=times)
+
+
+def _below_spans(
+    tracer: Tracer | None, events: Sequence[CloudEvent]
+) -> tuple[Sequence[Span], Sequence[CloudEvent]]:
+    """A span for each event whose trace is recorded, and the events as they are told: below those."""
+    if tracer is None or not any(is_recorded(event.traceparent) for event in events):
+        return (), events
+    spans, told = [], []
+    for event in events:
+        if is_recorded(event.traceparent):
+            span = begin_span(tracer, event.type, SpanKind.PRODUCER, event.traceparent)
+            spans.append(span)
+            told.append(replace(event, traceparent=traceparent_of(span)))
+        else:
+            told.append(event)
+    return spans, told
+
+
+class Complaints:
+    """Decides when to say again what goes on in every lane: each reason at once, then every 30 s at most."""
+
+    __slots__ = ("_due_at", "_unsaid")
+
+    def __init__(self) -> None:
+        self._due_at: dict[str, float] = {}
+        self._unsaid: Counter[str] = Counter()
+
+    def times(self, reason: str, now_s: float) -> int:
+        """How often `reason` was given since it was last to be said; 0 if it is not to be said now."""
+        self._unsaid[reason] += 1
+        if now_s < self._due_at.get(reason, now_s):
+            return 0
+        self._due_at[reason] = now_s + _COMPLAINT_S
+        return self._unsaid.pop(reason)

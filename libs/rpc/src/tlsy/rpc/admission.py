@@ -7,7 +7,7 @@ keys, catalogue, deny-list and role table are in memory.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from tlsy.contracts.options.v1 import options_pb2
@@ -44,6 +44,8 @@ _BEARER: Final = "bearer "
 _ADMITTED_STATES: Final = frozenset({TenantState.ACTIVE, TenantState.SUSPENDED})
 _NO_EPOCH: Final = -1
 _NOBODY: Final[frozenset[str]] = frozenset()
+#: What a record of a refused call keeps of the name in its request, which nobody has validated yet.
+_MAX_RESOURCE: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +76,19 @@ class Admission:
         tenant: TenantEntry | None = None
         permissions = _NOBODY
         if method.scope != options_pb2.SCOPE_PUBLIC:
-            verified = await self._authenticate(method, request, seen.authorization)
-            claims = verified.claims
-            tenant = await self._bind(method, request, claims)
-            permissions = verified.grants.permissions(method.module)
-            self._authorize(method, request, verified, tenant)
+            try:
+                verified = await self._authenticate(seen.authorization)
+                claims = verified.claims
+                tenant = await self._bind(method, request, claims)
+                permissions = verified.grants.permissions(method.module)
+                _authorize(method, permissions, tenant)
+            except TokenRevoked as refusal:
+                self.tell(method, request, refusal.claims, refusal)
+                raise
+            except PermissionDenied as refusal:
+                if claims is not None:
+                    self.tell(method, request, claims, refusal)
+                raise
             if tenant is not None and not claims.of_service:
                 self.rates.take(tenant)
         method.checks.check(request)
@@ -97,73 +107,28 @@ class Admission:
             peer=peer,
         )
 
-    async def _authenticate(self, method: Method, request: Message, header: str) -> VerifiedToken:
-        if not header:
-            raise Unauthenticated("TOKEN_MISSING", 'Send the metadata "authorization: Bearer <token>".')
-        if header[: len(_BEARER)].lower() != _BEARER:
-            raise Unauthenticated("TOKEN_MALFORMED", "Only bearer tokens are taken.")
-        try:
-            return await self.verifier.verify(header[len(_BEARER) :])
-        except TokenRevoked as error:
-            self._deny(method, request, error.claims, error)
+    def stands(self, method: Method, call: Call) -> None:
+        """Ask again what may have changed since `call` was admitted, for those that last; waits for nothing.
 
-    async def _bind(self, method: Method, request: Message, claims: TokenClaims) -> TenantEntry | None:
-        """The token's tenant, and nobody else's names in the request."""
-        if claims.tenant_id == PLATFORM_TENANT_ID and method.scope != options_pb2.SCOPE_TENANT:
-            try:
-                return self.catalog.tenant(claims.tenant_id)
-            except (UnknownTenant, ServiceError):
-                # The control plane answers before there is a catalogue: it is what fills it.
-                return None
-        if method.scope == options_pb2.SCOPE_PLATFORM:
-            refusal = PermissionDenied("PLATFORM_ONLY", "Only the platform's own administrators may do this.")
-            self._deny(method, request, claims, refusal)
-        tenant = await self._tenant(method, request, claims)
-        if tenant.state not in _ADMITTED_STATES:
-            raise FailedPrecondition(
-                "TENANT_NOT_ACTIVE",
-                f"The tenant is {tenant.state.lower()}.",
-                metadata={"state": str(tenant.state)},
-            )
-        foreign = method.names.first_foreign(request, f"{NAME_PREFIX}{tenant.slug}")
-        if foreign is not None:
-            refusal = PermissionDenied(
-                "CROSS_TENANT", "A name in the request is of another tenant than the token."
-            )
-            self._deny(method, request, claims, refusal)
-        return tenant
-
-    async def _tenant(self, method: Method, request: Message, claims: TokenClaims) -> TenantEntry:
+        Raises:
+            Unauthenticated: TOKEN_EXPIRED, or as TokenRevoked TOKEN_REVOKED.
+            PermissionDenied: TENANT_UNKNOWN, MODULE_DISABLED.
+            FailedPrecondition: TENANT_NOT_ACTIVE.
+        """
+        if call.claims is None:
+            return
+        self.verifier.check_now(call.claims)
+        if call.tenant is None or _of_control_plane(method, call.claims):
+            return
         try:
-            return self.catalog.tenant(claims.tenant_id)
+            tenant = self.catalog.tenant(call.claims.tenant_id)
         except UnknownTenant:
-            pass
-        try:
-            return await self.catalog.refresh(claims.tenant_id, _NO_EPOCH)
-        except UnknownTenant:
-            refusal = PermissionDenied("TENANT_UNKNOWN", "The token's tenant does not exist any more.")
-            self._deny(method, request, claims, refusal)
+            raise _tenant_unknown() from None
+        _require_admitted(tenant)
+        _authorize(method, call.permissions, tenant)
 
-    def _authorize(
-        self, method: Method, request: Message, verified: VerifiedToken, tenant: TenantEntry | None
-    ) -> None:
-        if method.module and (tenant is None or method.module not in tenant.modules):
-            refusal = PermissionDenied(
-                "MODULE_DISABLED",
-                f'The module "{method.module}" is off for this tenant.',
-                metadata={"module": method.module},
-            )
-            self._deny(method, request, verified.claims, refusal)
-        if method.permission not in verified.grants.permissions(method.module):
-            refusal = PermissionDenied(
-                "PERMISSION_MISSING",
-                f'None of your roles permits "{method.permission}".',
-                metadata={"permission": method.permission},
-            )
-            self._deny(method, request, verified.claims, refusal)
-
-    def _deny(self, method: Method, request: Message, claims: TokenClaims, refusal: ServiceError) -> NoReturn:
-        """Tell the audit log, then refuse."""
+    def tell(self, method: Method, request: Message, claims: TokenClaims, refusal: ServiceError) -> None:
+        """Tell the audit log of a call that was refused."""
         home: TenantId = claims.actor.tenant_id if claims.actor is not None else claims.tenant_id
         self.denials.denied(
             DeniedCalls(
@@ -172,12 +137,79 @@ class Admission:
                 principal=claims.principal,
                 method=method.name,
                 reason=refusal.reason,
-                resource=method.names.first(request),
+                resource=method.names.first(request)[:_MAX_RESOURCE],
                 first_time=self.clock.now(),
                 count=1,
             )
         )
-        raise refusal
+
+    async def _authenticate(self, header: str) -> VerifiedToken:
+        if not header:
+            raise Unauthenticated("TOKEN_MISSING", 'Send the metadata "authorization: Bearer <token>".')
+        if header[: len(_BEARER)].lower() != _BEARER:
+            raise Unauthenticated("TOKEN_MALFORMED", "Only bearer tokens are taken.")
+        return await self.verifier.verify(header[len(_BEARER) :])
+
+    async def _bind(self, method: Method, request: Message, claims: TokenClaims) -> TenantEntry | None:
+        """The token's tenant, and nobody else's names in the request."""
+        if _of_control_plane(method, claims):
+            try:
+                return self.catalog.tenant(claims.tenant_id)
+            except (UnknownTenant, ServiceError):
+                # The control plane answers before there is a catalogue: it is what fills it.
+                return None
+        if method.scope == options_pb2.SCOPE_PLATFORM:
+            raise PermissionDenied("PLATFORM_ONLY", "Only the platform's own administrators may do this.")
+        tenant = await self._tenant(claims)
+        _require_admitted(tenant)
+        foreign = method.names.first_foreign(request, f"{NAME_PREFIX}{tenant.slug}")
+        if foreign is not None:
+            text = "A name in the request is of another tenant than the token."
+            raise PermissionDenied("CROSS_TENANT", text)
+        return tenant
+
+    async def _tenant(self, claims: TokenClaims) -> TenantEntry:
+        try:
+            return self.catalog.tenant(claims.tenant_id)
+        except UnknownTenant:
+            pass
+        try:
+            return await self.catalog.refresh(claims.tenant_id, _NO_EPOCH)
+        except UnknownTenant:
+            raise _tenant_unknown() from None
+
+
+def _of_control_plane(method: Method, claims: TokenClaims) -> bool:
+    """Whether the platform asks for itself, which is answered whatever state its own tenant is in."""
+    return claims.tenant_id == PLATFORM_TENANT_ID and method.scope != options_pb2.SCOPE_TENANT
+
+
+def _require_admitted(tenant: TenantEntry) -> None:
+    if tenant.state not in _ADMITTED_STATES:
+        raise FailedPrecondition(
+            "TENANT_NOT_ACTIVE",
+            f"The tenant is {tenant.state.lower()}.",
+            metadata={"state": str(tenant.state)},
+        )
+
+
+def _authorize(method: Method, permissions: frozenset[str], tenant: TenantEntry | None) -> None:
+    if method.module and (tenant is None or method.module not in tenant.modules):
+        raise PermissionDenied(
+            "MODULE_DISABLED",
+            f'The module "{method.module}" is off for this tenant.',
+            metadata={"module": method.module},
+        )
+    if method.permission not in permissions:
+        raise PermissionDenied(
+            "PERMISSION_MISSING",
+            f'None of your roles permits "{method.permission}".',
+            metadata={"permission": method.permission},
+        )
+
+
+def _tenant_unknown() -> PermissionDenied:
+    return PermissionDenied("TENANT_UNKNOWN", "The token's tenant does not exist any more.")
 
 
 def _request_id(request: Message) -> UUID | None:

@@ -7,11 +7,11 @@ Nothing here starts or connects; `supervisor` puts the parts in order.
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from tlsy.contracts.events import TOPICS
 from tlsy.contracts.identity.v1 import identity_pb2, identity_pb2_grpc
@@ -31,12 +31,13 @@ from tlsy.rpc.keys import Jwks
 from tlsy.rpc.revocation_feed import RevocationFeed, fetch_jwks
 from tlsy.rpc.revocations import DenyList
 from tlsy.rpc.server import Served, build_server
-from tlsy.rpc.tokens import ServiceTokens, TokenVerifier
+from tlsy.rpc.tokens import MAX_LIFETIME_S, ServiceTokens, TokenVerifier
 from tlsy.runtime.ids import PLATFORM_TENANT_ID
 from tlsy.runtime.service import Part, Supervisor
 from tlsy.tenancy.cluster import RELAY
 from tlsy.tenancy.context import PLATFORM, IsolationMode, Placement, TenantState
 from tlsy.tenancy.database import ClusterAddress, Databases, PoolLimits
+from tlsy.tenancy.errors import UnknownTenant
 from tlsy.tenancy.unit_of_work import Tenancy
 
 if TYPE_CHECKING:
@@ -45,10 +46,13 @@ if TYPE_CHECKING:
     from tlsy.contracts.cloudevents import CloudEvent
     from tlsy.rpc.denials import DenialSink, DeniedCalls
     from tlsy.runtime.host import Host
+    from tlsy.runtime.ids import TenantId
     from tlsy.runtime.service import Readiness
+    from tlsy.tenancy.catalog import Catalog
 
 _RELAY_LIMITS: Final = PoolLimits(total=8, per_database=3)
 _JITTER_BYTES: Final = 4
+_NO_EPOCH: Final = 0
 
 
 class ClusterDsns(Mapping[str, ClusterAddress]):
@@ -64,22 +68,12 @@ class ClusterDsns(Mapping[str, ClusterAddress]):
         self._role = role
 
     def __getitem__(self, name: str) -> ClusterAddress:
-        parts = urlsplit(self._dsns[name])
-        query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
-        password = unquote(parts.password or "")
-        if self._role == RELAY:
-            password = query.get("relay_password", password)
-        tls = None
-        if query.get("sslmode", "disable") != "disable":
-            tls = ssl.create_default_context(cafile=query.get("sslrootcert"))
-        return ClusterAddress(
-            host=query.get("host") or parts.hostname or "127.0.0.1",
-            port=parts.port or 5432,
-            user=self._role,
-            password=password,
-            tls=tls,
-            pooled=query.get("pooled") == "1",
-        )
+        dsn = self._dsns[name]
+        address = ClusterAddress.from_dsn(dsn, self._role)
+        relay_password = parse_qs(urlsplit(dsn).query).get("relay_password")
+        if self._role == RELAY and relay_password:
+            address = replace(address, password=relay_password[-1])
+        return address
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._dsns)
@@ -266,13 +260,13 @@ def assemble(
     catalog = CatalogFeed(registry, clock, host.telemetry)
     deny_list = DenyList(clock)
     jwks = Jwks(lambda: fetch_jwks(identity), clock)
-    revocations = RevocationFeed(identity, jwks, deny_list, clock)
+    revocations = RevocationFeed(identity, jwks, deny_list, clock, host.telemetry)
     limits = PoolLimits(per_database=host.connections_per_database)
     databases = Databases(ClusterDsns(host.clusters, f"tlsy_{package}"), limits, clock)
     relays = Databases(ClusterDsns(host.clusters, RELAY), _RELAY_LIMITS, clock)
     tenancy = Tenancy(package=package, databases=databases, catalog=catalog, control=control)
     audit = AuditTrail(host.service, clock, host.ids)
-    metrics = EventLogMetrics(host.telemetry.registry)
+    metrics = EventLogMetrics(host.telemetry.registry, host.telemetry.tracer("tlsy.eventlog"))
     servers = ",".join(host.brokers)
     producer = KafkaProducer(servers, host.service)
     inspector = KafkaInspector(servers, host.service)
@@ -302,7 +296,7 @@ def assemble(
         control=control,
         _databases=(databases, relays),
         _revocations=revocations,
-        _denials=Denials(clock, _denial_writer(tenancy, catalog, audit)),
+        _denials=Denials(clock, _denial_writer(tenancy, catalog, audit), registry=host.telemetry.registry),
         _broadcast=_broadcast(host, catalog, revocations, metrics, tailed or {}),
     )
 
@@ -336,9 +330,15 @@ def _broadcast(
         if follower is not None:
             follower(event)
 
+    def tail() -> _ReadyTail:
+        # A revocation may be in the log before it is among those that identity lists: so far back that no
+        # token is left which it could concern.
+        since = {TOPICS["identity"]: host.clock.now() - timedelta(seconds=MAX_LIFETIME_S)}
+        return _ReadyTail(",".join(host.brokers), topics, host.service, since=since)
+
     return Broadcast(
         "platform-events",
-        tail=lambda: _ReadyTail(",".join(host.brokers), topics, host.service),
+        tail=tail,
         snapshot=snapshot,
         apply=apply,
         clock=host.clock,
@@ -348,13 +348,19 @@ def _broadcast(
 
 
 def _denial_writer(
-    tenancy: Tenancy, catalog: CatalogFeed, audit: AuditTrail
+    tenancy: Tenancy, catalog: Catalog, audit: AuditTrail
 ) -> Callable[[Sequence[DeniedCalls]], Awaitable[None]]:
     """Denied calls go to the control database's outbox: a suspended tenant's denials are kept too."""
+
+    def epoch_of(tenant_id: TenantId) -> int:
+        try:
+            return catalog.tenant(tenant_id).epoch
+        except UnknownTenant:
+            return _NO_EPOCH  # TENANT_UNKNOWN is a reason to be refused, and is audited too
 
     async def write(denied: Sequence[DeniedCalls]) -> None:
         async with tenancy.control(PLATFORM, write=True) as tx:
             for each in denied:
-                tx.publish(audit.denied(each, catalog.tenant(each.tenant_id).epoch))
+                tx.publish(audit.denied(each, epoch_of(each.tenant_id)))
 
     return write

@@ -16,10 +16,11 @@ import grpc
 
 from tlsy.contracts.options.v1 import options_pb2
 from tlsy.rpc.call import CURRENT_CALL
-from tlsy.rpc.errors import ResourceExhausted, ServiceError
+from tlsy.rpc.errors import METADATA_OPTIONS, ResourceExhausted, ServiceError
 from tlsy.rpc.observer import AUTHORIZATION_HEADER, CORRELATION_HEADER, TRACE_HEADER
 from tlsy.rpc.server import MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES
 from tlsy.runtime.ids import Uuid7
+from tlsy.runtime.tracing import current_traceparent, failed, span_below
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -47,7 +48,7 @@ class CallPolicy:
 
     Attributes:
         timeout_s: where the caller gives none; within an answered call, never past that one's deadline.
-        attempts: how often a call is sent at most, the first time included; 2 to 5.
+        attempts: how often a call is sent at most, the first time included; 1 to 5.
         max_wait_s: a server that asks for a longer pause is not waited for.
     """
 
@@ -162,7 +163,9 @@ def service_config(descriptor: ServiceDescriptor, policy: CallPolicy) -> dict[st
     }
     return {
         "loadBalancingConfig": [{"round_robin": {}}],
-        "methodConfig": [{"name": repeatable, "retryPolicy": retry}] if repeatable else [],
+        "methodConfig": [{"name": repeatable, "retryPolicy": retry}]
+        if repeatable and policy.attempts > 1
+        else [],
         "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
     }
 
@@ -199,8 +202,8 @@ class _OutgoingCalls:
         call = CURRENT_CALL.get(None)
         if call is not None:
             metadata.add(CORRELATION_HEADER, call.correlation_id)
-            if call.traceparent:
-                metadata.add(TRACE_HEADER, call.traceparent)
+        if traceparent := current_traceparent():
+            metadata.add(TRACE_HEADER, traceparent)
         if self._bearer is not None:
             metadata.add(AUTHORIZATION_HEADER, f"Bearer {await self._bearer()}")
         return grpc.aio.ClientCallDetails(
@@ -246,6 +249,17 @@ class _UnaryCalls(grpc.aio.UnaryUnaryClientInterceptor):
         self._calls = calls
 
     async def intercept_unary_unary(
+        self, continuation: Continuation, client_call_details: grpc.aio.ClientCallDetails, request: Any
+    ) -> Any:
+        with span_below("call") as span:
+            call = await self._answered(continuation, client_call_details, request)
+            if span is not None:
+                span.update_name(_path(client_call_details).removeprefix("/"))
+                if (code := await call.code()) is not grpc.StatusCode.OK:
+                    failed(span, code.name)
+            return call
+
+    async def _answered(
         self, continuation: Continuation, client_call_details: grpc.aio.ClientCallDetails, request: Any
     ) -> Any:
         request = self._calls.with_request_id(client_call_details, request)
@@ -299,6 +313,7 @@ def _path(details: grpc.aio.ClientCallDetails) -> str:
 _OPTIONS: Final = (
     ("grpc.max_send_message_length", MAX_REQUEST_BYTES),
     ("grpc.max_receive_message_length", MAX_RESPONSE_BYTES),
+    *METADATA_OPTIONS,
     ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
     ("grpc.initial_reconnect_backoff_ms", _MIN_RECONNECT_MS),

@@ -1,9 +1,12 @@
 """Errors that mean the same on both ends of a call.
 
 A handler raises one of these; the interceptor turns it into a google.rpc.Status with one ErrorInfo (a stable
-UPPER_SNAKE reason in the domain "tlsy.<service>"), BadRequest with all violations, and RetryInfo; the caller
+UPPER_SNAKE reason in the domain "tlsy.<service>"), BadRequest with the violations, and RetryInfo; the caller
 gets the same type back with `ServiceError.from_rpc_error`. Reasons are for programs, messages for people:
 nobody parses a message. Whether a call may be sent again as it is, is a type: `Retryable` or `Permanent`.
+
+All of it travels in trailing metadata, of which most clients take 8 KiB: long texts are cut, and violations
+that find no room are counted in the metadata `violations_left_out`.
 """
 
 from __future__ import annotations
@@ -22,8 +25,15 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 STATUS_KEY: Final = "grpc-status-details-bin"
-_MAX_MESSAGE: Final = 1024
-_MAX_VIOLATIONS: Final = 50
+LEFT_OUT_KEY: Final = "violations_left_out"
+#: What both sides of ours take in metadata: half as much again as what is sent; over the second they hang up.
+METADATA_OPTIONS: Final = (("grpc.max_metadata_size", 12_288), ("grpc.absolute_max_metadata_size", 16_384))
+#: As gRPC sends them, a byte that is not ASCII takes three and four bytes of details take three.
+_MAX_MESSAGE_SENT: Final = 1024
+_MAX_STATUS: Final = 4_800
+_MAX_TEXT: Final = 256
+#: What the details' type names, the retry and the number of what was left out take.
+_ENVELOPES: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,23 +82,19 @@ class ServiceError(Exception):
 
         An error that came from another service keeps that service's domain.
         """
-        status = status_pb2.Status(code=_number(self.code), message=self.message[:_MAX_MESSAGE])
+        status = status_pb2.Status(code=_number(self.code), message=_sendable(self.message))
         info = error_details_pb2.ErrorInfo(
-            reason=self.reason, domain=self.domain or domain, metadata=self.metadata
+            reason=self.reason,
+            domain=self.domain or domain,
+            metadata={key: value[:_MAX_TEXT] for key, value in self.metadata.items()},
         )
-        _attach(status, info)
         if self.violations:
-            _attach(
-                status,
-                error_details_pb2.BadRequest(
-                    field_violations=[
-                        error_details_pb2.BadRequest.FieldViolation(
-                            field=v.field, reason=v.reason, description=v.description
-                        )
-                        for v in self.violations[:_MAX_VIOLATIONS]
-                    ]
-                ),
-            )
+            bad = _within(self.violations, _MAX_STATUS - status.ByteSize() - info.ByteSize())
+            left_out = len(self.violations) - len(bad.field_violations)
+            if left_out:
+                info.metadata[LEFT_OUT_KEY] = str(left_out)
+            _attach(status, bad)
+        _attach(status, info)
         if self.retry_after_s is not None:
             delay = duration_pb2.Duration()
             delay.FromMilliseconds(round(self.retry_after_s * 1000))
@@ -97,7 +103,10 @@ class ServiceError(Exception):
 
     @staticmethod
     def from_rpc_error(error: grpc.RpcError) -> ServiceError:
-        """What the other side raised; for an error that gRPC itself made, the code's name is the reason."""
+        """What the other side raised; for an error that gRPC itself made, the code's name is the reason.
+
+        RESOURCE_EXHAUSTED by gRPC itself is a message or metadata over its size limit: `TooLarge`.
+        """
         if not isinstance(error, grpc.aio.AioRpcError):
             return Internal("UNKNOWN", str(error))
         kind = _KIND_OF.get(error.code(), Internal)
@@ -105,7 +114,7 @@ class ServiceError(Exception):
         raw = next((value for key, value in trailing if key == STATUS_KEY), None)
         message = error.details() or error.code().name
         if not isinstance(raw, bytes):
-            return kind(error.code().name, message)
+            return (TooLarge if kind is ResourceExhausted else kind)(error.code().name, message)
         try:
             status = status_pb2.Status.FromString(raw)
         except DecodeError:
@@ -201,6 +210,12 @@ class Internal(Permanent):
     code = grpc.StatusCode.INTERNAL
 
 
+class TooLarge(Permanent):
+    """The request or its answer is larger than gRPC lets through here; ask for less."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
 class ResourceExhausted(Retryable):
     """Over a limit; `retry_after_s` says when there is room again."""
 
@@ -237,6 +252,31 @@ _KIND_OF: Final[Mapping[grpc.StatusCode, type[ServiceError]]] = {
         DeadlineExceeded,
     )
 }
+
+
+def _sendable(text: str) -> str:
+    """As much of `text` as fits, percent-encoded as gRPC does it."""
+    left = _MAX_MESSAGE_SENT
+    for index, character in enumerate(text):
+        left -= 1 if " " <= character <= "~" and character != "%" else 3 * len(character.encode())
+        if left < 0:
+            return text[:index]
+    return text
+
+
+def _within(violations: Sequence[Violation], max_bytes: int) -> error_details_pb2.BadRequest:
+    """As many violations, in their order, as fit."""
+    bad = error_details_pb2.BadRequest()
+    for violation in violations:
+        bad.field_violations.add(
+            field=violation.field[:_MAX_TEXT],
+            reason=violation.reason[:_MAX_TEXT],
+            description=violation.description[:_MAX_TEXT],
+        )
+        if bad.ByteSize() > max_bytes - _ENVELOPES:
+            del bad.field_violations[-1]
+            break
+    return bad
 
 
 def _number(code: grpc.StatusCode) -> int:

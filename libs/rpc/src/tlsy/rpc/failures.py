@@ -73,6 +73,12 @@ def _placement_away(error: tenancy.TenancyError) -> ServiceError:
     )
 
 
+def _database_busy(error: tenancy.TenancyError) -> ServiceError:
+    return Unavailable(
+        error.reason, "The tenant's database is busy; send again.", retry_after_s=_AWAY_RETRY_S
+    )
+
+
 def _lease_lost(error: tenancy.TenancyError) -> ServiceError:
     return Unavailable(error.reason, "Another replica took over; send again.", retry_after_s=_STALE_RETRY_S)
 
@@ -92,6 +98,7 @@ _TENANCY: Final[
     (tenancy.NotWritable, _not_writable),
     (tenancy.StaleEpoch, _stale_epoch),
     (tenancy.PlacementUnavailable, _placement_away),
+    (tenancy.DatabaseBusy, _database_busy),
     (tenancy.LeaseLost, _lease_lost),
     (tenancy.UnknownTenant, _unknown_tenant),
     (tenancy.RequestIdReused, _request_id_reused),

@@ -7,16 +7,20 @@ idempotency, errors. One and not nine, because each costs every call about 10 µ
 from __future__ import annotations
 
 import asyncio
+import inspect
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from tlsy.rpc.call import CURRENT_CALL
-from tlsy.rpc.errors import STATUS_KEY, Internal, Unavailable
+from tlsy.rpc.errors import STATUS_KEY, Internal, InvalidArgument, PermissionDenied, Unavailable
 from tlsy.rpc.failures import as_service_error
-from tlsy.runtime.logging import get_logger
+from tlsy.rpc.tokens import TokenRevoked
+from tlsy.runtime.tracing import ORIGIN
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
     Unary = Callable[[Message, Context], Awaitable[Message]]
     Stream = Callable[[Message, Context], AsyncGenerator[Message, None]]
+    Parse = Callable[[bytes], Message]
     Handler = grpc.RpcMethodHandler[Any, Any]
 
 #: Methods of the server itself, open to everyone who can reach it.
@@ -47,6 +52,28 @@ class Deadlines:
     default_s: float
     max_s: float
     max_stream_s: float
+
+
+class _Stream:
+    """A stream that is being answered.
+
+    Attributes:
+        task: answers it.
+        stands: raises why it must not go on, if it must not.
+        ending: why it was cancelled by us; None: it was not.
+    """
+
+    __slots__ = ("ending", "stands", "task")
+
+    def __init__(self, task: asyncio.Task[Any], stands: Callable[[], None]) -> None:
+        self.task = task
+        self.stands = stands
+        self.ending: Exception | None = None
+
+    def end(self, reason: Exception) -> None:
+        if self.ending is None:
+            self.ending = reason
+            self.task.cancel()
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
@@ -82,15 +109,25 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._deadlines = deadlines
         self._clock = clock
         self._wrapped: dict[str, Handler] = {}
-        self._streams: set[asyncio.Task[Any]] = set()
+        self._streams: set[_Stream] = set()
         self._draining = False
-        self._logger = get_logger("rpc.server")
 
     def end_streams(self) -> None:
         """Tell the readers of all streams to go elsewhere; calls are left to finish."""
         self._draining = True
-        for task in self._streams:
-            task.cancel()
+        for stream in self._streams:
+            stream.end(_stopping())
+
+    def check_streams(self) -> None:
+        """End the streams whose token, tenant or module is not what it was when they were let in.
+
+        Asked several times a second: whoever was locked out reads on for no longer than that.
+        """
+        for stream in self._streams:
+            try:
+                stream.stands()
+            except Exception as error:  # noqa: BLE001 - the stream's own answer tells it
+                stream.end(error)
 
     async def intercept_service(
         self,
@@ -103,40 +140,44 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if wrapped is not None:
             return wrapped
         if path.startswith(_INFRASTRUCTURE):
-            return await continuation(handler_call_details)
+            handler = await continuation(handler_call_details)
+            return None if handler is None else self._infrastructure(handler)
         method = self._methods.get(path)
         handler = await continuation(handler_call_details) if method is not None else None
         if handler is None or method is None:
             return None
+        parse = cast("Parse", handler.request_deserializer)
+        # Without a deserialiser of gRPC's: a request that cannot be read is answered and measured as others.
         if method.streams:
             wrapped = grpc.unary_stream_rpc_method_handler(
-                self._stream(method, cast("Stream", handler.unary_stream)),
-                request_deserializer=handler.request_deserializer,
+                self._stream(method, parse, cast("Stream", handler.unary_stream)),
                 response_serializer=handler.response_serializer,
             )
         else:
             wrapped = grpc.unary_unary_rpc_method_handler(
-                self._unary(method, cast("Unary", handler.unary_unary)),
-                request_deserializer=handler.request_deserializer,
+                self._unary(method, parse, cast("Unary", handler.unary_unary)),
                 response_serializer=handler.response_serializer,
             )
         self._wrapped[path] = wrapped
         return wrapped
 
-    def _unary(self, method: Method, handle: Unary) -> Unary:
-        async def answer(request: Message, context: Context) -> Message:
+    def _unary(self, method: Method, parse: Parse, handle: Unary) -> Callable[..., Awaitable[Message]]:
+        async def answer(raw: bytes, context: Context) -> Message:
             seen = self._observer.begin(method, context.invocation_metadata() or ())
             limit_s = _limit_s(context, self._deadlines.default_s, self._deadlines.max_s)
+            request = call = held = None
             try:
                 self._in_flight.enter_call()
                 try:
+                    request = _parsed(parse, raw)
                     async with asyncio.timeout(limit_s):
-                        await self._admit(method, request, context, seen, limit_s)
+                        call = await self._admit(method, request, context, seen, limit_s)
+                        held = self._in_flight.hold_share(call.claims)
                         response = await handle(request, context)
                 finally:
-                    self._in_flight.leave_call()
+                    self._in_flight.leave_call(held)
             except Exception as error:  # noqa: BLE001 - every error becomes a status
-                await self._refuse(error, seen, context)
+                await self._refuse(error, seen, context, request, call)
             except asyncio.CancelledError as error:
                 self._observer.end(seen, grpc.StatusCode.CANCELLED, error)
                 raise
@@ -145,20 +186,25 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         return answer
 
-    def _stream(self, method: Method, handle: Stream) -> Callable[[Message, Context], Awaitable[None]]:
-        async def answer(request: Message, context: Context) -> None:
+    def _stream(self, method: Method, parse: Parse, handle: Stream) -> Callable[..., Awaitable[None]]:
+        async def answer(raw: bytes, context: Context) -> None:
             seen = self._observer.begin(method, context.invocation_metadata() or ())
             limit_s = _limit_s(context, self._deadlines.max_stream_s, self._deadlines.max_stream_s)
+            request = call = None
             try:
+                request = _parsed(parse, raw)
                 async with asyncio.timeout(limit_s):
-                    tenant_id = (await self._admit(method, request, context, seen, limit_s)).tenant_id
-                    self._in_flight.enter_stream(tenant_id)
+                    call = await self._admit(method, request, context, seen, limit_s)
+                    stands = partial(self._admission.stands, method, call)
+                    self._in_flight.enter_stream(call.tenant_id)
                     try:
-                        await self._write_all(handle, request, context)
+                        await self._last(
+                            lambda: _write_all(handle(request, context), context, stands), stands
+                        )
                     finally:
-                        self._in_flight.leave_stream(tenant_id)
+                        self._in_flight.leave_stream(call.tenant_id)
             except Exception as error:  # noqa: BLE001 - every error becomes a status
-                await self._refuse(error, seen, context)
+                await self._refuse(error, seen, context, request, call)
             except asyncio.CancelledError as error:
                 self._observer.end(seen, grpc.StatusCode.CANCELLED, error)
                 raise
@@ -166,22 +212,48 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         return answer
 
-    async def _write_all(self, handle: Stream, request: Message, context: Context) -> None:
+    async def _last(self, run: Callable[[], Awaitable[None]], stands: Callable[[], None]) -> None:
+        """Answer a stream until it is done or ended."""
         task = asyncio.current_task()
         if task is None or self._draining:
             raise _stopping()
-        self._streams.add(task)
+        stream = _Stream(task, stands)
+        self._streams.add(stream)
         try:
-            async with aclosing(handle(request, context)) as responses:
-                async for response in responses:
-                    await context.write(response)
+            await run()
         except asyncio.CancelledError:
-            if not self._draining:
+            if stream.ending is None:
                 raise
             task.uncancel()
-            raise _stopping() from None
+            raise stream.ending from None
         finally:
-            self._streams.discard(task)
+            self._streams.discard(stream)
+
+    def _infrastructure(self, handler: Handler) -> Handler:
+        """The same; its streams end when the server begins to stop, which would wait for them otherwise."""
+        streams: Any = handler.stream_stream or handler.unary_stream
+        if streams is None:
+            return handler
+
+        async def answer(request: Any, context: Context) -> None:
+            async def run() -> None:
+                answered = streams(request, context)
+                if inspect.isawaitable(answered):
+                    await answered
+                else:
+                    await _write_all(answered, context, _always)
+
+            try:
+                await self._last(run, _always)
+            except Unavailable as error:
+                await context.abort(error.code, error.message)
+
+        make = (
+            grpc.stream_stream_rpc_method_handler
+            if handler.request_streaming
+            else grpc.unary_stream_rpc_method_handler
+        )
+        return make(answer, handler.request_deserializer, handler.response_serializer)
 
     async def _admit(
         self, method: Method, request: Message, context: Context, seen: Observed, limit_s: float
@@ -189,23 +261,55 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         call = await self._admission.admit(
             method, request, seen, deadline=seen.started + limit_s, peer=context.peer()
         )
+        if call.claims is not None and call.claims.of_service and seen.recorded_by:
+            self._observer.follow(seen)
+            call = replace(call, traceparent=seen.traceparent)
         CURRENT_CALL.set(call)
+        ORIGIN.set(call)
         if call.claims is not None:
             self._observer.identify(seen, str(call.claims.slug), call.claims.principal)
         return call
 
-    async def _refuse(self, error: Exception, seen: Observed, context: Context) -> NoReturn:
-        """End the call with the status that tells `error`; what is not ours to tell becomes INTERNAL."""
+    async def _refuse(
+        self, error: Exception, seen: Observed, context: Context, request: Message | None, call: Call | None
+    ) -> NoReturn:
+        """End the call with the status that tells `error`; what is not ours to tell becomes INTERNAL.
+
+        Admission tells the audit log of what it refuses; of what is refused after it, this does.
+        """
         told = as_service_error(error)
-        if isinstance(told, Internal) and told is not error:
-            self._logger.error("call failed", method=seen.method.name, exc_info=error)
-        self._observer.end(seen, told.code, told)
+        claims = call.claims if call is not None else None
+        if claims is not None and request is not None and isinstance(told, PermissionDenied | TokenRevoked):
+            self._admission.tell(seen.method, request, claims, told)
+        defect = error if isinstance(told, Internal) and told is not error else None
+        self._observer.end(seen, told.code, told, defect)
         status = told.to_status(self._domain)
         trailing: list[tuple[str, str | bytes]] = [(STATUS_KEY, status.SerializeToString())]
         if told.retry_after_s is not None:
             trailing.append((PUSHBACK_KEY, str(round(told.retry_after_s * 1000))))
         await context.abort(told.code, status.message, tuple(trailing))
         raise AssertionError("abort raises")
+
+
+def _parsed(parse: Parse, raw: bytes) -> Message:
+    try:
+        return parse(raw)
+    except DecodeError:
+        text = "The request cannot be read as the message that this method takes."
+        raise InvalidArgument("REQUEST_UNREADABLE", text) from None
+
+
+async def _write_all(
+    responses: AsyncGenerator[Message, None], context: Context, stands: Callable[[], None]
+) -> None:
+    async with aclosing(responses):
+        async for response in responses:
+            stands()
+            await context.write(response)
+
+
+def _always() -> None:
+    """Nothing ends it but the server's own end."""
 
 
 def _limit_s(context: Context, default_s: float, max_s: float) -> float:

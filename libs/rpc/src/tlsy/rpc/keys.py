@@ -129,6 +129,7 @@ class Jwks:
         "_negative",
         "_refreshing",
         "_timeout_s",
+        "_told_at",
     )
 
     def __init__(
@@ -149,6 +150,7 @@ class Jwks:
         self._negative: dict[str, None] = {}
         self._last_attempt: float | None = None
         self._last_load: float | None = None
+        self._told_at = float("-inf")
         self._refreshing: asyncio.Task[None] | None = None
         self._logger = get_logger("rpc.keys")
 
@@ -157,13 +159,27 @@ class Jwks:
         """Whether there has ever been a set."""
         return self._last_load is not None
 
-    def replace(self, jwks: str) -> None:
-        """Take this set from now on.
+    def age_s(self) -> float:
+        """Seconds since the set was last told; infinite before the first."""
+        return self._clock.monotonic() - self._last_load if self._last_load is not None else float("inf")
+
+    def replace(self, jwks: str, *, told_at: float) -> None:
+        """Take this set from now on, unless a later one was told.
+
+        Events may come late and twice; one that is left out although it was news, because clocks differ, is
+        made up for by the next refresh.
+
+        Args:
+            jwks: RFC 7517 JSON.
+            told_at: Unix time at which it was the set.
 
         Raises:
             KeyInvalid: it is none; the one before stays.
         """
+        if told_at < self._told_at:
+            return
         self._keys = load_public_keys(jwks)
+        self._told_at = told_at
         self._last_load = self._clock.monotonic()
         self._negative.clear()
 
@@ -171,7 +187,7 @@ class Jwks:
         """The key of this id, or None if identity does not know it (or cannot be asked now)."""
         found = self._keys.get(kid)
         if found is not None:
-            if self._age() > self._max_age_s and self._may_ask():
+            if self.age_s() > self._max_age_s and self._may_ask():
                 self._refresh()
             return found
         if kid in self._negative:
@@ -194,9 +210,6 @@ class Jwks:
             await asyncio.wait({self._refreshing})
         return self.loaded
 
-    def _age(self) -> float:
-        return self._clock.monotonic() - self._last_load if self._last_load is not None else float("inf")
-
     def _may_ask(self) -> bool:
         """Before the first set the cooldown is a second: everything waits for it."""
         cooldown = self._cooldown_s if self.loaded else 1.0
@@ -210,6 +223,8 @@ class Jwks:
     async def _load(self) -> None:
         try:
             async with asyncio.timeout(self._timeout_s):
-                self.replace(await self._fetch())
+                # Later than what is known already, whatever the clocks say; not than what comes meanwhile.
+                asked_at = max(self._clock.now().timestamp(), self._told_at)
+                self.replace(await self._fetch(), told_at=asked_at)
         except Exception as error:  # noqa: BLE001 - whatever it is, the last set stays in use
-            self._logger.warning("public keys could not be read", error=str(error), age_s=self._age())
+            self._logger.warning("public keys could not be read", error=str(error), age_s=self.age_s())

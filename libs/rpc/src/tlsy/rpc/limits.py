@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from tlsy.rpc.errors import ResourceExhausted
 
 if TYPE_CHECKING:
+    from tlsy.rpc.tokens import TokenClaims
     from tlsy.runtime.clock import Clock
     from tlsy.runtime.ids import TenantId
     from tlsy.tenancy.catalog import TenantEntry
@@ -57,13 +58,23 @@ class RequestRates:
 
 
 class InFlight:
-    """How many calls and streams are being answered; the next one over the bound is refused at once."""
+    """How many calls and streams are being answered; the next one over a bound is refused at once."""
 
-    __slots__ = ("_max_calls", "_max_streams", "_streams_of", "calls", "streams")
+    __slots__ = (
+        "_calls_of",
+        "_max_calls",
+        "_max_calls_of_tenant",
+        "_max_streams",
+        "_streams_of",
+        "calls",
+        "streams",
+    )
 
-    def __init__(self, max_calls: int, max_streams_per_tenant: int) -> None:
+    def __init__(self, max_calls: int, max_calls_of_tenant: int, max_streams_of_tenant: int) -> None:
         self._max_calls = max_calls
-        self._max_streams = max_streams_per_tenant
+        self._max_calls_of_tenant = max_calls_of_tenant
+        self._max_streams = max_streams_of_tenant
+        self._calls_of: dict[TenantId, int] = {}
         self._streams_of: dict[TenantId | None, int] = {}
         self.calls = 0
         self.streams = 0
@@ -78,9 +89,32 @@ class InFlight:
             raise ResourceExhausted("SERVER_BUSY", "Too many calls at once; send again.", retry_after_s=0.5)
         self.calls += 1
 
-    def leave_call(self) -> None:
+    def hold_share(self, claims: TokenClaims | None) -> TenantId | None:
+        """Count a call that has entered for its tenant too; returns what `leave_call` needs to know.
+
+        Services answer for many tenants, so only tenants' own calls are counted.
+
+        Raises:
+            ResourceExhausted: reason TENANT_BUSY.
+        """
+        if claims is None or claims.of_service:
+            return None
+        held = self._calls_of.get(claims.tenant_id, 0)
+        if held >= self._max_calls_of_tenant:
+            text = f"At most {self._max_calls_of_tenant} calls of one tenant at once; send again."
+            raise ResourceExhausted("TENANT_BUSY", text, retry_after_s=0.5)
+        self._calls_of[claims.tenant_id] = held + 1
+        return claims.tenant_id
+
+    def leave_call(self, held: TenantId | None) -> None:
         """Count one call out."""
         self.calls -= 1
+        if held is not None:
+            left = self._calls_of[held] - 1
+            if left:
+                self._calls_of[held] = left
+            else:
+                del self._calls_of[held]
 
     def enter_stream(self, tenant_id: TenantId | None) -> None:
         """Count one stream of a tenant in; `leave_stream` counts it out.

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Final
 
 import grpc
 from opentelemetry import context as otel_context
-from opentelemetry import trace
-from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from opentelemetry.trace import SpanKind, Status, StatusCode, TraceFlags
 from prometheus_client import Counter, Gauge, Histogram
 
 from tlsy.rpc.errors import ServiceError
 from tlsy.runtime.logging import get_logger, set_log_fields
 from tlsy.runtime.telemetry import BoundedLabel
+from tlsy.runtime.tracing import TRACEPARENT, begin_span, context_of, traceparent_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -31,18 +31,19 @@ CORRELATION_HEADER: Final = "x-request-id"
 TRACE_HEADER: Final = "traceparent"
 AUTHORIZATION_HEADER: Final = "authorization"
 
-_TRACEPARENT: Final = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _CORRELATION: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _MAX_REASONS: Final = 100
 _MAX_FAILURE_LINES_PER_S: Final = 50
 _SAMPLE_SPACE: Final = 1 << 16
+_RATIO_SPACE: Final = 1 << 32
 
 
 class Observed:
     """One call while it is being answered.
 
     Attributes:
+        recorded_by: the traceparent of a caller that records, until it is known whether it is followed.
         started: on the clock's `monotonic()`.
         authorization: the header as it came, "" without one.
         correlation_id: the caller's, or a new one.
@@ -54,6 +55,7 @@ class Observed:
         "authorization",
         "correlation_id",
         "method",
+        "recorded_by",
         "sampled_line",
         "scope",
         "span",
@@ -67,6 +69,7 @@ class Observed:
         self.started = started
         self.authorization = ""
         self.correlation_id = ""
+        self.recorded_by = ""
         self.traceparent = ""
         self.trace_id = ""
         self.sampled_line = False
@@ -76,6 +79,9 @@ class Observed:
 
 class CallObserver:
     """Observes calls of one server: a span if the trace is sampled, a histogram, and some log lines.
+
+    Only services are followed in what they record: anybody can send a header. Of all others' calls the
+    process records its own share.
 
     A line is written for a share of the good calls and for every failed one, of the latter at most 50 a
     second. Labels are bounded: methods are ours, codes are gRPC's, reasons are capped.
@@ -89,6 +95,7 @@ class CallObserver:
         "_logger",
         "_random",
         "_reason_label",
+        "_record_below",
         "_refused",
         "_seconds",
         "_seconds_by",
@@ -108,6 +115,7 @@ class CallObserver:
         self._clock = clock
         self._random = random
         self._log_ratio = log_ratio
+        self._record_below = telemetry.trace_ratio * _RATIO_SPACE
         self._logger = get_logger("rpc.server")
         self._failure_second = 0
         self._failure_lines = 0
@@ -136,35 +144,45 @@ class CallObserver:
             if key == AUTHORIZATION_HEADER:
                 seen.authorization = str(value)
             elif key == TRACE_HEADER:
-                parent = _TRACEPARENT.fullmatch(str(value))
+                parent = TRACEPARENT.fullmatch(str(value))
             elif key == CORRELATION_HEADER and _CORRELATION.fullmatch(str(value)):
                 seen.correlation_id = str(value)
         entropy = self._random(8)
         if not seen.correlation_id:
             seen.correlation_id = entropy.hex()
         seen.sampled_line = int.from_bytes(entropy[:2], "big") < self._log_ratio * _SAMPLE_SPACE
-        self._trace(seen, parent)
+        self._trace(seen, parent, int.from_bytes(entropy[2:6], "big"))
         set_log_fields({"trace_id": seen.trace_id, "request_id": seen.correlation_id})
         return seen
 
-    def _trace(self, seen: Observed, parent: re.Match[str] | None) -> None:
-        """Follow the caller's decision to record; where there is none, the sampler decides."""
-        if parent is not None and not int(parent.group(3), 16) & TraceFlags.SAMPLED:
-            seen.traceparent, seen.trace_id = parent.group(), parent.group(1)
+    def _trace(self, seen: Observed, parent: re.Match[str] | None, chance: int) -> None:
+        """Go on with the caller's trace; the sampler decides on what begins here."""
+        if parent is None:
+            self._begin_span(seen, "")
             return
-        inherited = otel_context.Context()
-        if parent is not None:
-            remote = SpanContext(
-                int(parent.group(1), 16), int(parent.group(2), 16), is_remote=True, trace_flags=TraceFlags(1)
-            )
-            inherited = trace.set_span_in_context(NonRecordingSpan(remote), inherited)
-        span = self._tracer.start_span(seen.method.name, context=inherited, kind=SpanKind.SERVER)
-        own = span.get_span_context()
-        seen.trace_id = f"{own.trace_id:032x}"
-        seen.traceparent = f"00-{seen.trace_id}-{own.span_id:016x}-{own.trace_flags:02x}"
+        seen.trace_id = parent.group(1)
+        flags = int(parent.group(3), 16)
+        seen.traceparent = f"{parent.group()[:-2]}{flags & ~TraceFlags.SAMPLED:02x}"
+        if flags & TraceFlags.SAMPLED:
+            seen.recorded_by = parent.group()
+            if chance < self._record_below:
+                self._begin_span(seen, seen.recorded_by)
+
+    def _begin_span(self, seen: Observed, parent: str, start_time: int | None = None) -> None:
+        seen.recorded_by = ""
+        span = begin_span(self._tracer, seen.method.name, SpanKind.SERVER, parent, start_time)
+        seen.traceparent = traceparent_of(span)
+        seen.trace_id = seen.traceparent[3:35]
         if span.is_recording():
             seen.span = span
-            seen.scope = otel_context.attach(trace.set_span_in_context(span, inherited))
+            seen.scope = otel_context.attach(context_of(span, self._tracer))
+
+    def follow(self, seen: Observed) -> None:
+        """Record the call if its caller, which has proved to be a service, records it."""
+        if seen.recorded_by:
+            elapsed_s = self._clock.monotonic() - seen.started
+            began = self._clock.now().timestamp() - elapsed_s
+            self._begin_span(seen, seen.recorded_by, int(began * 1e9))
 
     def identify(self, seen: Observed, tenant: str, principal: str) -> None:
         """Say from now on in every line, and on the span, who calls."""
@@ -179,8 +197,21 @@ class CallObserver:
         if seen.span is not None:
             seen.span.set_attribute("tlsy.tenant", tenant)
 
-    def end(self, seen: Observed, code: grpc.StatusCode, error: BaseException | None) -> None:
-        """Measure the call, close its span, write its line if it gets one."""
+    def end(
+        self,
+        seen: Observed,
+        code: grpc.StatusCode,
+        error: BaseException | None,
+        defect: Exception | None = None,
+    ) -> None:
+        """Measure the call, close its span, write its line if it gets one.
+
+        Args:
+            seen: the call.
+            code: its status.
+            error: what was answered, where that is not OK.
+            defect: what went wrong on our side; logged with its traceback.
+        """
         elapsed_s = self._clock.monotonic() - seen.started
         key = (seen.method.name, code)
         series = self._seconds_by.get(key)
@@ -196,6 +227,8 @@ class CallObserver:
             if seen.sampled_line:
                 self._line("call answered", seen, code, elapsed_s, {})
         elif self._may_log_failure():
+            if defect is not None:
+                self._logger.error("call failed", method=seen.method.name, exc_info=defect)
             self._line("call refused", seen, code, elapsed_s, {"reason": reason})
 
     def _line(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 import grpc
+from prometheus_client import Gauge
 
 from tlsy.contracts.events import PRINCIPAL_REVOKED, SIGNING_KEY_ROTATED
 from tlsy.contracts.identity.events.v1.events_pb2 import PrincipalRevoked, SigningKeyRotated
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from tlsy.rpc.keys import Jwks
     from tlsy.rpc.revocations import DenyList
     from tlsy.runtime.clock import Clock
+    from tlsy.runtime.telemetry import Telemetry
 
 _TIMEOUT_S: Final = 10.0
 _SWEEP_S: Final = 30.0
@@ -39,18 +41,32 @@ class RevocationFeed:
     #: What `on_event` is to be fed with.
     EVENT_TYPES: Final = frozenset({PRINCIPAL_REVOKED, SIGNING_KEY_ROTATED})
 
-    __slots__ = ("_clock", "_deny_list", "_identity", "_jwks", "_loaded", "_logger", "_task")
+    __slots__ = ("_clock", "_deny_list", "_identity", "_jwks", "_loaded", "_logger", "_read_at", "_task")
 
     def __init__(
-        self, identity: IdentityServiceAsyncStub, jwks: Jwks, deny_list: DenyList, clock: Clock
+        self,
+        identity: IdentityServiceAsyncStub,
+        jwks: Jwks,
+        deny_list: DenyList,
+        clock: Clock,
+        telemetry: Telemetry,
     ) -> None:
         self._identity = identity
         self._jwks = jwks
         self._deny_list = deny_list
         self._clock = clock
         self._loaded = asyncio.Event()
+        self._read_at = clock.monotonic()
         self._logger = get_logger("rpc.revocations")
         self._task = Task("revocations", self._run)
+        age = Gauge(
+            "tlsy_rpc_trust_age_seconds",
+            "Since identity last answered for what it is asked about.",
+            ("of",),
+            registry=telemetry.registry,
+        )
+        age.labels("revocations").set_function(lambda: clock.monotonic() - self._read_at)
+        age.labels("keys").set_function(jwks.age_s)
 
     @property
     def name(self) -> str:
@@ -87,7 +103,7 @@ class RevocationFeed:
         if event.type == PRINCIPAL_REVOKED:
             self._revoke(PrincipalRevoked.FromString(event.data).revocation)
         elif event.type == SIGNING_KEY_ROTATED:
-            self._jwks.replace(SigningKeyRotated.FromString(event.data).jwks)
+            self._jwks.replace(SigningKeyRotated.FromString(event.data).jwks, told_at=event.time.timestamp())
 
     async def snapshot(self) -> bool:
         """Read all revocations and keys now, and say whether that was possible."""
@@ -112,6 +128,8 @@ class RevocationFeed:
                 for revocation in page.revocations:
                     self._revoke(revocation)
                 if not page.next_page_token:
+                    self._deny_list.complete = True
+                    self._read_at = self._clock.monotonic()
                     return True
                 request = ListRevocationsRequest(page_token=page.next_page_token)
         except grpc.aio.AioRpcError as error:

@@ -15,14 +15,18 @@ class DenyList:
     """Tokens of a principal issued at or before its last revocation are refused.
 
     Kept until no token that it concerns can be valid any more; small, because tokens live for minutes.
+
+    Attributes:
+        complete: whether all revocations have been read once; before, nobody can be told to be welcome.
     """
 
-    __slots__ = ("_clock", "_entries", "_since_prune")
+    __slots__ = ("_clock", "_entries", "_since_prune", "complete")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._entries: dict[tuple[TenantId, PrincipalName], tuple[float, float]] = {}
         self._since_prune = 0
+        self.complete = False
 
     def revoke(
         self, tenant_id: TenantId, principal: PrincipalName, *, revoked_at: float, expires_at: float

@@ -13,6 +13,7 @@ from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha import reflection
 
 from tlsy.rpc.admission import Admission
+from tlsy.rpc.errors import METADATA_OPTIONS
 from tlsy.rpc.interceptor import CallInterceptor, Deadlines
 from tlsy.rpc.limits import InFlight, RequestRates
 from tlsy.rpc.methods import ContractInvalid, Method, methods_of
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 MAX_REQUEST_BYTES: Final = 4 * 1024 * 1024 + 64 * 1024
 MAX_RESPONSE_BYTES: Final = 8 * 1024 * 1024
 _HEALTH: Final = "grpc.health.v1.Health"
-_HEALTH_EVERY_S: Final = 0.1
+_KEEP_EVERY_S: Final = 0.1
 _KEEPALIVE_MS: Final = 30_000
 _KEEPALIVE_TIMEOUT_MS: Final = 10_000
 _MIN_PING_INTERVAL_MS: Final = 10_000
@@ -49,6 +50,7 @@ class ServerLimits:
         max_deadline_s: of calls.
         max_stream_s: of streams; a reader begins again after it.
         max_in_flight: calls at once.
+        max_in_flight_per_tenant: of one tenant, so that it leaves room for others.
         max_streams_per_tenant: streams of one tenant at once.
         default_requests_per_s: of tenants without the entitlement `requests_per_s`.
         log_ratio: share of good calls that get a log line.
@@ -58,6 +60,7 @@ class ServerLimits:
     max_deadline_s: float = 60.0
     max_stream_s: float = 3600.0
     max_in_flight: int = 1000
+    max_in_flight_per_tenant: int = 250
     max_streams_per_tenant: int = 20
     default_requests_per_s: int = 500
     log_ratio: float = 0.01
@@ -90,7 +93,7 @@ def build_server(
         verifier: checks tokens.
         catalog: knows tenants.
         denials: is told of refused calls.
-        ready: asked ten times a second; health follows it.
+        ready: asked ten times a second, when streams are looked at too; health follows it.
         limits: its bounds.
 
     Raises:
@@ -107,7 +110,7 @@ def build_server(
             problems += error.problems
     if problems:
         raise ContractInvalid(tuple(problems))
-    in_flight = InFlight(bounds.max_in_flight, bounds.max_streams_per_tenant)
+    in_flight = InFlight(bounds.max_in_flight, bounds.max_in_flight_per_tenant, bounds.max_streams_per_tenant)
     interceptor = CallInterceptor(
         f"tlsy.{host.service}",
         methods,
@@ -202,7 +205,7 @@ class RpcServer:
             await server.stop(None)
             raise
         self._server = server
-        self._health_task = asyncio.create_task(self._follow_readiness())
+        self._health_task = asyncio.create_task(self._keep())
 
     async def stop(self, grace_s: float) -> None:
         """See the class."""
@@ -229,7 +232,8 @@ class RpcServer:
         finally:
             stopped.cancel()
 
-    async def _follow_readiness(self) -> None:
+    async def _keep(self) -> None:
+        """Health follows readiness, and streams end with what they were let in by."""
         was: bool | None = None
         while True:
             readiness = self._ready()
@@ -237,7 +241,8 @@ class RpcServer:
                 was = bool(readiness)
                 await self._set_health(serving=was)
                 self._logger.info("serving" if was else "not serving", missing=list(readiness.missing))
-            await asyncio.sleep(_HEALTH_EVERY_S)
+            self._interceptor.check_streams()
+            await asyncio.sleep(_KEEP_EVERY_S)
 
     async def _set_health(self, *, serving: bool) -> None:
         states = health_pb2.HealthCheckResponse
@@ -256,6 +261,7 @@ def _credentials(tls: TlsFiles) -> grpc.ServerCredentials:
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
     ("grpc.max_send_message_length", MAX_RESPONSE_BYTES),
+    *METADATA_OPTIONS,
     ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
     ("grpc.keepalive_permit_without_calls", 1),

@@ -26,6 +26,7 @@ from tlsy.runtime.ids import PLATFORM_SLUG, PLATFORM_TENANT_ID, PrincipalName, S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from datetime import datetime
 
     from joserfc.jwk import ECKey
 
@@ -41,6 +42,8 @@ MAX_TOKEN_BYTES: Final = 4096
 #: Longer-lived tokens are refused, whoever signed them: revocations are only kept for as long.
 MAX_LIFETIME_S: Final = 3600.0
 MAX_SKEW_S: Final = 30.0
+#: A header that says anything else asks for something that is not done here.
+_HEADER_KEYS: Final = frozenset({"alg", "kid", "typ"})
 _MAX_ROLES: Final = 100
 _CACHE_S: Final = 30.0
 _MAX_CACHED: Final = 10_000
@@ -156,14 +159,19 @@ class TokenVerifier:
         self._clock = clock
         self._cache: OrderedDict[bytes, tuple[VerifiedToken, float]] = OrderedDict()
 
-    async def verify(self, token: str) -> VerifiedToken:
+    async def verify(self, token: str, *, sent_at: datetime | None = None) -> VerifiedToken:
         """The token's claims and grants.
+
+        With `sent_at`, which only the suite itself may have noted, the token must have been good then: what
+        was on its way for long is not refused for that. It must still be so young that its revocation would
+        be known, and is refused if it was revoked meanwhile.
 
         Raises:
             Unauthenticated: reasons TOKEN_TOO_LARGE, TOKEN_MALFORMED, TOKEN_ALGORITHM, TOKEN_ISSUER,
                 TOKEN_KEY_UNKNOWN, TOKEN_SIGNATURE, TOKEN_AUDIENCE, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED,
                 TOKEN_LIFETIME; as TokenRevoked: TOKEN_REVOKED.
-            Unavailable: reason KEYS_UNAVAILABLE; identity's keys have never been read.
+            Unavailable: reasons KEYS_UNAVAILABLE, REVOCATIONS_UNAVAILABLE; identity's keys, or whose tokens
+                are to be refused, have never been read.
         """
         if len(token) > MAX_TOKEN_BYTES:
             raise Unauthenticated("TOKEN_TOO_LARGE", "The token is longer than any that is issued.")
@@ -177,21 +185,50 @@ class TokenVerifier:
             self._cache.move_to_end(digest)
             if len(self._cache) > _MAX_CACHED:
                 self._cache.popitem(last=False)
-        self._check_now(verified.claims)
+        self.check_now(verified.claims, sent_at)
         return verified
+
+    def check_now(self, claims: TokenClaims, sent_at: datetime | None = None) -> None:
+        """What may change while a token lives: the time and the deny-list.
+
+        Args:
+            claims: of a token whose signature was good.
+            sent_at: when it was used, if not now; it must be young enough for the deny-list to cover it.
+
+        Raises:
+            Unauthenticated: TOKEN_EXPIRED, TOKEN_NOT_YET_VALID; as TokenRevoked: TOKEN_REVOKED.
+            Unavailable: REVOCATIONS_UNAVAILABLE.
+        """
+        now = self._clock.now().timestamp()
+        used_at = now if sent_at is None else sent_at.timestamp()
+        if claims.expires_at <= used_at or claims.issued_at + MAX_LIFETIME_S <= now:
+            raise Unauthenticated("TOKEN_EXPIRED", "The token has expired; get a new one.")
+        if claims.issued_at > now + MAX_SKEW_S:
+            raise Unauthenticated("TOKEN_NOT_YET_VALID", "The token is from the future; check the clocks.")
+        if claims.of_service:
+            return
+        if not self._deny_list.complete:
+            text = "Whose tokens were revoked is not known here yet."
+            raise Unavailable("REVOCATIONS_UNAVAILABLE", text, retry_after_s=1.0)
+        home = claims.actor.tenant_id if claims.actor is not None else claims.tenant_id
+        who = claims.actor.principal if claims.actor is not None else claims.principal
+        if self._deny_list.refuses(home, who, claims.issued_at):
+            raise TokenRevoked(claims)
 
     async def _verify_signed(self, token: str) -> VerifiedToken:
         header, unverified = _peek(token)
         if header.get("alg") != ALGORITHM:
             raise Unauthenticated("TOKEN_ALGORITHM", "Tokens are signed with ES256 and nothing else.")
         kid, issuer = header.get("kid"), unverified.get("iss")
-        if not isinstance(kid, str) or not isinstance(issuer, str):
+        if not isinstance(kid, str) or not isinstance(issuer, str) or not _HEADER_KEYS.issuperset(header):
             raise _malformed()
         key = await self._key(issuer, kid)
         try:
             decoded = jwt.decode(token, key, [ALGORITHM])
         except JoseError as error:
             raise Unauthenticated("TOKEN_SIGNATURE", "The token's signature is not good.") from error
+        except Exception:  # noqa: BLE001 - anybody can send it: whatever it does to the library is its own fault
+            raise _malformed() from None
         claims = _claims(decoded.claims, kid)
         self._check_issued(claims)
         return VerifiedToken(claims, grants_of(claims.roles))
@@ -225,17 +262,6 @@ class TokenVerifier:
             raise Unauthenticated("TOKEN_ISSUER", "A service may sign tokens of itself only.")
         if not claims.of_service and not set(SERVICE_ROLES).isdisjoint(claims.roles):
             raise Unauthenticated("TOKEN_ISSUER", "The role of services is in their own tokens only.")
-
-    def _check_now(self, claims: TokenClaims) -> None:
-        now = self._clock.now().timestamp()
-        if claims.expires_at <= now:
-            raise Unauthenticated("TOKEN_EXPIRED", "The token has expired; get a new one.")
-        if claims.issued_at > now + MAX_SKEW_S:
-            raise Unauthenticated("TOKEN_NOT_YET_VALID", "The token is from the future; check the clocks.")
-        home = claims.actor.tenant_id if claims.actor is not None else claims.tenant_id
-        who = claims.actor.principal if claims.actor is not None else claims.principal
-        if self._deny_list.refuses(home, who, claims.issued_at):
-            raise TokenRevoked(claims)
 
 
 #: The one thing that a service's own token carries.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
+from pydantic import model_validator
 from pydantic_settings import SettingsConfigDict
 
 from tlsy.runtime.settings import ServiceSettings, setting
@@ -48,9 +50,12 @@ class HostSettings(ServiceSettings):
         unit="", why="a file <service>.json per service: the JWKS its tokens verify with"
     )
     tls_cert_file: Path | None = setting(None, unit="", why="without it the server listens in clear")
-    tls_key_file: Path | None = setting(None, unit="", why="of the certificate")
+    tls_key_file: Path | None = setting(None, unit="", why="of the certificate; both or neither")
     tls_ca_file: Path | None = setting(
         None, unit="", why="with it callers must show a certificate signed by it"
+    )
+    clear_text: bool = setting(
+        False, unit="", why="to listen without TLS beyond this machine, where something else encrypts"
     )
     stop_grace_s: float = setting(
         20.0, unit="s", why="shorter than Kubernetes' 30 s before SIGKILL", ge=0, le=600
@@ -66,6 +71,32 @@ class HostSettings(ServiceSettings):
         None, unit="", why="port of GET /metrics; not served without it", ge=1, le=65535
     )
     sentry_dsn: str | None = setting(None, unit="", why="where crash reports go; off without it", secret=True)
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        """Half a configuration would listen in clear, and nobody would notice."""
+        problems = []
+        pair = (self.tls_cert_file, self.tls_key_file)
+        if pair.count(None) == 1:
+            problems.append("TLSY_TLS_CERT_FILE and TLSY_TLS_KEY_FILE go together")
+        if None in pair and self.tls_ca_file is not None:
+            problems.append("TLSY_TLS_CA_FILE needs both of them")
+        if None in pair and not self.clear_text and not _stays_here(self.listen):
+            problems.append("TLSY_LISTEN beyond this machine needs them, or TLSY_CLEAR_TEXT=true")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+def _stays_here(target: str) -> bool:
+    """Whether only this machine can reach it."""
+    if target.startswith(("unix:", "unix-abstract:")):
+        return True
+    host = target.rpartition(":")[0].strip("[]")
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def read_clusters(settings: HostSettings) -> Mapping[str, str]:

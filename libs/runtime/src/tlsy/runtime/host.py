@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar, get_args
 
 from tlsy.runtime.clock import Clock, SystemClock
+from tlsy.runtime.crash_reports import open_crash_reports
 from tlsy.runtime.environment import (
     CONNECTIONS_PER_DATABASE,
     CONTROL_DATABASE,
@@ -131,7 +132,6 @@ def host_from(settings: HostSettings, service: str, role: Role) -> Host:
             trace_ratio=settings.trace_ratio,
             otlp_endpoint=settings.otlp_endpoint,
             metrics_port=settings.metrics_port,
-            sentry_dsn=settings.sentry_dsn,
         ).for_service(service),
         listen=settings.listen,
         peers=settings.peers,
@@ -160,10 +160,16 @@ def main(service: str, settings_cls: type[S], build: Build, argv: Sequence[str] 
     problems: list[str] = []
     host_settings = _load(HostSettings, problems)
     settings = _load(settings_cls, problems)
-    if host_settings is None or settings is None:
+    reports = None
+    if host_settings is not None:
+        try:
+            reports = open_crash_reports(service, host_settings.sentry_dsn, variable="TLSY_SENTRY_DSN")
+        except SettingsInvalid as error:
+            problems.extend(error.problems)
+    if host_settings is None or settings is None or problems:
         sys.stderr.write("\n".join([f"{service}: the settings are wrong:", *problems, ""]))
         return EXIT_SETTINGS
-    configure_logging(level=host_settings.log_level)
+    configure_logging(level=host_settings.log_level, report=reports.report if reports else None)
     try:
         host = host_from(host_settings, service, arguments.role)
     except OSError as error:
@@ -173,6 +179,8 @@ def main(service: str, settings_cls: type[S], build: Build, argv: Sequence[str] 
         return asyncio.run(_build_and_run(build, settings, host, host_settings.stop_grace_s))
     finally:
         host.telemetry.close()
+        if reports is not None:
+            reports.close()
 
 
 async def _build_and_run(build: Build, settings: ServiceSettings, host: Host, grace_s: float) -> int:

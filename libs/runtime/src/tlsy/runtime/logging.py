@@ -6,6 +6,7 @@ interceptor and the consumer loop set them with `log_context`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
@@ -16,7 +17,10 @@ from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 import structlog
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, MutableMapping
+    from collections.abc import Callable, Mapping, MutableMapping
+
+    #: Takes an error and the fields of its line; must not wait.
+    Report = Callable[[BaseException, Mapping[str, Any]], None]
 
 Logger = structlog.stdlib.BoundLogger
 
@@ -34,8 +38,13 @@ _SECRET_PARTS: Final = (
     "cookie",
 )
 _MAX_TEXT: Final = 8192
+_REPORTED_LEVELS: Final = frozenset({"error", "critical"})
 #: JSON web tokens, and API keys as identity shows them once.
 _CREDENTIAL: Final = re.compile(r"eyJ[\w-]+\.[\w.-]+|tlsy_[0-9a-f]{32}_[0-9a-f]+_[\w-]+")
+#: What a PostgreSQL error tells of rows, in texts and in stacks, up to its hint, the next stack, or the end.
+_ROW: Final = re.compile(
+    r"\n[ |]*DETAIL: .*?(?=\n[ |]*HINT: |\n[ |]*\n[ |]*(?:During handling|The above exception)|\Z)", re.DOTALL
+)
 
 
 def set_log_fields(fields: Mapping[str, str]) -> Token[Mapping[str, str]]:
@@ -48,14 +57,20 @@ def reset_log_fields(token: Token[Mapping[str, str]]) -> None:
     _FIELDS.reset(token)
 
 
-def configure_logging(*, level: str = "info", stream: TextIO | None = None) -> None:
+def configure_logging(
+    *, level: str = "info", stream: TextIO | None = None, report: Report | None = None
+) -> None:
     """Send all logs of the process to `stream` (stdout) as JSON; for the host.
 
-    Of other people's libraries only warnings and worse, unless `level` is debug.
+    Of other people's libraries only warnings and worse, unless `level` is debug. `report` is handed every
+    error that is logged with its traceback.
     """
     threshold = logging.getLevelNamesMapping()[level.upper()]
+    shared = _shared()
+    if report is not None:
+        shared.insert(0, _Reporting(report))
     structlog.configure(
-        processors=[_add_fields, structlog.stdlib.add_log_level, *_shared(), _render],
+        processors=[_add_fields, structlog.stdlib.add_log_level, *shared, _render],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=structlog.PrintLoggerFactory(stream or sys.stdout),
         cache_logger_on_first_use=False,
@@ -64,7 +79,7 @@ def configure_logging(*, level: str = "info", stream: TextIO | None = None) -> N
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[_add_fields, structlog.stdlib.add_log_level, structlog.stdlib.add_logger_name],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_shared(), _render],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *shared, _render],
         )
     )
     root = logging.getLogger()
@@ -75,6 +90,28 @@ def configure_logging(*, level: str = "info", stream: TextIO | None = None) -> N
 def get_logger(component: str) -> Logger:
     """A logger whose lines say which part of the program wrote them."""
     return cast("Logger", structlog.get_logger(component=component))
+
+
+def without_secrets(text: str) -> str:
+    """The text with tokens, API keys and rows of tables taken out, and not longer than a line may be."""
+    return _CREDENTIAL.sub(_REDACTED, _ROW.sub("", text[:_MAX_TEXT]))
+
+
+class _Reporting:
+    """A processor that hands on what was logged as an error with its traceback."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+
+    def __call__(self, _: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        told = event.get("exc_info")
+        if told and event.get("level") in _REPORTED_LEVELS:
+            error = sys.exc_info()[1] if told is True else told[1] if isinstance(told, tuple) else told
+            if isinstance(error, BaseException):
+                # A line is written whatever becomes of its report.
+                with contextlib.suppress(Exception):
+                    self._report(error, event)
+        return event
 
 
 def _shared() -> list[structlog.typing.Processor]:
@@ -94,7 +131,7 @@ def _add_fields(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapp
 
 
 def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Take out the values of keys that name secrets, at any depth, and tokens and API keys inside texts."""
+    """Take out secrets by their key, at any depth, and tokens, API keys and a table's rows inside texts."""
     return {key: _clean(key, value) for key, value in event.items()}
 
 
@@ -102,8 +139,10 @@ def _clean(key: str, value: Any) -> Any:
     name = key.lower().replace("-", "_")
     if any(part in name for part in _SECRET_PARTS):
         return _REDACTED
+    if isinstance(value, BaseException):
+        value = str(value)
     if isinstance(value, str):
-        return _CREDENTIAL.sub(_REDACTED, value[:_MAX_TEXT])
+        return without_secrets(value)
     if isinstance(value, dict):
         return {str(k): _clean(str(k), v) for k, v in value.items()}
     if isinstance(value, list | tuple):

@@ -6,12 +6,16 @@ import asyncio
 import contextlib
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from tlsy.runtime.logging import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+
+#: What a stopping part must leave of the grace to those that stop after it, where there is as much.
+_KEPT_RATIO: Final = 0.25
+_KEPT_S: Final = 1.0
 
 
 class Component(Protocol):
@@ -191,14 +195,23 @@ class Supervisor:
         self._watchers = [asyncio.create_task(self._watch(name)) for name in self._order]
 
     async def stop(self, grace_s: float) -> None:
-        """Stop all running parts in reverse order; the grace is for all of them together."""
+        """Stop all running parts in reverse order; the grace is for all of them together.
+
+        A part that takes all the time that it gets leaves a share of it to those that stop after it: what
+        they hold (denials, outboxes) is lost otherwise.
+        """
         for watcher in self._watchers:
             watcher.cancel()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + grace_s
-        for name in sorted(self._running, key=self._order.index, reverse=True):
+        kept_s = max(grace_s * _KEPT_RATIO, _KEPT_S)
+        order = sorted(self._running, key=self._order.index, reverse=True)
+        for name in order:
+            left_s = max(0.0, deadline - loop.time())
+            if name != order[-1]:
+                left_s = max(left_s - kept_s, left_s / 2)
             try:
-                await self._parts[name].component.stop(max(0.0, deadline - loop.time()))
+                await self._parts[name].component.stop(left_s)
             except Exception:
                 self._logger.exception("component failed to stop", component_name=name, service=self._name)
         self._running.clear()

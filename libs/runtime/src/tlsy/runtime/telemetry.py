@@ -1,14 +1,13 @@
-"""Traces, metrics and crash reports of one process.
+"""Traces and metrics of one process.
 
 Traces are sampled by ratio at the root and follow the caller's decision elsewhere; spans leave the process
 only if an OTLP endpoint is set. Metrics live in a registry per service, never in prometheus-client's global
 one, so that services that share a process do not take each other's names; the process serves them all,
-labelled by service, and only if a port is set. Crash reports go to Sentry only if a DSN is set.
+labelled by service, and only if a port is set.
 """
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
@@ -60,12 +59,14 @@ class Telemetry:
 
     Attributes:
         traces: asked for tracers; one provider per process.
+        trace_ratio: the share of traces that begin here and are recorded.
         registry: where metrics are registered.
         services: the registries of the services in this process.
         closers: what `close` calls, last opened first.
     """
 
     traces: TracerProvider
+    trace_ratio: float
     registry: CollectorRegistry
     services: ServiceMetrics
     closers: tuple[Callable[[], None], ...] = field(default=(), repr=False)
@@ -92,7 +93,6 @@ def open_telemetry(
     trace_ratio: float = 0.0,
     otlp_endpoint: str | None = None,
     metrics_port: int | None = None,
-    sentry_dsn: str | None = None,
 ) -> Telemetry:
     """Telemetry of the process named `process`.
 
@@ -101,7 +101,6 @@ def open_telemetry(
         trace_ratio: share of root traces that are recorded, 0 to 1. At 1 throughput halves.
         otlp_endpoint: "http://collector:4317" or "https://…"; None: spans are dropped.
         metrics_port: TCP port for GET /metrics; None: not served.
-        sentry_dsn: where crash reports go; needs the extra `sentry`; None: nowhere.
     """
     traces = TracerProvider(
         resource=Resource.create({"service.name": process}), sampler=ParentBasedTraceIdRatio(trace_ratio)
@@ -123,12 +122,13 @@ def open_telemetry(
     if metrics_port is not None:
         server, thread = start_http_server(metrics_port, registry=registry)
         closers += [thread.join, server.server_close, server.shutdown]
-    if sentry_dsn is not None:
-        # Imported here because it is an optional extra; OpenTelemetry keeps the tracing.
-        importlib.import_module("sentry_sdk").init(
-            dsn=sentry_dsn, traces_sample_rate=None, send_default_pii=False
-        )
-    return Telemetry(traces=traces, registry=registry, services=services, closers=tuple(closers))
+    return Telemetry(
+        traces=traces,
+        trace_ratio=trace_ratio,
+        registry=registry,
+        services=services,
+        closers=tuple(closers),
+    )
 
 
 class BoundedLabel:

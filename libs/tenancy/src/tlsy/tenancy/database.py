@@ -2,8 +2,8 @@
 
 One pool per (cluster, database), made at first use. `total` bounds the open connections of the process; when
 it is reached, the idle connection that was used longest ago, of whatever database, makes room. A database
-that cannot be reached fails at once until its next probe is due, one probe at a time, so that it holds
-neither connections nor callers.
+to which none can be made fails at once, unless one is idle, until its next probe is due, one probe at a time,
+so that it holds neither connections nor callers. A server that is merely full is asked again each time.
 
 A connection comes back clean (idle, no transaction) or is dropped. Nothing is sent on the way back: there is
 no session state to reset, because context is local to a transaction and services never SET anything.
@@ -12,17 +12,18 @@ no session state to reset, because context is local to a transaction and service
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections import deque
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
 
 from tlsy.tenancy.errors import PlacementUnavailable, UnknownCluster
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import AsyncIterator, Mapping
     from typing import TypeAlias
 
@@ -61,6 +62,27 @@ class ClusterAddress:
     password: str = field(repr=False)
     tls: ssl.SSLContext | None = None
     pooled: bool = False
+
+    @classmethod
+    def from_dsn(cls, dsn: str, user: str | None = None) -> ClusterAddress:
+        """From "postgresql://user:password@host:port"; `user`, if given, is the role to connect as.
+
+        The directory of a unix socket is `?host=`; `sslmode=verify-full` with `sslrootcert=` demands TLS (any
+        mode but `disable` does the same); `pooled=1` tells of a pooler in transaction mode.
+        """
+        parts = urlsplit(dsn)
+        query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
+        tls = None
+        if query.get("sslmode", "disable") != "disable":
+            tls = ssl.create_default_context(cafile=query.get("sslrootcert"))
+        return cls(
+            host=query.get("host") or parts.hostname or "127.0.0.1",
+            port=parts.port or 5432,
+            user=user or unquote(parts.username or "postgres"),
+            password=unquote(parts.password or ""),
+            tls=tls,
+            pooled=query.get("pooled") == "1",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,8 +229,8 @@ class Databases:
     async def _borrow(self, pool: _Pool, placement: Placement) -> Connection:
         if self._closed:
             raise PlacementUnavailable(placement, "this process is stopping")
-        if pool.failures and (pool.probing or self._clock.monotonic() < pool.probe_at):
-            raise PlacementUnavailable(placement, "it did not answer a moment ago")
+        if not pool.idle:
+            self._refuse_while_away(pool, placement)
         await pool.slots.acquire()
         try:
             while pool.idle:
@@ -216,6 +238,7 @@ class Databases:
                 if not connection.is_closed():
                     return connection
                 self._closed_one(pool)
+            self._refuse_while_away(pool, placement)
             await self._reserve(pool)
             try:
                 return await self._connect(pool, placement)
@@ -225,6 +248,11 @@ class Databases:
         except BaseException:
             pool.slots.release()
             raise
+
+    def _refuse_while_away(self, pool: _Pool, placement: Placement) -> None:
+        """To connect once more would only take time."""
+        if pool.failures and (pool.probing or self._clock.monotonic() < pool.probe_at):
+            raise PlacementUnavailable(placement, "it did not answer a moment ago")
 
     async def _reserve(self, pool: _Pool) -> None:
         """Count one more open connection, for which an idle one of another database may have to go."""
@@ -257,11 +285,14 @@ class Databases:
                 statement_cache_size=0 if address.pooled else _STATEMENT_CACHE_SIZE,
                 server_settings=None if address.pooled else self._limits.server_settings(),
             )
+        except asyncpg.TooManyConnectionsError as error:
+            raise PlacementUnavailable(placement, "the server takes no more connections") from error
         except _CONNECTION_ERRORS as error:
             wait_s = min(self._limits.retry_after_s * 2**pool.failures, self._limits.retry_after_max_s)
             pool.failures = min(pool.failures + 1, 16)
             pool.probe_at = self._clock.monotonic() + wait_s
-            raise PlacementUnavailable(placement, f"cannot connect ({type(error).__name__})") from error
+            why = f"cannot connect ({type(error).__name__})"
+            raise PlacementUnavailable(placement, why, refused=True) from error
         finally:
             pool.probing = False
         pool.failures = 0

@@ -1,7 +1,7 @@
 """What can go wrong between a service and its tenants' databases.
 
 `Retryable` and `Permanent` are the two things that a caller may branch on without knowing the reason.
-`reason` is stable and UPPER_SNAKE. SQL errors of the statements themselves stay asyncpg's.
+`reason` is stable and UPPER_SNAKE. What a statement was refused for by its own fault stays asyncpg's error.
 """
 
 from __future__ import annotations
@@ -38,21 +38,46 @@ class PlacementUnavailable(Retryable):
     """The database cannot be reached, was lost, or has no connection left within the deadline.
 
     `outcome_unknown`: it was lost during COMMIT, so the transaction may have happened; repeat it only under
-    an idempotency key or an inbox row.
+    an idempotency key or an inbox row. `refused`: connecting was tried and failed.
     """
 
     reason = "PLACEMENT_UNAVAILABLE"
 
-    def __init__(self, placement: Placement, why: str, *, outcome_unknown: bool = False) -> None:
+    def __init__(
+        self, placement: Placement, why: str, *, outcome_unknown: bool = False, refused: bool = False
+    ) -> None:
         super().__init__(f"database {placement.database} on cluster {placement.cluster}: {why}")
         self.placement = placement
         self.outcome_unknown = outcome_unknown
+        self.refused = refused
+
+
+class DatabaseBusy(Retryable):
+    """A lock was not had in time, a statement took too long, or two transactions excluded each other.
+
+    Nothing was committed.
+    """
+
+    reason = "DATABASE_BUSY"
+
+    def __init__(self, placement: Placement, why: str) -> None:
+        super().__init__(f"database {placement.database} on cluster {placement.cluster}: {why}")
+        self.placement = placement
 
 
 class LeaseLost(Retryable):
     """Another worker holds the lease under a higher fencing token."""
 
     reason = "LEASE_LOST"
+
+
+class OutboxNotDrained(Retryable):
+    """Events of a tenant that is to be erased are not published yet; they are evidence, and bills."""
+
+    reason = "OUTBOX_NOT_DRAINED"
+
+    def __init__(self, outbox: str) -> None:
+        super().__init__(f"{outbox} has events that are not published yet")
 
 
 class NotWritable(Permanent):

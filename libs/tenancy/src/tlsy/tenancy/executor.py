@@ -13,13 +13,14 @@ import asyncpg
 
 from tlsy.tenancy.cluster import MAINTENANCE_DATABASE, connect_grants, create_database
 from tlsy.tenancy.context import IsolationMode, Placement
-from tlsy.tenancy.errors import PlacementFull
+from tlsy.tenancy.errors import OutboxNotDrained, PlacementFull
 from tlsy.tenancy.lease import hold
 from tlsy.tenancy.migrations import batch, migrate, pending, versions
 from tlsy.tenancy.partitions import make_partitions
 from tlsy.tenancy.provisioning import (
     Action,
     Admit,
+    AwaitRelay,
     CreateDatabase,
     CreateSchema,
     DesiredState,
@@ -35,6 +36,7 @@ from tlsy.tenancy.provisioning import (
     Plane,
     RemoveFence,
     SetFence,
+    is_made,
     plan,
 )
 
@@ -50,6 +52,10 @@ if TYPE_CHECKING:
 _ERASE_BATCH: Final = 5_000
 _TEMPLATE_PREFIX: Final = "tlsy_template_"
 _MAX_ROUNDS: Final = 5
+#: Of tables and indexes in one database; beyond it planning, dumps and connecting get slow.
+MAX_RELATIONS: Final = 200_000
+_OCCUPIED: Final = "select tlsy.occupied($1, $2) limit 1"
+_UNPUBLISHED: Final = "select tlsy.unpublished($1, $2) limit 1"
 
 
 class Executor:
@@ -73,7 +79,7 @@ class Executor:
         lease: Lease,
         clock: Clock,
         kept_in_control: Sequence[str] = (),
-        max_relations: int = 200_000,
+        max_relations: int = MAX_RELATIONS,
     ) -> None:
         self._databases = databases
         self._control = control
@@ -92,8 +98,9 @@ class Executor:
         """Observe, plan and execute until nothing is left to do; answers what was done.
 
         `progress` is told each action before it starts. Raises LeaseLost, PlacementUnavailable,
-        PlacementFull, MigrationFailed, asyncpg.PostgresError; whatever was done stays, and calling again goes
-        on from there.
+        PlacementFull, OutboxNotDrained, MigrationFailed, asyncpg.PostgresError; whatever was done stays, and
+        calling again goes on from there. ValueError: the placement is at a version that is not known here;
+        only where something is left to provide.
         """
         done: list[Action] = []
         for _ in range(_MAX_ROUNDS):
@@ -109,12 +116,9 @@ class Executor:
 
     async def observe(self, desired: DesiredTenant) -> ObservedTenant:
         """What there is of this tenant, in its placement and in the control database."""
-        erasing = desired.state is DesiredState.ERASED
         async with self._databases.acquire(self._control) as control:
             control_fence = await _fence(control, desired)
-            control_occupied = erasing and bool(
-                await control.fetch("select tlsy.occupied($1, $2)", desired.tenant_id, self._kept_in_control)
-            )
+            control_occupied, control_unpublished = await _rows(control, desired, self._kept_in_control)
         opened = await self._opened(desired.placement) if desired.mode is IsolationMode.DEDICATED else True
         if opened is None:
             return ObservedTenant(
@@ -125,22 +129,28 @@ class Executor:
                 fence=None,
                 control_fence=control_fence,
                 control_occupied=control_occupied,
+                control_unpublished=control_unpublished,
             )
         async with self._databases.acquire(desired.placement) as connection:
-            occupied = erasing and bool(await connection.fetch("select tlsy.occupied($1)", desired.tenant_id))
-            current = await versions(connection)
+            fence = await _fence(connection, desired)
+            occupied, unpublished = await _rows(connection, desired, [])
+            providing = desired.state is not DesiredState.ERASED and not is_made(
+                desired, fence, control_fence
+            )
             schema = await connection.fetchval(
                 "select to_regnamespace($1) is not null", desired.placement.schema
             )
             return ObservedTenant(
                 database=True,
                 schema=schema,
-                outdated=any(pending(c, current.get((c.name, c.schema))) for c in self._components(desired)),
+                outdated=providing and await self._outdated(connection, desired),
                 opened=opened,
-                fence=await _fence(connection, desired),
+                fence=fence,
                 control_fence=control_fence,
                 occupied=occupied,
                 control_occupied=control_occupied,
+                unpublished=unpublished,
+                control_unpublished=control_unpublished,
             )
 
     async def execute(self, desired: DesiredTenant, action: Action) -> None:
@@ -152,7 +162,7 @@ class Executor:
                 case CreateSchema() | Migrate() | Admit() | DropSchema():
                     async with self._databases.acquire(desired.placement) as connection:
                         await self._on_tables(desired, action, connection)
-                case SetFence() | EraseRows() | RemoveFence():
+                case SetFence() | AwaitRelay() | EraseRows() | RemoveFence():
                     placement = self._control if action.plane is Plane.CONTROL else desired.placement
                     async with self._databases.acquire(placement) as connection:
                         await self._on_rows(desired, action, connection)
@@ -197,6 +207,10 @@ class Executor:
                 placement.database,
             )
             return opened
+
+    async def _outdated(self, connection: Connection, desired: DesiredTenant) -> bool:
+        current = await versions(connection)
+        return any(pending(c, current.get((c.name, c.schema))) for c in self._components(desired))
 
     def _components(self, desired: DesiredTenant) -> Sequence[Component]:
         if desired.mode is IsolationMode.DEDICATED:
@@ -252,15 +266,22 @@ class Executor:
                 await connection.execute("select tlsy.drop_schema($1)", schema)
 
     async def _on_rows(
-        self, desired: DesiredTenant, action: SetFence | EraseRows | RemoveFence, connection: Connection
+        self,
+        desired: DesiredTenant,
+        action: SetFence | AwaitRelay | EraseRows | RemoveFence,
+        connection: Connection,
     ) -> None:
         in_control = action.plane is Plane.CONTROL
+        keep = self._kept_in_control if in_control else []
         match action:
             case SetFence(fence=fence):
                 schema = None if in_control else desired.placement.schema
                 await _set_fence(connection, desired.tenant_id, fence, schema)
+            case AwaitRelay():
+                waiting = await connection.fetchval(_UNPUBLISHED, desired.tenant_id, keep)
+                if waiting is not None:
+                    raise OutboxNotDrained(waiting)
             case EraseRows():
-                keep = self._kept_in_control if in_control else []
                 while await connection.fetchval(
                     "select tlsy.erase_batch($1, $2, $3)", desired.tenant_id, _ERASE_BATCH, keep
                 ):
@@ -269,9 +290,14 @@ class Executor:
                 await connection.execute("select tlsy.remove_fence($1)", desired.tenant_id)
 
     async def _refuse_when_full(self, placement: Placement, connection: Connection) -> None:
-        relations = await connection.fetchval("select count(*) from pg_class")
+        relations = await count_relations(connection)
         if relations > self._max_relations:
             raise PlacementFull(placement, f"{relations} relations")
+
+
+async def count_relations(connection: Connection) -> int:
+    """How many tables, indexes and the like a database has."""
+    return int(await connection.fetchval("select count(*) from pg_class"))
 
 
 async def _templates(maintenance: Connection) -> list[str]:
@@ -297,6 +323,15 @@ async def _set_fence(connection: Connection, tenant_id: TenantId, fence: Fence, 
         fence.state.value,
         schema,
     )
+
+
+async def _rows(connection: Connection, desired: DesiredTenant, keep: Sequence[str]) -> tuple[bool, bool]:
+    """Whether rows of a tenant that is to be erased are there, and unpublished ones."""
+    if desired.state is not DesiredState.ERASED:
+        return False, False
+    occupied = await connection.fetchval(_OCCUPIED, desired.tenant_id, keep)
+    unpublished = await connection.fetchval(_UNPUBLISHED, desired.tenant_id, keep)
+    return occupied is not None, unpublished is not None
 
 
 async def _fence(connection: Connection, desired: DesiredTenant) -> Fence | None:

@@ -1,8 +1,9 @@
 """Fenced leases of workers, in the control database.
 
-Who takes a lease gets a token that is higher than every one before. Work is done while a share lock on the
-lease's row is held under that token, so a taker waits for the work of the former holder, and the former
-holder, once the lease was taken, is refused.
+Who takes a lease gets a token that is higher than every one before. Work is done while a lock on the lease's
+row is held under that token, so a taker waits for the work of the former holder, and the former holder, once
+the lease was taken, is refused. The token is part of a key of the row: raising it conflicts with that lock,
+renewing does not, so that work may last longer than the lease.
 """
 
 from __future__ import annotations
@@ -20,16 +21,18 @@ if TYPE_CHECKING:
 
 _TAKE: Final = """
 insert into tlsy.lease as l (name, holder, token, expires_at)
-values ($1, $2, 1, now() + make_interval(secs => $3))
+select $1, $2, 1, now() + make_interval(secs => $3)
+-- Who would not get it leaves the row alone, rather than wait for the holder's work to be told so.
+where not exists (select from tlsy.lease where name = $1 and holder <> $2 and expires_at > now())
 on conflict (name) do update
     set holder = excluded.holder, token = l.token + 1, expires_at = excluded.expires_at
-    where l.expires_at <= now() or l.holder = excluded.holder
+    where l.expires_at <= clock_timestamp() or l.holder = excluded.holder
 returning token
 """
 _RENEW: Final = """
 update tlsy.lease set expires_at = now() + make_interval(secs => $3) where name = $1 and token = $2
 """
-_HOLD: Final = "select true from tlsy.lease where name = $1 and token = $2 for share"
+_HOLD: Final = "select true from tlsy.lease where name = $1 and token = $2 for key share"
 
 
 @dataclass(frozen=True, slots=True)

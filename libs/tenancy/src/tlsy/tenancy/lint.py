@@ -7,12 +7,14 @@ read. Run it as a role that sees the whole catalogue (any may); a clean database
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from tlsy.tenancy import policy_shapes, sql
 from tlsy.tenancy.cluster import MIGRATOR, RELAY
 from tlsy.tenancy.context import DEDICATED_SCHEMA, SHARED_SCHEMA
+from tlsy.tenancy.migrations import LIBRARY_GRANTS, library_functions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -37,24 +39,22 @@ Code = Literal[
     "OWNER_WRONG",
     "ROLE_BYPASSES",
     "SECURITY_DEFINER",
+    "FUNCTION_CHANGED",
 ]
 
 _OWNER: Final = "tlsy_owner"
 _MOVER: Final = "tlsy_mover"
-_MAY_BYPASS: Final = frozenset({MIGRATOR, _MOVER})
+#: Roles that row-level security may not hold, and what each is a member of.
+_MAY_BYPASS: Final[Mapping[str, frozenset[str]]] = {
+    MIGRATOR: frozenset({_OWNER, "pg_signal_backend"}),
+    _MOVER: frozenset(),
+}
 _TENANT_SCHEMA: Final = re.compile(rf"{SHARED_SCHEMA}|{DEDICATED_SCHEMA}|t_[0-9a-f]{{32}}")
 #: Partitioned by day for retention alone; it is only ever looked up by its whole key.
 _NEVER_READ_BY_TIME: Final = "inbox"
 _RELAY_MARKS: Final = ("published_at", "published_log", "published_partition", "published_offset")
 
-#: What the libraries' own tables grant: in the schema of each service, and in schema tlsy.
-_OF_SERVICE: Final[Mapping[str, tuple[str, ...]]] = {
-    "outbox": ("select", "insert"),
-    "inbox": ("select", "insert"),
-    "consumer_fence": ("select", "insert", "update"),
-    "idempotency": ("select", "insert", "update"),
-    "parked_record": ("select", "insert", "delete"),
-}
+#: What the libraries' own tables grant, beside LIBRARY_GRANTS: in each service's schema, and in schema tlsy.
 _OF_RELAY_IN_SERVICE: Final[Mapping[str, tuple[str, ...]]] = {
     "outbox": ("select", *(f"update({column})" for column in _RELAY_MARKS)),
     "relay_state": ("select", "insert", "update"),
@@ -96,6 +96,7 @@ class _Catalogue:
     grants: Sequence[asyncpg.Record]
     roles: Sequence[asyncpg.Record]
     definers: Sequence[asyncpg.Record]
+    functions: Sequence[asyncpg.Record]
 
 
 async def lint(connection: Connection, services: Sequence[ServiceMigrations]) -> tuple[Finding, ...]:
@@ -111,12 +112,14 @@ async def lint(connection: Connection, services: Sequence[ServiceMigrations]) ->
         grants=await connection.fetch(sql.text("lint/grants.sql")),
         roles=await connection.fetch(sql.text("lint/roles.sql")),
         definers=await connection.fetch(sql.text("lint/definers.sql")),
+        functions=await connection.fetch(sql.text("lint/functions.sql")),
     )
     findings = [
         *_tables(catalogue),
         *_grants(catalogue, services),
         *_roles(catalogue),
         *_definers(catalogue),
+        *_functions(catalogue),
     ]
     return tuple(sorted(findings, key=lambda finding: (finding.object, finding.code, finding.message)))
 
@@ -170,10 +173,10 @@ def _policies(catalogue: _Catalogue, table: asyncpg.Record, name: str) -> Iterat
         expected = policy_shapes.shape(platform=platform)
     is_outbox = table["table_name"] == "outbox"
     for key, row in present.items():
-        if is_outbox and key[0] in ("relay_reads", "relay_marks") and list(row["roles"]) == [RELAY]:
+        texts = (row["using_text"], row["check_text"])
+        if is_outbox and list(row["roles"]) == [RELAY] and policy_shapes.OF_RELAY.get(key) == texts:
             continue
         fenced_role = f"tlsy_{table['schema_name']}" if is_outbox and not row["permissive"] else "public"
-        texts = (row["using_text"], row["check_text"])
         if key in expected and texts == expected[key] and list(row["roles"]) == [fenced_role]:
             continue
         if key in expected and any("current_setting" in text and "NULLIF" not in text for text in texts):
@@ -215,27 +218,35 @@ def _keys(catalogue: _Catalogue, table: asyncpg.Record, name: str) -> Iterator[F
 
 def _grants(catalogue: _Catalogue, services: Sequence[ServiceMigrations]) -> Iterator[Finding]:
     allowed = _allowed_grants(services, control=catalogue.control)
+    roles = {service.role for service in services}
     for row in catalogue.grants:
         grantee, privilege = row["grantee"], row["privilege"]
         schema, name = row["schema_name"], row["name"]
-        target = name if row["kind"] == "schema" else f"{schema}.{name}"
-        if row["kind"] == "schema":
-            fine = privilege == "usage" and grantee != "public"
-        elif row["kind"] == "function":
-            fine = name in _ENTRANCES and grantee in {service.role for service in services}
-        else:
-            plane = "*" if _TENANT_SCHEMA.fullmatch(schema) else schema
-            fine = not row["is_partition"] and (plane, name, grantee, privilege) in allowed
-        if fine:
-            continue
-        kind: Code = "PARTITION_GRANTED" if row["is_partition"] else "GRANT_TOO_MANY"
-        of = "function " if row["kind"] == "function" else "schema " if row["kind"] == "schema" else ""
-        yield Finding(
-            kind,
-            target,
-            f"{grantee} has {privilege}",
-            f"revoke {privilege} on {of}{target} from {grantee}",
-        )
+        of, target = "", f"{schema}.{name}"
+        match row["kind"]:
+            case "schema":
+                of, target = "schema ", name
+                fine = privilege == "usage" and grantee != "public"
+            case "function":
+                of = "routine "
+                fine = name in _ENTRANCES and grantee in roles
+            case "database":
+                of, target = "database ", name
+                fine = privilege == "connect" and grantee in {MIGRATOR, _MOVER, RELAY, *roles}
+            case "default":
+                of, target = "what it will make as ", f"{name} in {schema or 'any schema'}"
+                fine = False
+            case _:
+                plane = "*" if _TENANT_SCHEMA.fullmatch(schema) else schema
+                fine = not row["is_partition"] and (plane, name, grantee, privilege) in allowed
+        if not fine:
+            kind: Code = "PARTITION_GRANTED" if row["is_partition"] else "GRANT_TOO_MANY"
+            yield Finding(
+                kind,
+                target,
+                f"{grantee} has {privilege}",
+                f"revoke {privilege} on {of}{target} from {grantee}",
+            )
 
 
 def _allowed_grants(
@@ -247,7 +258,7 @@ def _allowed_grants(
         package, role = service.package, service.role
         owned = service.control_grants if control else service.tenant_grants
         tables += [(package if control else "*", table, role, what) for table, what in owned.items()]
-        tables += [(package, table, role, what) for table, what in _OF_SERVICE.items()]
+        tables += [(package, table, role, what) for table, what in LIBRARY_GRANTS.items()]
         tables += [(package, table, RELAY, what) for table, what in _OF_RELAY_IN_SERVICE.items()]
         tables += [("tlsy", table, role, what) for table, what in _OF_SERVICE_IN_TLSY.items()]
     tables += [("tlsy", table, RELAY, what) for table, what in _OF_RELAY_IN_TLSY.items()]
@@ -263,16 +274,26 @@ def _roles(catalogue: _Catalogue) -> Iterator[Finding]:
             yield Finding("ROLE_BYPASSES", role, "is a superuser", f"alter role {role} nosuperuser")
         if row["bypasses"] and role not in _MAY_BYPASS:
             yield Finding("ROLE_BYPASSES", role, "has BYPASSRLS", f"alter role {role} nobypassrls")
-        if role in _MAY_BYPASS:
-            continue
         for group in row["member_of"]:
-            message = f"is a member of {group}"
-            yield Finding("ROLE_BYPASSES", role, message, f"revoke {group} from {role}")
+            if group not in _MAY_BYPASS.get(role, ()):
+                message = f"is a member of {group}"
+                yield Finding("ROLE_BYPASSES", role, message, f"revoke {group} from {role}")
 
 
 def _definers(catalogue: _Catalogue) -> Iterator[Finding]:
     for row in catalogue.definers:
         name = f"{row['schema_name']}.{row['name']}"
+        yield Finding("SECURITY_DEFINER", name, "runs as its owner", f"alter routine {name} security invoker")
+
+
+def _functions(catalogue: _Catalogue) -> Iterator[Finding]:
+    """Each as it was shipped, once: one of the same name with other arguments is another."""
+    shipped = Counter(library_functions(control=catalogue.control).items())
+    present = Counter((row["name"], row["body"]) for row in catalogue.functions)
+    for name in sorted({name for name, _ in (shipped - present) + (present - shipped)}):
         yield Finding(
-            "SECURITY_DEFINER", name, "runs as its owner", f"alter function {name} security invoker"
+            "FUNCTION_CHANGED",
+            f"tlsy.{name}",
+            "does not do what this version's does",
+            "migrate the database, or make the function again from this version's text",
         )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import re
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Final, Literal
@@ -24,7 +25,7 @@ from tlsy.tenancy import sql
 from tlsy.tenancy.context import DEDICATED_SCHEMA, SHARED_SCHEMA
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from tlsy.tenancy.database import Connection
@@ -35,7 +36,27 @@ BranchName = Literal["control", "tenant"]
 LIBRARY: Final = "library"
 _LIBRARY_SCHEMA: Final = "tlsy"
 _SCHEMA_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_OF_ONE_TENANT: Final = re.compile(r"t_[0-9a-f]{32}")
 _ENTRY_POINTS: Final = "tlsy.migrations"
+_DATABASE_TEXTS: Final = (
+    "database/0001_context.sql",
+    "database/0002_partitions.sql",
+    "database/0003_erasure.sql",
+)
+_CONTROL_TEXTS: Final = ("control/0001_platform.sql", "eventlog/control.sql")
+_FUNCTION: Final = re.compile(
+    r"create (?:or replace )?(?:function|procedure) tlsy\.(\w+)\(.*?\sas \$\$(.*?)\$\$", re.DOTALL
+)
+#: What MigrationFailed calls the last step of a component.
+GRANTS: Final = "grants"
+#: What revisions of the libraries grant a service's role in its own schema.
+LIBRARY_GRANTS: Final[Mapping[str, Sequence[Privilege]]] = {
+    "outbox": ("select", "insert"),
+    "inbox": ("select", "insert"),
+    "consumer_fence": ("select", "insert", "update"),
+    "idempotency": ("select", "insert", "update"),
+    "parked_record": ("select", "insert", "delete"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +68,8 @@ class ServiceMigrations:
         package: its package, e.g. "rules_engine": the name of its schema and the tail of its role.
         root: the folder with `control/versions` and `tenant/versions`; an absent branch has no tables.
         tenant_grants: table of the tenant branch -> what the service's role may do with it. The runner grants
-            exactly this and the linter finds anything beyond it; revisions contain no GRANT.
+            exactly this and revokes what its role has beyond; revisions contain no GRANT. A change of it
+            comes with a revision (an empty one will do): only revisions say that a tenant is behind.
         control_grants: the same for the control branch.
         reference: SQL text that fills a new tenant's tables, or "". It finds the tenant in the setting
             app.current_tenant and must do nothing the second time.
@@ -88,13 +110,13 @@ class Component:
 
 
 class MigrationFailed(Exception):  # noqa: N818 - it names what happened, like the others
-    """A revision could not be applied; those before it are. `sqlstate` is PostgreSQL's."""
+    """A revision, or GRANTS, could not be applied; those before it are. `sqlstate` is PostgreSQL's."""
 
-    def __init__(self, component: Component, revision: Revision, error: asyncpg.PostgresError) -> None:
-        super().__init__(f"{component.name} {revision.id} in schema {component.schema}: {error}")
+    def __init__(self, component: Component, revision: str, error: asyncpg.PostgresError) -> None:
+        super().__init__(f"{component.name} {revision} in schema {component.schema}: {error}")
         self.component = component.name
         self.schema = component.schema
-        self.revision = revision.id
+        self.revision = revision
         self.sqlstate = error.sqlstate
 
 
@@ -150,7 +172,7 @@ class Schemas:
             Component(
                 name="control",
                 schema=_LIBRARY_SCHEMA,
-                revisions=_texts("control/0001_platform.sql", "eventlog/control.sql"),
+                revisions=_texts(*_CONTROL_TEXTS),
                 grants="".join(
                     f"grant execute on function tlsy.enter_platform() to {s.role};\n" for s in self.services
                 ),
@@ -184,12 +206,10 @@ class Schemas:
         return Component(
             name=LIBRARY,
             schema=_LIBRARY_SCHEMA,
-            revisions=_texts(
-                "database/0001_context.sql", "database/0002_partitions.sql", "database/0003_erasure.sql"
-            ),
+            revisions=_texts(*_DATABASE_TEXTS),
             grants="".join(
                 f"grant usage on schema tlsy to {s.role};\n"
-                f"grant execute on function tlsy.enter(uuid, bigint, boolean) to {s.role};\n"
+                f"grant execute on procedure tlsy.enter(uuid, bigint, boolean) to {s.role};\n"
                 f"grant select on tlsy.fence to {s.role};\n"
                 for s in self.services
             ),
@@ -205,6 +225,12 @@ class Schemas:
         )
 
 
+def library_functions(*, control: bool) -> dict[str, str]:
+    """Name to body of each function that the libraries have in schema tlsy; in the control database, more."""
+    paths = (*_DATABASE_TEXTS, *(_CONTROL_TEXTS if control else ()))
+    return dict(_FUNCTION.findall("".join(revision.sql for revision in _texts(*paths))))
+
+
 def _texts(*paths: str, package: str = "") -> tuple[Revision, ...]:
     return tuple(
         Revision(path.removesuffix(".sql").rpartition("/")[2], sql.text(path, package)) for path in paths
@@ -217,10 +243,16 @@ def _owned(
     revisions: tuple[Revision, ...],
     grants: Mapping[str, Sequence[Privilege]],
 ) -> Component:
+    kept = [
+        f"{table} {privilege}"
+        for table, allowed in {**LIBRARY_GRANTS, **grants}.items()
+        for privilege in allowed
+    ]
     lines = [f"grant usage on schema {schema} to {service.role};\n"]
     lines += [
         f"grant {', '.join(allowed)} on {table} to {service.role};\n" for table, allowed in grants.items()
     ]
+    lines.append(f"select tlsy.revoke_beyond('{schema}', '{service.role}', '{{{','.join(kept)}}}');\n")
     return Component(name=service.service, schema=schema, revisions=revisions, grants="".join(lines))
 
 
@@ -254,11 +286,20 @@ def _version_row(component: Component, revision: Revision) -> str:
     return f"select tlsy.set_version('{component.name}', '{component.schema}', '{revision.id}');\n"
 
 
-async def versions(connection: Connection) -> dict[tuple[str, str], str]:
-    """The revision of each (component, schema) of a database; empty where nothing was migrated yet."""
+async def versions(
+    connection: Connection, schemas: Iterable[str] | None = None
+) -> dict[tuple[str, str], str]:
+    """The revision of each (component, schema) of a database; empty where nothing was migrated yet.
+
+    `schemas`: of these alone; there may be thousands.
+    """
     if await connection.fetchval("select to_regclass('tlsy.version') is null"):
         return {}
-    rows = await connection.fetch("select component, schema_name, revision from tlsy.version")
+    rows = await connection.fetch(
+        "select component, schema_name, revision from tlsy.version "
+        "where $1::text[] is null or schema_name = any ($1)",
+        None if schemas is None else list(schemas),
+    )
     return {(row["component"], row["schema_name"]): row["revision"] for row in rows}
 
 
@@ -279,26 +320,53 @@ async def migrate(
 ) -> tuple[Applied, ...]:
     """Bring a database's components to their heads, as tlsy_migrator; answers what it did.
 
-    One transaction per revision, with its version row. Two runners in one database take turns. Raises
-    MigrationFailed at the first revision that fails; run again to go on from there.
+    One transaction per revision, with its version row; two runners in one database take turns, revision by
+    revision. A tenant's own schema must be there: a runner that comes late does not bring an erased one back.
+    Raises MigrationFailed at the first revision that fails; run again to go on from there.
     """
-    await connection.execute("select pg_advisory_lock(hashtext('tlsy.migrate'), 0)")
+    schemas = dict.fromkeys(c.schema for c in components if not _OF_ONE_TENANT.fullmatch(c.schema))
+    if schemas:
+        async with _turn(connection):
+            await connection.execute(create_schemas(schemas))
+    current = await versions(connection, {component.schema for component in components})
+    applied: list[Applied] = []
+    for component in components:
+        for revision in pending(component, current.get((component.name, component.schema))):
+            async with _turn(connection):
+                now = await versions(connection, [component.schema])
+                if revision in pending(
+                    component, now.get((component.name, component.schema))
+                ):  # else another runner has applied it meanwhile
+                    text = f"{revision.sql}\n;\n{_version_row(component, revision)}"
+                    backfilled = await _apply(connection, component, revision.id, text, lock_timeout_s)
+                    applied.append(Applied(component.name, component.schema, revision.id, backfilled))
+        async with _turn(connection):
+            await _apply(connection, component, GRANTS, component.grants, lock_timeout_s)
+    return tuple(applied)
+
+
+@asynccontextmanager
+async def _turn(connection: Connection) -> AsyncIterator[None]:
+    """A transaction while which no other runner is in one, under the session's lock_timeout.
+
+    The lock ends with the transaction, however that ends; if the runner is cancelled, whoever lent the
+    connection rolls back.
+    """
+    await connection.execute("begin")
     try:
-        await connection.execute(create_schemas(dict.fromkeys(c.schema for c in components)))
-        current = await versions(connection)
-        applied: list[Applied] = []
-        for component in components:
-            todo = pending(component, current.get((component.name, component.schema)))
-            applied += [await _apply(connection, component, revision, lock_timeout_s) for revision in todo]
-            await connection.execute(_in_transaction(component, component.grants, lock_timeout_s))
-        return tuple(applied)
-    finally:
-        await connection.execute("select pg_advisory_unlock(hashtext('tlsy.migrate'), 0)")
+        await connection.execute("select pg_advisory_xact_lock(hashtext('tlsy.migrate'), 0)")
+        yield
+        await connection.execute("commit")
+    except Exception:
+        with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            await connection.execute("rollback")
+        raise
 
 
 async def _apply(
-    connection: Connection, component: Component, revision: Revision, lock_timeout_s: float
-) -> Applied:
+    connection: Connection, component: Component, step: str, text: str, lock_timeout_s: float
+) -> Mapping[str, int]:
+    """Run a step of a component; answers the rows that its backfills touched, by table."""
     backfilled: dict[str, int] = {}
 
     def notice(_: object, message: asyncpg.PostgresLogMessage) -> None:
@@ -308,18 +376,12 @@ async def _apply(
 
     connection.add_log_listener(notice)
     try:
-        text = f"{revision.sql}\n;\n{_version_row(component, revision)}"
-        await connection.execute(_in_transaction(component, text, lock_timeout_s))
+        await connection.execute(
+            f"set local lock_timeout = {int(lock_timeout_s * 1000)}; set local role tlsy_owner;\n"
+            f"set local search_path = {component.schema};\n{text}"
+        )
     except asyncpg.PostgresError as error:
-        await connection.execute("rollback")
-        raise MigrationFailed(component, revision, error) from error
+        raise MigrationFailed(component, step, error) from error
     finally:
         connection.remove_log_listener(notice)
-    return Applied(component.name, component.schema, revision.id, backfilled)
-
-
-def _in_transaction(component: Component, text: str, lock_timeout_s: float) -> str:
-    return (
-        f"begin; set local lock_timeout = {int(lock_timeout_s * 1000)}; set local role tlsy_owner;\n"
-        f"set local search_path = {component.schema};\n{text}\ncommit;"
-    )
+    return backfilled

@@ -6,7 +6,11 @@ close, is a finding. Two shapes: 'tenant', and 'platform' in the control databas
 
 from __future__ import annotations
 
-from typing import Final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _TENANT: Final = (
     "(( SELECT NULLIF(current_setting('app.current_tenant'::text, true), ''::text) AS \"nullif\"))::uuid"
@@ -28,6 +32,11 @@ FENCE_POLICY: Final = (
 #: Commands as pg_policy.polcmd has them.
 ALL: Final = "*"
 DELETE: Final = "d"
+
+#: The one exception, on outboxes alone: the relay reads and marks every tenant's rows.
+OF_RELAY: Final[Mapping[tuple[str, bool, str], tuple[str, str]]] = MappingProxyType(
+    {("relay_reads", True, "r"): ("true", ""), ("relay_marks", True, "w"): ("true", "true")}
+)
 
 
 def shape(*, platform: bool) -> dict[tuple[str, bool, str], tuple[str, str]]:

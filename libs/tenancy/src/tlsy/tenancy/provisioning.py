@@ -2,7 +2,11 @@
 
 `plan` compares what is desired with what was observed and answers the actions that are missing, in order.
 Every action is idempotent and the next `plan` starts from a new observation, so that it does not matter after
-which action a worker died. An empty plan means converged; for an erased tenant it means verified empty.
+which action a worker died. A plan may lead only to where the next observation is due. An empty plan means
+converged; for an erased tenant it means verified empty.
+
+Only the making of a placement looks at the versions of its tables. A fence is moved, and a tenant erased, at
+any version: what was made once is brought to its heads by the roll-out.
 """
 
 from __future__ import annotations
@@ -67,10 +71,11 @@ class ObservedTenant:
     Attributes:
         database: the placement's database exists.
         schema: the tenant's schema exists in it, with tables.
-        outdated: a component of the placement is not at its head.
+        outdated: a component of the placement is not at its head; only looked at to provide.
         opened: services may connect to the database and its partitions were made.
         fences: by plane, where there is one.
         occupied: by plane, whether rows of the tenant are there; only looked at to erase.
+        unpublished: by plane, whether events of it wait for the relay; only looked at to erase.
     """
 
     database: bool
@@ -81,6 +86,8 @@ class ObservedTenant:
     control_fence: Fence | None
     occupied: bool = False
     control_occupied: bool = False
+    unpublished: bool = False
+    control_unpublished: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +126,15 @@ class SetFence:
 
 
 @dataclass(frozen=True, slots=True)
+class AwaitRelay:
+    """Refuse, retryably, as long as the relay has not published every event of the tenant in one plane."""
+
+    plane: Plane
+
+
+@dataclass(frozen=True, slots=True)
 class EraseRows:
-    """Delete every row of the tenant from one plane, in batches."""
+    """Delete every row of the tenant from one plane, in batches, but for events that are not published."""
 
     plane: Plane
 
@@ -149,6 +163,7 @@ Action: TypeAlias = (
     | OpenDatabase
     | Admit
     | SetFence
+    | AwaitRelay
     | EraseRows
     | DropSchema
     | DropDatabase
@@ -160,7 +175,24 @@ def plan(desired: DesiredTenant, observed: ObservedTenant) -> tuple[Action, ...]
     """The actions that lead from what was observed to what is desired; none if it is reached."""
     if desired.state is DesiredState.ERASED:
         return tuple(_erase(desired, observed))
+    if is_made(desired, observed.fence, observed.control_fence):
+        return tuple(_move_fences(Fence(desired.epoch, FenceState(desired.state)), observed))
     return tuple(_provide(desired, observed))
+
+
+def is_made(desired: DesiredTenant, fence: Fence | None, control_fence: Fence | None) -> bool:
+    """Whether nothing is left to provide for it, by the fences that were found: the second one goes up last.
+
+    Who is to be closed is not provided for: without a fence nobody is let in.
+    """
+    if desired.state is DesiredState.SUSPENDED:
+        return True
+    return all(found and found.state is not FenceState.DELETING for found in (fence, control_fence))
+
+
+def _move_fences(wanted: Fence, observed: ObservedTenant) -> list[Action]:
+    found = ((Plane.PLACEMENT, observed.fence), (Plane.CONTROL, observed.control_fence))
+    return [SetFence(plane, wanted) for plane, fence in found if fence not in (None, wanted)]
 
 
 def _provide(desired: DesiredTenant, observed: ObservedTenant) -> list[Action]:
@@ -185,13 +217,23 @@ def _provide(desired: DesiredTenant, observed: ObservedTenant) -> list[Action]:
 
 
 def _erase(desired: DesiredTenant, observed: ObservedTenant) -> list[Action]:
-    """Nothing is removed before both fences are closed, and a fence goes last."""
+    """Nothing is removed before both fences are closed and every event is published; a fence goes last.
+
+    What is unpublished is only known once nobody writes any more, hence from an observation of its own.
+    """
+    closing = _move_fences(Fence(desired.epoch, FenceState.DELETING), observed)
+    if closing:
+        return closing
     actions: list[Action] = []
-    closed = Fence(desired.epoch, FenceState.DELETING)
-    if observed.fence not in (None, closed):
-        actions.append(SetFence(Plane.PLACEMENT, closed))
-    if observed.control_fence not in (None, closed):
-        actions.append(SetFence(Plane.CONTROL, closed))
+    if observed.unpublished:
+        actions.append(AwaitRelay(Plane.PLACEMENT))
+    if observed.control_unpublished:
+        actions.append(AwaitRelay(Plane.CONTROL))
+    return [*actions, *_empty(desired, observed)]
+
+
+def _empty(desired: DesiredTenant, observed: ObservedTenant) -> list[Action]:
+    actions: list[Action] = []
     if desired.mode is IsolationMode.DEDICATED:
         if observed.database:
             actions.append(DropDatabase())

@@ -8,15 +8,22 @@ COMMIT; inbox rows and stored answers are rows of the same transaction.
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import asyncpg
 
 from tlsy.runtime.ids import PLATFORM_TENANT_ID
+from tlsy.runtime.tracing import current_traceparent, span_below
 from tlsy.tenancy.context import IsolationMode, Platform
-from tlsy.tenancy.errors import NotWritable, PlacementUnavailable, RequestIdReused, StaleEpoch
+from tlsy.tenancy.errors import (
+    DatabaseBusy,
+    NotWritable,
+    PlacementUnavailable,
+    RequestIdReused,
+    StaleEpoch,
+)
 from tlsy.tenancy.sql import ServiceStatements
 
 if TYPE_CHECKING:
@@ -41,6 +48,17 @@ _SERVER_GONE: Final = (
     asyncpg.PostgresConnectionError,
     asyncpg.IdleInTransactionSessionTimeoutError,
 )
+#: What the same transaction may be spared a moment later.
+_BUSY: Final = (
+    asyncpg.LockNotAvailableError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.QueryCanceledError,
+)
+
+
+class _NoAnswerError(Exception):
+    """The client gave up on a statement, later than the server should have; not the caller's own deadline."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +84,8 @@ class UnitOfWork:
     """The statements of one open transaction. Made and ended by `Tenancy`; not for several tasks at once.
 
     Statements name tenant tables without a schema; each has the pool's statement and lock timeouts. SQL
-    errors are asyncpg's own; after one the transaction can only end.
+    errors are asyncpg's own inside the transaction; after one it can only end. What leaves it as
+    PlacementUnavailable or DatabaseBusy is worth another try.
     """
 
     __slots__ = ("_answer", "_connection", "_events", "_sql", "_timeout_s", "scope", "wakes_relay")
@@ -100,26 +119,28 @@ class UnitOfWork:
 
     async def fetch(self, sql: str, *args: object) -> Sequence[asyncpg.Record]:
         """All rows of a statement."""
-        return await self._connection.fetch(sql, *args, timeout=self._timeout_s)
+        return await _answered(self._connection.fetch(sql, *args, timeout=self._timeout_s))
 
     async def fetchrow(self, sql: str, *args: object) -> asyncpg.Record | None:
         """The first row, or None."""
-        return await self._connection.fetchrow(sql, *args, timeout=self._timeout_s)
+        return await _answered(self._connection.fetchrow(sql, *args, timeout=self._timeout_s))
 
     async def fetchval(self, sql: str, *args: object) -> Any:
         """The first column of the first row, or None."""
-        return await self._connection.fetchval(sql, *args, timeout=self._timeout_s)
+        return await _answered(self._connection.fetchval(sql, *args, timeout=self._timeout_s))
 
     async def execute(self, sql: str, *args: object) -> str:
         """Run a statement; answers the command tag, e.g. "UPDATE 3"."""
-        return await self._connection.execute(sql, *args, timeout=self._timeout_s)
+        return await _answered(self._connection.execute(sql, *args, timeout=self._timeout_s))
 
     async def executemany(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
         """Run a statement once per row of arguments, pipelined."""
-        await self._connection.executemany(sql, rows, timeout=self._timeout_s)
+        await _answered(self._connection.executemany(sql, rows, timeout=self._timeout_s))
 
     def publish(self, event: CloudEvent, *, sweep_after_s: float = 0) -> None:
         """Put an event into the outbox when this transaction commits; order of calls is kept.
+
+        An event that says nothing of its trace goes on with the one that is current.
 
         A publisher that will send the event from memory after COMMIT gives `sweep_after_s`: the relay leaves
         the row alone so long, and is not woken. ValueError: another tenant's event (but in the platform's
@@ -127,6 +148,8 @@ class UnitOfWork:
         """
         if not isinstance(self.scope, Platform) and event.tenant_id != self.scope.tenant_id:
             raise ValueError("an event of another tenant cannot be published in this transaction")
+        if not event.traceparent and (traceparent := current_traceparent()):
+            event = replace(event, traceparent=traceparent)
         if len(self._events) >= _MAX_EVENTS:
             raise ValueError(f"more than {_MAX_EVENTS} events in one transaction")
         self._events.append((event, uuid7_day(event.id), sweep_after_s))
@@ -207,17 +230,22 @@ class Tenancy:
     async def transaction(self, tenant: TenantContext, *, write: bool) -> AsyncIterator[UnitOfWork]:
         """One transaction in the tenant's placement: COMMIT after the block, ROLLBACK if it raises.
 
-        Raises StaleEpoch, NotWritable, PlacementUnavailable. A read transaction is READ ONLY in the database.
+        Raises StaleEpoch, NotWritable, PlacementUnavailable, DatabaseBusy. A read transaction is READ ONLY in
+        the database.
         """
         wakes_relay = tenant.mode is not IsolationMode.DEDICATED
-        async with self._transaction(tenant.placement, tenant, write=write, wakes_relay=wakes_relay) as tx:
-            yield tx
+        with span_below("transaction"):
+            async with self._transaction(
+                tenant.placement, tenant, write=write, wakes_relay=wakes_relay
+            ) as tx:
+                yield tx
 
     @asynccontextmanager
     async def control(self, scope: TenantContext | Platform, *, write: bool) -> AsyncIterator[UnitOfWork]:
         """The same in the control database, on the service's own tables: for one tenant, or for PLATFORM."""
-        async with self._transaction(self._control, scope, write=write, wakes_relay=True) as tx:
-            yield tx
+        with span_below("transaction"):
+            async with self._transaction(self._control, scope, write=write, wakes_relay=True) as tx:
+                yield tx
 
     async def run(self, tenant_id: TenantId, work: Callable[[UnitOfWork], Awaitable[T]], *, write: bool) -> T:
         """Resolve the tenant and run `work` in a transaction of its placement.
@@ -245,11 +273,11 @@ class Tenancy:
         async with self._databases.acquire(placement) as connection:
             tx = UnitOfWork(connection, scope, self._sql, timeout_s=timeout_s, wakes_relay=wakes_relay)
             try:
-                await connection.execute(_begin(scope, write=write), timeout=timeout_s)
+                await _answered(connection.execute(_begin(scope, write=write), timeout=timeout_s))
                 yield tx
                 await tx.write_out()
                 committing = True
-                await connection.execute("commit", timeout=timeout_s)
+                await _answered(connection.execute("commit", timeout=timeout_s))
             except asyncpg.PostgresError as error:
                 if error.sqlstate == "TL001":
                     raise StaleEpoch(f"epoch of {tx.tenant_id} changed") from error
@@ -258,18 +286,31 @@ class Tenancy:
                 if connection.is_closed() or isinstance(error, _SERVER_GONE):
                     connection.terminate()
                     raise PlacementUnavailable(placement, "lost", outcome_unknown=committing) from error
+                if isinstance(error, _BUSY):
+                    raise DatabaseBusy(placement, type(error).__name__) from error
                 raise
+            except _NoAnswerError as error:
+                if committing:
+                    raise PlacementUnavailable(placement, "no answer", outcome_unknown=True) from error
+                raise DatabaseBusy(placement, "no answer") from error
             except (OSError, asyncpg.InterfaceError) as error:
                 if not connection.is_closed():
                     raise
                 raise PlacementUnavailable(placement, "lost", outcome_unknown=committing) from error
 
 
+async def _answered(sent: Awaitable[T]) -> T:
+    try:
+        return await sent
+    except TimeoutError as error:
+        raise _NoAnswerError from error
+
+
 def _begin(scope: TenantContext | Platform, *, write: bool) -> str:
     """BEGIN and the context in one text; its only variables are a UUID, a number and a truth value."""
     mode = "read write" if write else "read only"
     if isinstance(scope, Platform):
-        enter = "tlsy.enter_platform()"
+        enter = "select tlsy.enter_platform()"
     else:
-        enter = f"tlsy.enter('{scope.tenant_id}', {scope.epoch:d}, {'true' if write else 'false'})"
-    return f"begin isolation level read committed {mode}; select {enter}"
+        enter = f"call tlsy.enter('{scope.tenant_id}', {scope.epoch:d}, {'true' if write else 'false'})"
+    return f"begin isolation level read committed {mode}; {enter}"

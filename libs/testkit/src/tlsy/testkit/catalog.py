@@ -30,6 +30,11 @@ class StaticCatalog:
         """Let the owner have a newer entry than the copy."""
         self._owned[entry.tenant_id] = entry
 
+    def forget(self, tenant_id: TenantId) -> None:
+        """Let the tenant be deleted."""
+        self._known.pop(tenant_id, None)
+        self._owned.pop(tenant_id, None)
+
     def entries(self) -> tuple[TenantEntry, ...]:
         """All that are known."""
         return tuple(self._known.values())

@@ -74,10 +74,15 @@ class _Registry(tenant_registry_pb2_grpc.TenantRegistryServiceServicer):
 
 
 class _Identity(identity_pb2_grpc.IdentityServiceServicer):
-    def __init__(self, jwks: str, keys: Mapping[str, Callable[[Sequence[str]], _Exchanged]]) -> None:
+    def __init__(
+        self,
+        jwks: str,
+        keys: Mapping[str, Callable[[Sequence[str]], _Exchanged]],
+        revocations: Sequence[identity_pb2.Revocation],
+    ) -> None:
         self._jwks = jwks
         self._keys = keys
-        self.revocations: list[identity_pb2.Revocation] = []
+        self._revocations = revocations
 
     async def ExchangeApiKey(self, request: Any, context: Any) -> Any:  # noqa: N802  the proto's
         exchange = self._keys.get(request.api_key)
@@ -90,7 +95,7 @@ class _Identity(identity_pb2_grpc.IdentityServiceServicer):
         return identity_pb2.GetJwksResponse(jwks=self._jwks)
 
     async def ListRevocations(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802  the proto's
-        return identity_pb2.ListRevocationsResponse(revocations=self.revocations)
+        return identity_pb2.ListRevocationsResponse(revocations=self._revocations)
 
 
 class Peers:
@@ -108,6 +113,7 @@ class Peers:
         self._ids = Uuid7(self._clock, os.urandom)
         self._hosts = 0
         self._keys: dict[str, Callable[[Sequence[str]], _Exchanged]] = {}
+        self._revocations: list[identity_pb2.Revocation] = []
         self._channels: list[aio.Channel] = []
 
     def host(self, service: str, role: Role = "all") -> Host:
@@ -178,6 +184,14 @@ class Peers:
         self._keys[key] = exchange
         return key
 
+    def revoke(self, tenant: TenantEntry, principal: str) -> None:
+        """The principal's tokens are refused by services that start from now on."""
+        now_s = int(self._clock.now().timestamp())
+        revocation = identity_pb2.Revocation(tenant_id=str(tenant.tenant_id), principal=principal)
+        revocation.revoke_time.FromSeconds(now_s)
+        revocation.expire_time.FromSeconds(now_s + 3600)
+        self._revocations.append(revocation)
+
     def address(self, peer: str) -> str:
         """Where "tenant-registry" or "identity" listens here; a gRPC target."""
         return f"unix:{self._folder / peer}"
@@ -200,7 +214,7 @@ class Peers:
             registry,
         )
         identity_pb2_grpc.add_IdentityServiceServicer_to_server(
-            _Identity(jwks_of((self._key,)), self._keys),  # type: ignore[abstract]  # all that a service asks
+            _Identity(jwks_of((self._key,)), self._keys, self._revocations),  # type: ignore[abstract]  # all that a service asks
             identity,
         )
         for name, server in zip(_PEERS, (registry, identity), strict=True):

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import structlog
 
 from tlsy.agent.adapters.buffer import BufferInUseError
 from tlsy.agent.app import build, readings
@@ -20,20 +23,37 @@ if TYPE_CHECKING:
     from tlsy.agent.settings import Settings
 
 
+def _key_problem(path: Path) -> str:
+    """What is wrong with the key's file; "" if nothing is."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        return f"{path} cannot be read ({error.strerror}): put the API key there"
+    if not os.access(path, os.R_OK):
+        return f"{path} cannot be read: give it to the agent's user"
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        return f"{path} can be read by others than its owner: chmod 600 {path}"
+    return ""
+
+
 async def _run(settings: Settings) -> int:
+    problem = _key_problem(settings.api_key_file)
+    if problem:
+        # It may be put right while the agent runs: the file is read again whenever a token is needed.
+        structlog.get_logger(__name__).warning("look at the API key", problem=problem)
     return await run(build(settings, SystemClock(), os.urandom), grace_s=settings.stop_grace_s)
 
 
 async def _check(settings: Settings) -> int:
     """Reads everything once and sends nothing."""
     for reading in await readings(settings, SystemClock()).read():
-        value = "-" if reading.value is None else f"{reading.value:g}"
+        value = "-" if reading.value is None else f"{reading.value:.15g}"
         error = reading.labels.get("error", "")
         sys.stdout.write(f"{reading.type}\t{reading.subject}\t{value}\t{error}\n")
-    if not os.access(settings.api_key_file, os.R_OK):
-        sys.stderr.write(f"{settings.api_key_file} cannot be read: put the API key there\n")
-        return EXIT_SETTINGS
-    return 0
+    problem = _key_problem(settings.api_key_file)
+    if problem:
+        sys.stderr.write(f"{problem}\n")
+    return 0 if os.access(settings.api_key_file, os.R_OK) else EXIT_SETTINGS
 
 
 def main() -> int:

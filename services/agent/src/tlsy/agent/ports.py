@@ -70,10 +70,18 @@ class Buffer(Protocol):
         """
 
     def peek(self, max_records: int, max_bytes: int) -> tuple[list[bytes], Place]:
-        """The oldest records, and the place behind them."""
+        """The oldest records, and the place behind them.
+
+        Raises:
+            OSError: the disk cannot be read.
+        """
 
     def acknowledge(self, place: Place) -> None:
-        """Forgets everything before `place`, for good."""
+        """Forgets everything before `place`, for good.
+
+        Raises:
+            OSError: the disk refused; it is to be called again.
+        """
 
 
 class Readings(Protocol):

@@ -8,12 +8,44 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from tlsy.agent.domain.readings import (
+    MAX_LABEL_KEY_BYTES,
+    MAX_LABEL_VALUE_BYTES,
+    MAX_SITE_BYTES,
+    MAX_SOURCE_BYTES,
+)
+
+
+def _bytes(most: int) -> AfterValidator:
+    """The limits of ingestion, which counts bytes: what the file may hold, no event is refused for."""
+
+    def check(text: str) -> str:
+        if "\0" in text:
+            raise ValueError("must have no NUL in it")
+        if len(text.encode()) > most:
+            raise ValueError(f"must be at most {most} bytes of UTF-8")
+        return text
+
+    return AfterValidator(check)
+
+
+def _address(url: str) -> str:
+    parts = urlsplit(url)
+    if "@" in parts.netloc:
+        raise ValueError("must hold no user and password: what is probed is told to the server")
+    if not parts.hostname or parts.port == 0:  # a port that is no number raises by itself
+        raise ValueError("needs a host, and a port from 1 to 65535 if it names one")
+    return url
+
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Name = Annotated[str, Field(min_length=1, max_length=100)]
+LabelKey = Annotated[str, Field(min_length=1), _bytes(MAX_LABEL_KEY_BYTES)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 
 
@@ -65,7 +97,8 @@ class HttpProbe(_Model):
     """Whether an HTTP(S) address answers with a status that is expected."""
 
     name: Name
-    url: Annotated[str, Field(pattern=r"^https?://")]
+    #: In ASCII, as it goes over the wire. Events tell it without what is behind a "?".
+    url: Annotated[str, Field(pattern=r"^https?://[!-~]+$"), AfterValidator(_address)]
     expect_status: tuple[int, ...] = (200,)
     timeout_s: Seconds = 5.0
     #: PEM file of the authorities to trust instead of the system's.
@@ -96,11 +129,13 @@ class Settings(_Model):
     #: Holds the API key alone; readable by the agent's user only.
     api_key_file: Path
     buffer: BufferSettings
-    source: Annotated[str, Field(min_length=1, max_length=200)] = Field(
+    source: Annotated[str, Field(min_length=1), _bytes(MAX_SOURCE_BYTES)] = Field(
         default_factory=lambda: f"agent/{socket.gethostname()}"
     )
-    site: Annotated[str, Field(max_length=100)] = ""
-    labels: dict[Name, Annotated[str, Field(max_length=256)]] = Field(default_factory=dict, max_length=20)
+    site: Annotated[str, _bytes(MAX_SITE_BYTES)] = ""
+    labels: dict[LabelKey, Annotated[str, _bytes(MAX_LABEL_VALUE_BYTES)]] = Field(
+        default_factory=dict, max_length=20
+    )
     #: Between two readings of everything.
     interval_s: Annotated[float, Field(ge=0.1, le=3_600)] = 10.0
     host: HostSettings = HostSettings()

@@ -19,7 +19,13 @@ def _execute(command: Command, options: Options, arguments: dict[str, Any]) -> i
     from tlsy.cli.app import Process, execute  # noqa: PLC0415 - see above
 
     process = Process(environ=os.environ, stdin=sys.stdin, out=sys.stdout, err=sys.stderr)
-    return execute(process, command, options, arguments)
+    code = execute(process, command, options, arguments)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # It was told; what is left must not be tried again, with a trace, when the process ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
 
 
 def main() -> None:

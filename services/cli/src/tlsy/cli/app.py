@@ -12,6 +12,7 @@ import grpc
 
 from tlsy.cli.adapters.failures import failure_of
 from tlsy.cli.adapters.files import LocalFiles
+from tlsy.cli.adapters.letters import BrokerLetters
 from tlsy.cli.adapters.machine import Machine
 from tlsy.cli.adapters.rendering import Rendering
 from tlsy.cli.adapters.session import GrpcSession
@@ -84,6 +85,7 @@ async def _run(
         session=session,
         files=files,
         diagnosis=Machine(session, clock),
+        letters=BrokerLetters(clock),
         clock=clock,
         new_id=lambda: str(ids()),
         context_name=options.context,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 from google.protobuf.message import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -93,6 +93,23 @@ class Session(Protocol):
     def log_out(self) -> int:
         """Forgets the context's tokens; returns how many there were."""
 
+    def forget(self, context: str) -> int:
+        """Forgets the tokens of a context by its name; returns how many there were."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who the servers take the context for.
+
+    Attributes:
+        principal: whose the credential is.
+        skew_s: seconds that the servers' clock was ahead of this one's when its token was issued; None if
+            the token does not say.
+    """
+
+    principal: str
+    skew_s: float | None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
@@ -122,11 +139,40 @@ class Diagnosis(Protocol):
     async def ask(self, service: str) -> Answer:
         """Whether a service of the context is there."""
 
-    async def skew_s(self) -> float:
-        """Seconds that the servers' clock is ahead of this one's."""
+    async def identity(self) -> Identity:
+        """Tries the context's credential; keeps nothing.
+
+        Raises:
+            NotLoggedInError: there is none, or it is not good any more.
+        """
 
     async def lint(self, dsn: str) -> Sequence[Mapping[str, str]]:
         """What is wrong with a database's catalogue: code, object, message, fix."""
+
+
+@dataclass(frozen=True, slots=True)
+class LetterPlace:
+    """Where dead letters are: a broker's address, the topic of the records, the group that refused them."""
+
+    brokers: str
+    topic: str
+    group: str
+
+
+class Letters(Protocol):
+    """Dead letters, in the order in which they were written. Methods raise CommandError."""
+
+    async def pending(self, place: LetterPlace, limit: int) -> Sequence[Item]:
+        """The oldest that nobody is done with."""
+
+    async def letter(self, place: LetterPlace, number: int) -> Item:
+        """One of those."""
+
+    async def replay(self, place: LetterPlace, through: int) -> int:
+        """Puts back the records of all up to that one; returns how many."""
+
+    async def discard(self, place: LetterPlace, through: int) -> int:
+        """Is done with all up to that one; returns how many."""
 
 
 class Files(Protocol):
@@ -147,8 +193,8 @@ class Files(Protocol):
     def text(self, path: Path) -> bytes:
         """A file's content; "-" is standard input."""
 
-    def lines(self) -> Iterator[str]:
-        """Standard input, line by line."""
+    def batches(self, most: int, within_s: float) -> AsyncIterator[Sequence[tuple[int, str]]]:
+        """Standard input's lines with their numbers: those that come within that time of a first one."""
 
     def new_secret(self, path: Path) -> AbstractContextManager[TextIO]:
         """Makes a new file, readable by its owner only, before its content is had; gone again on an error."""
@@ -170,6 +216,7 @@ class Terminal:
     session: Session
     files: Files
     diagnosis: Diagnosis
+    letters: Letters
     clock: Clock
     new_id: Callable[[], str]
     context_name: str

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tlsy.embedded.adapters.data_directory import DataDirectory, DataDirectoryInUseError
 from tlsy.embedded.app import Suite
 from tlsy.embedded.settings import EmbeddedSettings
+from tlsy.runtime.crash_reports import open_crash_reports
 from tlsy.runtime.host import EXIT_SETTINGS, run
 from tlsy.runtime.logging import configure_logging
 from tlsy.runtime.settings import SettingsInvalid, load
@@ -26,12 +27,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         settings = load(EmbeddedSettings)
+        reports = open_crash_reports("suite", settings.sentry_dsn, variable="TLSY_EMBEDDED_SENTRY_DSN")
     except SettingsInvalid as problems:
         sys.stderr.write(f"embedded: the settings are wrong:\n{problems}\n")
         return EXIT_SETTINGS
     if arguments.data_dir is not None:
         settings = settings.model_copy(update={"data_dir": arguments.data_dir})
-    configure_logging(level=settings.log_level)
+    configure_logging(level=settings.log_level, report=reports.report if reports else None)
     directory = DataDirectory(settings.data_dir.absolute())
     try:
         directory.open()
@@ -42,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return asyncio.run(_run(settings, directory))
     finally:
         directory.close()
+        if reports is not None:
+            reports.close()
 
 
 async def _run(settings: EmbeddedSettings, directory: DataDirectory) -> int:

@@ -46,5 +46,6 @@ class EmbeddedSettings(ServiceSettings):
     trace_ratio: float = setting(0.0, unit="", why="spans are dropped without an endpoint", ge=0, le=1)
     otlp_endpoint: str | None = setting(None, unit="", why="where spans go")
     metrics_port: int | None = setting(None, unit="", why="port of GET /metrics", ge=1, le=65535)
+    sentry_dsn: str | None = setting(None, unit="", why="where crash reports go; off without it", secret=True)
     log_level: Literal["debug", "info", "warning", "error"] = setting("info", unit="", why="as services")
     stop_grace_s: float = setting(20.0, unit="s", why="for all services together", ge=0, le=600)

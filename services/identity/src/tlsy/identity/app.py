@@ -25,6 +25,7 @@ from tlsy.identity.consumers import GROUP, SUBSCRIBED, routes
 from tlsy.identity.domain.lockout import LockoutPolicy
 from tlsy.identity.domain.signing import RotationPolicy
 from tlsy.identity.handlers.bootstrap import Bootstrap, FirstAdministrator
+from tlsy.identity.handlers.budgets import Budgets, ExchangeLimits
 from tlsy.identity.handlers.create_api_key import CreateApiKey
 from tlsy.identity.handlers.create_role_binding import CreateRoleBinding
 from tlsy.identity.handlers.create_user import CreateUser
@@ -36,13 +37,14 @@ from tlsy.identity.handlers.exchange_api_key import ExchangeApiKey
 from tlsy.identity.handlers.exchange_token import ExchangeToken
 from tlsy.identity.handlers.get_jwks import GetJwks
 from tlsy.identity.handlers.get_user import GetUser
+from tlsy.identity.handlers.indexing import IndexRevocations
 from tlsy.identity.handlers.issuing import Issuer
 from tlsy.identity.handlers.list_api_keys import ListApiKeys
 from tlsy.identity.handlers.list_revocations import ListRevocations
 from tlsy.identity.handlers.list_role_bindings import ListRoleBindings
 from tlsy.identity.handlers.list_roles import ListRoles
 from tlsy.identity.handlers.list_users import ListUsers
-from tlsy.identity.handlers.log_in import FailureBudgets, LogIn
+from tlsy.identity.handlers.log_in import LogIn
 from tlsy.identity.handlers.on_principal_revoked import OnPrincipalRevoked
 from tlsy.identity.handlers.revoke_api_key import RevokeApiKey
 from tlsy.identity.handlers.rotate_signing_key import RotateSigningKey
@@ -79,9 +81,11 @@ def build(settings: IdentitySettings, host: Host) -> Service:
     """The service; nothing is started or connected. KeysFileInvalid: the keys file cannot be used."""
     assembly = assemble(host, "identity")
     adapters = _adapters(settings, host, assembly)
+    indexing = IndexRevocations(assembly.tenancy, adapters.index)
     effects = Effects(
         adapters.directories,
         assembly.audit,
+        indexing,
         keyed=adapters.lookup,
         clock=host.clock,
         ids=host.ids,
@@ -108,7 +112,7 @@ def build(settings: IdentitySettings, host: Host) -> Service:
         ],
         parts=[Part(adapters.passwords), Part(Task("signing-keys", keep.run))],
         workers=[
-            Part(_consumer(assembly, adapters)),
+            Part(_consumer(assembly, indexing)),
             Part(Task("bootstrap", first.run), needs=(adapters.passwords.name,)),
         ],
         checks=(adapters.ring.missing,),
@@ -127,7 +131,6 @@ def _adapters(settings: IdentitySettings, host: Host, assembly: Assembly) -> _Ad
             passes=settings.argon2_passes,
             concurrency=settings.argon2_concurrency,
             queue=settings.argon2_queue,
-            timeout_s=settings.argon2_timeout_s,
         ),
         host.random,
     )
@@ -166,14 +169,14 @@ def _rotation_policy(settings: IdentitySettings) -> RotationPolicy:
     )
 
 
-def _consumer(assembly: Assembly, adapters: _Adapters) -> Consumer:
+def _consumer(assembly: Assembly, indexing: IndexRevocations) -> Consumer:
     clock = assembly.host.clock
     return Consumer(
         GROUP,
         SUBSCRIBED,
         package=assembly.package,
         reader=lambda: KafkaGroupReader(assembly.servers, GROUP, SUBSCRIBED, GROUP),
-        routes=routes(OnPrincipalRevoked(assembly.tenancy, adapters.index)),
+        routes=routes(OnPrincipalRevoked(indexing)),
         transactions=assembly.tenancy,
         dead_letters=DeadLetters(GROUP, assembly.producer, assembly.inspector, clock),
         clock=clock,
@@ -224,6 +227,7 @@ def _handlers(
             keys=keys,
             bindings=bindings,
             directories=directories,
+            limits=_exchange_limits(settings, host),
             denials=assembly.denials,
             effects=effects,
             issuer=issuer,
@@ -270,6 +274,13 @@ def _handlers(
     )
 
 
+def _exchange_limits(settings: IdentitySettings, host: Host) -> ExchangeLimits:
+    return ExchangeLimits(
+        Budgets(host.clock, size=settings.key_exchanges, per_s=settings.key_exchanges_per_s),
+        Budgets(host.clock, size=settings.refused_exchanges, per_s=settings.refused_exchanges_per_s),
+    )
+
+
 def _log_in(
     settings: IdentitySettings, assembly: Assembly, adapters: _Adapters, effects: Effects, issuer: Issuer
 ) -> LogIn:
@@ -280,7 +291,7 @@ def _log_in(
         bindings=adapters.bindings,
         directories=adapters.directories,
         passwords=adapters.passwords,
-        budgets=FailureBudgets(
+        failures=Budgets(
             assembly.host.clock, size=settings.tenant_failures, per_s=settings.tenant_failures_per_s
         ),
         denials=assembly.denials,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
     from datetime import datetime
     from uuid import UUID
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from tlsy.identity.domain.ids import BindingId, KeyId, PrincipalRef, UserId
     from tlsy.identity.domain.lockout import Attempts
     from tlsy.identity.domain.revocations import IndexedRevocation, Revocation
-    from tlsy.identity.domain.signing import SigningKey, Slot
+    from tlsy.identity.domain.signing import Ring, SigningKey, Slot
     from tlsy.identity.domain.users import User
     from tlsy.rpc.tokens import TokenClaims
     from tlsy.tenancy.catalog import TenantEntry
@@ -59,19 +60,32 @@ class Directory(Protocol):
             PasswordsBusy: nothing was counted or checked.
         """
 
+    async def untried(self, tenant: TenantEntry, email: str) -> bool:
+        """Whether this is a user for whom no wrong password was tried lately."""
+
 
 class PasswordsBusy(Exception):  # noqa: N818  read as a fact
     """More passwords at once than may wait. Try again."""
 
 
-class Passwords(Protocol):
-    """Slow hashes of passwords, a few at a time. Raises PasswordsBusy beyond that."""
+class PasswordPlace(Protocol):
+    """A place among the few whose passwords are hashed: there is room for whatever is asked here."""
 
     async def hash(self, password: str) -> str:
         """What to store."""
 
     async def verify(self, stored: str | None, password: str) -> bool:
         """Whether it is the one; against None it is not, and takes as long."""
+
+
+class Passwords(Protocol):
+    """Slow hashes of passwords, a few at a time."""
+
+    def place(self) -> AbstractContextManager[PasswordPlace]:
+        """For the block; entering it raises PasswordsBusy if as many as may wait do already."""
+
+    async def pretend(self) -> None:
+        """Take about as long as the last check of a password did, and check none."""
 
     def outdated(self, stored: str) -> bool:
         """Whether it should be hashed again at the next log-in."""
@@ -87,8 +101,11 @@ class Tokens(Protocol):
     def issue(self, claims: TokenClaims) -> str:
         """The signed token; its key id must be `signing_kid`."""
 
-    def jwks(self) -> str:
-        """RFC 7517 JSON of every key that verifies, or will; Unavailable while the ring was never read."""
+    def jwks(self) -> tuple[str, int]:
+        """RFC 7517 JSON of every key that verifies, or will, and the ring's version.
+
+        Unavailable while the ring was never read.
+        """
 
     def make(self, slot: Slot, now: datetime) -> SigningKey:
         """A new key pair with its private part sealed; the caller stores it."""
@@ -96,8 +113,8 @@ class Tokens(Protocol):
     def render(self, keys: Sequence[SigningKey]) -> str:
         """The JWKS of such a ring."""
 
-    def adopt(self, keys: Sequence[SigningKey]) -> None:
-        """Use this ring from now on. Without a signing key it changes nothing."""
+    def adopt(self, ring: Ring) -> None:
+        """Use this ring from now on; without a signing key, or older than the one in use, it is left."""
 
 
 class KeyedHash(Protocol):
@@ -118,6 +135,9 @@ class Users(Protocol):
 
     async def lock(self, tx: UnitOfWork, user_id: UserId) -> User | None:
         """The user, whom nobody else changes before this transaction ends."""
+
+    async def by_email(self, tx: UnitOfWork, email: str) -> User | None:
+        """The user as committed, by any spelling of the address."""
 
     async def lock_by_email(self, tx: UnitOfWork, email: str) -> User | None:
         """As `lock`, by any spelling of the address."""
@@ -179,17 +199,14 @@ class ApiKeys(Protocol):
     async def lock(self, tx: UnitOfWork, key_id: KeyId) -> ApiKey | None:
         """The key, which nobody else changes or exchanges before this transaction ends."""
 
-    async def share(self, tx: UnitOfWork, key_id: KeyId) -> ApiKey | None:
-        """The key, which may be exchanged meanwhile but not changed before this transaction ends."""
-
     async def page(self, tx: UnitOfWork, after: UUID, limit: int) -> list[ApiKey]:
         """At most `limit` keys, revoked ones too, in the order of their creation."""
 
     async def revoke(self, tx: UnitOfWork, key_id: KeyId, now: datetime) -> None:
         """For good."""
 
-    async def record_use(self, tx: UnitOfWork, key_id: KeyId, now: datetime) -> None:
-        """When it was last exchanged, coarsely."""
+    async def record_issue(self, tx: UnitOfWork, key_id: KeyId, now: datetime, *, news: bool) -> None:
+        """When its last token was issued, by the latest clock that issued one; a use only if that is news."""
 
     async def count_usable(self, tx: UnitOfWork, now: datetime) -> int:
         """Keys neither revoked nor expired: what the limit of keys counts."""
@@ -217,11 +234,14 @@ class Directories(Protocol):
 class SigningKeys(Protocol):
     """The installation's signing keys. In the platform's scope."""
 
-    async def lock(self, tx: UnitOfWork) -> tuple[SigningKey, ...]:
+    async def lock(self, tx: UnitOfWork) -> Ring:
         """All keys; until the transaction ends nobody else changes the ring."""
 
-    async def read(self, tx: UnitOfWork) -> tuple[SigningKey, ...]:
+    async def read(self, tx: UnitOfWork) -> Ring:
         """All keys, retired ones too, oldest first."""
+
+    async def next_version(self, tx: UnitOfWork) -> int:
+        """Of the ring as this transaction leaves it. Under `lock`."""
 
     async def insert(self, tx: UnitOfWork, key: SigningKey) -> None:
         """A new key. Under `lock`."""

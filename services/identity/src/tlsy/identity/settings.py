@@ -64,11 +64,22 @@ class IdentitySettings(ServiceSettings):
         ge=1,
     )
     tenant_failures_per_s: float = setting(1.0, unit="attempts/s", why="at this rate they are forgiven", gt=0)
+    key_exchanges: int = setting(
+        100, unit="exchanges", why="of one key at once, per replica: a fleet that starts", ge=1
+    )
+    key_exchanges_per_s: float = setting(
+        10.0, unit="exchanges/s", why="of one key in the long run; its tokens live for minutes", gt=0
+    )
+    refused_exchanges: int = setting(
+        1000, unit="exchanges", why="of whatever keys at once, per replica: each reads a tenant's row", ge=1
+    )
+    refused_exchanges_per_s: float = setting(
+        100.0, unit="exchanges/s", why="beyond it only keys that were good lately are looked at", gt=0
+    )
     argon2_memory_kib: int = setting(19_456, unit="KiB", why="OWASP's least for two passes", ge=8)
     argon2_passes: int = setting(2, unit="passes", why="as above", ge=1)
     argon2_concurrency: int = setting(2, unit="threads", why="a core each; 20 MiB each", ge=1, le=64)
     argon2_queue: int = setting(64, unit="log-ins", why="2 s of waiting at 50 ms each on two cores", ge=0)
-    argon2_timeout_s: float = setting(5.0, unit="s", why="a caller waits no longer", gt=0)
     signing_period_s: int = setting(
         30 * 86_400, unit="s", why="a month: often enough that rotation is routine", ge=600
     )
@@ -101,7 +112,6 @@ class Argon2Cost:
     passes: int
     concurrency: int
     queue: int
-    timeout_s: float
 
 
 class KeysFileInvalid(Exception):  # noqa: N818  read as a fact in exit messages

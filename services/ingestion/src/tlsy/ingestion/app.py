@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Final
 from tlsy.contracts.events import INGEST_TOPIC, TOPICS
 from tlsy.contracts.ingestion.v1 import ingestion_pb2, ingestion_pb2_grpc
 from tlsy.eventlog.consumer import Consumer
-from tlsy.eventlog.dead_letters import DeadLetters
+from tlsy.eventlog.dead_letters import DeadLetters, OutsiderLimits
 from tlsy.eventlog.kafka import KafkaGroupReader
 from tlsy.ingestion import consumers
 from tlsy.ingestion.adapters.postgres.event_store import PostgresEventStore
+from tlsy.ingestion.adapters.prometheus import PrometheusBatches
+from tlsy.ingestion.domain.untold import Untold
 from tlsy.ingestion.handlers.get_ingest_usage import GetIngestUsage
 from tlsy.ingestion.handlers.ingest_events import IngestEvents
 from tlsy.ingestion.handlers.list_ingest_outcomes import ListIngestOutcomes
@@ -42,7 +44,7 @@ def build(settings: IngestionSettings, host: Host) -> Supervisor:
     """Wires the service; no I/O."""
     tail = TailEvents()
     assembly = assemble(host, "ingestion", tailed={TOPICS[SERVICE]: tail.on_event})
-    store = PostgresEventStore(settings.shard)
+    store, untold = PostgresEventStore(settings.shard), Untold()
 
     def after_commit(tenant: TenantContext, events: Sequence[CloudEvent]) -> None:
         assembly.relay.publish_after_commit(tenant.placement, events)
@@ -54,6 +56,8 @@ def build(settings: IngestionSettings, host: Host) -> Supervisor:
         clock=host.clock,
         ids=host.ids,
         lateness=timedelta(hours=settings.lateness_h),
+        untold=untold,
+        observer=PrometheusBatches(host.telemetry.registry),
     )
     servicer = IngestionServicer(
         ingest=ingest,
@@ -73,7 +77,7 @@ def build(settings: IngestionSettings, host: Host) -> Supervisor:
         store=store,
         clock=host.clock,
         ids=host.ids,
-        touched=ingest.touched,
+        untold=untold,
         everyone=lambda: (entry.tenant_id for entry in assembly.catalog),
         every_s=settings.audit_every_s,
     )
@@ -81,14 +85,9 @@ def build(settings: IngestionSettings, host: Host) -> Supervisor:
         [served],
         # Beside the calls, because this replica knows which tenants it ingested for.
         parts=[Part(Task("minutes", minutes.run))],
+        # A stopped partition of the producers' topic is an alarm (a metric) and no reason to answer no calls.
         workers=[Part(producers)],
-        checks=[lambda: _stopped(producers)],
     )
-
-
-def _stopped(consumer: Consumer) -> str | None:
-    stopped = consumer.stopped_partitions()
-    return f"{len(stopped)} partitions of the producers' topic are stopped" if stopped else None
 
 
 def _producers(assembly: Assembly, ingest: IngestEvents, settings: IngestionSettings) -> Consumer:
@@ -104,7 +103,9 @@ def _producers(assembly: Assembly, ingest: IngestEvents, settings: IngestionSett
         reader=lambda: KafkaGroupReader(assembly.servers, _GROUP, [INGEST_TOPIC], host.service),
         routes=consumers.routes(OnProducedEvents(ingest=ingest, catalog=assembly.catalog)),
         transactions=assembly.tenancy,
-        dead_letters=DeadLetters(_GROUP, assembly.producer, assembly.inspector, host.clock),
+        dead_letters=DeadLetters(
+            _GROUP, assembly.producer, assembly.inspector, host.clock, outsiders=OutsiderLimits()
+        ),
         clock=host.clock,
         jitter=assembly.jitter,
         metrics=assembly.metrics,

@@ -6,8 +6,9 @@ import json
 from base64 import urlsafe_b64decode
 from typing import TYPE_CHECKING, Final
 
+from google.protobuf import empty_pb2
+
 from tlsy.contracts.cloudevents import CloudEvent
-from tlsy.contracts.ingestion.events.v1 import events_pb2
 from tlsy.eventlog.delivery import Direct
 from tlsy.eventlog.errors import Poison, RetryableError
 from tlsy.ingestion.handlers.on_produced_events import PRODUCED_EVENTS
@@ -30,8 +31,10 @@ if TYPE_CHECKING:
 AUTHORIZATION: Final = "authorization"
 PERMISSION: Final = "events.write"
 MODULE: Final = "supervision"
+ENTITLEMENT: Final = "kafka_producers"
 _NO_EPOCH: Final = -1
-PAYLOADS: Final[Mapping[str, type[Message]]] = {PRODUCED_EVENTS: events_pb2.ProducedEvents}
+#: Not the record's value: the handler reads that, so that a tenant is told of what cannot be read.
+PAYLOADS: Final[Mapping[str, type[Message]]] = {PRODUCED_EVENTS: empty_pb2.Empty}
 
 
 class ProducerCredentials:
@@ -51,11 +54,13 @@ class ProducerCredentials:
 
         Raises:
             Poison: the record may not be ingested; every reason is the verifier's or one of TOKEN_MISSING,
-                TENANT_UNKNOWN, MODULE_DISABLED, PERMISSION_MISSING.
+                TENANT_UNKNOWN, MODULE_DISABLED, KAFKA_PRODUCERS_NOT_ENTITLED, PERMISSION_MISSING.
             RetryableError: identity's keys are not known yet.
         """
         try:
-            verified = await self._verifier.verify(_token(record))
+            # A producer is not to blame for how late its record is read: the broker's time of it counts.
+            sent_at = record.time if record.time_of_broker else None
+            verified = await self._verifier.verify(_token(record), sent_at=sent_at)
         except Unauthenticated as refused:
             raise Poison(refused.reason, [refused.message]) from refused
         except Unavailable as away:
@@ -64,6 +69,10 @@ class ProducerCredentials:
         problems = []
         if MODULE not in tenant.modules:
             problems.append(("MODULE_DISABLED", f"module {MODULE} is off for {tenant.slug}"))
+        # As with quotas, an entitlement that nobody told of limits nothing.
+        if not tenant.entitlements.get(ENTITLEMENT, 1):
+            text = f"{tenant.slug} has no producers on the topic: entitlement {ENTITLEMENT} is 0"
+            problems.append(("KAFKA_PRODUCERS_NOT_ENTITLED", text))
         if PERMISSION not in verified.grants.permissions(MODULE):
             problems.append(("PERMISSION_MISSING", f"the token does not permit {PERMISSION}"))
         if problems:
@@ -99,7 +108,7 @@ class ProducerCredentials:
             epoch=0,
             time=record.time,
             key=tenant_id.hex,
-            data=record.value,
+            data=b"",
         )
 
 

@@ -91,15 +91,29 @@ class PrincipalMinute:
     tally: Tally
 
 
+class RowsRefused(Exception):  # noqa: N818 - read as a fact
+    """The store cannot hold some of the rows, whatever is tried; the transaction is lost."""
+
+
 class EventStore(Protocol):
     """Events, counts and outcomes of the tenant whose transaction is given."""
 
-    async def insert(self, tx: UnitOfWork, rows: Sequence[Row]) -> frozenset[bytes] | None:
-        """Stores rows sorted by key; the keys that were new, or None when all were."""
+    async def insert(self, tx: UnitOfWork, rows: Sequence[Row]) -> Sequence[int]:
+        """Stores rows sorted by key; the places of those that were there before. Raises RowsRefused."""
         ...
 
-    async def add_counts(self, tx: UnitOfWork, principal: str, tally: Tally, now: datetime) -> None:
-        """Counts a batch for the month and for the principal's minute."""
+    async def known(self, tx: UnitOfWork, rows: Sequence[Row]) -> Sequence[int]:
+        """The places of rows that are stored already."""
+        ...
+
+    async def refused(self, tx: UnitOfWork, rows: Sequence[Row]) -> Sequence[int]:
+        """The places of rows that `insert` refuses."""
+        ...
+
+    async def add_counts(
+        self, tx: UnitOfWork, principal: str, tally: Tally, now: datetime, batches: int = 1
+    ) -> None:
+        """Counts events, of so many batches, for the month and for the principal's minute."""
         ...
 
     async def read_month(self, tx: UnitOfWork, month: date) -> MonthCount:
@@ -128,6 +142,18 @@ class EventStore(Protocol):
         self, tx: UnitOfWork, after: tuple[datetime, UUID] | None, limit: int
     ) -> Sequence[RecordOutcome]:
         """A page of outcomes, newest first."""
+        ...
+
+
+class BatchObserver(Protocol):
+    """Counts for whoever runs the service; knows no tenants."""
+
+    def ingested(self, tally: Tally, problems: Sequence[Problem], *, late: int, retimed: int) -> None:
+        """A batch was answered; `late` and `retimed` are of the events that were in order."""
+        ...
+
+    def passed_quota(self, stage: str) -> None:
+        """A batch was taken in grace, or refused in part or whole because the quota is exhausted."""
         ...
 
 

@@ -10,6 +10,7 @@ from tlsy.eventlog.consumer import Consumer
 from tlsy.eventlog.dead_letters import DeadLetters
 from tlsy.eventlog.fence import PartitionFence
 from tlsy.eventlog.kafka import KafkaGroupReader, partition_of
+from tlsy.eventlog.parking import Parking
 from tlsy.rpc.assembly import assemble
 from tlsy.rpc.server import Served
 from tlsy.rules_engine import consumers
@@ -30,11 +31,13 @@ from tlsy.rules_engine.handlers.effects import SERVICE, Effects
 from tlsy.rules_engine.handlers.evaluation import Evaluation, EvaluationLimits
 from tlsy.rules_engine.handlers.get_incident import GetIncident
 from tlsy.rules_engine.handlers.get_rule import GetRule
+from tlsy.rules_engine.handlers.halting import Halting
 from tlsy.rules_engine.handlers.list_incidents import ListIncidents
 from tlsy.rules_engine.handlers.list_observed_fields import ListObservedFields
 from tlsy.rules_engine.handlers.list_rule_versions import ListRuleVersions
 from tlsy.rules_engine.handlers.list_rules import ListRules
 from tlsy.rules_engine.handlers.memory import Memories
+from tlsy.rules_engine.handlers.metrics import RulesMetrics
 from tlsy.rules_engine.handlers.on_events_accepted import OnEventsAccepted
 from tlsy.rules_engine.handlers.on_rule_changed import OnRuleChanged
 from tlsy.rules_engine.handlers.ownership import Ownership
@@ -92,7 +95,7 @@ def build(settings: RulesEngineSettings, host: Host) -> Supervisor:
 def _handlers(assembly: Assembly, effects: Effects, settings: RulesEngineSettings) -> RulesEngineHandlers:
     tenancy, limits, sql = assembly.tenancy, RuleLimits(), read_statements()
     rules, incidents, observed = PostgresRules(sql), PostgresIncidents(sql), PostgresObservedFields(sql)
-    changes = RuleChanges(rules, effects)
+    changes = RuleChanges(rules, effects, limits)
     transitions = IncidentTransitions(incidents, effects)
     return RulesEngineHandlers(
         validate_rule=ValidateRule(tenancy=tenancy, observed=observed, limits=limits),
@@ -128,19 +131,8 @@ def _workers(
 ) -> tuple[Consumer, RunTimers]:
     host, sql, group = assembly.host, read_statements(), consumers.GROUP
     memories, states = Memories(settings.max_tenants_in_memory), PostgresEngineStates(sql)
-    evaluation = Evaluation(
-        memories=memories,
-        states=states,
-        incidents=PostgresIncidents(sql),
-        observed=PostgresObservedFields(sql),
-        effects=effects,
-        limits=EvaluationLimits(
-            engine=EngineLimits(),
-            rules=RuleLimits(),
-            reopen=ReopenPolicy(settings.reopen_within_s),
-            max_fields=settings.max_observed_fields,
-        ),
-    )
+    metrics = RulesMetrics(host.telemetry.registry)
+    evaluation = _evaluation(effects, settings, memories, metrics)
 
     async def partition_count() -> int:
         return len(await assembly.inspector.end_offsets(consumers.TOPIC))
@@ -154,6 +146,8 @@ def _workers(
     backlog = ReaderBacklog(
         consumers.TOPIC,
         lambda: KafkaGroupReader(assembly.servers, group, [consumers.TOPIC], host.service),
+        # Only read here; its limits are the consumer's.
+        Parking(_PACKAGE, group, assembly.tenancy, max_rows=0, max_bytes=0),
     )
     consumer = Consumer(
         group,
@@ -180,5 +174,35 @@ def _workers(
         backlog=backlog,
         clock=host.clock,
         settings=TimerSettings(tick_s=settings.tick_s, retry_s=settings.retry_s),
+        metrics=metrics,
     )
     return consumer, timers
+
+
+def _evaluation(
+    effects: Effects, settings: RulesEngineSettings, memories: Memories, metrics: RulesMetrics
+) -> Evaluation:
+    sql, engine_limits, rule_limits = read_statements(), EngineLimits(), RuleLimits()
+    states = PostgresEngineStates(sql)
+    return Evaluation(
+        memories=memories,
+        states=states,
+        incidents=PostgresIncidents(sql),
+        observed=PostgresObservedFields(sql),
+        effects=effects,
+        halting=Halting(
+            rules=PostgresRules(sql),
+            states=states,
+            effects=effects,
+            limits=rule_limits,
+            engine_limits=engine_limits,
+            metrics=metrics,
+        ),
+        metrics=metrics,
+        limits=EvaluationLimits(
+            engine=engine_limits,
+            rules=rule_limits,
+            reopen=ReopenPolicy(settings.reopen_within_s),
+            max_fields=settings.max_observed_fields,
+        ),
+    )

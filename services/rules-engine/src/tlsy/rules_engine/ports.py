@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredRule:
-    """A rule and its live version; `revision` grows with every change of it."""
+    """A rule and its live version; `revision` grows with every change of it.
+
+    One that is halted is not in force, though it is on: judging it failed.
+    """
 
     rule_id: RuleName
     display_name: str
@@ -31,6 +34,8 @@ class StoredRule:
     created_at: datetime
     updated_at: datetime
     revision: int
+    halted_at: datetime | None = None
+    halt_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,8 +116,18 @@ class Rules(Protocol):
         """How many rules are on."""
         ...
 
+    async def in_force(self, tx: UnitOfWork, event_type: str) -> Sequence[tuple[VersionId, str]]:
+        """Live versions, with their documents, of the rules of a type that are on and not halted."""
+        ...
+
     async def save(self, tx: UnitOfWork, rule: StoredRule) -> None:
         """Inserts or replaces the rule; not its versions."""
+        ...
+
+    async def halt(
+        self, tx: UnitOfWork, versions: Collection[VersionId], at: datetime, reason: str
+    ) -> Sequence[StoredRule]:
+        """Takes rules with these live versions out of force until they change; those that were in force."""
         ...
 
     async def add_version(self, tx: UnitOfWork, version: StoredVersion) -> None:
@@ -153,6 +168,10 @@ class EngineStates(Protocol):
 
     async def load(self, tx: UnitOfWork) -> Sequence[StateRow]:
         """All rows."""
+        ...
+
+    async def forget(self, tx: UnitOfWork, versions: Collection[VersionId]) -> int:
+        """Deletes the rows of these versions; how many there were."""
         ...
 
     async def exists(self, tx: UnitOfWork) -> bool:
@@ -209,14 +228,20 @@ class ObservedFields(Protocol):
         """Of one type, or of all; by type and path."""
         ...
 
-    async def save(self, tx: UnitOfWork, fields: Sequence[ObservedField]) -> None:
-        """Inserts or replaces."""
+    async def save(
+        self, tx: UnitOfWork, fields: Sequence[ObservedField], gone: Sequence[tuple[str, str]]
+    ) -> None:
+        """Inserts or replaces `fields`; deletes those with these types and paths."""
         ...
 
 
 class Backlog(Protocol):
     """How far the log is applied."""
 
-    async def waits(self, partition: int) -> bool:
-        """Whether the partition may have records that were not applied yet."""
+    def applied_until_us(self, partition: int, key: bytes) -> int | None:
+        """Every older record of the partition with this key was applied; None: every one there is."""
+        ...
+
+    async def parked(self, partition: int) -> Collection[UUID]:
+        """Tenants with records of the partition that have to wait for their database."""
         ...

@@ -46,7 +46,9 @@ from tlsy.tenant_registry.handlers.set_module import SetModule
 from tlsy.tenant_registry.handlers.snapshot_catalog import SnapshotCatalog
 from tlsy.tenant_registry.handlers.suspend_tenant import SuspendTenant
 from tlsy.tenant_registry.handlers.update_cluster import UpdateCluster
+from tlsy.tenant_registry.handlers.update_country import UpdateCountry
 from tlsy.tenant_registry.handlers.update_tenant import UpdateTenant
+from tlsy.tenant_registry.handlers.upgrade import Upgrade
 from tlsy.tenant_registry.handlers.upkeep import Upkeep
 from tlsy.tenant_registry.handlers.wait_operation import WaitOperation
 from tlsy.tenant_registry.rpc.servicer import Handlers, TenantRegistryServicer
@@ -118,6 +120,7 @@ def _handlers(settings: TenantRegistrySettings, catalogue: Catalogue, installati
         list_entitlements=ListEntitlements(catalogue),
         set_entitlement=SetEntitlement(catalogue),
         create_country=CreateCountry(catalogue),
+        update_country=UpdateCountry(catalogue),
         list_countries=ListCountries(catalogue),
         create_cluster=CreateCluster(catalogue),
         update_cluster=UpdateCluster(catalogue),
@@ -131,9 +134,10 @@ def _provisioner(
 ) -> Provisioner:
     host = assembly.host
     # An action holds a connection to the control database and up to two to the placement's.
-    per_database = 2 * settings.in_flight + 4
+    at_once = settings.in_flight + 1
+    per_database = 2 * at_once + 4
     limits = PoolLimits(
-        total=4 * settings.in_flight + 8,
+        total=4 * at_once + 8,
         per_database=per_database,
         statement_timeout_s=settings.attempt_timeout_s,
         idle_transaction_timeout_s=settings.attempt_timeout_s,
@@ -149,9 +153,27 @@ def _provisioner(
             lease=lease,
             clock=host.clock,
             kept_in_control=(_PACKAGE,),
+            max_relations=settings.max_relations,
         )
 
-    upkeep = Upkeep(catalogue, databases, assembly.control, timedelta(days=settings.keep_operations_days))
+    metrics = host.telemetry.registry
+    keep_operations = timedelta(days=settings.keep_operations_days)
+    upkeep = Upkeep(
+        catalogue,
+        databases,
+        assembly.control,
+        keep_operations,
+        metrics=metrics,
+        max_relations=settings.max_relations,
+    )
+    upgrade = Upgrade(
+        catalogue,
+        databases,
+        schemas,
+        assembly.control,
+        percent=settings.upgrade_percent,
+        metrics=metrics,
+    )
     return Provisioner(
         catalogue,
         RunOperation(
@@ -169,8 +191,9 @@ def _provisioner(
         placements=placements,
         due=signals.due,
         duties=(
-            Duty(name="upkeep", every_s=settings.upkeep_s, run=upkeep.maintain_all),
-            Duty(name="probe", every_s=settings.probe_s, run=upkeep.probe_clusters),
+            Duty(name="upgrade", every_s=settings.upgrade_s, run=upgrade.run),
+            Duty(name="upkeep", every_s=settings.upkeep_s, run=lambda _: upkeep.maintain_all()),
+            Duty(name="probe", every_s=settings.probe_s, run=lambda _: upkeep.probe_clusters()),
         ),
         holder=str(host.ids()),
         lease_s=settings.lease_s,

@@ -13,9 +13,12 @@ from tlsy.runtime.logging import get_logger
 from tlsy.tenancy.context import PLATFORM
 from tlsy.tenancy.errors import LeaseLost, TenancyError
 from tlsy.tenancy.lease import renew_lease, take_lease
+from tlsy.tenant_registry.domain.kinds import Verb
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Set as AbstractSet
+    from datetime import datetime
 
     from tlsy.runtime.ids import TenantId
     from tlsy.tenancy.context import Placement
@@ -31,15 +34,17 @@ _BEATS: Final = 3
 _FAILURES: Final = (TenancyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 _RETRY_S: Final = 0.5
 _SWEEP: Final = timedelta(seconds=5)
+_FENCES: Final = frozenset({Verb.FENCE})
+_OTHERS: Final = frozenset(Verb) - _FENCES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Duty:
-    """Something done again and again by who holds the lease."""
+    """Something done again and again by who holds the lease; what must be fenced uses it."""
 
     name: str
     every_s: float
-    run: Callable[[], Awaitable[None]]
+    run: Callable[[Lease], Awaitable[None]]
 
 
 class Provisioner:
@@ -76,7 +81,7 @@ class Provisioner:
             duties: besides.
             holder: names this process.
             lease_s: how long a lease lasts without renewal.
-            in_flight: operations at once.
+            in_flight: operations at once, and one more that moves a fence.
         """
         self._catalogue = catalogue
         self._run_operation = run_operation
@@ -117,7 +122,7 @@ class Provisioner:
         tasks: set[asyncio.Future[Any]] = {
             asyncio.ensure_future(self._renew(lease)),
             asyncio.ensure_future(self._operate(self._placements(lease))),
-            *(asyncio.ensure_future(self._repeat(duty)) for duty in self._duties),
+            *(asyncio.ensure_future(self._repeat(duty, lease)) for duty in self._duties),
         }
         try:
             done, _ = await asyncio.wait({stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)
@@ -171,26 +176,35 @@ class Provisioner:
             if running:
                 await asyncio.wait(running)
 
-    async def _begin(
-        self, placements: Placements, running: dict[asyncio.Future[None], TenantId]
-    ) -> float | None:
-        """Begin what is due as far as there is room; answers in how many seconds to look again."""
-        room = self._in_flight - len(running)
-        if not room:
-            return None
-        catalogue, busy = self._catalogue, set(running.values())
-        now = catalogue.clock.now()
-        try:
-            async with catalogue.tenancy.control(PLATFORM, write=False) as tx:
-                found = await catalogue.operations.due(tx, now, now + _SWEEP, busy, room)
-        except _FAILURES as error:
-            self._logger.warning("operations not read", error=str(error))
-            return _RETRY_S
-        for operation in found:
-            if operation.due_at > now:
-                return (operation.due_at - now).total_seconds()
-            running[asyncio.ensure_future(self._attempt(operation, placements))] = operation.target_id
-        return _SWEEP.total_seconds()
+    async def _begin(self, placements: Placements, running: dict[asyncio.Future[None], TenantId]) -> float:
+        """Begin what is due as far as there is room; answers in how many seconds to look again.
+
+        Fences first, and one place is theirs alone: a suspension waits for no creation and no erasure.
+        """
+        now, next_at = self._catalogue.clock.now(), self._catalogue.clock.now() + _SWEEP
+        for verbs, places in ((_FENCES, self._in_flight + 1), (_OTHERS, self._in_flight)):
+            try:
+                found = await self._due_operations(now, set(running.values()), verbs, places - len(running))
+            except _FAILURES as error:
+                self._logger.warning("operations not read", error=str(error))
+                return _RETRY_S
+            for operation in found:
+                if operation.due_at > now:
+                    next_at = min(next_at, operation.due_at)
+                else:
+                    attempt = asyncio.ensure_future(self._attempt(operation, placements))
+                    running[attempt] = operation.target_id
+        return (next_at - now).total_seconds()
+
+    async def _due_operations(
+        self, now: datetime, busy: AbstractSet[TenantId], verbs: AbstractSet[Verb], room: int
+    ) -> Sequence[Operation]:
+        if room <= 0:
+            return ()
+        async with self._catalogue.tenancy.control(PLATFORM, write=False) as tx:
+            return await self._catalogue.operations.due(
+                tx, now, now + _SWEEP, busy=busy, verbs=verbs, limit=room
+            )
 
     async def _attempt(self, operation: Operation, placements: Placements) -> None:
         try:
@@ -202,10 +216,10 @@ class Provisioner:
             self._logger.warning("attempt not recorded", tenant=operation.target_slug, error=str(error))
             await self._catalogue.clock.sleep(_RETRY_S)
 
-    async def _repeat(self, duty: Duty) -> None:
+    async def _repeat(self, duty: Duty, lease: Lease) -> None:
         while True:
             try:
-                await duty.run()
+                await duty.run(lease)
             except _FAILURES as error:
                 self._logger.warning("duty not done", duty=duty.name, error=str(error))
             await self._catalogue.clock.sleep(duty.every_s)

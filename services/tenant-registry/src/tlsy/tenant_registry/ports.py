@@ -37,8 +37,8 @@ class TenantFilter:
 class Tenants(Protocol):
     """Tenants that the transaction's scope may see; writing needs the platform's scope.
 
-    Locks are taken in one order: tenants from the top down, then a cluster, then the sequence of changes
-    (which `insert` and `save` take).
+    Locks are taken in one order: a country, then tenants from the top down, then a cluster, then the sequence
+    of changes (which `insert` and `save` take).
     """
 
     async def by_slug(self, tx: UnitOfWork, slug: str) -> Tenant | None:
@@ -61,6 +61,14 @@ class Tenants(Protocol):
         """All tenants below it, upper ones first, locked."""
         ...
 
+    async def lock_residents(self, tx: UnitOfWork, country: str) -> Sequence[Tenant]:
+        """The tenants of a country and all below them, upper ones first, locked."""
+        ...
+
+    async def save_residency(self, tx: UnitOfWork, tenant: Tenant) -> None:
+        """Its residency alone, which nothing else changes. No change that anybody is told."""
+        ...
+
     async def count_descendants(self, tx: UnitOfWork, tenant_id: TenantId) -> int:
         """How many tenants are below it."""
         ...
@@ -71,6 +79,14 @@ class Tenants(Protocol):
 
     async def save(self, tx: UnitOfWork, tenant: Tenant) -> Tenant:
         """With its new version. Raises AlreadyExists: HOST_NAME_TAKEN."""
+        ...
+
+    async def note_placed(self, tx: UnitOfWork, tenant_id: TenantId) -> None:
+        """From now on something of it may be on its cluster. No change that anybody is told."""
+        ...
+
+    async def check_host_names(self, tx: UnitOfWork, tenant: Tenant) -> None:
+        """Raises AlreadyExists: HOST_NAME_TAKEN; another tenant has one of its host names."""
         ...
 
     async def page(
@@ -90,7 +106,7 @@ class Tenants(Protocol):
         ...
 
     async def find_host(self, tx: UnitOfWork, slug: str | None, host: str) -> tuple[TenantId, str] | None:
-        """Id and slug of the tenant with this slug or this host name."""
+        """Id and slug of the tenant with this slug, or with this host name and the entitlement to it."""
         ...
 
 
@@ -102,7 +118,15 @@ class Places(Protocol):
         ...
 
     async def country(self, tx: UnitOfWork, code: str) -> Country | None:
-        """The country of this code."""
+        """The country of this code, which nobody changes before the end."""
+        ...
+
+    async def lock_country(self, tx: UnitOfWork, code: str) -> Country | None:
+        """The country, whose policy nobody else reads or changes before the end."""
+        ...
+
+    async def save_country(self, tx: UnitOfWork, country: Country) -> Country:
+        """Its name and its policy; with its new version."""
         ...
 
     async def countries(self, tx: UnitOfWork, after: str, limit: int) -> Sequence[Country]:
@@ -139,6 +163,10 @@ class Places(Protocol):
         """What an attempt to reach it found."""
         ...
 
+    async def note_schemas_full(self, tx: UnitOfWork, cluster_id: str, *, full: bool) -> None:
+        """Whether its common database takes no further schema, as was found."""
+        ...
+
 
 class Operations(Protocol):
     """Long-running operations that the transaction's scope may see."""
@@ -160,11 +188,19 @@ class Operations(Protocol):
         ...
 
     async def due(
-        self, tx: UnitOfWork, now: datetime, until: datetime, busy: AbstractSet[TenantId], limit: int
+        self,
+        tx: UnitOfWork,
+        now: datetime,
+        until: datetime,
+        *,
+        busy: AbstractSet[TenantId],
+        verbs: AbstractSet[Verb],
+        limit: int,
     ) -> Sequence[Operation]:
         """What is to be done now or `until` then, in that order: one of each tenant that is not busy.
 
-        Of a tenant's operations that are due now the oldest; of one that has none, the next.
+        Of a tenant's operations that are due now the oldest; of one that has none, the next; where that one
+        is not of `verbs`, none.
         """
         ...
 

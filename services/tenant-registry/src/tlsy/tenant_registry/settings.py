@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic_settings import SettingsConfigDict
 
 from tlsy.runtime.settings import ServiceSettings, setting
+from tlsy.tenancy.executor import MAX_RELATIONS
 
 
 class TenantRegistrySettings(ServiceSettings):
@@ -45,7 +46,11 @@ class TenantRegistrySettings(ServiceSettings):
     )
     first_cluster_region: str = setting("local", unit="", why="one machine has one region", min_length=1)
     in_flight: int = setting(
-        4, unit="operations", why="more only wait for the same disks and locks", ge=1, le=64
+        4,
+        unit="operations",
+        why="more only wait for the same disks and locks; a fence has one place more",
+        ge=1,
+        le=64,
     )
     attempts: int = setting(
         8,
@@ -64,12 +69,33 @@ class TenantRegistrySettings(ServiceSettings):
     lease_s: float = setting(
         6.0, unit="s", why="after a crash another provisioner takes over within it", ge=0.5, le=600
     )
+    max_relations: int = setting(
+        MAX_RELATIONS,
+        unit="tables and indexes",
+        why="a common database with more takes no further SCHEMA tenant; each has about 200",
+        ge=1_000,
+        le=10_000_000,
+    )
     upkeep_s: float = setting(
         300.0,
         unit="s",
         why="between rounds of partitions and retention; partitions are days ahead",
         gt=0,
         le=86400,
+    )
+    upgrade_s: float = setting(
+        60.0,
+        unit="s",
+        why="between attempts at tenants whose tables are behind this version's",
+        gt=0,
+        le=86400,
+    )
+    upgrade_percent: int = setting(
+        100,
+        unit="%",
+        why="of tenants with tables of their own; raise it ring by ring after an upgrade, 0 pauses",
+        ge=0,
+        le=100,
     )
     probe_s: float = setting(
         5.0, unit="s", why="between probes of clusters that did not answer", gt=0, le=3600

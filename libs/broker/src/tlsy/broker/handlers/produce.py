@@ -11,6 +11,8 @@ from tlsy.broker.api import NO_THROTTLE, Caller, DisconnectError
 from tlsy.broker.batch import InvalidBatchError, parse_batch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kio.schema.produce.v7.request import PartitionProduceData
     from kio.schema.types import TopicName
 
@@ -22,7 +24,11 @@ _ACKS: Final = frozenset({-1, 0, 1})
 
 
 async def produce(
-    topics: TopicStore, settings: BrokerSettings, request: ProduceRequest, _caller: Caller
+    topics: TopicStore,
+    settings: BrokerSettings,
+    now_ms: Callable[[], int],
+    request: ProduceRequest,
+    _caller: Caller,
 ) -> ProduceResponse | None:
     """Append each partition's batch; partitions succeed or fail on their own.
 
@@ -39,7 +45,7 @@ async def produce(
             partition_responses=tuple(
                 _refused(partition, refusal)
                 if refusal is not ErrorCode.none
-                else _append(topics, settings, topic.name, partition)
+                else _append(topics, settings, now_ms(), topic.name, partition)
                 for partition in topic.partition_data
             ),
         )
@@ -59,14 +65,14 @@ async def produce(
 
 
 def _append(
-    topics: TopicStore, settings: BrokerSettings, topic: TopicName, data: PartitionProduceData
+    topics: TopicStore, settings: BrokerSettings, now_ms: int, topic: TopicName, data: PartitionProduceData
 ) -> PartitionProduceResponse:
     partition = topics.partition(topic, data.index)
     if partition is None:
         return _refused(data, ErrorCode.unknown_topic_or_partition)
     try:
         batch = parse_batch(data.records or b"", max_bytes=settings.max_message_bytes)
-        appended = topics.append(partition, batch)
+        appended = topics.append(partition, batch, now_ms)
     except InvalidBatchError as error:
         return _refused(data, error.code)
     return PartitionProduceResponse(

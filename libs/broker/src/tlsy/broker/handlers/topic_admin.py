@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _UNSET: Final = -1
 _CLEANUP_POLICY: Final = "cleanup.policy"
+_TIMESTAMP_TYPE: Final = "message.timestamp.type"
+_TIMESTAMP_TYPES: Final = frozenset({"CreateTime", "LogAppendTime"})
 
 
 async def create_topics(
@@ -28,8 +30,8 @@ async def create_topics(
 ) -> CreateTopicsResponse:
     """Create topics, each on its own.
 
-    Topic configurations are accepted and have no effect, except that compaction is refused: retention
-    is by the broker's memory alone.
+    Of topic configurations message.timestamp.type has its effect; others are accepted and have none, except
+    that compaction is refused: retention is by the broker's memory alone.
     """
     results: list[CreatableTopicResult] = []
     for topic in request.topics:
@@ -37,7 +39,12 @@ async def create_topics(
         try:
             _check_placement(topic)
             count = settings.default_partitions if topic.num_partitions == _UNSET else topic.num_partitions
-            topics.create(topic.name, count, validate_only=request.validate_only)
+            topics.create(
+                topic.name,
+                count,
+                append_time=_timestamp_type(topic) == "LogAppendTime",
+                validate_only=request.validate_only,
+            )
         except TopicError as refusal:
             error, message = refusal.code, refusal.message
         results.append(CreatableTopicResult(name=topic.name, error_code=error, error_message=message))
@@ -85,3 +92,12 @@ def _check_placement(topic: CreatableTopic) -> None:
     for config in topic.configs:
         if config.name == _CLEANUP_POLICY and "compact" in (config.value or ""):
             raise TopicError(ErrorCode.invalid_config, "Compaction is not offered.")
+
+
+def _timestamp_type(topic: CreatableTopic) -> str:
+    for config in topic.configs:
+        if config.name == _TIMESTAMP_TYPE and config.value is not None:
+            if config.value not in _TIMESTAMP_TYPES:
+                raise TopicError(ErrorCode.invalid_config, f"{_TIMESTAMP_TYPE} is not '{config.value}'.")
+            return config.value
+    return "CreateTime"

@@ -1,1 +1,1 @@
-select reconciled_log from __service__.relay_state
+select reconciled_log from __service__.relay_state for update

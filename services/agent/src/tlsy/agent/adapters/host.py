@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import psutil
+import structlog
 
 from tlsy.agent.domain.readings import Reading, Severity
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tlsy.agent.settings import HostSettings
 
+_log = structlog.get_logger(__name__)
 #: Kinds of mounts that are no disks of this host.
 _PSEUDO: Final = frozenset({"squashfs", "tmpfs", "devtmpfs", "overlay", "nsfs", "autofs"})
 
@@ -25,27 +30,45 @@ class HostReader:
     def __init__(self, settings: HostSettings) -> None:
         self._settings = settings
         self._network: tuple[float, int, int] | None = None
-        psutil.cpu_percent(interval=None)
+        self._cpu_began = False
+        self._failing: set[str] = set()
 
     def read(self, monotonic_s: float) -> list[Reading]:
-        """Everything at once; a figure that this host does not give is left out."""
+        """Everything at once; a kind that this host does not give is left out and logged once."""
         chosen = self._settings
+        kinds: tuple[tuple[str, object, Callable[[], list[Reading]]], ...] = (
+            ("cpu", chosen.cpu, self._cpu),
+            ("memory", chosen.memory, self._memory),
+            ("load", chosen.load, self._load),
+            ("disks", chosen.disks, self._disks),
+            ("network", chosen.network, partial(self._network_rates, monotonic_s)),
+            ("processes", chosen.processes, self._processes),
+        )
         readings: list[Reading] = []
-        if chosen.cpu:
-            readings.append(Reading(type="host.cpu", subject="all", value=psutil.cpu_percent(interval=None)))
-        if chosen.memory:
-            readings += self._memory()
-        if chosen.load:
-            one, five, fifteen = psutil.getloadavg()
-            for minutes, value in (("1", one), ("5", five), ("15", fifteen)):
-                readings.append(Reading(type="host.load", subject=f"{minutes}m", value=value))
-        if chosen.disks:
-            readings += self._disks()
-        if chosen.network:
-            readings += self._network_rates(monotonic_s)
-        if chosen.processes:
-            readings += self._processes()
+        for kind, wanted, read in kinds:
+            if not wanted:
+                continue
+            try:
+                readings += read()
+            except Exception as error:  # noqa: BLE001 - whatever psutil raises says nothing of the other kinds
+                if kind not in self._failing:
+                    _log.warning("this host does not give a figure", kind=kind, error=repr(error))
+                self._failing.add(kind)
+            else:
+                self._failing.discard(kind)
         return readings
+
+    def _cpu(self) -> list[Reading]:
+        percent, began = psutil.cpu_percent(interval=None), self._cpu_began
+        self._cpu_began = True
+        return [Reading(type="host.cpu", subject="all", value=percent)] if began else []
+
+    @staticmethod
+    def _load() -> list[Reading]:
+        return [
+            Reading(type="host.load", subject=f"{minutes}m", value=value)
+            for minutes, value in zip((1, 5, 15), psutil.getloadavg(), strict=True)
+        ]
 
     @staticmethod
     def _memory() -> list[Reading]:

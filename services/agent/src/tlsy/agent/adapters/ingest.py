@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 _AUDIENCE: Final = "ingestion"
 #: A token is renewed when this part of its life is over, so that none ends while a batch is on its way.
 _RENEW_AT: Final = 0.8
-#: Pauses are the deliverer's: the channel sends a batch again only where the connection itself broke.
-_POLICY: Final = CallPolicy(timeout_s=30.0, attempts=2, max_wait_s=0.0)
+#: Each pause is the deliverer's, which obeys RetryInfo: gRPC, which does not, sends nothing again.
+_POLICY: Final = CallPolicy(timeout_s=30.0, attempts=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tlsy.contracts.ingestion.v1 import ingestion_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+#: What ingestion takes, in bytes of UTF-8; a test compares them with its own.
+MAX_SOURCE_BYTES: Final = 200
+MAX_SUBJECT_BYTES: Final = 200
+MAX_SITE_BYTES: Final = 100
+MAX_LABEL_KEY_BYTES: Final = 64
+MAX_LABEL_VALUE_BYTES: Final = 256
 
 
 class Severity(IntEnum):
@@ -56,9 +63,17 @@ def to_event(reading: Reading, origin: Origin, event_id: str, time_us: int) -> i
         id=event_id,
         time_us=time_us,
         type=reading.type,
-        subject=reading.subject[:200],
+        subject=cut(reading.subject, MAX_SUBJECT_BYTES),
         site=origin.site,
         severity=ingestion_pb2.Severity.ValueType(reading.severity),
         value=reading.value,
-        labels={**origin.labels, **reading.labels},
+        labels={
+            **origin.labels,
+            **{key: cut(value, MAX_LABEL_VALUE_BYTES) for key, value in reading.labels.items()},
+        },
     )
+
+
+def cut(text: str, most_bytes: int) -> str:
+    """As much of a host's text as an event may carry: no NUL, valid UTF-8, whole characters."""
+    return text.replace("\0", "").encode(errors="replace")[:most_bytes].decode(errors="ignore")

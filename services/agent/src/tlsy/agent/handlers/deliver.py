@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import structlog
 
@@ -17,8 +18,11 @@ if TYPE_CHECKING:
     from tlsy.agent.ports import Buffer, Delivered, Server
     from tlsy.runtime.clock import Clock
 
+T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
+#: The server's reason for an event of a time that has not come yet.
+_CLOCK_AHEAD: Final = "TIME_IN_FUTURE"
 MAX_BATCH_EVENTS: Final = 500
 MAX_BATCH_BYTES: Final = 1024 * 1024
 
@@ -28,8 +32,9 @@ class Deliverer:
 
     The order on disk is the order of delivery, and one batch is under way at a time. Deferred events of a
     batch are sent again before anything behind them; events that the server refuses for good are logged with
-    their reason and left behind, since sending them again could never help. Asked to stop, it delivers what
-    is on disk as long as the server takes it without a pause, and leaves the rest there.
+    their reason and left behind, since sending them again could never help. A disk that fails is tried again
+    like a server that does. Asked to stop, it delivers what is on disk as long as the server takes it without
+    a pause, and leaves the rest there.
     """
 
     def __init__(
@@ -60,9 +65,10 @@ class Deliverer:
 
     async def deliver_batch(self, stopping: asyncio.Event) -> bool:
         """Delivers one batch, however long it takes; False if there was none, or it was left for later."""
-        records, behind = await asyncio.to_thread(self._buffer.peek, MAX_BATCH_EVENTS, MAX_BATCH_BYTES)
-        if not records:
+        peeked = await self._on_disk(partial(self._buffer.peek, MAX_BATCH_EVENTS, MAX_BATCH_BYTES), stopping)
+        if peeked is None or not peeked[0][0]:
             return False
+        records, behind = peeked[0]
         events = [ingestion_pb2.Event.FromString(record) for record in records]
         failures = 0
         while events:
@@ -79,8 +85,20 @@ class Deliverer:
                 pause_s = wait_s(failures, delivered.retry_after_s, self._jitter()) if events else 0.0
             if events and not await self._paused(pause_s, stopping):
                 return False
-        await asyncio.to_thread(self._buffer.acknowledge, behind)
-        return True
+        return await self._on_disk(partial(self._buffer.acknowledge, behind), stopping) is not None
+
+    async def _on_disk(self, call: Callable[[], T], stopping: asyncio.Event) -> tuple[T] | None:
+        """What the buffer answers, tried until the disk does it; None if it is time to stop."""
+        failures = 0
+        while True:
+            try:
+                return (await asyncio.to_thread(call),)
+            except OSError as error:
+                failures += 1
+                pause_s = wait_s(failures, None, self._jitter())
+                _log.error("the buffer fails, trying again", error=str(error), pause_s=round(pause_s, 1))
+            if not await self._paused(pause_s, stopping):
+                return None
 
     async def _paused(self, pause_s: float, stopping: asyncio.Event) -> bool:
         """Waits; False if it is time to stop."""
@@ -90,6 +108,13 @@ class Deliverer:
     def _count(self, delivered: Delivered, sent: int) -> None:
         self.rejected += len({index for index, _, _ in delivered.rejected})
         self.delivered += sent - len(delivered.deferred) - len({index for index, _, _ in delivered.rejected})
+        ahead = sum(reason == _CLOCK_AHEAD for _, reason, _ in delivered.rejected)
+        if ahead:
+            _log.critical(
+                "events are lost: this host's clock is ahead of the server's; set it, e.g. by chronyd",
+                refused=ahead,
+                host_time=self._clock.now().isoformat(timespec="seconds"),
+            )
         for _, reason, message in delivered.rejected[:10]:
             _log.error("the server refuses an event for good", reason=reason, problem=message)
 

@@ -64,6 +64,7 @@ GROUPS: Final = (
     Group("whoami", "sessions", "Who the servers take you for.", alone=True),
     Group("context", "contexts", "Installations known here, like kubectl's contexts."),
     Group("tenancy", "tenancy", "Check databases for what keeps tenants apart."),
+    Group("dead-letters", "dead_letters", "Records that consumers refused: see, put back, discard."),
     Group("doctor", "doctor", "Check this machine, the servers and the clock.", alone=True),
 )
 
@@ -115,13 +116,16 @@ def command_line() -> Callable[..., Any]:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     root = _signed(
-        _version,
+        _root,
         "Operate TLS-Y: tenants, their people and keys, events, rules and incidents.",
         [
             *_globals(),
             _option(
                 "version",
-                Annotated[bool, typer.Option("--version", help="Say it and exit.", is_eager=True)],
+                Annotated[
+                    bool,
+                    typer.Option("--version", help="Say it and exit.", is_eager=True, callback=_say_version),
+                ],
                 False,
             ),
         ],
@@ -130,8 +134,12 @@ def command_line() -> Callable[..., Any]:
     return get_command(app)
 
 
-def _version(version: bool, **_: Any) -> None:  # noqa: FBT001 - typer passes it by name
-    if version:
+def _root(**_: Any) -> None:
+    """Its options are looked up by the commands."""
+
+
+def _say_version(asked: bool) -> None:  # noqa: FBT001 - typer passes it so
+    if asked:
         # It reads the whole environment, which no other command needs to wait for.
         from importlib import metadata  # noqa: PLC0415 - see above
 

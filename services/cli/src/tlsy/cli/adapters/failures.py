@@ -24,6 +24,10 @@ _NEXT: Final[Mapping[type[errors.ServiceError], str]] = {
 _NEXT_OF_REASON: Final[Mapping[str, str]] = {
     "CROSS_TENANT": "Choose the tenant with --tenant.",
     "ETAG_MISMATCH": "Somebody else was faster: look at it again and repeat.",
+    "MODULE_REQUIRED": "Switch off what is named first: tlsy modules disable MODULE",
+    "MODULE_REQUIRES": "Switch on what is named first: tlsy modules enable MODULE",
+    "MODULE_EXCEEDS_PARENT": "Switch it on for the parent first: tlsy modules enable MODULE --tenant PARENT",
+    "NOT_AN_ANCESTOR": "Choose a tenant below yours with --tenant; see: tlsy tenants list, tlsy whoami",
     "NO_PREVIOUS_VERSION": "Choose one with --to; see: tlsy rules versions",
     "TENANT_NOT_ACTIVE": "See its state with: tlsy tenants get",
 }

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import yaml
 
+from tlsy.cli.adapters.standard_input import MAX_BYTES, StandardInput
 from tlsy.cli.domain.contexts import ContextsFile, dump, parse
 from tlsy.cli.domain.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator, Sequence
     from pathlib import Path
 
-_MAX_BYTES: Final = 16 * 1024 * 1024
 _STANDARD_INPUT: Final = "-"
 
 
@@ -26,7 +26,7 @@ class LocalFiles:
 
     def __init__(self, contexts_file: Path, stdin: TextIO) -> None:
         self._contexts_file = contexts_file
-        self._stdin = stdin
+        self._stdin = StandardInput(stdin)
 
     def contexts(self) -> ContextsFile:
         """See `Files.contexts`."""
@@ -79,19 +79,19 @@ class LocalFiles:
     def text(self, path: Path) -> bytes:
         """See `Files.text`."""
         if str(path) == _STANDARD_INPUT:
-            return self._stdin.read(_MAX_BYTES).encode()
+            return self._stdin.whole()
         try:
-            if path.stat().st_size > _MAX_BYTES:
-                raise UsageError(f"{path} is larger than {_MAX_BYTES} bytes.", "Split it.")
+            if path.stat().st_size > MAX_BYTES:
+                raise UsageError(f"{path} is larger than {MAX_BYTES} bytes.", "Split it.")
             return path.read_bytes()
         except OSError as error:
             raise UsageError(
                 f"{path} cannot be read: {error.strerror}.", "Check its name and its mode."
             ) from error
 
-    def lines(self) -> Iterator[str]:
-        """See `Files.lines`."""
-        return iter(self._stdin)
+    def batches(self, most: int, within_s: float) -> AsyncIterator[Sequence[tuple[int, str]]]:
+        """See `Files.batches`."""
+        return self._stdin.batches(most, within_s)
 
     @contextmanager
     def new_secret(self, path: Path) -> Iterator[TextIO]:
@@ -99,19 +99,27 @@ class LocalFiles:
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except OSError as error:
-            raise UsageError(
-                f"{path} cannot be made: {error.strerror}.", "Name a file that does not exist yet."
-            ) from error
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            try:
+            todo = (
+                "Name a file that does not exist yet."
+                if isinstance(error, FileExistsError)
+                else "Name one in a directory that is there and that you may write to."
+            )
+            raise UsageError(f"{path} cannot be made: {error.strerror}.", todo) from error
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 yield file
-            except BaseException:
-                path.unlink()
-                raise
+        except BaseException as error:
+            path.unlink()
+            if isinstance(error, OSError):
+                raise UsageError(
+                    f"{path} cannot be written: {error.strerror}. The secret is lost.",
+                    "Make room, revoke what was made (tlsy keys revoke), and make another.",
+                ) from error
+            raise
 
     def ask_secret(self, prompt: str) -> str:
         """See `Files.ask_secret`."""
-        secret = getpass.getpass(prompt) if self._stdin.isatty() else self._stdin.readline().rstrip("\n")
+        secret = getpass.getpass(prompt) if self._stdin.is_terminal() else self._stdin.first_line()
         if not secret:
             raise UsageError("No password was given.", "Type one, or put it on standard input.")
         return secret

@@ -15,10 +15,13 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from tlsy.cli.adapters.failures import failure_of
 from tlsy.cli.adapters.session import DESCRIPTORS
-from tlsy.cli.domain.errors import RefusedError, UnreachableError, UsageError
+from tlsy.cli.domain.errors import RefusedError, UnreachableError
 from tlsy.cli.domain.tokens import payload
-from tlsy.cli.ports import Answer
+from tlsy.cli.ports import Answer, Identity
+from tlsy.contracts.identity.v1 import identity_pb2, identity_pb2_grpc
+from tlsy.rpc.errors import ServiceError
 from tlsy.tenancy import migrations
 from tlsy.tenancy.lint import lint
 
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import ServiceDescriptor
 
     from tlsy.cli.adapters.session import GrpcSession
+    from tlsy.cli.domain.tokens import AccessToken
     from tlsy.runtime.clock import Clock
 
 _TIMEOUT_S: Final = 5.0
@@ -91,24 +95,39 @@ class Machine:
         serving = answer.status == health_pb2.HealthCheckResponse.SERVING
         return Answer(serving=serving, lacks=await _lacking(channel, descriptor))
 
-    async def skew_s(self) -> float:
-        """See `Diagnosis.skew_s`. A new token says when it was issued, to the fraction of a second."""
-        before_s = self._clock.now().timestamp()
+    async def identity(self) -> Identity:
+        """See `Diagnosis.identity`. A key gets a new token for that, a log-in's token is asked with."""
+        session = self._session
         try:
-            token = await self._session.exchange_api_key()
+            if fresh := bool(session.context.api_key_file):
+                token = await session.exchange_api_key()
+            else:
+                token = await session.credential()
+            got_at_s = self._clock.now().timestamp()
+            await self._accepted(token)
         except grpc.aio.AioRpcError as error:
-            raise UnreachableError(
-                f"no token to compare with: {error.code().name}", "See what is said of identity and the key."
-            ) from error
-        except UsageError as error:
-            raise UnreachableError(
-                "no API key, so no fresh token to compare with", error.next_step
-            ) from error
-        after_s = self._clock.now().timestamp()
-        issued_at = payload(token.text).get("iat")
-        if not isinstance(issued_at, int | float):
-            raise UnreachableError("the token does not say when it was issued", "Upgrade the server.")
-        return float(issued_at) - (before_s + after_s) / 2
+            raise failure_of(ServiceError.from_rpc_error(error)) from error
+        claims = payload(token.text)
+        issued_at, ends_at = claims.get("iat"), claims.get("exp")
+        skew_s = None
+        if fresh and isinstance(issued_at, int | float):
+            skew_s = issued_at - got_at_s
+        elif isinstance(ends_at, int | float):
+            # How long it is good was told in whole seconds when it was got, by this clock.
+            skew_s = ends_at - token.expires_at_s
+        return Identity(principal=token.principal, skew_s=skew_s)
+
+    async def _accepted(self, token: AccessToken) -> None:
+        """Returns if identity knows the token, whatever its principal may do."""
+        identity = identity_pb2_grpc.IdentityServiceStub(self._session.channel("identity"))
+        try:
+            await identity.ListRoles(
+                identity_pb2.ListRolesRequest(parent=token.tenant),
+                metadata=(("authorization", f"Bearer {token.text}"),),
+            )
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.PERMISSION_DENIED:
+                raise
 
     async def lint(self, dsn: str) -> list[dict[str, str]]:
         """See `Diagnosis.lint`."""

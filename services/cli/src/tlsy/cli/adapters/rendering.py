@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
 from google.protobuf.json_format import MessageToDict
@@ -12,6 +13,8 @@ from google.protobuf.message import Message
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from tlsy.cli.domain.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -101,8 +104,9 @@ class Rendering:
     def note(self, text: str) -> None:
         """See `Output.note`."""
         self.close()
-        self._err.write(f"{_clean(text)}\n")
-        self._err.flush()
+        with suppress(OSError):
+            self._err.write(f"{_clean(text)}\n")
+            self._err.flush()
 
     def progress(self, text: str) -> None:
         """See `Output.progress`."""
@@ -121,21 +125,33 @@ class Rendering:
             self._status = None
 
     def _write_json(self, value: Any, indent: int | None) -> None:
-        self._out.write(json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
-        self._out.flush()
+        self._put(json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
 
     def _write_row(self, cells: Sequence[str]) -> None:
         self._widths = [max(width, len(cell)) for width, cell in zip(self._widths, cells, strict=True)]
         padded = (cell.ljust(width) for width, cell in zip(self._widths, cells, strict=True))
-        self._out.write("  ".join(padded).rstrip() + "\n")
-        self._out.flush()
+        self._put("  ".join(padded).rstrip() + "\n")
 
     def _print(self, table: Table) -> None:
-        with self._console.capture() as capture:
+        # Ending a capture writes nothing, but to the stream all the same.
+        with _told(), self._console.capture() as capture:
             self._console.print(table)
-        for line in capture.get().splitlines():
-            self._out.write(line.rstrip() + "\n")
-        self._out.flush()
+        self._put("".join(f"{line.rstrip()}\n" for line in capture.get().splitlines()))
+
+    def _put(self, text: str) -> None:
+        with _told():
+            self._out.write(text)
+            self._out.flush()
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"Standard output takes no more: {error.strerror}.", "Make room there, or send it elsewhere."
+        ) from error
 
 
 def as_json(item: Item) -> dict[str, Any]:
@@ -174,7 +190,7 @@ def _shown(value: Any) -> str:
         case Mapping():
             return ", ".join(f"{_clean(str(key))}={_shown(item)}" for key, item in value.items())
         case float():
-            return f"{value:g}"
+            return f"{value:.15g}"
     text = _ENUM_PREFIX.sub("", _FRACTION.sub(r"\1Z", _clean(str(value))))
     return "" if text == "UNSPECIFIED" else text
 

@@ -103,28 +103,32 @@ class GrpcSession:
                 f"You are not logged in to {self.context.name}, or not any more.",
                 "Run: tlsy login (or give the context an API key with --api-key-file).",
             )
-        return await self.exchange_api_key()
+        return self._kept(self._key("home"), await self.exchange_api_key())
 
     async def exchange_api_key(self) -> AccessToken:
-        """A new token for the context's API key; kept.
+        """A new token for the context's API key; not kept.
 
         Raises:
-            UsageError: the context has none, or its file cannot be read.
+            NotLoggedInError: the key's file cannot be read.
         """
         request = identity_pb2.ExchangeApiKeyRequest(api_key=self._api_key())
         answer = await self._public_identity().ExchangeApiKey(request)
-        return self._kept(self._key("home"), answer.token, answer.tenant, answer.principal)
+        return self._token(answer.token, answer.tenant, answer.principal)
 
     async def log_in(self, tenant: str, email: str, password: str) -> AccessToken:
         """See `Session.log_in`."""
         request = identity_pb2.LogInRequest(tenant=tenant, email=email, password=password)
         answer = await self._public_identity().LogIn(request)
         self.log_out()
-        return self._kept(self._key("home"), answer.token, tenant, answer.principal)
+        return self._kept(self._key("home"), self._token(answer.token, tenant, answer.principal))
 
     def log_out(self) -> int:
         """See `Session.log_out`."""
-        return self._cache.forget(self.context.name)
+        return self.forget(self.context.name)
+
+    def forget(self, context: str) -> int:
+        """See `Session.forget`."""
+        return self._cache.forget(context)
 
     def channel(self, service: str, bearer: Callable[[], Awaitable[str]] | None = None) -> grpc.aio.Channel:
         """A channel to a service of the context; closed with the session."""
@@ -170,30 +174,29 @@ class GrpcSession:
             identity_pb2.ExchangeTokenRequest(target_tenant=tenant, reason=self._reason),
             metadata=(("authorization", f"Bearer {home.text}"),),
         )
-        return self._kept(self._key(tenant), answer.token, tenant, home.principal)
+        return self._kept(self._key(tenant), self._token(answer.token, tenant, home.principal))
 
     def _public_identity(self) -> identity_pb2_grpc.IdentityServiceAsyncStub:
         return identity_pb2_grpc.IdentityServiceStub(self.channel("identity"))
 
-    def _kept(
-        self, key: tuple[str, ...], token: identity_pb2.Token, tenant: str, principal: str
-    ) -> AccessToken:
-        now_s = self._now_s()
-        kept = AccessToken(
+    def _token(self, token: identity_pb2.Token, tenant: str, principal: str) -> AccessToken:
+        return AccessToken(
             text=token.access_token,
             tenant=tenant,
             principal=principal,
-            expires_at_s=now_s + token.expires_in.ToMilliseconds() / 1000,
+            expires_at_s=self._now_s() + token.expires_in.ToMilliseconds() / 1000,
         )
-        self._cache.put(key, kept, now_s)
-        return kept
+
+    def _kept(self, key: tuple[str, ...], token: AccessToken) -> AccessToken:
+        self._cache.put(key, token, self._now_s())
+        return token
 
     def _key(self, purpose: str) -> tuple[str, ...]:
-        """Another address or another key is another identity; its tokens are not this one's."""
-        source = self.context.address("identity")
-        if self.context.api_key_file:
-            source += "\n" + self._api_key()
-        return (self.context.name, hashlib.sha256(source.encode()).hexdigest()[:16], purpose)
+        """Another address, key or user is another identity, whose tokens are not this one's."""
+        context = self.context
+        kind = ("key", self._api_key()) if context.api_key_file else ("user", context.user)
+        source = "\n".join((context.address("identity"), *kind))
+        return (context.name, hashlib.sha256(source.encode()).hexdigest()[:16], purpose)
 
     def _api_key(self) -> str:
         file = self.context.api_key_file

@@ -21,7 +21,7 @@ class Context:
         addresses: service to gRPC target ("host:port", "unix:/path"); "" is an edge that stands for all.
         tenant: slug that is acted on unless --tenant says otherwise; "" is the one of the credential.
         api_key_file: holds an API key alone; "" where one logs in by password.
-        user: e-mail to log in with unless told otherwise.
+        user: e-mail to log in with unless told otherwise; "" with an API key.
         tls: whether calls are encrypted.
         ca_file: PEM of the authorities to trust instead of the system's; "" for those.
     """
@@ -75,6 +75,27 @@ class ContextsFile:
     def with_context(self, context: Context) -> ContextsFile:
         """With this context, in use if it is the first one."""
         return ContextsFile(self.current or context.name, {**self.contexts, context.name: context})
+
+    def without(self, name: str) -> ContextsFile:
+        """Without the named context; if it was in use, none is."""
+        gone = self.chosen(name).name
+        left = {other: context for other, context in self.contexts.items() if other != gone}
+        return ContextsFile("" if self.current == gone else self.current, left)
+
+    def renamed(self, name: str, new_name: str) -> ContextsFile:
+        """With another name for a context, in its place.
+
+        Raises:
+            UsageError: there is none, or the new name is taken.
+        """
+        old = self.chosen(name)
+        if new_name in self.contexts:
+            raise UsageError(
+                f"There is a context {new_name}.", "Choose another name, or delete that one first."
+            )
+        contexts = [replace(c, name=new_name) if c is old else c for c in self.contexts.values()]
+        current = new_name if self.current == old.name else self.current
+        return ContextsFile(current, {context.name: context for context in contexts})
 
     def using(self, name: str) -> ContextsFile:
         """With the named context in use."""
@@ -136,6 +157,8 @@ def _context(name: str, value: Any, problems: list[str]) -> Context:
         addresses[""] = str(members["address"])
     if not addresses:
         problems.append(f"{at}: needs address or addresses")
+    if members.get("user") and members.get("api_key_file"):
+        problems.append(f"{at}: has both user and api_key_file; a context is one identity, make it two")
     tls = members.get("tls")
     settings = _mapping(tls, f"{at}.tls", problems) if tls is not None else {}
     problems += [f"{at}.tls.{member}: unknown member" for member in sorted(settings.keys() - {"ca_file"})]

@@ -75,6 +75,10 @@ async def add_context(
     ] = None,
 ) -> None:
     """Add a context or change what is given of one; the first one is in use at once."""
+    if user and api_key_file:
+        raise UsageError(
+            "A context is one identity: --user and --api-key-file exclude each other.", "Make two contexts."
+        )
     known = terminal.files.contexts()
     if from_ is not None:
         base = replace(terminal.files.contexts_in(from_).chosen(""), name=name)
@@ -90,12 +94,36 @@ async def add_context(
         "ca_file": str(ca_file.absolute()) if ca_file else "",
     }
     context = replace(base, addresses=addresses, **{key: value for key, value in changed.items() if value})
+    if user:
+        context = replace(context, api_key_file="")
+    elif api_key_file:
+        context = replace(context, user="")
     if tls is not None or ca_file is not None:
         context = replace(context, tls=tls is not False)
     if not context.addresses:
         raise UsageError("The context has no address.", "Give --address, --service-address or --from.")
     terminal.files.write_contexts(known.with_context(context))
     terminal.output.item(_shown(context))
+
+
+@command("rename")
+async def rename_context(
+    terminal: Terminal,
+    name: Name,
+    new_name: Annotated[str, typer.Argument(metavar="NEW_NAME", help="Its new one.")],
+) -> None:
+    """Give a context another name; one that is in use stays so."""
+    terminal.files.write_contexts(terminal.files.contexts().renamed(name, new_name))
+    terminal.session.forget(name)
+    terminal.output.item({"renamed": name, "name": new_name})
+
+
+@command("delete")
+async def delete_context(terminal: Terminal, name: Name) -> None:
+    """Forget a context and its tokens; API keys and the installation stay as they are."""
+    terminal.files.write_contexts(terminal.files.contexts().without(name))
+    terminal.session.forget(name)
+    terminal.output.item({"deleted": name})
 
 
 def _shown(context: Context) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from tlsy.cli.domain.contexts import SERVICES
-from tlsy.cli.domain.errors import CommandError, RefusedError
+from tlsy.cli.domain.errors import CommandError, RefusedError, UnreachableError
 from tlsy.cli.handlers.command import command
 from tlsy.cli.ports import Column, Terminal
 
@@ -25,18 +25,17 @@ _LEAST_FREE: Final = 2 * 2**30
 _MOST_SKEW_S: Final = 5.0
 
 Finding = dict[str, str]
+State = Literal["OK", "WRONG", "UNKNOWN"]
 
 
 @command("doctor")
 async def doctor(terminal: Terminal) -> None:
-    """Check this machine, the context's servers and the clock; each finding says what to do."""
+    """Check this machine, the context's servers, credential and clock; each finding says what to do."""
     findings = [*_machine(terminal), *await _servers(terminal)]
     terminal.output.items(findings, _COLUMNS)
-    wrong = sum(finding["state"] == "WRONG" for finding in findings)
-    if wrong:
-        raise RefusedError(
-            f"{wrong} of {len(findings)} checks found something wrong.", "Do what each finding says."
-        )
+    bad = sum(finding["state"] != "OK" for finding in findings)
+    if bad:
+        raise RefusedError(f"{bad} of {len(findings)} checks are not OK.", "Do what each finding says.")
 
 
 def _machine(terminal: Terminal) -> list[Finding]:
@@ -78,19 +77,30 @@ async def _servers(terminal: Terminal) -> list[Finding]:
             findings.append(_finding(service, "WRONG", error.what, error.next_step))
         else:
             findings.append(_of_service(service, answer))
+    return [*findings, *await _identity(terminal)]
+
+
+async def _identity(terminal: Terminal) -> list[Finding]:
     try:
-        skew_s = await terminal.diagnosis.skew_s()
+        identity = await terminal.diagnosis.identity()
     except CommandError as error:
-        findings.append(_finding("clock", "UNKNOWN", error.what, error.next_step))
-    else:
-        text = f"{abs(skew_s):.2f} s {'behind' if skew_s > 0 else 'ahead of'} the servers"
-        if abs(skew_s) > _MOST_SKEW_S:
-            findings.append(
-                _finding("clock", "WRONG", text, "Set the clock: run chronyd or systemd-timesyncd.")
-            )
-        else:
-            findings.append(_finding("clock", "OK", text))
-    return findings
+        state: State = "UNKNOWN" if isinstance(error, UnreachableError) else "WRONG"
+        return [
+            _finding("credential", state, error.what, error.next_step),
+            _finding("clock", "UNKNOWN", "no token to compare with", "See what is said of the credential."),
+        ]
+    return [_finding("credential", "OK", identity.principal), _of_clock(identity.skew_s)]
+
+
+def _of_clock(skew_s: float | None) -> Finding:
+    if skew_s is None:
+        return _finding(
+            "clock", "UNKNOWN", "the token does not say when it was issued", "Upgrade the server."
+        )
+    text = f"{abs(skew_s):.2f} s {'behind' if skew_s > 0 else 'ahead of'} the servers"
+    if abs(skew_s) > _MOST_SKEW_S:
+        return _finding("clock", "WRONG", text, "Set the clock: run chronyd or systemd-timesyncd.")
+    return _finding("clock", "OK", text)
 
 
 def _of_service(service: str, answer: Answer) -> Finding:
@@ -103,5 +113,5 @@ def _of_service(service: str, answer: Answer) -> Finding:
     return _finding(service, "OK", "serving")
 
 
-def _finding(check: str, state: Literal["OK", "WRONG", "UNKNOWN"], finding: str, todo: str = "") -> Finding:
+def _finding(check: str, state: State, finding: str, todo: str = "") -> Finding:
     return {"check": check, "state": state, "finding": finding, "next": todo}

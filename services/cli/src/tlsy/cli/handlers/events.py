@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from google.protobuf.json_format import MessageToDict
+from grpc.aio import AioRpcError
 
 from tlsy.cli.domain.errors import RefusedError
 from tlsy.cli.domain.events import completed, event_in, micros, shown
@@ -18,9 +18,10 @@ from tlsy.cli.handlers.paging import Limit, paged
 from tlsy.cli.handlers.tenants import chosen
 from tlsy.cli.ports import Column, Terminal
 from tlsy.contracts.ingestion.v1 import ingestion_pb2
+from tlsy.rpc.errors import ServiceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Sequence
 
 _COLUMNS: Final = (
     Column("TIME", "time"),
@@ -40,7 +41,12 @@ _OUTCOMES: Final = (
     Column("REJECTED", "rejected"),
 )
 _SENT: Final = (Column("OUTCOME", "outcome"), Column("EVENTS", "events"))
+#: Why a server ends a stream whose reader may begin again: its token's time, or that of streams, is over.
+_BEGIN_AGAIN: Final = frozenset({"TOKEN_EXPIRED", "DEADLINE_EXCEEDED"})
 _BATCH: Final = 500
+#: A line that comes alone is sent so much later at most.
+_FLUSH_S: Final = 1.0
+_LEAST_TAIL_S: Final = 1.0
 _SHOWN_REJECTIONS: Final = 50
 
 Type = Annotated[str, typer.Option("--type", help="Only of this type.")]
@@ -80,11 +86,22 @@ async def tail_events(
     request = ingestion_pb2.TailEventsRequest(
         parent=await terminal.session.tenant(), source=source, type=type_, labels=labels
     )
-    async for answer in ingestion.TailEvents(request):
-        if answer.missed:
-            terminal.output.note(f"{answer.missed} events are not shown: this reader is too slow.")
-        for event in answer.events:
-            terminal.output.streamed(_readable(event), _COLUMNS)
+    while True:
+        begun_s = terminal.clock.monotonic()
+        try:
+            async for answer in ingestion.TailEvents(request):
+                if answer.missed:
+                    terminal.output.note(f"{answer.missed} events are not shown: this reader is too slow.")
+                for event in answer.events:
+                    terminal.output.streamed(_readable(event), _COLUMNS)
+        except AioRpcError as error:
+            # One that a new token does not prolong would end again at once.
+            too_soon = terminal.clock.monotonic() - begun_s < _LEAST_TAIL_S
+            if too_soon or ServiceError.from_rpc_error(error).reason not in _BEGIN_AGAIN:
+                raise
+            ingestion = await terminal.session.ingestion()
+        else:
+            return
 
 
 @command("send")
@@ -102,7 +119,7 @@ async def send_events(
     label: Labels = None,
 ) -> None:
     """Send one event given by options, or those on standard input: one JSON object a line."""
-    now = terminal.clock.now()
+    now, sent = terminal.clock.now(), _Sending(terminal)
     if type_:
         event = ingestion_pb2.Event(
             id=event_id,
@@ -114,14 +131,24 @@ async def send_events(
             value=value,
             labels=pairs(label or (), "label"),
         )
-        events: Iterable[ingestion_pb2.Event] = [completed(event, source, now, terminal.new_id)]
+        await sent.batch([(1, completed(event, source, now, terminal.new_id))])
     else:
-        events = _read_lines(terminal, source)
-    sent = _Sending(terminal)
-    iterator = iter(events)
-    while batch := list(islice(iterator, _BATCH)):
-        await sent.batch(batch)
+        await _send_lines(terminal, source, sent)
     sent.finish()
+
+
+async def _send_lines(terminal: Terminal, source: str, sent: _Sending) -> None:
+    try:
+        async for lines in terminal.files.batches(_BATCH, _FLUSH_S):
+            events = [
+                (number, event_in(line, f"Line {number}", source, terminal.clock.now(), terminal.new_id))
+                for number, line in lines
+                if line.strip()
+            ]
+            await sent.batch(events)
+    except BaseException:
+        sent.interrupted()
+        raise
 
 
 @command("usage")
@@ -148,28 +175,39 @@ class _Sending:
         self._terminal = terminal
         self._outcomes: Counter[str] = Counter()
         self._rejections: list[str] = []
+        self._next_line = 1
 
-    async def batch(self, events: Sequence[ingestion_pb2.Event]) -> None:
-        """Sends until no event is deferred any more."""
+    async def batch(self, events: Sequence[tuple[int, ingestion_pb2.Event]]) -> None:
+        """Sends events, each with the line it was in, until none is deferred any more."""
         ingestion = await self._terminal.session.ingestion()
         parent = await self._terminal.session.tenant()
         while events:
-            request = ingestion_pb2.IngestEventsRequest(parent=parent, events=events)
+            request = ingestion_pb2.IngestEventsRequest(parent=parent, events=[event for _, event in events])
             answer = await ingestion.IngestEvents(request)
             for problem in answer.rejections:
-                self._note_rejection(events[problem.index], problem)
+                self._note_rejection(*events[problem.index], problem)
+            behind = events[-1][0] + 1
             deferred = [
-                event
-                for event, outcome in zip(events, answer.outcomes, strict=True)
+                each
+                for each, outcome in zip(events, answer.outcomes, strict=True)
                 if outcome == ingestion_pb2.OUTCOME_DEFERRED
             ]
             names = (ingestion_pb2.Outcome.Name(outcome) for outcome in answer.outcomes)
             self._outcomes.update(name.removeprefix("OUTCOME_") for name in names)
             self._outcomes["DEFERRED"] = 0
             events = deferred
+            self._next_line = events[0][0] if events else behind
             if events:
                 self._terminal.output.progress(f"{len(events)} events wait for the tenant's rate")
                 await self._terminal.clock.sleep(max(0.05, answer.retry_after.ToMilliseconds() / 1000))
+
+    def interrupted(self) -> None:
+        """Says how to go on."""
+        stored = self._outcomes["ACCEPTED"] + self._outcomes["DUPLICATE"]
+        self._terminal.output.note(
+            f"{stored} events are stored for certain. Go on from line {self._next_line}:"
+            " an event that has an id and a time of its own is not doubled."
+        )
 
     def finish(self) -> None:
         """Tells what became of all.
@@ -189,17 +227,13 @@ class _Sending:
                 self._rejections,
             )
 
-    def _note_rejection(self, event: ingestion_pb2.Event, problem: ingestion_pb2.Rejection) -> None:
+    def _note_rejection(
+        self, line: int, event: ingestion_pb2.Event, problem: ingestion_pb2.Rejection
+    ) -> None:
         if len(self._rejections) < _SHOWN_REJECTIONS:
             self._rejections.append(
-                f"{event.source} {event.id}: {problem.reason} {problem.field}: {problem.message}"
+                f"line {line}: {event.source} {event.id}: {problem.reason} {problem.field}: {problem.message}"
             )
-
-
-def _read_lines(terminal: Terminal, source: str) -> Iterator[ingestion_pb2.Event]:
-    for number, line in enumerate(terminal.files.lines(), 1):
-        if line.strip():
-            yield event_in(line, f"Line {number}", source, terminal.clock.now(), terminal.new_id)
 
 
 def _readable(event: ingestion_pb2.Event) -> dict[str, Any]:

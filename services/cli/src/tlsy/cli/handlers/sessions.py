@@ -22,6 +22,11 @@ async def log_in(
 ) -> None:
     """Log in by password (asked for, or standard input's first line)."""
     context = terminal.session.context
+    if context.api_key_file:
+        raise UsageError(
+            f"Context {context.name} acts by its API key; a context is one identity.",
+            "Make another one: tlsy context add NAME --user E-MAIL --address HOST:PORT",
+        )
     email, tenant = user or context.user, terminal.tenant or context.tenant
     if not email or not tenant:
         raise UsageError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from argon2 import PasswordHasher, Type
@@ -13,7 +14,7 @@ from tlsy.identity.domain.passwords import prepare
 from tlsy.identity.ports import PasswordsBusy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tlsy.identity.settings import Argon2Cost
 
@@ -23,6 +24,8 @@ _R = TypeVar("_R")
 
 class Argon2Passwords:
     """A component: argon2id in threads of its own (it releases the GIL), a few at once and some waiting.
+
+    Who has a place waits for a thread without a limit of its own: places are few.
 
     Verifying against no hash computes one all the same, so that an unknown user takes as long as a wrong
     password. Not timing-exact: thread scheduling varies by more than what is left.
@@ -36,9 +39,9 @@ class Argon2Passwords:
         self._room = asyncio.Semaphore(cost.concurrency)
         self._limit = cost.concurrency + cost.queue
         self._inside = 0
-        self._timeout_s = cost.timeout_s
         self._random = random
         self._dummy = ""
+        self._last_s = 0.0
 
     @property
     def name(self) -> str:
@@ -46,8 +49,9 @@ class Argon2Passwords:
         return "passwords"
 
     async def start(self) -> None:
-        """Make the hash that unknown users are checked against."""
+        """Make the hash that unknown users are checked against, and learn how long a check takes."""
         self._dummy = await self.hash(self._random(16).hex())
+        await self.verify(None, "")
 
     async def stop(self, grace_s: float) -> None:  # noqa: ARG002  a hash takes less than any grace
         """Let the threads end; hashes under way finish unread."""
@@ -56,22 +60,32 @@ class Argon2Passwords:
     async def wait(self) -> None:
         """Returns at once: it cannot break."""
 
-    async def hash(self, password: str) -> str:
-        """PHC string.
+    @contextmanager
+    def place(self) -> Iterator[Argon2Passwords]:
+        """See `Passwords.place`: as many as there are threads, and some who wait."""
+        if self._inside >= self._limit:
+            raise PasswordsBusy
+        self._inside += 1
+        try:
+            yield self
+        finally:
+            self._inside -= 1
 
-        Raises:
-            PasswordsBusy: too many at once, or no thread free in time.
-        """
+    async def hash(self, password: str) -> str:
+        """See `PasswordPlace.hash`: a PHC string."""
         return await self._run(self._hasher.hash, prepare(password))
 
     async def verify(self, stored: str | None, password: str) -> bool:
-        """Whether the password is the one of `stored`; None is the hash of no password.
-
-        Raises:
-            PasswordsBusy: too many at once, or no thread free in time.
-        """
+        """See `PasswordPlace.verify`."""
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
         right = await self._run(self._verify, stored or self._dummy, prepare(password))
+        self._last_s = loop.time() - begun
         return right and stored is not None
+
+    async def pretend(self) -> None:
+        """See `Passwords.pretend`."""
+        await asyncio.sleep(self._last_s)
 
     def outdated(self, stored: str) -> bool:
         """Whether `stored` was made with other costs than today's."""
@@ -84,13 +98,5 @@ class Argon2Passwords:
             return False
 
     async def _run(self, work: Callable[..., _R], *args: str) -> _R:
-        if self._inside >= self._limit:
-            raise PasswordsBusy
-        self._inside += 1
-        try:
-            async with asyncio.timeout(self._timeout_s), self._room:
-                return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
-        except TimeoutError:
-            raise PasswordsBusy from None
-        finally:
-            self._inside -= 1
+        async with self._room:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)

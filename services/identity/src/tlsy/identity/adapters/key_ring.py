@@ -30,6 +30,7 @@ class KeyRing:
         self._sealer = sealer
         self._signer: SigningKey | None = None
         self._jwks = ""
+        self._version = 0
 
     def missing(self) -> str | None:
         """A readiness check: what is missing, if anything is."""
@@ -44,10 +45,10 @@ class KeyRing:
         """See `Tokens.issue`."""
         return issue_token(self._signing(), claims)
 
-    def jwks(self) -> str:
+    def jwks(self) -> tuple[str, int]:
         """See `Tokens.jwks`."""
         self._signing()
-        return self._jwks
+        return self._jwks, self._version
 
     def make(self, slot: Slot, now: datetime) -> signing.SigningKey:
         """See `Tokens.make`."""
@@ -65,14 +66,14 @@ class KeyRing:
         """See `Tokens.render`."""
         return json.dumps({"keys": [json.loads(key.public_jwk) for key in served(keys)]})
 
-    def adopt(self, keys: Sequence[signing.SigningKey]) -> None:
+    def adopt(self, ring: signing.Ring) -> None:
         """See `Tokens.adopt`."""
-        current = only(keys, Slot.SIGNING)
-        if current is None or current.sealed_private is None:
+        current = only(ring.keys, Slot.SIGNING)
+        if current is None or current.sealed_private is None or ring.version < self._version:
             return
         if self._signer is None or self._signer.kid != current.kid:
             self._signer = load_signing_key(self._sealer.open(*_PLACE, current.sealed_private))
-        self._jwks = self.render(keys)
+        self._jwks, self._version = self.render(ring.keys), ring.version
 
     def _signing(self) -> SigningKey:
         if self._signer is None:

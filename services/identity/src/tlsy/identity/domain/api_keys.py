@@ -30,6 +30,7 @@ class ApiKey:
     Attributes:
         role: given to it when it was created; what it may do now is decided by its bindings.
         last_used_time: to the hour; None: never used.
+        last_issued_time: of its last token, by the clock that issued it; a revocation covers it.
     """
 
     id: KeyId
@@ -41,6 +42,7 @@ class ApiKey:
     expire_time: datetime | None
     revoke_time: datetime | None
     last_used_time: datetime | None
+    last_issued_time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """E-mail addresses as log-in names.
 
-An address is compared in one normal form (NFC, trimmed, case folded; the domain in IDNA form), and kept as it
-was typed. It is not proved to exist: only a message can do that.
+An address is compared in one normal form (NFC, case folded; the domain in IDNA form), and kept as it was
+typed. Blanks around it belong to neither. It is not proved to exist: only a message can do that.
 """
 
 from __future__ import annotations
@@ -12,16 +12,24 @@ from typing import Final
 
 from tlsy.identity.domain.ids import Problem
 
-MAX_EMAIL_LENGTH: Final = 254
+MAX_EMAIL_BYTES: Final = 254
 _LOCAL: Final = re.compile(r"[^\s@\"(),:;<>\[\]\\]{1,64}")
 _LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
+def stripped(email: str) -> str:
+    """The address as it is kept."""
+    return email.strip()
+
+
 def normalise(email: str) -> str | None:
     """The form that two spellings of one address share; None: not an address."""
-    text = unicodedata.normalize("NFC", email).strip().casefold()
+    typed = stripped(email)
+    text = unicodedata.normalize("NFC", typed).casefold()
     local, at, domain = text.rpartition("@")
-    if not at or len(text) > MAX_EMAIL_LENGTH or not _LOCAL.fullmatch(local) or not local.isprintable():
+    if not at or not _LOCAL.fullmatch(local) or not typed.isprintable():
+        return None
+    if len(typed.encode(errors="replace")) > MAX_EMAIL_BYTES:
         return None
     if local.startswith(".") or local.endswith(".") or ".." in local:
         return None

@@ -43,6 +43,13 @@ def locked(attempts: Attempts, now: datetime) -> bool:
     return attempts.locked_until is not None and now < attempts.locked_until
 
 
+def untried(attempts: Attempts, now: datetime, policy: LockoutPolicy) -> bool:
+    """Whether there was neither a wrong password nor a lock within the window."""
+    window = timedelta(seconds=policy.window_s)
+    failed = attempts.since is not None and now - attempts.since < window
+    return not failed and (attempts.locked_until is None or now - attempts.locked_until >= window)
+
+
 def begin_attempt(attempts: Attempts, now: datetime, policy: LockoutPolicy) -> Attempts | None:
     """The state to store before the password is checked; None: locked, do not check it.
 
@@ -63,15 +70,15 @@ def begin_attempt(attempts: Attempts, now: datetime, policy: LockoutPolicy) -> A
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FailureBudget:
-    """A bucket of refused log-ins of one tenant: `tokens` left at monotonic time `at_s`."""
+class Budget:
+    """A bucket: `tokens` left at monotonic time `at_s`."""
 
     tokens: float
     at_s: float
 
 
-def refill(budget: FailureBudget | None, now_s: float, *, size: float, per_s: float) -> FailureBudget:
+def refill(budget: Budget | None, now_s: float, *, size: float, per_s: float) -> Budget:
     """The bucket at `now_s`; a new one is full."""
     if budget is None:
-        return FailureBudget(tokens=size, at_s=now_s)
-    return FailureBudget(tokens=min(size, budget.tokens + max(0.0, now_s - budget.at_s) * per_s), at_s=now_s)
+        return Budget(tokens=size, at_s=now_s)
+    return Budget(tokens=min(size, budget.tokens + max(0.0, now_s - budget.at_s) * per_s), at_s=now_s)

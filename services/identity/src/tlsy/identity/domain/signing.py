@@ -45,6 +45,14 @@ class SigningKey:
     verifies_until: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Ring:
+    """All keys as they are at once; `version` grows with each change of them."""
+
+    keys: tuple[SigningKey, ...]
+    version: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RotationPolicy:
     """Every time in seconds.

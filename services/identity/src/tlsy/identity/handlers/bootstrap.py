@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tlsy.identity.domain.api_keys import SECRET_BYTES, ApiKey, hash_secret, prefix_of, render
 from tlsy.identity.domain.bindings import INTERNAL_ADMIN, RoleBinding
+from tlsy.identity.domain.emails import stripped
 from tlsy.identity.domain.ids import BindingId, KeyId, PrincipalKind, PrincipalRef, UserId
 from tlsy.identity.domain.lockout import Attempts
 from tlsy.identity.domain.users import User
@@ -81,7 +82,8 @@ class Bootstrap:
         if facts.bootstrapped:
             self._publish()
             return
-        stored = await self._passwords.hash(self._first.password) if self._first.email else None
+        with self._passwords.place() as place:
+            stored = await place.hash(self._first.password) if self._first.email else None
         await self._tenancy.run(PLATFORM_TENANT_ID, lambda tx: self._make(tx, stored), write=True)
         self._publish()
 
@@ -102,7 +104,7 @@ class Bootstrap:
     async def _make_user(self, tx: UnitOfWork, stored: str | None) -> None:
         user = User(
             id=UserId(self._effects.new_id()),
-            email=self._first.email,
+            email=stripped(self._first.email),
             display_name="",
             locale="",
             disabled=False,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from tlsy.identity.domain.emails import email_problems
+from tlsy.identity.domain.emails import email_problems, stripped
 from tlsy.identity.domain.ids import PrincipalKind, PrincipalRef, UserId
 from tlsy.identity.domain.lockout import Attempts
 from tlsy.identity.domain.passwords import password_problems
@@ -67,14 +67,14 @@ class CreateUser:
             problems += password_problems("password", command.password, command.email)
         refuse_problems(problems)
         try:
-            stored = await self._passwords.hash(command.password) if command.password else None
+            stored = await self._hash(command.password) if command.password else None
         except PasswordsBusy:
             raise ResourceExhausted(
                 "PASSWORDS_BUSY", "Too many at once; try again.", retry_after_s=1.0
             ) from None
         user = User(
             id=UserId(self._effects.new_id()),
-            email=command.email,
+            email=stripped(command.email),
             display_name=command.display_name,
             locale=command.locale,
             disabled=command.disabled,
@@ -86,6 +86,10 @@ class CreateUser:
         )
         tenant_id = call.required_tenant().tenant_id
         return await self._tenancy.run(tenant_id, lambda tx: self._store(tx, call, user), write=True)
+
+    async def _hash(self, password: str) -> str:
+        with self._passwords.place() as place:
+            return await place.hash(password)
 
     async def _store(self, tx: UnitOfWork, call: Call, user: User) -> User:
         tenant = call.required_tenant()

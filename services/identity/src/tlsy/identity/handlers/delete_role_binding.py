@@ -82,5 +82,5 @@ class DeleteRoleBinding:
         if principal.kind is PrincipalKind.USER:
             user = await self._users.lock(tx, UserId(principal.id))
             return user.last_log_in_time if user is not None else None
-        await self._keys.lock(tx, KeyId(principal.id))
-        return None
+        key = await self._keys.lock(tx, KeyId(principal.id))
+        return key.last_issued_time if key is not None else None

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from tlsy.identity.handlers.indexing import DATABASE_TROUBLE
 from tlsy.identity.ports import PasswordsBusy
 from tlsy.rpc.catalog import first_of
 from tlsy.rpc.errors import Retryable
 from tlsy.runtime.logging import get_logger
-from tlsy.tenancy.errors import TenancyError
 
 if TYPE_CHECKING:
     import asyncio
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tlsy.identity.handlers.rotate_signing_key import RotateSigningKey
     from tlsy.runtime.clock import Clock
 
-_TEMPORARY: Final = (TenancyError, Retryable, PasswordsBusy)
+_TEMPORARY: Final = (*DATABASE_TROUBLE, Retryable, PasswordsBusy)
 _BOOTSTRAP_RETRY_S: Final = 0.5
 
 
@@ -32,7 +32,7 @@ class KeepSigningKeys:
         self._logger = get_logger("identity.signing_keys")
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Until asked to stop; while the database is away the ring in memory stays in use."""
+        """Until asked to stop; while the database is away or locked the ring in memory stays in use."""
         while not stopping.is_set():
             try:
                 await (self._rotate.by_clock() if self._works else self._rotate.refresh())
@@ -50,7 +50,7 @@ class BootstrapOnce:
         self._logger = get_logger("identity.bootstrap")
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """A file that cannot be written ends the process: nobody could log in."""
+        """Until asked to stop. A file that cannot be written ends the process: nobody could log in."""
         while not stopping.is_set():
             try:
                 await self._bootstrap.run()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from tlsy.identity.domain.revocations import Cause
+    from tlsy.identity.handlers.indexing import IndexRevocations
     from tlsy.identity.ports import Directories, KeyedHash
     from tlsy.rpc.audit import AuditTrail
     from tlsy.runtime.clock import Clock
@@ -56,6 +57,7 @@ class Effects:
         self,
         directories: Directories,
         trail: AuditTrail,
+        indexing: IndexRevocations,
         *,
         keyed: KeyedHash,
         clock: Clock,
@@ -64,6 +66,7 @@ class Effects:
     ) -> None:
         self._directories = directories
         self._trail = trail
+        self._indexing = indexing
         self._keyed = keyed
         self._clock = clock
         self._ids = ids
@@ -101,11 +104,13 @@ class Effects:
         )
 
     async def revoke(
-        self, tx: UnitOfWork, principal: str, cause: Cause, *, last_issued: datetime | None = None
+        self, tx: UnitOfWork, principal: str, cause: Cause, *, last_issued: datetime | None
     ) -> None:
         """Refuse everywhere what was issued to the principal up to now, or to `last_issued` if that is later.
 
-        To be called under the lock of the principal's row, which issuing takes too.
+        To be called under the lock of the principal's row, which issuing takes too. It is in the index before
+        the event can be: who starts reads the index after it has begun to listen, and so misses neither. If
+        this transaction then fails, who starts refuses tokens that may be replaced at once.
         """
         now = self._clock.now()
         until = now if last_issued is None else max(now, last_issued)
@@ -117,6 +122,7 @@ class Effects:
         event.revocation.revoke_time.FromDatetime(revocation.revoke_time)
         event.revocation.expire_time.FromDatetime(revocation.expire_time)
         self.publish(tx, PRINCIPAL_REVOKED, event)
+        await self._indexing.put_if_possible(revocation)
 
     def publish(self, tx: UnitOfWork, event_type: str, message: Message) -> None:
         """Put a message into the outbox, in order with the tenant's others."""

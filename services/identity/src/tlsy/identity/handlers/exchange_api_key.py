@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from tlsy.identity.domain.api_keys import PresentedKey
+    from tlsy.identity.handlers.budgets import ExchangeLimits
     from tlsy.identity.handlers.effects import Effects
     from tlsy.identity.handlers.issuing import IssuedToken, Issuer
     from tlsy.identity.ports import ApiKeys, Directories, RoleBindings
@@ -51,6 +52,7 @@ class ExchangeApiKey:
         keys: ApiKeys,
         bindings: RoleBindings,
         directories: Directories,
+        limits: ExchangeLimits,
         denials: DenialSink,
         effects: Effects,
         issuer: Issuer,
@@ -60,6 +62,7 @@ class ExchangeApiKey:
         self._keys = keys
         self._bindings = bindings
         self._directories = directories
+        self._limits = limits
         self._denials = denials
         self._effects = effects
         self._issuer = issuer
@@ -71,11 +74,13 @@ class ExchangeApiKey:
         Raises:
             Unauthenticated: reason API_KEY_REFUSED.
             FailedPrecondition: reason TENANT_NOT_ACTIVE.
+            ResourceExhausted: reason EXCHANGE_RATE.
         """
         presented = parse(text)
         if presented is None:
             self._deny(call, PLATFORM_TENANT_ID, "KEY_MALFORMED", "")
             raise _refused()
+        self._limits.begin(presented)
         tenant_id = TenantId(presented.tenant_id)
         try:
             tenant = self._tenancy.catalog.tenant(tenant_id)
@@ -93,7 +98,9 @@ class ExchangeApiKey:
         if isinstance(outcome, str):
             name = PrincipalRef(PrincipalKind.API_KEY, presented.key_id).name(tenant.slug)
             self._deny(call, tenant_id, outcome, name)
+            self._limits.refused(presented)
             raise _refused()
+        self._limits.good(presented)
         return outcome
 
     async def _exchange(
@@ -105,7 +112,7 @@ class ExchangeApiKey:
         audience: tuple[str, ...],
     ) -> ExchangedKey | str:
         facts = await self._directories.read(tx)
-        stored = await self._keys.share(tx, presented.key_id)
+        stored = await self._keys.lock(tx, presented.key_id)
         now = self._effects.now()
         reason = refusal(stored, presented, now)
         if reason is not None or stored is None:
@@ -116,8 +123,9 @@ class ExchangeApiKey:
         if not facts.onboarded and any(binding.makes_administrator(role) for binding in bindings):
             await self._directories.mark_first_admin_log_in(tx, now)
         name = ref.name(tenant.slug)
-        if use_is_news(stored, now):
-            await self._keys.record_use(tx, stored.id, now)
+        news = use_is_news(stored, now)
+        await self._keys.record_issue(tx, stored.id, now, news=news)
+        if news:
             self._effects.audit(tx, call, resource=name, principal=name)
         token = self._issuer.issue(
             tenant,

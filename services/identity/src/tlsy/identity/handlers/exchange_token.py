@@ -44,9 +44,9 @@ class ExchangedToken:
 class ExchangeToken:
     """Decided and audited in the target, then audited in the caller's tenant; only then is a token made.
 
-    A caller outside the hierarchy never gets as far as the target's database. The new token counts as issued
-    when the caller's was, and ends with it at the latest: a revocation of the caller refuses it too, even one
-    that reaches this service only after the exchange.
+    A caller outside the hierarchy never gets as far as the target's database. The new token is for no other
+    services than the caller's. It counts as issued when the caller's was, and ends with it at the latest: a
+    revocation of the caller refuses it too, even one that reaches this service only after the exchange.
     """
 
     def __init__(
@@ -127,5 +127,6 @@ class ExchangeToken:
             (TokenRole(role),),
             issued_at=datetime.fromtimestamp(claims.issued_at, UTC),
             expires_at=ends,
+            audience=claims.audience,
             actor=Actor(origin.tenant_id, claims.principal),
         )

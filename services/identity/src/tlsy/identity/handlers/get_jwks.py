@@ -15,6 +15,6 @@ class GetJwks:
         self._tokens = tokens
         self._cache_s = cache_s
 
-    def run(self) -> tuple[str, float]:
-        """RFC 7517 JSON, and how many seconds it may be kept."""
-        return self._tokens.jwks(), self._cache_s
+    def run(self) -> tuple[str, int, float]:
+        """RFC 7517 JSON, its version, and how many seconds it may be kept."""
+        return *self._tokens.jwks(), self._cache_s

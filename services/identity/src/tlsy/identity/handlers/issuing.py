@@ -53,7 +53,7 @@ class Issuer:
         audience: tuple[str, ...] = (),
         actor: Actor | None = None,
     ) -> IssuedToken:
-        """A token for `audience`, by default the whole suite."""
+        """A token for `audience`; for the whole suite if that names nothing."""
         claims = TokenClaims(
             issuer=IDENTITY_ISSUER,
             principal=PrincipalName(principal),

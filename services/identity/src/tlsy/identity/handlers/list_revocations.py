@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ListRevocations:
-    """From the index, which is behind the tenants by as long as their events take."""
+    """From the index: what is revoked is there before its caller is answered."""
 
     def __init__(self, tenancy: Tenancy, index: RevocationIndex, clock: Clock) -> None:
         self._tenancy = tenancy

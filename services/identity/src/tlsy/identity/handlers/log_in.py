@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from tlsy.identity.domain.ids import PrincipalKind, PrincipalRef
-from tlsy.identity.domain.lockout import FailureBudget, refill
 from tlsy.identity.handlers.guards import administrator_role_of
 from tlsy.identity.handlers.issuing import token_roles
 from tlsy.identity.ports import Authenticated, NotAuthenticated, PasswordsBusy
@@ -20,52 +18,17 @@ from tlsy.tenancy.errors import NotWritable, UnknownTenant
 if TYPE_CHECKING:
     from datetime import timedelta
 
+    from tlsy.identity.handlers.budgets import Budgets
     from tlsy.identity.handlers.effects import Effects
     from tlsy.identity.handlers.issuing import IssuedToken, Issuer
     from tlsy.identity.ports import Directories, Directory, Passwords, RoleBindings, Users
     from tlsy.rpc.call import Call
     from tlsy.rpc.denials import DenialSink
-    from tlsy.runtime.clock import Clock
     from tlsy.runtime.ids import TenantId
     from tlsy.tenancy.catalog import TenantEntry
     from tlsy.tenancy.unit_of_work import Tenancy, UnitOfWork
 
-_MAX_TENANTS: Final = 10_000
 ANONYMOUS: Final = PrincipalName("anonymous")
-
-
-class FailureBudgets:
-    """Refused log-ins per tenant, in memory: with N replicas a tenant has N times as many.
-
-    Against one password tried on many users, which no lock of a single user sees. The caller's address is not
-    looked at: behind a proxy it is everybody's.
-    """
-
-    def __init__(self, clock: Clock, *, size: float, per_s: float) -> None:
-        self._clock = clock
-        self._size = size
-        self._per_s = per_s
-        self._left: OrderedDict[TenantId, FailureBudget] = OrderedDict()
-
-    def check(self, tenant_id: TenantId) -> None:
-        """Raise ResourceExhausted if the tenant has had too many."""
-        left = self._now(tenant_id).tokens
-        if left < 1.0:
-            raise ResourceExhausted(
-                "LOG_IN_RATE", "Too many failed log-ins; wait.", retry_after_s=(1.0 - left) / self._per_s
-            )
-
-    def spend(self, tenant_id: TenantId) -> None:
-        """Count one refused log-in."""
-        budget = self._now(tenant_id)
-        self._left[tenant_id] = replace(budget, tokens=max(0.0, budget.tokens - 1.0))
-        self._left.move_to_end(tenant_id)
-        if len(self._left) > _MAX_TENANTS:
-            self._left.popitem(last=False)
-
-    def _now(self, tenant_id: TenantId) -> FailureBudget:
-        known = self._left.get(tenant_id)
-        return refill(known, self._clock.monotonic(), size=self._size, per_s=self._per_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +53,11 @@ class LogIn:
 
     The password is checked between them, so that no connection waits for it. Whatever is wrong with the
     credentials, the answer is the same and takes as long; the audit log tells which it was.
+
+    Refused log-ins are limited per tenant, against one password tried on many users, which no lock of a
+    single user sees; those of tenants that are not there are limited together. Beyond that the answer is
+    still the same, unread; only users without a wrong password lately are let through, to try once. The
+    caller's address is not looked at: behind a proxy it is everybody's.
     """
 
     def __init__(
@@ -101,7 +69,7 @@ class LogIn:
         bindings: RoleBindings,
         directories: Directories,
         passwords: Passwords,
-        budgets: FailureBudgets,
+        failures: Budgets[TenantId | None],
         denials: DenialSink,
         effects: Effects,
         issuer: Issuer,
@@ -113,7 +81,7 @@ class LogIn:
         self._bindings = bindings
         self._directories = directories
         self._passwords = passwords
-        self._budgets = budgets
+        self._failures = failures
         self._denials = denials
         self._effects = effects
         self._issuer = issuer
@@ -125,39 +93,50 @@ class LogIn:
         Raises:
             Unauthenticated: reason CREDENTIALS_WRONG.
             FailedPrecondition: reason TENANT_NOT_ACTIVE.
-            ResourceExhausted: reasons LOG_IN_RATE, LOG_IN_BUSY.
+            ResourceExhausted: reason LOG_IN_BUSY.
         """
-        tenant = await self._tenant(call, command)
-        self._budgets.check(tenant.tenant_id)
         try:
+            return await self._run(call, command)
+        except PasswordsBusy:
+            raise _busy() from None
+
+    async def _run(self, call: Call, command: LogInCommand) -> LoggedIn:
+        try:
+            tenant = self._tenancy.catalog.by_slug(Slug(command.slug))
+        except UnknownTenant:
+            raise await self._unknown(call, command) from None
+        if tenant.state is not TenantState.ACTIVE:
+            raise self._not_active(call, tenant)
+        try:
+            if await self._left_unread(tenant, command.email):
+                self._deny(call, tenant.tenant_id, "LOG_IN_RATE", f"tenants/{tenant.slug}")
+                raise _wrong()
             outcome = await self._directory.authenticate(tenant, command.email, command.password)
             done = await self._tenancy.run(
                 tenant.tenant_id, lambda tx: self._take_effect(tx, call, tenant, outcome), write=True
             )
-        except PasswordsBusy:
-            raise _busy() from None
         except NotWritable:
             raise self._not_active(call, tenant) from None
         if done is None:
-            self._budgets.spend(tenant.tenant_id)
+            self._failures.spend(tenant.tenant_id)
             raise _wrong()
         return done
 
-    async def _tenant(self, call: Call, command: LogInCommand) -> TenantEntry:
-        try:
-            tenant = self._tenancy.catalog.by_slug(Slug(command.slug))
-        except UnknownTenant:
-            self._budgets.check(PLATFORM_TENANT_ID)
-            try:
-                await self._passwords.verify(None, command.password)
-            except PasswordsBusy:
-                raise _busy() from None
-            self._budgets.spend(PLATFORM_TENANT_ID)
-            self._deny(call, PLATFORM_TENANT_ID, "TENANT_UNKNOWN", "")
-            raise _wrong() from None
-        if tenant.state is not TenantState.ACTIVE:
-            raise self._not_active(call, tenant)
-        return tenant
+    async def _left_unread(self, tenant: TenantEntry, email: str) -> bool:
+        if self._failures.wait_s(tenant.tenant_id) == 0 or await self._directory.untried(tenant, email):
+            return False
+        await self._passwords.pretend()
+        return True
+
+    async def _unknown(self, call: Call, command: LogInCommand) -> Unauthenticated:
+        if self._failures.wait_s(None) > 0:
+            await self._passwords.pretend()
+        else:
+            with self._passwords.place() as place:
+                await place.verify(None, command.password)
+            self._failures.spend(None)
+        self._deny(call, PLATFORM_TENANT_ID, "TENANT_UNKNOWN", "")
+        return _wrong()
 
     def _not_active(self, call: Call, tenant: TenantEntry) -> FailedPrecondition:
         self._deny(call, tenant.tenant_id, "TENANT_NOT_ACTIVE", f"tenants/{tenant.slug}")

@@ -64,7 +64,7 @@ class RevokeApiKey:
         now = self._effects.now()
         await self._keys.revoke(tx, key.id, now)
         name = ref.name(call.required_tenant().slug)
-        await self._effects.revoke(tx, name, Cause.KEY)
+        await self._effects.revoke(tx, name, Cause.KEY, last_issued=key.last_issued_time)
         self._effects.audit(tx, call, resource=name)
         return replace(key, revoke_time=now)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tlsy.contracts.events import SIGNING_KEY_ROTATED
 from tlsy.contracts.identity.events.v1 import events_pb2
-from tlsy.identity.domain.signing import NotReady, RotationPlan, Slot, only, plan_rotation
+from tlsy.identity.domain.signing import NotReady, Ring, RotationPlan, Slot, only, plan_rotation
 from tlsy.identity.handlers.effects import ITSELF, own_duty
 from tlsy.rpc.errors import FailedPrecondition
 from tlsy.tenancy.context import PLATFORM
@@ -63,7 +63,7 @@ class RotateSigningKey:
             if stored is not None:
                 return Rotated(**json.loads(stored))
             ring = await self._turn(tx, call, forced=True)
-            rotated = _ends(ring)
+            rotated = _ends(ring.keys)
             answer = {"signing_kid": rotated.signing_kid, "next_kid": rotated.next_kid}
             self._effects.remember(tx, call, json.dumps(answer).encode())
         self._tokens.adopt(ring)
@@ -82,10 +82,10 @@ class RotateSigningKey:
             ring = await self._keys.read(tx)
         self._tokens.adopt(ring)
 
-    async def _turn(self, tx: UnitOfWork, call: Call, *, forced: bool) -> tuple[SigningKey, ...]:
-        keys = await self._keys.lock(tx)
+    async def _turn(self, tx: UnitOfWork, call: Call, *, forced: bool) -> Ring:
+        before = await self._keys.lock(tx)
         now = self._effects.now()
-        plan = plan_rotation(keys, now, self._policy, forced=forced)
+        plan = plan_rotation(before.keys, now, self._policy, forced=forced)
         if isinstance(plan, NotReady):
             ready = plan.ready_time.isoformat()
             raise FailedPrecondition(
@@ -94,10 +94,13 @@ class RotateSigningKey:
                 metadata={"ready_time": ready},
             )
         if plan.empty:
-            return keys
-        ring = await self._apply(tx, keys, plan, now)
-        signing = _ends(ring).signing_kid
-        event = events_pb2.SigningKeyRotated(jwks=self._tokens.render(ring), signing_kid=signing)
+            return before
+        keys = await self._apply(tx, before.keys, plan, now)
+        ring = Ring(keys, await self._keys.next_version(tx))
+        signing = _ends(keys).signing_kid
+        event = events_pb2.SigningKeyRotated(
+            jwks=self._tokens.render(keys), signing_kid=signing, version=ring.version
+        )
         self._effects.publish(tx, SIGNING_KEY_ROTATED, event)
         self._effects.audit(
             tx,
@@ -124,6 +127,6 @@ class RotateSigningKey:
         return (*kept, *made)
 
 
-def _ends(ring: tuple[SigningKey, ...]) -> Rotated:
-    signing, upcoming = only(ring, Slot.SIGNING), only(ring, Slot.NEXT)
+def _ends(keys: tuple[SigningKey, ...]) -> Rotated:
+    signing, upcoming = only(keys, Slot.SIGNING), only(keys, Slot.NEXT)
     return Rotated(signing.kid if signing else "", upcoming.kid if upcoming else "")

@@ -84,8 +84,10 @@ class SetPassword:
             problems.append(Problem("old_password", "OLD_PASSWORD_REQUIRED", "Give your present password."))
         refuse_problems(problems)
         try:
+            # First what changes nothing: who is turned away here has not spent an attempt.
+            with self._passwords.place() as place:
+                stored = await place.hash(command.new)
             proof = await self._prove(call, user, command.old) if own else None
-            stored = await self._passwords.hash(command.new)
         except PasswordsBusy:
             raise ResourceExhausted(
                 "PASSWORDS_BUSY", "Too many at once; try again.", retry_after_s=1.0

@@ -110,8 +110,8 @@ class IdentityServicer(identity_pb2_grpc.IdentityServiceServicer):
 
     async def GetJwks(self, request: pb.GetJwksRequest, context: Context) -> pb.GetJwksResponse:
         """See the proto."""
-        jwks, cache_s = self._do.get_jwks.run()
-        response = pb.GetJwksResponse(jwks=jwks)
+        jwks, version, cache_s = self._do.get_jwks.run()
+        response = pb.GetJwksResponse(jwks=jwks, version=version)
         response.cache_for.FromMilliseconds(round(cache_s * 1000))
         return response
 

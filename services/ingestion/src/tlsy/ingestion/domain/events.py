@@ -40,6 +40,11 @@ MAX_SEVERITY: Final = 5
 _TYPE: Final = re.compile(r"[a-z][a-z0-9_]*(?:[.-][a-z0-9_]+)*").fullmatch
 _encode_json: Final = msgspec.json.Encoder().encode
 _decode_json: Final = msgspec.json.Decoder().decode
+#: A number's digits after its point, written out without an exponent: PostgreSQL's numeric holds no more.
+_MAX_SCALE: Final = 16_383
+#: Below, without an exponent of three digits or more, no number in data of MAX_DATA_BYTES has so many.
+_ALWAYS_FINE_BYTES: Final = 16_000
+_LONG_EXPONENT: Final = re.compile(rb"[0-9][eE][+-]?[0-9]{3}").search
 
 
 class Outcome(IntEnum):
@@ -256,10 +261,42 @@ def _data_problems(index: int, data: bytes) -> list[Problem]:
         return [Problem(index, "DATA_TOO_LARGE", "data", f"at most {MAX_DATA_BYTES} bytes, are {len(data)}")]
     try:
         parsed = _decode_json(data)
+        if len(data) > _ALWAYS_FINE_BYTES or _LONG_EXPONENT(data):
+            _decode_checking_numbers(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return [Problem(index, "DATA_INVALID", "data", f"must be a JSON object in UTF-8: {error}")]
     if not isinstance(parsed, dict):
         return [Problem(index, "DATA_INVALID", "data", "must be a JSON object")]
-    if b"\\u0000" in data:
+    if b"\\u0000" in data and _holds_nul(parsed):
         return [Problem(index, "DATA_INVALID", "data", "must not hold NUL")]
     return []
+
+
+def _check_number(text: str) -> float:
+    mantissa, _, exponent = text.lower().partition("e")
+    digits = exponent.lstrip("+-").lstrip("0")
+    if len(digits) > len(str(_MAX_SCALE)):
+        raise ValueError("a number's exponent is out of range")
+    _, _, fraction = mantissa.partition(".")
+    if max(int(exponent or 0), len(fraction) - int(exponent or 0)) > _MAX_SCALE:
+        raise ValueError(f"a number has more than {_MAX_SCALE} digits on a side of its point")
+    return 0.0
+
+
+_decode_checking_numbers: Final = msgspec.json.Decoder(float_hook=_check_number).decode
+
+
+def _holds_nul(parsed: object) -> bool:
+    """Without recursion: data may be nested as deeply as Python's stack allows."""
+    waiting = [parsed]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            if "\0" in value:
+                return True
+        elif isinstance(value, dict):
+            waiting += value.keys()
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+    return False

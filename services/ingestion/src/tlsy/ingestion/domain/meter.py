@@ -36,15 +36,18 @@ class TenantMeter:
     """Rate and quota of one tenant as this replica knows them.
 
     `month` is None until the month's count was read once, and again after midnight of the last day: then and
-    whenever `is_stale`, the caller reads it in the transaction at hand and calls `reread`.
+    whenever `is_stale`, the caller reads it in the transaction at hand and calls `reread`. What batches on
+    their way hold is counted as if it were stored already.
     """
 
-    __slots__ = ("bucket", "month", "passed_at", "read_s", "used")
+    __slots__ = ("bucket", "held", "month", "passed_at", "read_s", "stored_ever", "used")
 
     def __init__(self, rate_per_s: int, now_s: float) -> None:
         self.bucket = TokenBucket(rate_per_s, now_s)
         self.month: date | None = None
         self.used = 0
+        self.held = 0
+        self.stored_ever = 0
         self.passed_at: datetime | None = None
         self.read_s = 0.0
 
@@ -52,14 +55,38 @@ class TenantMeter:
         """Whether the count must be read before it decides."""
         return self.month != month_start(now) or now_s - self.read_s >= REREAD_AFTER_S
 
-    def reread(self, used: int, passed_at: datetime | None, now: datetime, now_s: float) -> None:
-        """Takes over what the database has of this month."""
-        self.month, self.used, self.passed_at, self.read_s = month_start(now), used, passed_at, now_s
+    def reread(
+        self, used: int, passed_at: datetime | None, now: datetime, now_s: float, *, stored_before: int
+    ) -> None:
+        """Takes over what the database has of this month.
+
+        `stored_before` is `stored_ever` before the question: what was committed since may be missing in the
+        answer, and is counted on top rather than not at all.
+        """
+        self.month, self.passed_at, self.read_s = month_start(now), passed_at, now_s
+        self.used = used + self.stored_ever - stored_before
 
     def allow(self, entitlements: Mapping[str, int], wanted: int, now: datetime) -> Allowance:
         """How many of `wanted` events the quota allows."""
-        return allow(quota_of(entitlements), self.used, wanted, self.passed_at, now)
+        return allow(quota_of(entitlements), self.used + self.held, wanted, self.passed_at, now)
 
-    def stored(self, events: int) -> None:
-        """Counts what was committed."""
-        self.used += events
+
+class Hold:
+    """What one batch may store, kept from others until it is known what it did store."""
+
+    __slots__ = ("_events", "_meter")
+
+    def __init__(self, meter: TenantMeter) -> None:
+        self._meter = meter
+        self._events = 0
+
+    def take(self, events: int) -> None:
+        """Holds so many, instead of what it held before."""
+        self._meter.held += events - self._events
+        self._events = events
+
+    def end(self, stored: int) -> None:
+        """Lets go, and counts what was committed."""
+        self.take(0)
+        self._meter.used += stored
+        self._meter.stored_ever += stored

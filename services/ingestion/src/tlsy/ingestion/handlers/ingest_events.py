@@ -7,6 +7,7 @@ taken, deferred ones are to be sent again.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,8 +27,9 @@ from tlsy.ingestion.domain.events import (
     TimeWindow,
     read_batch,
 )
-from tlsy.ingestion.domain.meter import TenantMeter, month_start
-from tlsy.ingestion.ports import RecordOutcome, Tally
+from tlsy.ingestion.domain.meter import Hold, TenantMeter, month_start
+from tlsy.ingestion.domain.recent import RecentIds
+from tlsy.ingestion.ports import RecordOutcome, RowsRefused, Tally
 from tlsy.rpc.errors import InvalidArgument, Violation
 
 if TYPE_CHECKING:
@@ -36,7 +38,8 @@ if TYPE_CHECKING:
 
     from tlsy.contracts.ingestion.v1 import ingestion_pb2
     from tlsy.ingestion.domain.events import Row
-    from tlsy.ingestion.ports import AfterCommit, EventStore
+    from tlsy.ingestion.domain.untold import Untold
+    from tlsy.ingestion.ports import AfterCommit, BatchObserver, EventStore
     from tlsy.runtime.clock import Clock
     from tlsy.runtime.ids import TenantId, Uuid7
     from tlsy.tenancy.catalog import TenantEntry
@@ -47,6 +50,11 @@ _MAX_RECORD_BYTES: Final = 480 * 1024
 #: The relay leaves rows alone for so long, because they are published from memory after the commit.
 _SWEEP_AFTER_S: Final = 5.0
 _MAX_METERS: Final = 20_000
+_RECENT_IDS: Final = 50_000
+_DAY_US: Final = 86_400_000_000
+#: Rules wait so long for an event, unless they say otherwise.
+_LATE_US: Final = 30_000_000
+_US: Final = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +63,6 @@ class ProducedRecord:
 
     partition: int
     offset: int
-    time: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +89,8 @@ class _Sent:
     events: Sequence[ingestion_pb2.Event]
     granted: int
     record: ProducedRecord | None
+    meter: TenantMeter
+    hold: Hold
 
 
 @dataclass(slots=True)
@@ -92,6 +101,11 @@ class _Work:
     problems: list[Problem]
     rows: list[Row]
     events: Sequence[ingestion_pb2.Event]
+
+    def reject(self, row: Row, reason: str, field: str, message: str) -> None:
+        """One row's event will not be taken; the caller leaves the row out."""
+        self.outcomes[row[2]] = Outcome.REJECTED
+        self.problems.append(Problem(row[2], reason, field, message))
 
 
 class IngestEvents:
@@ -106,18 +120,19 @@ class IngestEvents:
         clock: Clock,
         ids: Uuid7,
         lateness: timedelta,
+        untold: Untold,
+        observer: BatchObserver,
     ) -> None:
         self._tenancy = tenancy
         self._store = store
         self._after_commit = after_commit
         self._clock = clock
         self._ids = ids
-        self._lateness_us = int(lateness / timedelta(microseconds=1))
+        self._lateness_us = lateness // _US
+        self._untold = untold
+        self._observer = observer
+        self._recent = RecentIds(_RECENT_IDS)
         self._meters: OrderedDict[TenantId, TenantMeter] = OrderedDict()
-
-    def touched(self) -> frozenset[TenantId]:
-        """The tenants that this replica holds a meter of."""
-        return frozenset(self._meters)
 
     async def run(
         self,
@@ -139,21 +154,46 @@ class IngestEvents:
         deferred = len(events) - granted
         retry_after_s = meter.bucket.retry_after_s(deferred) if deferred else None
         if not granted:
+            if deferred and record is None:
+                self._put_off(tenant.tenant_id, principal, deferred)
             return Ingested([Outcome.DEFERRED] * deferred, (), retry_after_s)
-        batch = read_batch(events[:granted], self._window())
+        sent = _Sent(tenant, principal, events, granted, record, meter, Hold(meter))
+        batch = read_batch(events[:granted], self._window(tenant))
         try:
-            work, published = await self._tenancy.run(
-                tenant.tenant_id,
-                lambda tx: self._store_batch(tx, _Sent(tenant, principal, events, granted, record), batch),
-                write=True,
-            )
+            work, published = await self._commit(sent, batch)
         except BaseException:
             meter.bucket.give_back(granted)
+            sent.hold.end(0)
             raise
-        meter.stored(work.outcomes.count(Outcome.ACCEPTED))
+        tally = _tally(work.outcomes)
+        sent.hold.end(tally.accepted)
         if published:
             self._after_commit(tenant.context, published)
+        self._observe(sent, batch, work, tally)
         return Ingested(work.outcomes, work.problems, retry_after_s)
+
+    async def refuse(self, tenant: TenantEntry, record: ProducedRecord, problems: Sequence[Problem]) -> None:
+        """Tells the tenant of a producer's record that was refused as a whole, within its rate."""
+        if not self._meter(tenant).bucket.take(1, self._clock.monotonic()):
+            return
+
+        async def keep(tx: UnitOfWork) -> None:
+            await self._keep_outcome(tx, record, Tally(), problems, self._clock.now())
+
+        await self._tenancy.run(tenant.tenant_id, keep, write=True)
+
+    def _put_off(self, tenant_id: TenantId, principal: str, deferred: int) -> None:
+        """Not for a producer's record: it is parked and comes again by itself."""
+        self._untold.deferred(tenant_id, principal, deferred, self._clock.now())
+        self._observer.ingested(Tally(deferred=deferred), (), late=0, retimed=0)
+
+    def _observe(self, sent: _Sent, batch: Batch, work: _Work, tally: Tally) -> None:
+        now = self._clock.now()
+        tenant_id = sent.tenant.tenant_id
+        self._untold.counted(tenant_id, now)
+        late = bisect_left(batch.rows, (_us(now) - _LATE_US,)) if batch.rows else 0
+        retimed = self._recent.note(tenant_id, work.rows)
+        self._observer.ingested(tally, work.problems, late=late, retimed=retimed)
 
     def _grant(self, meter: TenantMeter, wanted: int, *, whole: bool) -> int:
         """How many events the tenant's rate allows now; a producer's record is taken whole or not at all."""
@@ -174,9 +214,30 @@ class IngestEvents:
             meter.bucket.set_rate(rate_per_s)
         return meter
 
-    def _window(self) -> TimeWindow:
-        now_us = int(self._clock.now().timestamp() * 1_000_000)
-        return TimeWindow(now_us - self._lateness_us, now_us + MAX_AHEAD_US)
+    def _window(self, tenant: TenantEntry) -> TimeWindow:
+        """What is older than the tenant keeps events is not taken: it would be deleted at once."""
+        now_us = _us(self._clock.now())
+        kept_days = tenant.entitlements.get("retention_days")
+        lateness_us = self._lateness_us if kept_days is None else min(self._lateness_us, kept_days * _DAY_US)
+        return TimeWindow(now_us - lateness_us, now_us + MAX_AHEAD_US)
+
+    async def _commit(self, sent: _Sent, batch: Batch) -> tuple[_Work, Sequence[CloudEvent]]:
+        """In one transaction; in a second one if the database refuses rows that were found good."""
+        tenant_id = sent.tenant.tenant_id
+        try:
+            return await self._tenancy.run(
+                tenant_id, lambda tx: self._store_batch(tx, sent, batch), write=True
+            )
+        except RowsRefused:
+            refused = await self._tenancy.run(
+                tenant_id, lambda tx: self._store.refused(tx, batch.rows), write=False
+            )
+            if not refused:
+                raise
+        text = "is no JSON that can be stored"
+        batch.problems += [Problem(batch.rows[at][2], "DATA_INVALID", "data", text) for at in refused]
+        batch.rows = _without(batch.rows, refused)
+        return await self._tenancy.run(tenant_id, lambda tx: self._store_batch(tx, sent, batch), write=True)
 
     async def _store_batch(
         self, tx: UnitOfWork, sent: _Sent, batch: Batch
@@ -189,47 +250,64 @@ class IngestEvents:
             outcomes[problem.index] = Outcome.REJECTED
         for index in batch.duplicates:
             outcomes[index] = Outcome.DUPLICATE
-        await self._apply_quota(tx, sent.tenant, work, now)
+        await self._apply_quota(tx, sent, work, now)
         if work.rows:
-            new_keys = await self._store.insert(tx, work.rows)
-            if new_keys is not None:
-                for row in work.rows:
-                    if row[1] not in new_keys:
-                        work.outcomes[row[2]] = Outcome.DUPLICATE
+            for place in await self._store.insert(tx, work.rows):
+                outcomes[work.rows[place][2]] = Outcome.DUPLICATE
         tally = _tally(work.outcomes)
         await self._store.add_counts(tx, sent.principal, tally, now)
         if sent.record is not None and tally.accepted < len(sent.events):
-            await self._keep_outcome(tx, sent.record, tally, work.problems)
+            await self._keep_outcome(tx, sent.record, tally, work.problems, now)
         published = self._cloud_events(tx, work, now)
         for event in published:
             tx.publish(event, sweep_after_s=_SWEEP_AFTER_S)
         return work, published
 
-    async def _apply_quota(self, tx: UnitOfWork, tenant: TenantEntry, work: _Work, now: datetime) -> None:
-        meter = self._meter(tenant)
+    async def _apply_quota(self, tx: UnitOfWork, sent: _Sent, work: _Work, now: datetime) -> None:
+        """Holds what may be stored, and leaves out the rest; only what is new needs room."""
+        meter = sent.meter
+        sent.hold.take(0)
         if meter.is_stale(now, self._clock.monotonic()):
+            stored_before = meter.stored_ever
             month = await self._store.read_month(tx, month_start(now))
-            meter.reread(month.accepted, month.passed_at, now, self._clock.monotonic())
-        allowance = meter.allow(tenant.entitlements, len(work.rows), now)
-        if allowance.stage != "within" and meter.passed_at is None:
-            await self._store.mark_quota_passed(tx, month_start(now), now)
-            meter.passed_at = now
+            read_s = self._clock.monotonic()
+            meter.reread(month.accepted, month.passed_at, now, read_s, stored_before=stored_before)
+        allowance = meter.allow(sent.tenant.entitlements, len(work.rows), now)
+        is_first = allowance.stage != "within" and meter.passed_at is None
+        if is_first or allowance.events < len(work.rows):
+            known = await self._store.known(tx, work.rows)
+            for place in known:
+                work.outcomes[work.rows[place][2]] = Outcome.DUPLICATE
+            work.rows = _without(work.rows, known)
+            allowance = meter.allow(sent.tenant.entitlements, len(work.rows), now)
+        sent.hold.take(allowance.events)
         if allowance.events < len(work.rows):
             by_place = sorted(work.rows, key=lambda row: row[2])
             for row in by_place[allowance.events :]:
-                work.outcomes[row[2]] = Outcome.REJECTED
                 text = "the month's quota is used up; ask for a higher entitlement events_per_month"
-                work.problems.append(Problem(row[2], "QUOTA_EXCEEDED", "", text))
+                work.reject(row, "QUOTA_EXCEEDED", "", text)
             work.rows = sorted(by_place[: allowance.events])
+        if allowance.stage == "within":
+            return
+        self._observer.passed_quota(allowance.stage)
+        if meter.passed_at is None:
+            await self._store.mark_quota_passed(tx, month_start(now), now)
+            meter.passed_at = now
 
     async def _keep_outcome(
-        self, tx: UnitOfWork, record: ProducedRecord, tally: Tally, problems: Sequence[Problem]
+        self,
+        tx: UnitOfWork,
+        record: ProducedRecord,
+        tally: Tally,
+        problems: Sequence[Problem],
+        now: datetime,
     ) -> None:
         await self._store.add_outcome(
             tx,
             RecordOutcome(
                 outcome_id=self._ids(),
-                record_time=record.time,
+                # Not the record's own time, which its producer may have set to anything.
+                record_time=now,
                 partition=record.partition,
                 offset=record.offset,
                 tally=tally,
@@ -238,17 +316,13 @@ class IngestEvents:
         )
 
     def _cloud_events(self, tx: UnitOfWork, work: _Work, now: datetime) -> list[CloudEvent]:
-        accepted = [
-            event
-            for event, outcome in zip(work.events, work.outcomes, strict=True)
-            if outcome is Outcome.ACCEPTED
-        ]
+        accepted = work.events
+        if work.outcomes.count(Outcome.ACCEPTED) < len(work.outcomes):
+            pairs = zip(work.events, work.outcomes, strict=True)
+            accepted = [event for event, outcome in pairs if outcome is Outcome.ACCEPTED]
         if not accepted:
             return []
-        blobs = [
-            (EVENTS_ACCEPTED, events_pb2.EventsAccepted(events=part).SerializeToString())
-            for part in _parts(accepted)
-        ]
+        blobs = [(EVENTS_ACCEPTED, data) for data in _records(accepted)]
         fact = billing.UsageRecorded(
             fact_id=str(self._ids()),
             tenant_id=str(tx.tenant_id),
@@ -290,6 +364,24 @@ def _tally(outcomes: Sequence[Outcome]) -> Tally:
         rejected=outcomes.count(Outcome.REJECTED),
         deferred=outcomes.count(Outcome.DEFERRED),
     )
+
+
+def _us(time: datetime) -> int:
+    return int(time.timestamp() * 1_000_000)
+
+
+def _without(rows: Sequence[Row], places: Sequence[int]) -> list[Row]:
+    left_out = frozenset(places)
+    return [row for place, row in enumerate(rows) if place not in left_out]
+
+
+def _records(events: Sequence[ingestion_pb2.Event]) -> list[bytes]:
+    """The events as one record, or as several where they do not fit into one."""
+    whole = events_pb2.EventsAccepted(events=events).SerializeToString()
+    # To measure an event is to serialize it: only who must be divided is measured.
+    if len(whole) <= _MAX_RECORD_BYTES:
+        return [whole]
+    return [events_pb2.EventsAccepted(events=part).SerializeToString() for part in _parts(events)]
 
 
 def _parts(events: Sequence[ingestion_pb2.Event]) -> list[Sequence[ingestion_pb2.Event]]:

@@ -9,20 +9,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from google.protobuf.message import DecodeError
+
 from tlsy.contracts.ingestion.events.v1 import events_pb2
-from tlsy.eventlog.errors import FinalError, TenantPaused
-from tlsy.ingestion.domain.events import Outcome
+from tlsy.eventlog.errors import FinalError, Poison, TenantPaused
+from tlsy.ingestion.domain.events import Outcome, Problem
 from tlsy.ingestion.handlers.ingest_events import ProducedRecord
 from tlsy.rpc.errors import InvalidArgument
 from tlsy.runtime.ids import TenantId
+from tlsy.tenancy.errors import UnknownTenant
 
 if TYPE_CHECKING:
     from tlsy.eventlog.delivery import Delivery
     from tlsy.ingestion.handlers.ingest_events import IngestEvents
-    from tlsy.tenancy.catalog import Catalog
+    from tlsy.tenancy.catalog import Catalog, TenantEntry
 
 #: The type of the event that a record is read as; it is never published.
 PRODUCED_EVENTS: Final = "tlsy.ingestion.events.produced.v1"
+#: The index of a problem of the record as a whole.
+WHOLE_RECORD: Final = -1
 
 
 class OnProducedEvents:
@@ -36,16 +41,35 @@ class OnProducedEvents:
         """Stores the record's events.
 
         Raises:
-            FinalError: BATCH_REFUSED; the record can never be taken.
-            TenantPaused: TENANT_OVER_RATE; the same record will be taken later.
+            FinalError: UNREADABLE_DATA, BATCH_REFUSED; the record can never be taken, and its tenant is told.
+                TENANT_UNKNOWN; it was deleted while the record was parked.
+            TenantPaused: TENANT_OVER_RATE; the same record will be taken later. A FinalError of that reason
+                once no more can be kept for the tenant.
         """
         record = delivery.record
-        events = events_pb2.ProducedEvents.FromString(delivery.event.data).events
-        tenant = self._catalog.tenant(TenantId(delivery.event.tenant_id))
-        place = ProducedRecord(record.partition, record.offset, record.time)
         try:
+            tenant = self._catalog.tenant(TenantId(delivery.event.tenant_id))
+        except UnknownTenant as unknown:
+            raise Poison("TENANT_UNKNOWN", ["the token's tenant does not exist any more"]) from unknown
+        place = ProducedRecord(record.partition, record.offset)
+        if delivery.overflow:
+            text = "was sent faster than the tenant may, and more waits already than is kept for it"
+            problem = Problem(WHOLE_RECORD, "TENANT_OVER_RATE", "", text)
+            raise await self._refused(tenant, place, "TENANT_OVER_RATE", [problem])
+        try:
+            events = events_pb2.ProducedEvents.FromString(record.value).events
             ingested = await self._ingest.run(tenant, delivery.event.source, events, len(record.value), place)
+        except DecodeError as error:
+            problem = Problem(WHOLE_RECORD, "UNREADABLE_DATA", "", f"is no ProducedEvents: {error}")
+            raise await self._refused(tenant, place, "UNREADABLE_DATA", [problem]) from error
         except InvalidArgument as refused:
-            raise FinalError("BATCH_REFUSED", refused.message) from refused
+            problems = [Problem(WHOLE_RECORD, v.reason, v.field, v.description) for v in refused.violations]
+            raise await self._refused(tenant, place, "BATCH_REFUSED", problems) from refused
         if Outcome.DEFERRED in ingested.outcomes:
             raise TenantPaused("TENANT_OVER_RATE", f"{tenant.slug} sends faster than it may")
+
+    async def _refused(
+        self, tenant: TenantEntry, place: ProducedRecord, reason: str, problems: list[Problem]
+    ) -> FinalError:
+        await self._ingest.refuse(tenant, place, problems)
+        return FinalError(reason, "; ".join(problem.message for problem in problems))

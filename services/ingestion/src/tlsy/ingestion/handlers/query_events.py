@@ -47,18 +47,28 @@ class QueryEvents:
         """A page of at most `limit` events, and whether more follow.
 
         Raises:
-            InvalidArgument: the time range is empty or longer than MAX_SPAN.
+            InvalidArgument: RANGE_EMPTY, RANGE_TOO_LONG (than MAX_SPAN), FILTER_INVALID (no text has NUL).
         """
-        if not wanted.start < wanted.end:
-            raise InvalidArgument(
-                violations=[Violation("end_time", "RANGE_EMPTY", "must be after start_time")]
-            )
-        if wanted.end - wanted.start > MAX_SPAN:
-            text = f"must be at most {MAX_SPAN.days} days after start_time"
-            raise InvalidArgument(violations=[Violation("end_time", "RANGE_TOO_LONG", text)])
+        violations = _violations(wanted)
+        if violations:
+            raise InvalidArgument(violations=violations)
 
         async def read(tx: UnitOfWork) -> Sequence[StoredEvent]:
             return await self._store.query(tx, wanted, after, limit + 1)
 
         found = await self._tenancy.run(tenant_id, read, write=False)
         return found[:limit], len(found) > limit
+
+
+def _violations(wanted: EventFilter) -> list[Violation]:
+    found = []
+    if not wanted.start < wanted.end:
+        found.append(Violation("end_time", "RANGE_EMPTY", "must be after start_time"))
+    elif wanted.end - wanted.start > MAX_SPAN:
+        text = f"must be at most {MAX_SPAN.days} days after start_time"
+        found.append(Violation("end_time", "RANGE_TOO_LONG", text))
+    labels = "".join(f"{key}{text}" for key, text in wanted.labels.items())
+    for field, text in (("source", wanted.source), ("type", wanted.type), ("labels", labels)):
+        if "\0" in text:
+            found.append(Violation(field, "FILTER_INVALID", "must be without NUL"))
+    return found

@@ -1,7 +1,8 @@
 """Events as they are stored, to whoever is listening on this replica.
 
 One reader of the service's topic feeds every tail of the process; while there is none, records are not even
-decoded. A tail holds a bounded number of events: what a slow reader leaves is dropped, counted, and told.
+decoded. A tail holds a bounded number of bytes: what a slow reader leaves is dropped, counted, and told.
+Events wait serialized: one of a parsed record would keep all of the record in memory.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from tlsy.contracts.events import EVENTS_ACCEPTED
 from tlsy.contracts.ingestion.events.v1 import events_pb2
+from tlsy.contracts.ingestion.v1 import ingestion_pb2
 from tlsy.rpc.errors import ResourceExhausted
 from tlsy.runtime.ids import TenantId
 
@@ -20,12 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from tlsy.contracts.cloudevents import CloudEvent
-    from tlsy.contracts.ingestion.v1 import ingestion_pb2
-
 
 MAX_TAILS: Final = 200
 MAX_TAILS_PER_TENANT: Final = 10
-_MAX_WAITING: Final = 5_000
+#: Of one tail; 200 tails whose readers are all stuck take 200 MiB.
+_MAX_WAITING_BYTES: Final = 1_048_576
+#: What an event takes beside its own bytes.
+_OVERHEAD_BYTES: Final = 64
 _MAX_MESSAGE: Final = 500
 
 
@@ -34,7 +37,8 @@ class Tail:
 
     def __init__(self, wanted: Callable[[ingestion_pb2.Event], bool]) -> None:
         self._wanted = wanted
-        self._waiting: deque[ingestion_pb2.Event] = deque()
+        self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
         self._missed = 0
         self._arrived = asyncio.Event()
 
@@ -42,8 +46,11 @@ class Tail:
         """Keeps the wanted ones, or counts them as missed where there is no room."""
         for event in events:
             if self._wanted(event):
-                if len(self._waiting) < _MAX_WAITING:
-                    self._waiting.append(event)
+                data = event.SerializeToString()
+                size = len(data) + _OVERHEAD_BYTES
+                if self._waiting_bytes + size <= _MAX_WAITING_BYTES:
+                    self._waiting.append(data)
+                    self._waiting_bytes += size
                 else:
                     self._missed += 1
         if self._waiting:
@@ -53,10 +60,11 @@ class Tail:
         """Waits for events; those that came, and how many were missed before them."""
         await self._arrived.wait()
         taken = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MAX_MESSAGE))]
+        self._waiting_bytes -= sum(map(len, taken)) + _OVERHEAD_BYTES * len(taken)
         missed, self._missed = self._missed, 0
         if not self._waiting:
             self._arrived.clear()
-        return taken, missed
+        return [ingestion_pb2.Event.FromString(data) for data in taken], missed
 
 
 class TailEvents:

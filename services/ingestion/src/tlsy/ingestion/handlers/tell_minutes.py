@@ -11,15 +11,20 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+import asyncpg
+
 from tlsy.contracts.audit_log.events.v1.events_pb2 import AuditRecorded
 from tlsy.contracts.cloudevents import CloudEvent
 from tlsy.contracts.events import audit_recorded
+from tlsy.ingestion.ports import Tally
 from tlsy.runtime.logging import get_logger
 from tlsy.tenancy.errors import TenancyError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
+    from datetime import datetime
 
+    from tlsy.ingestion.domain.untold import Deferred, Sender, Untold
     from tlsy.ingestion.ports import EventStore, PrincipalMinute
     from tlsy.runtime.clock import Clock
     from tlsy.runtime.ids import TenantId, Uuid7
@@ -33,7 +38,7 @@ _FULL_ROUND_S: Final = 600.0
 
 
 class TellMinutes:
-    """Looks at the tenants that this replica ingested for, and now and then at all."""
+    """Looks at the tenants that this replica has something to tell of, and now and then at all."""
 
     def __init__(
         self,
@@ -42,7 +47,7 @@ class TellMinutes:
         store: EventStore,
         clock: Clock,
         ids: Uuid7,
-        touched: Callable[[], Iterable[TenantId]],
+        untold: Untold,
         everyone: Callable[[], Iterable[TenantId]],
         every_s: float,
     ) -> None:
@@ -50,7 +55,7 @@ class TellMinutes:
         self._store = store
         self._clock = clock
         self._ids = ids
-        self._touched = touched
+        self._untold = untold
         self._everyone = everyone
         self._every_s = every_s
         self._logger = get_logger("ingestion.audit")
@@ -66,19 +71,35 @@ class TellMinutes:
             full = self._clock.monotonic() >= full_at_s
             if full:
                 full_at_s = self._clock.monotonic() + _FULL_ROUND_S
-            for tenant_id in frozenset(self._everyone() if full else self._touched()):
-                try:
-                    while await self.tell(tenant_id) == _BATCH:
-                        pass
-                except (TenancyError, OSError) as error:
-                    self._logger.info("minutes not told yet", tenant_id=str(tenant_id), error=str(error))
+            await self._round(frozenset(self._everyone()) if full else frozenset())
+
+    async def _round(self, everyone: frozenset[TenantId]) -> None:
+        """Tells what is due of each tenant; one whose database fails holds up no other."""
+        for tenant_id in self._untold.due(self._clock.now() - _OVER_AFTER) | everyone:
+            try:
+                while await self.tell(tenant_id) == _BATCH:
+                    pass
+            except (TenancyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                self._logger.info("minutes not told yet", tenant_id=str(tenant_id), error=str(error))
 
     async def tell(self, tenant_id: TenantId) -> int:
-        """Tells one batch of a tenant's minutes; how many there were."""
-        return await self._tenancy.run(tenant_id, self._tell, write=True)
+        """Counts what was deferred and tells one batch of a tenant's minutes; how many there were."""
+        before = self._clock.now() - _OVER_AFTER
+        deferred = self._untold.take_deferred(tenant_id)
+        try:
+            told = await self._tenancy.run(tenant_id, lambda tx: self._tell(tx, before, deferred), write=True)
+        except BaseException:
+            self._untold.give_back(tenant_id, deferred)
+            raise
+        if told < _BATCH:
+            self._untold.told(tenant_id, before)
+        return told
 
-    async def _tell(self, tx: UnitOfWork) -> int:
-        minutes = await self._store.tell_minutes(tx, self._clock.now() - _OVER_AFTER, _BATCH)
+    async def _tell(self, tx: UnitOfWork, before: datetime, deferred: Mapping[Sender, Deferred]) -> int:
+        for sender, put_off in deferred.items():
+            tally = Tally(deferred=put_off.events)
+            await self._store.add_counts(tx, sender.principal, tally, sender.minute, put_off.batches)
+        minutes = await self._store.tell_minutes(tx, before, _BATCH)
         for minute in minutes:
             tx.publish(self._record(tx, minute))
         return len(minutes)

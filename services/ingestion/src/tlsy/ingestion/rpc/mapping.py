@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -11,9 +12,10 @@ import msgspec
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as pb
 from tlsy.ingestion.handlers.query_events import cursor_to_place, place_to_cursor
 from tlsy.ingestion.ports import EventFilter, EventPlace
+from tlsy.rpc.errors import InvalidArgument, Violation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import date
 
     from tlsy.ingestion.domain.events import Problem
@@ -43,10 +45,19 @@ def to_rejections(problems: Sequence[Problem]) -> list[pb.Rejection]:
 
 
 def to_filter(request: pb.QueryEventsRequest) -> EventFilter:
-    """What is asked for."""
+    """What is asked for. Raises InvalidArgument: TIME_OUT_OF_RANGE."""
+    times: dict[str, datetime] = {}
+    violations = []
+    for field, stamp in (("start_time", request.start_time), ("end_time", request.end_time)):
+        try:
+            times[field] = stamp.ToDatetime(UTC)
+        except (ValueError, OverflowError):
+            violations.append(Violation(field, "TIME_OUT_OF_RANGE", "must be from year 1 to 9999"))
+    if violations:
+        raise InvalidArgument(violations=violations)
     return EventFilter(
-        start=request.start_time.ToDatetime(UTC),
-        end=request.end_time.ToDatetime(UTC),
+        start=times["start_time"],
+        end=times["end_time"],
         source=request.source,
         type=request.type,
         labels=dict(request.labels.items()),
@@ -75,8 +86,9 @@ def event_cursor(row: StoredEvent) -> tuple[int, str]:
 
 
 def event_place(cursor: Sequence[str | int] | None) -> EventPlace | None:
-    """The reverse of `event_cursor`."""
-    return cursor_to_place((int(cursor[0]), str(cursor[1]))) if cursor else None
+    """The reverse of `event_cursor`. Raises InvalidArgument: PAGE_TOKEN_MISMATCH."""
+    with _of_this_listing():
+        return cursor_to_place((int(cursor[0]), str(cursor[1]))) if cursor else None
 
 
 def tail_filter(request: pb.TailEventsRequest) -> Callable[[pb.Event], bool]:
@@ -113,8 +125,20 @@ def outcome_cursor(outcome: RecordOutcome) -> tuple[int, str]:
 
 
 def outcome_place(cursor: Sequence[str | int] | None) -> tuple[datetime, UUID] | None:
-    """The reverse of `outcome_cursor`."""
-    return (_EPOCH + int(cursor[0]) * _US, UUID(str(cursor[1]))) if cursor else None
+    """The reverse of `outcome_cursor`. Raises InvalidArgument: PAGE_TOKEN_MISMATCH."""
+    with _of_this_listing():
+        return (_EPOCH + int(cursor[0]) * _US, UUID(str(cursor[1]))) if cursor else None
+
+
+@contextmanager
+def _of_this_listing() -> Iterator[None]:
+    """A cursor that nobody was given: a page token is no secret, so one can be made up."""
+    try:
+        yield
+    except (ValueError, OverflowError):
+        text = "this token was not given out; begin again without it"
+        violation = Violation("page_token", "PAGE_TOKEN_MISMATCH", text)
+        raise InvalidArgument("PAGE_TOKEN_MISMATCH", violations=[violation]) from None
 
 
 def to_usage(month: date, count: MonthCount, quota: Quota) -> pb.IngestUsage:

@@ -61,6 +61,11 @@ class AbsenceGroup:
     def due(self, source: SourceState, key_us: int, clock_us: int) -> None:
         """Sources' clocks do not wake absence groups."""
 
+    def awaits(self, source: SourceState, key_us: int) -> bool:
+        """See `due`."""
+        del source, key_us
+        return False
+
     def dump(self) -> list[Any]:
         """What `AbsenceRule.restore` takes."""
         return [self.firing, self.deadline_us, self.read()]
@@ -134,10 +139,10 @@ class AbsenceRule:
             group.deadline_us = max(group.deadline_us, not_before_us)
             self._deadlines.add(group)
 
-    def forget(self, group: AbsenceGroup) -> None:
-        """The operator resolved the group's incident: it is expected again once it has been seen again."""
+    def drop(self, group: AbsenceGroup) -> None:
+        """The group has no state any more: it is expected again once it has been seen again."""
         del self.groups[group.key]
-        group.alive = False
+        group.alive, group.event = False, None
         self.turn.touch(group)
 
     def emit(

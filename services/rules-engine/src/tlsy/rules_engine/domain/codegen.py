@@ -43,6 +43,7 @@ from tlsy.rules_engine.domain.events import (
     data_string,
 )
 from tlsy.rules_engine.domain.operands import operand_fields
+from tlsy.rules_engine.domain.template import shortened
 from tlsy.rules_engine.domain.turn import NEVER
 from tlsy.rules_engine.domain.windows import BUCKETS, SCALE, scaled_threshold, step_us
 
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 
 Version: TypeAlias = tuple[VersionId, Rule]
 _SECOND_US: Final = 1_000_000
+_MAX_DEPTH: Final = 40  # blocks within blocks; Python reads a hundred, and those below need some of them
 _SYMBOL: Final[Mapping[str, str]] = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _GLOBALS: Final[Mapping[str, Any]] = {
     "__builtins__": {"abs": abs, "round": round, "min": min, "max": max},
@@ -59,6 +61,7 @@ _GLOBALS: Final[Mapping[str, Any]] = {
     "data_number": data_number,
     "data_string": data_string,
     "data_boolean": data_boolean,
+    "shortened": shortened,
     "bisect_left": bisect_left,
     "bisect_right": bisect_right,
 }
@@ -168,7 +171,7 @@ class _Writer:
                 name = made[fields] = f"o{len(made)}"
                 scope = Scope(self.names)
                 body = scope.require(fields)
-                items = ", ".join(f"{self.names.constant(f.path)}: {scope.value(f)}" for f in fields)
+                items = ", ".join(f"{self.names.constant(f.path)}: {_reported(f, scope)}" for f in fields)
                 lines += [
                     f"    def {name}(e):",
                     *(f"        {line}" for line in body),
@@ -219,6 +222,9 @@ class _Writer:
     def _block(self, tasks: tuple[Task, ...], depth: int, scope: Scope) -> None:
         done = [task for task in tasks if not task.conjuncts]
         self._act(done, depth, scope)
+        if depth > _MAX_DEPTH:
+            self._flat([task for task in tasks if task.conjuncts], depth, scope)
+            return
         branches = branches_of([task for task in tasks if task.conjuncts])
         shared = shared_loads(branches)
         for bundle in bundles_of(branches):
@@ -231,6 +237,14 @@ class _Writer:
                 self._dispatch(bundle, depth, scope)
             else:
                 self._ladder(bundle, depth, scope)
+
+    def _flat(self, tasks: Sequence[Task], depth: int, scope: Scope) -> None:
+        """Tasks one by one, each below all its conditions at once."""
+        for task in tasks:
+            self._put(depth, *scope.require(load for test in task.conjuncts for load in loads_of(test)))
+            tests = " and ".join(scope.condition(test) for test in task.conjuncts)
+            self._put(depth, f"if {tests}:")
+            self._act([task], depth + 1, scope.nested())
 
     def _branch(self, branch: Branch, depth: int, scope: Scope) -> None:
         self._put(depth, f"if {scope.condition(branch.test)}:")
@@ -427,6 +441,12 @@ class _Writer:
             f"elif {hits} or (source.active and k in source.active){any_closes}:",
             f"    amend_samples(k, p, t, e, source, {hits}, {closes})",
         )
+
+
+def _reported(field: Field, scope: Scope) -> str:
+    """A field as operands have it. Only texts of `data` can be long."""
+    value = scope.value(field)
+    return f"shortened({value})" if field.type == "string" and field.path.startswith("data.") else value
 
 
 def _group_field(path: str) -> Field:

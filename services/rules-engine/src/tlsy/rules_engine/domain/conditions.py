@@ -23,10 +23,10 @@ from tlsy.rules_engine.domain.ast import (
     Value,
     condition_fields,
 )
-from tlsy.rules_engine.domain.events import SEVERITY_RANK, Scalar
+from tlsy.rules_engine.domain.events import MAX_SEARCHED_CHARS, SEVERITY_RANK, Scalar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 _SYMBOL: Final[Mapping[str, str]] = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
@@ -64,6 +64,13 @@ class Names:
         key = (type(value), value)
         if key not in self._index:
             self._index[key] = self.unique(value)
+        return self._index[key]
+
+    def glob(self, pattern: str) -> str:
+        """The name of the test for a pattern; one for all that ask for it."""
+        key = (re.Pattern, pattern)
+        if key not in self._index:
+            self._index[key] = self.unique(glob(pattern))
         return self._index[key]
 
     def unique(self, value: Any) -> str:
@@ -152,11 +159,13 @@ class Scope:
 
     def _text(self, node: Text) -> str:
         name = self.value(node.operand)
+        # What is searched is searched so far only; texts outside of data are shorter anyway.
+        head = f"{name}[:{MAX_SEARCHED_CHARS}]" if node.operand.path.startswith("data.") else name
         test = {
             "starts_with": lambda: f"{name}.startswith({self.names.constant(node.pattern)})",
             "ends_with": lambda: f"{name}.endswith({self.names.constant(node.pattern)})",
-            "contains": lambda: f"{self.names.constant(node.pattern)} in {name}",
-            "matches": lambda: f"{self.names.constant(glob(node.pattern).fullmatch)}({name}) is not None",
+            "contains": lambda: f"{self.names.constant(node.pattern)} in {head}",
+            "matches": lambda: f"{self.names.glob(node.pattern)}({head})",
         }[node.op]()
         return test if _always_present(node.operand) else f"({name} is not None and {test})"
 
@@ -213,18 +222,42 @@ def loads_of(node: Condition | Value | None) -> tuple[Load, ...]:
     return () if node is None or isinstance(node, Const) else condition_fields(node)
 
 
-def glob(pattern: str) -> re.Pattern[str]:
-    """`*` is any text, `?` any character; atomic groups keep matching free of backtracking between stars."""
+def glob(pattern: str) -> Callable[[str], object]:
+    """The test whether a text is `pattern`: `*` is any text, `?` any character."""
+    first, *middle, last = pattern.split("*") if "*" in pattern else (pattern, "")
+    if "?" in pattern:
+        return _glob_of_any(pattern)
+    if "*" not in pattern:
+        return pattern.__eq__
+    pieces = tuple(piece for piece in middle if piece)
+    ends = len(first) + len(last)
+
+    def fits(text: str) -> bool:
+        if len(text) < ends or not text.startswith(first) or not text.endswith(last):
+            return False
+        at, end = len(first), len(text) - len(last)
+        for piece in pieces:
+            at = text.find(piece, at, end)
+            if at < 0:
+                return False
+            at += len(piece)
+        return True
+
+    return fits
+
+
+def _glob_of_any(pattern: str) -> Callable[[str], object]:
+    """The same with `?`; atomic groups keep matching free of backtracking between stars."""
     pieces = [
         "".join("." if char == "?" else re.escape(char) for char in piece) for piece in pattern.split("*")
     ]
     if len(pieces) == 1:
-        return re.compile(pieces[0], re.DOTALL)
+        return re.compile(pieces[0], re.DOTALL).fullmatch
     first, *middle, last = pieces
     return re.compile(
         first + "".join(f"(?>.*?{piece})" for piece in middle if piece) + (f".*{last}" if last else ".*"),
         re.DOTALL,
-    )
+    ).fullmatch
 
 
 def _always_present(node: Value) -> bool:

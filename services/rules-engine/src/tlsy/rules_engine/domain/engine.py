@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from heapq import heappop
+from itertools import islice
+from sys import maxsize
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from tlsy.rules_engine.domain.absences import AbsenceRule, Deadlines
@@ -69,6 +71,20 @@ class Effects:
     rows: list[StateRow]
 
 
+class JudgingFailed(Exception):  # noqa: N818 - read as a fact
+    """A defect showed: of one of these versions, as far as is known. The engine must not be used any more.
+
+    Attributes:
+        suspects: that were being worked on.
+        event: that was being judged, if it was one.
+    """
+
+    def __init__(self, suspects: Iterable[VersionId], event: Event | None = None) -> None:
+        super().__init__("a rule could not be judged")
+        self.suspects = frozenset(suspects)
+        self.event = event
+
+
 class Engine:
     """Rules and state of one tenant. See `docs/rules.md` for what each call means."""
 
@@ -81,7 +97,9 @@ class Engine:
         self._rules: dict[VersionId, BoundRule] = {}
         self._programs: dict[str, Callable[..., None]] = {}
         self._horizon_us = 0
+        self._touched: dict[str, SourceState] = {}
         self._gone_sources: list[str] = []
+        self._full_at_us = -1
         self._bind(compiled)
 
     @property
@@ -90,28 +108,65 @@ class Engine:
         return replace(self.turn.counters)
 
     def apply(self, events: Iterable[Event], now_us: int) -> Effects:
-        """Judges events in the order given; where batches begin and end changes refreshes only."""
-        self.turn.now_us = now_us
-        sources, programs = self._sources, self._programs
-        touched: dict[str, SourceState] = {}
-        source = None
-        for event in events:
-            if source is None or source.name != event.source:
-                source = sources.get(event.source) or self._add_source(event.source, event.time_us, now_us)
-                if source is None:
-                    continue
-                touched[source.name] = source
-            at_us = event.time_us
-            if at_us > source.max_us:
-                source.max_us = at_us
-                if at_us >= source.due_us:
-                    self._run_timers(source, at_us)
-            program = programs.get(event.type)
-            if program is not None:
-                program(event, at_us, source)
-        for source in touched.values():
-            source.seen_us = now_us
-        return self._effects(touched.values())
+        """Judges events in the order given; where batches begin and end changes refreshes only.
+
+        Raises JudgingFailed, as everything does that changes the state.
+        """
+        transitions = self.feed(events, now_us)
+        settled = self.settle()
+        return Effects(transitions + settled.transitions, settled.rows)
+
+    def feed(self, events: Iterable[Event], now_us: int) -> list[Transition]:
+        """The first part of `apply`, for some of the events of a batch: what opened and what was resolved."""
+        turn = self.turn
+        turn.now_us = now_us
+        sources, programs, touched = self._sources, self._programs, self._touched
+        source = event = None
+        try:
+            for event in events:
+                if source is None or source.name != event.source:
+                    source = sources.get(event.source) or self._add_source(
+                        event.source, event.time_us, now_us
+                    )
+                    if source is None:
+                        continue
+                    touched[source.name] = source
+                at_us = event.time_us
+                if at_us > source.max_us:
+                    source.max_us = at_us
+                    if at_us >= source.due_us:
+                        self._run_timers(source, at_us)
+                program = programs.get(event.type)
+                if program is not None:
+                    program(event, at_us, source)
+        except JudgingFailed:
+            raise
+        except Exception as error:
+            raise JudgingFailed(self._versions_of(event), event) from error
+        transitions, turn.transitions = turn.transitions, []
+        return transitions
+
+    def settle(self, most: int = maxsize) -> Effects:
+        """The second part: refreshes, and the rows to store; of each `most`, and until `settled` not all.
+
+        Of two rows with one key that different calls return the later one is right.
+        """
+        turn = self.turn
+        refreshed = list(islice(turn.refreshed.items(), most))
+        if len(refreshed) == len(turn.refreshed):
+            turn.refreshed.clear()
+        for group, _ in refreshed if turn.refreshed else ():
+            del turn.refreshed[group]
+        touched = [self._touched.pop(name) for name in list(islice(self._touched, most))]
+        for source in touched:
+            source.seen_us = turn.now_us
+        dirty, turn.dirty = turn.dirty[:most], turn.dirty[most:]
+        return self._effects(refreshed, touched, dirty)
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is left for `settle`."""
+        return not (self.turn.refreshed or self._touched or self.turn.dirty)
 
     def advance(self, now_us: int) -> Effects:
         """Lets processing time pass: absence deadlines, and the timers of sources that went silent.
@@ -119,13 +174,16 @@ class Engine:
         Not to be called while events wait to be applied: their sources would look silent.
         """
         self.turn.now_us = now_us
-        self._deadlines.run(now_us)
+        try:
+            self._deadlines.run(now_us)
+        except Exception as error:
+            raise JudgingFailed(rule.version for rule in self._absences()) from error
         for source in self._sources.values():
             if source.due_us != NEVER:
                 clock_us = source.max_us + (now_us - source.seen_us) - self._limits.idle_us
                 if clock_us >= source.due_us:
                     self._run_timers(source, clock_us)
-        return self._effects(())
+        return self.settle()
 
     def next_deadline_us(self) -> int | None:
         """When, in processing time, `advance` may have something to do; looks at every source."""
@@ -138,12 +196,13 @@ class Engine:
         absence_us = self._deadlines.next_us()
         return min(found if absence_us is None else [*found, absence_us], default=None)
 
-    def replace(self, compiled: CompiledRuleSet) -> Effects:
+    def replace(self, compiled: CompiledRuleSet, now_us: int) -> Effects:
         """Puts other versions live.
 
         Versions in both sets keep their state; the groups of the others are given up, and those that fired
         are resolved as superseded.
         """
+        self.turn.now_us = now_us
         kept = {version for version, _ in compiled.versions}
         for version, rule in list(self._rules.items()):
             if version not in kept:
@@ -151,7 +210,7 @@ class Engine:
                     self._give_up(rule, group)
                 del self._rules[version]
         self._bind(compiled)
-        return self._effects(())
+        return self.settle()
 
     def clear(self, rule: RuleName, matches: Callable[[GroupKey], bool]) -> Effects:
         """An operator resolved these groups' incident: it opens again when its rule next fires for one."""
@@ -160,7 +219,7 @@ class Engine:
                 for found in self._groups(bound):
                     if matches(found.values):
                         _clear(bound, found)
-        return self._effects(())
+        return self.settle()
 
     def dump(self) -> list[StateRow]:
         """The whole state."""
@@ -184,7 +243,10 @@ class Engine:
         for row in groups:
             rule = self._rules.get(VersionId(row.owner))
             if rule is not None and row.payload is not None:
-                self._restore(rule, row_values(row.key), unpack(row.payload), now_us)
+                try:
+                    self._restore(rule, row_values(row.key), unpack(row.payload), now_us)
+                except Exception as error:
+                    raise JudgingFailed([rule.version]) from error
 
     def _bind(self, compiled: CompiledRuleSet) -> None:
         for version, rule in compiled.versions:
@@ -222,27 +284,57 @@ class Engine:
             rule.restore(key, self._sources[str(values[0])], stored)
 
     def _add_source(self, name: str, at_us: int, now_us: int) -> SourceState | None:
-        if len(self._sources) >= self._limits.max_sources and not self._evict_sources():
+        if len(self._sources) >= self._limits.max_sources and not self._evict_sources(now_us):
             self.turn.counters.sources_refused += 1
             return None
         source = self._sources[name] = SourceState(name, row_key((name,)), at_us, now_us)
         return source
 
-    def _evict_sources(self) -> bool:
-        idle = [source for source in self._sources.values() if not source.active and source.due_us == NEVER]
+    def _evict_sources(self, now_us: int) -> bool:
+        if self._full_at_us == now_us:
+            # Looking at every source for every event of a new one would be the end of everybody else.
+            return False
+        leading = self._leaders()
+        idle = [
+            source
+            for name, source in self._sources.items()
+            if not source.active
+            and name not in leading
+            and not any(group.awaits(source, key_us) for key_us, _, group in source.timers)
+        ]
         idle.sort(key=lambda source: source.seen_us)
         share = max(1, self._limits.max_sources // _EVICTED_SHARE)
         for source in idle[:share]:
             del self._sources[source.name]
             self._gone_sources.append(source.name)
+        if not idle:
+            self._full_at_us = now_us
         return bool(idle)
+
+    def _leaders(self) -> set[str]:
+        """Sources whose clocks move windows; one that an operator has to resolve may do without a timer."""
+        windows = (rule for rule in self._rules.values() if isinstance(rule, WindowRule))
+        return {group.leader.name for rule in windows for group in rule.groups.values()}
 
     def _run_timers(self, source: SourceState, clock_us: int) -> None:
         timers = source.timers
         while timers and timers[0][0] <= clock_us:
             key_us, _, group = heappop(timers)
-            group.due(source, key_us, clock_us)
+            if not group.awaits(source, key_us):
+                source.stale = max(source.stale - 1, 0)
+                continue
+            try:
+                group.due(source, key_us, clock_us)
+            except Exception as error:
+                raise JudgingFailed([group.owner]) from error
         source.due_us = timers[0][0] if timers else NEVER
+
+    def _versions_of(self, event: Event | None) -> Iterable[VersionId]:
+        kind = None if event is None else event.type
+        return [version for version, rule in self._rules.items() if rule.rule.event_type == kind]
+
+    def _absences(self) -> Iterable[AbsenceRule]:
+        return [rule for rule in self._rules.values() if isinstance(rule, AbsenceRule)]
 
     def _groups(self, rule: BoundRule) -> list[Any]:
         if not isinstance(rule, LevelRule):
@@ -263,30 +355,30 @@ class Engine:
                     reason="superseded",
                 )
             )
-        self.turn.touch(group)
-        group.alive = False
-        if isinstance(rule, LevelRule):
-            rule.drop(group)
+        rule.drop(group)
 
-    def _effects(self, touched: Iterable[SourceState]) -> Effects:
+    def _effects(
+        self, refreshed: list[tuple[Any, Event]], touched: list[SourceState], dirty: list[Any]
+    ) -> Effects:
         turn = self.turn
-        for group, event in turn.refreshed.items():
-            turn.transitions.append(_refresh(group, event))
+        for group, event in refreshed:
+            try:
+                turn.transitions.append(_refresh(group, event))
+            except Exception as error:
+                raise JudgingFailed([group.owner]) from error
         for source in touched:
             if len(source.newest) > self._limits.max_order_keys_per_source:
                 self._forget_order_keys(source)
-        rows = [source_row(source, self._horizon_us) for source in touched if source.name in self._sources]
-        rows += [
+        rows = [
             StateRow(SOURCE_OWNER, row_key((name,)), None)
             for name in self._gone_sources
             if name not in self._sources
         ]
-        rows += _changed_rows(turn.dirty)
-        effects = Effects(turn.transitions, rows)
-        turn.transitions, turn.dirty = [], []
-        turn.refreshed.clear()
         self._gone_sources.clear()
-        return effects
+        rows += [source_row(source, self._horizon_us) for source in touched if source.name in self._sources]
+        rows += _changed_rows(dirty)
+        transitions, turn.transitions = turn.transitions, []
+        return Effects(transitions, rows)
 
     def _forget_order_keys(self, source: SourceState) -> None:
         """Drops order keys that can no longer matter and, counted, the oldest beyond the cap."""
@@ -300,13 +392,12 @@ class Engine:
 
 
 def _clear(rule: BoundRule, group: Any) -> None:
+    if isinstance(rule, WindowRule):
+        rule.clear(group)
+        return
     if isinstance(rule, LevelRule):
         rule.turn.refreshed.pop(group, None)
-        rule.drop(group)
-    elif isinstance(rule, WindowRule):
-        rule.clear(group)
-    else:
-        rule.forget(group)
+    rule.drop(group)
 
 
 def _refresh(group: Any, event: Event) -> Transition:
@@ -333,7 +424,10 @@ def _changed_rows(dirty: list[Any]) -> list[StateRow]:
     for group in dirty:
         group.dirty = False
         if group.alive:
-            rows.append(_row(group))
+            try:
+                rows.append(_row(group))
+            except Exception as error:
+                raise JudgingFailed([group.owner]) from error
         else:
             gone.append(StateRow(group.rule.version, row_key(group.values), None))
     if gone:

@@ -28,6 +28,8 @@ HEADER_FIELDS: Final[Mapping[str, ValueType]] = {
     "value": "number",
 }
 MAX_TEXT_CHARS: Final = 4096
+MAX_SEARCHED_CHARS: Final = 1024  # of a text, by `contains` and `matches`
+MAX_HEADER_CHARS: Final = 256  # of a text outside of data
 MAX_AGGREGATED: Final = 1e15
 _MAX_EXACT_INT: Final = 2**63
 _NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})

@@ -30,10 +30,10 @@ from tlsy.rules_engine.domain.ast import (
 from tlsy.rules_engine.domain.events import HEADER_FIELDS, SEVERITY_RANK, Scalar, ValueType
 from tlsy.rules_engine.domain.problems import (
     Code,
-    Problem,
+    EnoughProblems,
+    Report,
     RuleLimits,
     SeenField,
-    did_you_mean,
     pointer_of,
 )
 
@@ -53,25 +53,22 @@ _ANY_TYPE: Final = None
 
 
 class ExpressionParser:
-    """Parses the expressions of one rule; `problems` grows, `nodes` counts.
+    """Parses the expressions of one rule and reports; with too many nodes it raises EnoughProblems.
 
     `seen` holds the fields of the rule's event type, or None when nothing may be refused for being unseen.
     """
 
     def __init__(
         self,
-        problems: list[Problem],
+        report: Report,
         limits: RuleLimits,
         seen: Mapping[str, SeenField] | None,
     ) -> None:
-        self.problems = problems
+        self.report = report.add
+        self._did_you_mean = report.did_you_mean
         self._limits = limits
         self._seen = seen
-        self.nodes = 0
-
-    def report(self, pointer: str, code: Code, message: str, hint: str = "") -> None:
-        """Adds one problem."""
-        self.problems.append(Problem(pointer, code, message, hint))
+        self._nodes = 0
 
     def condition(  # noqa: PLR0911 - one per kind of node, after the refusals
         self, node: object, pointer: str, depth: int = 1
@@ -102,7 +99,7 @@ class ExpressionParser:
     def value(self, node: object, pointer: str, expected: ValueType | None, depth: int = 1) -> Value | None:
         """The value at `pointer`; `expected` types what would otherwise be ambiguous and is then checked."""
         if isinstance(node, (str, bool, int, float)):
-            self.nodes += 1
+            self._count()
             return self._constant(node, pointer, expected)
         entry = self._operator(node, pointer, depth, _VALUE_OPS, "a value")
         if entry is None:
@@ -117,7 +114,7 @@ class ExpressionParser:
 
     def field(self, node: object, pointer: str, expected: ValueType | None) -> Field | None:
         """The reference `{"field": path, "type"?: t}`; `expected` is the type that its place asks for."""
-        self.nodes += 1
+        self._count()
         if not isinstance(node, dict) or not isinstance(node.get("field"), str):
             self.report(pointer, Code.WRONG_TYPE, "a field is needed", 'write {"field": "labels.disk"}')
             return None
@@ -142,16 +139,23 @@ class ExpressionParser:
             return True
         well_formed = head in {"labels", "data"} and rest and len(path) <= self._limits.max_text_chars
         if not well_formed or (head == "data" and "" in rest.split(".")):
-            hint = did_you_mean(path, [*HEADER_FIELDS, *(self._seen or ())])
+            hint = self._did_you_mean(path, [*HEADER_FIELDS, *(self._seen or ())])
             self.report(pointer, Code.UNKNOWN_FIELD, f"{path!r} is not a field of an event", hint)
             return False
         if self._seen is not None and path not in self._seen:
             hint = (
-                did_you_mean(path, [*HEADER_FIELDS, *self._seen]) or 'accept it with "unseen": true in match'
+                self._did_you_mean(path, [*HEADER_FIELDS, *self._seen])
+                or 'accept it with "unseen": true in match'
             )
             self.report(pointer, Code.UNKNOWN_FIELD, f"{path!r} was never seen in this event type", hint)
             return False
         return True
+
+    def _count(self) -> None:
+        self._nodes += 1
+        if self._nodes > self._limits.max_nodes:
+            self.report("", Code.TOO_MANY_NODES, f"more than {self._limits.max_nodes} nodes")
+            raise EnoughProblems
 
     def _field_type(
         self, node: dict[str, Any], path: str, pointer: str, expected: ValueType | None
@@ -159,7 +163,7 @@ class ExpressionParser:
         declared = node.get("type")
         known = get_args(ValueType)
         if declared is not None and declared not in known:
-            hint = did_you_mean(str(declared), known)
+            hint = self._did_you_mean(str(declared), known)
             self.report(pointer_of(pointer, "type"), Code.UNKNOWN_VALUE, f"{declared!r} is not a type", hint)
             return None
         fixed = HEADER_FIELDS.get(path) or ("string" if path.startswith("labels.") else None)
@@ -179,7 +183,7 @@ class ExpressionParser:
     def _operator(
         self, node: object, pointer: str, depth: int, known: frozenset[str], what: str
     ) -> tuple[str, Any] | None:
-        self.nodes += 1
+        self._count()
         if depth > self._limits.max_depth:
             self.report(pointer, Code.TOO_DEEP, f"nested more than {self._limits.max_depth} levels")
             return None
@@ -192,7 +196,7 @@ class ExpressionParser:
             return None
         op = str(next(iter(names)))
         if op not in known:
-            hint = did_you_mean(op, sorted(known))
+            hint = self._did_you_mean(op, sorted(known))
             self.report(pointer_of(pointer, op), Code.UNKNOWN_OPERATOR, f"{op!r} does not make {what}", hint)
             return None
         return op, node[op]
@@ -236,7 +240,7 @@ class ExpressionParser:
     def _compare_severity(self, op: CompareOp, left: Value, right: Value, pointer: str) -> Condition | None:
         for index, side in enumerate((left, right)):
             if isinstance(side, Const) and side.value not in SEVERITY_RANK:
-                hint = did_you_mean(str(side.value), list(SEVERITY_RANK)) or "one of " + ", ".join(
+                hint = self._did_you_mean(str(side.value), list(SEVERITY_RANK)) or "one of " + ", ".join(
                     SEVERITY_RANK
                 )
                 message = f"{side.value!r} is not a severity"
@@ -250,12 +254,17 @@ class ExpressionParser:
 
     def _text(self, op: TextOp, args: list[Any], pointer: str) -> Condition | None:
         operand = self.field(args[0], pointer_of(pointer, 0), "string")
+        if operand is not None and operand.type == "severity":
+            hint = 'compare it: {"ge": [{"field": "severity"}, "error"]}'
+            at = pointer_of(pointer_of(pointer, 0), "field")
+            self.report(at, Code.WRONG_TYPE, f"severity is a rank, {op} takes text", hint)
+            operand = None
         pattern = args[1]
         at = pointer_of(pointer, 1)
         if not isinstance(pattern, str):
             self.report(at, Code.WRONG_TYPE, f"{op} takes literal text")
             return None
-        self.nodes += 1
+        self._count()
         if len(pattern) > self._limits.max_text_chars:
             self.report(at, Code.TOO_LONG, f"more than {self._limits.max_text_chars} characters")
             return None
@@ -274,7 +283,7 @@ class ExpressionParser:
             self.report(at, Code.TOO_LONG, f"at most {self._limits.max_choices} choices")
             return None
         operand = self.field(args[0], pointer_of(pointer, 0), _type_of_raw(choices[0]))
-        self.nodes += 1
+        self._count()
         if operand is None:
             return None
         found: list[Scalar] = []
@@ -286,7 +295,7 @@ class ExpressionParser:
 
     def _constant(self, node: object, pointer: str, expected: ValueType | None) -> Const | None:
         type_ = _type_of_raw(node)
-        if expected == "severity" and node not in SEVERITY_RANK:
+        if expected == "severity" and (not isinstance(node, str) or node not in SEVERITY_RANK):
             hint = "one of " + ", ".join(SEVERITY_RANK)
             self.report(pointer, Code.UNKNOWN_VALUE, f"{node!r} is not a severity", hint)
             return None

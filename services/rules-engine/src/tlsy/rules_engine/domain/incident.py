@@ -155,13 +155,15 @@ def acknowledge(incident: Incident, actor: str, at_us: int, note: str = "") -> I
 
 
 def resolve(incident: Incident, actor: str, at_us: int, note: str = "") -> Incident | IllegalTransition:
-    """It is over: by its rule (`actor` is `rule`, the note its reason) or by somebody."""
+    """It is over, not before it began: by its rule (`rule`, the note its reason) or by somebody."""
     if incident.state is IncidentState.RESOLVED:
         return IllegalTransition(Refusal.ALREADY_RESOLVED, incident.state)
     if len(note) > MAX_NOTE_CHARS:
         return IllegalTransition(Refusal.NOTE_TOO_LONG, incident.state)
     entry = Entry(kind=EntryKind.RESOLVED, at_us=at_us, actor=actor, note=note)
-    return _entered(replace(incident, state=IncidentState.RESOLVED, resolved_us=at_us), entry)
+    return _entered(
+        replace(incident, state=IncidentState.RESOLVED, resolved_us=max(at_us, incident.opened_us)), entry
+    )
 
 
 def reopen(incident: Incident, transition: Transition, policy: ReopenPolicy) -> Incident | IllegalTransition:
@@ -182,6 +184,23 @@ def reopen(incident: Incident, transition: Transition, policy: ReopenPolicy) -> 
         reopened=incident.reopened + 1,
     )
     return _entered(again, entry)
+
+
+def unentered(incident: Incident, before: Incident) -> Incident:
+    """`incident` with the timeline as it was: one of many steps that are counted and not told one by one."""
+    return replace(incident, timeline=before.timeline, entries_dropped=before.entries_dropped + 1)
+
+
+def entered_at_last(incident: Incident, steps: int) -> Incident:
+    """With where it ended in its timeline, after so many steps that are not there."""
+    resolved_us = incident.resolved_us
+    entry = Entry(
+        kind=EntryKind.REOPENED if resolved_us is None else EntryKind.RESOLVED,
+        at_us=incident.last_seen_us if resolved_us is None else resolved_us,
+        actor="rule",
+        note=f"the last of {steps} changes in short order",
+    )
+    return _entered(replace(incident, entries_dropped=incident.entries_dropped - 1), entry)
 
 
 def _entered(incident: Incident, entry: Entry) -> Incident:

@@ -96,6 +96,11 @@ class LevelGroup:
         if self.alive:
             self.rule.due(self, source, clock_us)
 
+    def awaits(self, source: SourceState, key_us: int) -> bool:
+        """See `Timed`."""
+        del source
+        return self.alive and key_us == self.timer_us
+
     def dump(self) -> list[Any]:
         """What `load` takes."""
         return [
@@ -198,6 +203,10 @@ class LevelRule:
         """The group has no state any more."""
         self.size -= 1
         group.alive = False
+        # The group may be in a timer for long, and the event holds the record that it came with.
+        group.event = None
+        if group.timer_us != NEVER:
+            self.turn.stale(group.source)
         active = group.source.active
         groups = active[group.key]
         del groups[self]
@@ -237,8 +246,10 @@ class LevelRule:
         if key_us <= source.max_us:
             self.due(group, source, source.max_us)
         elif key_us < group.timer_us:
-            group.timer_us = key_us
+            replaced, group.timer_us = group.timer_us, key_us
             self.turn.wake(source, key_us, group)
+            if replaced != NEVER:
+                self.turn.stale(source)
 
 
 class Threshold(LevelRule):

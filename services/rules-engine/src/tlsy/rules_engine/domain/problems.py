@@ -5,12 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from heapq import nsmallest
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from tlsy.rules_engine.domain.events import ValueType
+
+MAX_PROBLEMS: Final = 100
+#: Looking for the nearest word is slow: so many per document, each among so many words of so many characters.
+_MAX_HINTS: Final = 10
+_MAX_WORDS: Final = 200
+_MAX_WORD_CHARS: Final = 80
 
 
 class Code(StrEnum):
@@ -25,6 +32,7 @@ class Code(StrEnum):
     DOCUMENT_TOO_LARGE = "DOCUMENT_TOO_LARGE"
     TOO_DEEP = "TOO_DEEP"
     TOO_MANY_NODES = "TOO_MANY_NODES"
+    TOO_MANY_PROBLEMS = "TOO_MANY_PROBLEMS"
     TOO_COSTLY = "TOO_COSTLY"
     TOO_LONG = "TOO_LONG"
     MISSING_MEMBER = "MISSING_MEMBER"
@@ -55,12 +63,16 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleLimits:
-    """Bounds on one rule; cost is in units of about 20 ns per event (see `docs/rules.md`)."""
+    """Bounds on one rule, and on what all rules of an event type cost; in units of about 20 ns per event.
+
+    See `docs/rules.md`.
+    """
 
     max_document_bytes: int = 65_536
     max_depth: int = 16
     max_nodes: int = 256
-    max_cost: int = 500
+    max_cost: int = 2_000
+    max_type_cost: int = 100_000
     max_window_s: int = 7 * 86_400
     max_for_s: int = 7 * 86_400
     max_lateness_s: int = 300
@@ -91,11 +103,34 @@ class ObservedSchema:
         return self.event_types.get(event_type)
 
 
-def did_you_mean(word: str, known: object) -> str:
-    """`did you mean "x"?` for the nearest known word, or nothing."""
-    words = [str(item) for item in known] if isinstance(known, (list, tuple, set, frozenset, dict)) else []
-    near = get_close_matches(word, words, n=1, cutoff=0.6)
-    return f'did you mean "{near[0]}"?' if near else ""
+class EnoughProblems(Exception):  # noqa: N818 - read as a fact
+    """What is reported suffices; the rest of the document is not read."""
+
+
+class Report:
+    """The problems of one document, MAX_PROBLEMS at most, and what it may cost to find hints for them."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+        self._hints_left = _MAX_HINTS
+
+    def add(self, pointer: str, code: Code, message: str, hint: str = "") -> None:
+        """One problem. Raises EnoughProblems."""
+        self.problems.append(Problem(pointer, code, message, hint))
+        if len(self.problems) >= MAX_PROBLEMS:
+            text = f"{MAX_PROBLEMS} problems; the rest was not read"
+            self.problems.append(Problem("", Code.TOO_MANY_PROBLEMS, text))
+            raise EnoughProblems
+
+    def did_you_mean(self, word: str, known: Iterable[str]) -> str:
+        """`did you mean "x"?` for the nearest known word, or nothing; the first few of a document only."""
+        if self._hints_left == 0 or len(word) > _MAX_WORD_CHARS:
+            return ""
+        self._hints_left -= 1
+        short = (name for name in known if len(name) <= _MAX_WORD_CHARS)
+        words = nsmallest(_MAX_WORDS, short, key=lambda name: abs(len(name) - len(word)))
+        near = get_close_matches(word, words, n=1, cutoff=0.6)
+        return f'did you mean "{near[0]}"?' if near else ""
 
 
 def pointer_of(parent: str, token: str | int) -> str:

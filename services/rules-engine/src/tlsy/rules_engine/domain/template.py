@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from tlsy.rules_engine.domain.events import Scalar
 
 AGGREGATE: Final = "aggregate"
+MAX_SUMMARY_BYTES: Final = 1_024
+MAX_OPERAND_CHARS: Final = 256
 _PIECE: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
@@ -27,8 +29,17 @@ def placeholders(template: str) -> tuple[tuple[str, ...], bool]:
 
 
 def render(template: str, operands: Mapping[str, Scalar | None]) -> str:
-    """The summary; a missing value is written `?`, a whole number without its fraction."""
-    return _PIECE.sub(_filler(operands), template)
+    """The summary, cut where it is too long; a missing value is `?`, a whole number has no fraction."""
+    text = _PIECE.sub(_filler(operands), template)
+    encoded = text.encode()
+    if len(encoded) <= MAX_SUMMARY_BYTES:
+        return text
+    return encoded[: MAX_SUMMARY_BYTES - len("…".encode())].decode(errors="ignore") + "…"
+
+
+def shortened(text: str | None) -> str | None:
+    """A text of an event as incidents report it."""
+    return text if text is None or len(text) <= MAX_OPERAND_CHARS else text[: MAX_OPERAND_CHARS - 1] + "…"
 
 
 def _filler(operands: Mapping[str, Scalar | None]) -> Callable[[re.Match[str]], str]:

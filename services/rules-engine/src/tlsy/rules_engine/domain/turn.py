@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from heapq import heappush
+from heapq import heapify, heappush
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tlsy.rules_engine.domain.ast import RuleName, VersionId
 
 NEVER: Final = 2**63
+_FEW_TIMERS: Final = 16  # of a source, that may all be stale
 
 GroupKey: TypeAlias = tuple[str | None, ...]
 Operands: TypeAlias = dict[str, Scalar | None]
@@ -52,18 +53,21 @@ class Counters:
 class Timed(Protocol):
     """A group that can be woken by its source's clock."""
 
+    @property
+    def owner(self) -> VersionId:
+        """The version it belongs to."""
+
     def due(self, source: SourceState, key_us: int, clock_us: int) -> None:
         """The clock of `source`, now at `clock_us`, has reached `key_us`, for which a timer was set."""
+
+    def awaits(self, source: SourceState, key_us: int) -> bool:
+        """Whether the timer set for `key_us` still means something to it."""
 
 
 class Group(Timed, Protocol):
     """The state of one (rule version, group)."""
 
     dirty: bool
-
-    @property
-    def owner(self) -> VersionId:
-        """The version it belongs to."""
 
     @property
     def values(self) -> GroupKey:
@@ -82,7 +86,7 @@ class SourceState:
     """One source: its clock, which is its newest event time, and when (processing time) it was last heard of.
 
     An order key is a track's name and the group values after the source. `newest` maps it to the newest event
-    time there, `active` to the level groups that have state there, by rule.
+    time there, `active` to the level groups that have state there, by rule. Of `timers` some are `stale`.
     """
 
     name: str
@@ -93,6 +97,7 @@ class SourceState:
     active: dict[GroupKey, dict[Any, Any]] = field(default_factory=dict)
     timers: list[tuple[int, int, Timed]] = field(default_factory=list)
     due_us: int = NEVER
+    stale: int = 0
 
 
 class Turn:
@@ -118,3 +123,14 @@ class Turn:
         """Calls `group.due` when the source's clock reaches `key_us`."""
         heappush(source.timers, (key_us, next(self.sequence), group))
         source.due_us = source.timers[0][0]
+
+    @staticmethod
+    def stale(source: SourceState) -> None:
+        """A timer of the source means nothing any more: it goes at the latest when most of them do not."""
+        source.stale += 1
+        timers = source.timers
+        if source.stale > _FEW_TIMERS and 2 * source.stale > len(timers):
+            timers[:] = [timer for timer in timers if timer[2].awaits(source, timer[0])]
+            heapify(timers)
+            source.stale = 0
+            source.due_us = timers[0][0] if timers else NEVER

@@ -22,11 +22,13 @@ from tlsy.rules_engine.domain.document import decode
 from tlsy.rules_engine.domain.events import MAX_AGGREGATED, SEVERITIES
 from tlsy.rules_engine.domain.expressions import ExpressionParser
 from tlsy.rules_engine.domain.problems import (
+    MAX_PROBLEMS,
     Code,
+    EnoughProblems,
     ObservedSchema,
     Problem,
+    Report,
     RuleLimits,
-    did_you_mean,
     pointer_of,
 )
 from tlsy.rules_engine.domain.template import AGGREGATE, placeholders
@@ -58,30 +60,37 @@ def validate(document: bytes | object, schema: ObservedSchema, limits: RuleLimit
     """
     raw, problems = decode(document, limits)
     if problems:
-        return problems
+        return problems[:MAX_PROBLEMS]
     if not isinstance(raw, dict):
         return [Problem("", Code.WRONG_TYPE, "a rule is a JSON object")]
-    reader = _RuleReader(raw, schema, limits)
-    rule = reader.read()
-    if rule is not None and not reader.problems and (cost := rule_cost(rule)) > limits.max_cost:
+    report = Report()
+    try:
+        rule = _RuleReader(raw, schema, limits, report).read()
+    except EnoughProblems:
+        return report.problems
+    if not report.problems and (cost := rule_cost(rule)) > limits.max_cost:
         return [Problem("", Code.TOO_COSTLY, f"costs {cost} units per event, at most {limits.max_cost}")]
-    return reader.problems or cast("Rule", rule)
+    return report.problems or rule
 
 
 class _RuleReader:
-    """Reads the members of one document; every method reports and goes on."""
+    """Reads the members of one document; every method reports and goes on, until it is enough."""
 
-    def __init__(self, raw: dict[str, Any], schema: ObservedSchema, limits: RuleLimits) -> None:
-        self.problems: list[Problem] = []
+    def __init__(
+        self, raw: dict[str, Any], schema: ObservedSchema, limits: RuleLimits, report: Report
+    ) -> None:
+        self._report = report.add
+        self._did_you_mean = report.did_you_mean
         self._raw = raw
         self._limits = limits
         self._members("", raw, _REQUIRED, _OPTIONAL)
         self._event_type, self._unseen = self._match(schema)
         known = bool(schema.event_types) and not self._unseen
         seen = (schema.fields_of(self._event_type) or None) if known else None
-        self._parser = ExpressionParser(self.problems, limits, seen)
+        self._parser = ExpressionParser(report, limits, seen)
 
-    def read(self) -> Rule | None:
+    def read(self) -> Rule:
+        """The rule; with problems it means nothing."""
         raw = self._raw
         if raw.get("schema", SCHEMA) != SCHEMA:
             self._report("/schema", Code.UNKNOWN_SCHEMA, "another schema", f'write "{SCHEMA}"')
@@ -92,7 +101,7 @@ class _RuleReader:
         absence_s = self._absence() if "absence" in raw else None
         self._kind_conflicts()
         group_by = self._group_by()
-        rule = Rule(
+        return Rule(
             name=RuleName(name),
             description=self._typed("/description", raw.get("description", ""), str, ""),
             event_type=self._event_type,
@@ -107,12 +116,6 @@ class _RuleReader:
             lateness_s=self._lateness(),
             enabled=self._typed("/enabled", raw.get("enabled", True), bool, True),
         )
-        if self._parser.nodes > self._limits.max_nodes:
-            self._report("", Code.TOO_MANY_NODES, f"more than {self._limits.max_nodes} nodes")
-        return None if self.problems else rule
-
-    def _report(self, pointer: str, code: Code, message: str, hint: str = "") -> None:
-        self.problems.append(Problem(pointer, code, message, hint))
 
     def _members(
         self, pointer: str, raw: dict[str, Any], required: frozenset[str], optional: frozenset[str]
@@ -121,7 +124,7 @@ class _RuleReader:
             self._report(pointer, Code.MISSING_MEMBER, f"{name!r} is missing")
         for name in raw:
             if name not in required and name not in optional:
-                hint = did_you_mean(name, sorted(required | optional))
+                hint = self._did_you_mean(name, sorted(required | optional))
                 self._report(pointer_of(pointer, name), Code.UNKNOWN_MEMBER, f"unknown member {name!r}", hint)
 
     def _object(
@@ -146,7 +149,7 @@ class _RuleReader:
     def _choice(self, pointer: str, value: object, choices: tuple[str, ...]) -> str:
         if isinstance(value, str) and value in choices:
             return value
-        hint = did_you_mean(str(value), choices) or "one of " + ", ".join(choices)
+        hint = self._did_you_mean(str(value), choices) or "one of " + ", ".join(choices)
         self._report(pointer, Code.UNKNOWN_VALUE, f"{value!r} is not known here", hint)
         return choices[0]
 
@@ -168,7 +171,8 @@ class _RuleReader:
             self._report("/match/type", Code.UNKNOWN_EVENT_TYPE, "an event type is needed")
         elif event_type and schema.event_types and not unseen and schema.fields_of(event_type) is None:
             hint = (
-                did_you_mean(event_type, list(schema.event_types)) or 'accept it with "unseen": true in match'
+                self._did_you_mean(event_type, list(schema.event_types))
+                or 'accept it with "unseen": true in match'
             )
             message = f"no event of type {event_type!r} was seen"
             self._report("/match/type", Code.UNKNOWN_EVENT_TYPE, message, hint)
@@ -221,7 +225,7 @@ class _RuleReader:
             return ()
         if len(raw) > self._limits.max_group_fields:
             self._report("/group_by", Code.TOO_LONG, f"at most {self._limits.max_group_fields} fields")
-        for index, path in enumerate(raw):
+        for index, path in enumerate(raw[: self._limits.max_group_fields]):
             at = pointer_of("/group_by", index)
             if path in raw[:index]:
                 self._report(at, Code.CONFLICTING_MEMBERS, f"{path!r} is given twice")
@@ -250,7 +254,7 @@ class _RuleReader:
             dedup = []
         for index, path in enumerate(dedup):
             if path not in keyed:
-                at, hint = pointer_of("/incident/dedup_key", index), did_you_mean(path, keyed)
+                at, hint = pointer_of("/incident/dedup_key", index), self._did_you_mean(path, keyed)
                 self._report(at, Code.UNKNOWN_FIELD, f"{path!r} is not a field of the group", hint)
         return IncidentSpec(severity=severity, summary=summary, dedup_key=tuple(dedup))
 

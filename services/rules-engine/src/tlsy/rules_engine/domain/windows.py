@@ -156,6 +156,10 @@ class WindowGroup:
         if self.alive and self.leader is source:
             self.rule.expire_by_clock(self, clock_us)
 
+    def awaits(self, source: SourceState, key_us: int) -> bool:
+        """See `Timed`."""
+        return self.alive and self.homes.get(source) == key_us
+
     def dump(self) -> list[Any]:
         """What `WindowRule.restore` takes."""
         counts = self.counts
@@ -272,15 +276,25 @@ class WindowRule:
         while group.total:
             key_us = group.leaves_us
             if key_us > clock_us:
-                if key_us < group.homes.get(source, key_us + 1):
+                replaced = group.homes.get(source)
+                if replaced is None or key_us < replaced:
                     group.homes[source] = key_us
                     self.turn.wake(source, key_us, group)
+                    if replaced is not None:
+                        self.turn.stale(source)
                 return
             group.head = max(group.head, group.end)
             self._leave(group)
         if not group.firing:
-            del self.groups[group.key]
-            group.alive = False
+            self.drop(group)
+
+    def drop(self, group: WindowGroup) -> None:
+        """The group has no state any more."""
+        del self.groups[group.key]
+        group.alive = False
+        for source in group.homes:
+            self.turn.stale(source)
+        self.turn.touch(group)
 
     def restore(self, key: GroupKey, stored: list[Any], leader: SourceState) -> None:
         """A group as `WindowGroup.dump` wrote it, with its timer; never due already, as it was set before."""
@@ -296,8 +310,7 @@ class WindowRule:
         self.turn.refreshed.pop(group, None)
         self.turn.touch(group)
         if not group.total:
-            del self.groups[group.key]
-            group.alive = False
+            self.drop(group)
 
     def read(self, group: WindowGroup, event: Event | None) -> Operands:
         """The fields of the sample and the aggregate, None if the window is empty."""

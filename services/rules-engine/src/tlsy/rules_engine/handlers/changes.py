@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tlsy.rpc.errors import FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, Violation
 from tlsy.rpc.etags import check_etag
+from tlsy.rules_engine.domain.canonical import load_rule
+from tlsy.rules_engine.domain.compiler import compile_rules
+from tlsy.rules_engine.domain.cost import rule_cost
 from tlsy.rules_engine.handlers.messages import rule_etag, to_rule
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tlsy.contracts.rules_engine.v1 import rules_engine_pb2 as pb
     from tlsy.rpc.call import Call
-    from tlsy.rules_engine.domain.ast import RuleName
+    from tlsy.rules_engine.domain.ast import RuleName, VersionId
+    from tlsy.rules_engine.domain.problems import RuleLimits
     from tlsy.rules_engine.handlers.effects import Effects
     from tlsy.rules_engine.ports import Rules, StoredRule, StoredVersion
     from tlsy.tenancy.unit_of_work import UnitOfWork
@@ -33,9 +40,10 @@ class RuleChange:
 class RuleChanges:
     """Stores a change of a rule with its audit record and its event. Under the rule set's lock."""
 
-    def __init__(self, rules: Rules, effects: Effects) -> None:
+    def __init__(self, rules: Rules, effects: Effects, limits: RuleLimits) -> None:
         self._rules = rules
         self._effects = effects
+        self._limits = limits
 
     async def locked(self, tx: UnitOfWork, rule_id: RuleName, etag: str) -> StoredRule | None:
         """The rule as nobody else can change it; an etag given must be the rule's.
@@ -52,7 +60,8 @@ class RuleChanges:
         """The rule's message. A change that changes nothing is audited, and tells nobody else.
 
         Raises:
-            ResourceExhausted: RULE_LIMIT; one more would be on than the tenant may have.
+            ResourceExhausted: RULE_LIMIT; one more would be on than the tenant may have. RULE_COST_LIMIT.
+            FailedPrecondition: RULES_NOT_COMPILABLE.
         """
         before, after = change.before, change.after
         message = to_rule(after, call.required_tenant().slug, tx.tenant_id)
@@ -60,10 +69,36 @@ class RuleChanges:
             if after.enabled and (before is None or not before.enabled):
                 await self._check_limit(tx, call)
             await self._rules.save(tx, after)
+            if after.enabled:
+                await self._check_together(tx, after.event_type)
             self._effects.rule_changed(tx, message, await self._rules.bump_set(tx))
         details = {"version": after.live_version, "enabled": after.enabled, "changed": before != after}
         self._effects.audit(tx, call, message.name, details)
         return message
+
+    async def _check_together(self, tx: UnitOfWork, event_type: str) -> None:
+        """What cannot be compiled, or costs too much, together with the type's other rules must not go live.
+
+        In another thread: with thousands of rules it takes seconds.
+        """
+        documents = await self._rules.in_force(tx, event_type)
+        try:
+            cost = await asyncio.to_thread(self._compiled_cost, documents)
+        except Exception as error:
+            text = "The rule cannot be compiled together with the others of its event type."
+            raise FailedPrecondition("RULES_NOT_COMPILABLE", text) from error
+        most = self._limits.max_type_cost
+        if cost > most:
+            raise ResourceExhausted(
+                "RULE_COST_LIMIT",
+                f"The rules for {event_type!r} would cost {cost} units per event; at most {most}.",
+                metadata={"cost": str(cost), "limit": str(most)},
+            )
+
+    def _compiled_cost(self, documents: Sequence[tuple[VersionId, str]]) -> int:
+        versions = [(version, load_rule(document.encode(), self._limits)) for version, document in documents]
+        compile_rules(versions)
+        return sum(rule_cost(rule) for _, rule in versions)
 
     async def _check_limit(self, tx: UnitOfWork, call: Call) -> None:
         limit = call.required_tenant().entitlements.get(_LIMIT)

@@ -39,7 +39,12 @@ class DisableRule:
                 after = before
                 if before.enabled:
                     after = replace(
-                        before, enabled=False, updated_at=self._effects.now(), revision=before.revision + 1
+                        before,
+                        enabled=False,
+                        updated_at=self._effects.now(),
+                        revision=before.revision + 1,
+                        halted_at=None,
+                        halt_reason="",
                     )
                 return await self._changes.store(tx, call, RuleChange(before, after))
 

@@ -43,6 +43,10 @@ class Effects:
         """The same in µs since 1970."""
         return int(self._clock.now().timestamp() * 1_000_000)
 
+    def monotonic(self) -> float:
+        """Seconds, for durations."""
+        return self._clock.monotonic()
+
     def new_id(self) -> UUID:
         """A UUIDv7."""
         return self._ids()

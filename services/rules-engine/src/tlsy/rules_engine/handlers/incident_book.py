@@ -2,6 +2,10 @@
 
 Groups that share a dedup key share an incident: the first that fires opens it, the last that stops resolves
 it. Pure: what is stored is given, what is to be stored is asked for.
+
+A value that flaps may move an incident thousands of times in one transaction, and a flood of groups may open
+as many. Of an incident the first MAX_STEPS are in its timeline and told, then only where it ended and how
+often it moved in between; and so many incidents are opened, and so many changes told.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from tlsy.rules_engine.domain import incident as life
-from tlsy.rules_engine.domain.incident import IllegalTransition, IncidentId
+from tlsy.rules_engine.domain.incident import IllegalTransition, IncidentId, IncidentState
 from tlsy.rules_engine.ports import Refreshed, StoredIncident
 
 if TYPE_CHECKING:
@@ -21,29 +25,47 @@ if TYPE_CHECKING:
     from tlsy.rules_engine.domain.incident import DedupKey, Incident, ReopenPolicy
     from tlsy.rules_engine.domain.turn import Transition
 
+MAX_STEPS: Final = 32
+MAX_OPENED: Final = 2_000
+#: A transaction takes 10,000 events; some are others'.
+MAX_TOLD: Final = 8_000
 _RULE: Final = "rule"
 
 
 class IncidentBook:
-    """What becomes of the incidents of some dedup keys; `current` has the stored one of each that has any."""
+    """What becomes of the incidents of some dedup keys."""
 
-    def __init__(
-        self, current: Mapping[DedupKey, StoredIncident], policy: ReopenPolicy, new_id: Callable[[], UUID]
-    ) -> None:
-        self._current = dict(current)
+    def __init__(self, policy: ReopenPolicy, new_id: Callable[[], UUID]) -> None:
+        self._current: dict[DedupKey, StoredIncident | None] = {}
         self._policy = policy
         self._new_id = new_id
         self._changed: dict[IncidentId, StoredIncident] = {}
+        self._steps: dict[IncidentId, int] = {}
         self._told: list[tuple[StoredIncident, str]] = []
         self.opened = 0
+        self.resolved = 0
+        self.refused = 0
+        self.untold = 0
 
-    def changed(self) -> Sequence[StoredIncident]:
-        """What is to be stored, in the order in which it first changed."""
-        return list(self._changed.values())
+    def knows(self, key: DedupKey) -> bool:
+        """Whether `learn` was told of the key."""
+        return key in self._current
 
-    def told(self) -> Sequence[tuple[StoredIncident, str]]:
-        """What others are to hear: the incident as it was then, and "opened" or "resolved"."""
-        return self._told
+    def learn(self, keys: Sequence[DedupKey], stored: Mapping[DedupKey, StoredIncident]) -> None:
+        """What is stored for some keys: the incident that is not resolved, else the newest, if any."""
+        for key in keys:
+            self._current[key] = stored.get(key)
+
+    def close(self) -> tuple[Sequence[StoredIncident], Sequence[tuple[StoredIncident, str]]]:
+        """What is to be stored, in the order in which it first changed, and what others are to hear.
+
+        That is the incident as it was then, and "opened" or "resolved".
+        """
+        for id_, steps in self._steps.items():
+            if steps > MAX_STEPS:
+                self._sum_up(self._changed[id_], steps - MAX_STEPS)
+        self.untold = max(len(self._told) - MAX_TOLD, 0)
+        return list(self._changed.values()), self._told[:MAX_TOLD]
 
     def refresh(self, key: DedupKey, refreshed: Refreshed) -> None:
         """The rule fired again before what is applied next."""
@@ -71,7 +93,8 @@ class IncidentBook:
         if isinstance(reopened, IllegalTransition):
             self._open_new(rule, transition)
             return
-        self._tell(
+        self._move(
+            stored,
             replace(
                 stored,
                 incident=reopened,
@@ -80,7 +103,6 @@ class IncidentBook:
                 clear_pending=False,
                 revision=stored.revision + 1,
             ),
-            "opened",
         )
 
     def resolve(self, key: DedupKey, transition: Transition) -> None:
@@ -95,22 +117,38 @@ class IncidentBook:
         resolved = life.resolve(stored.incident, _RULE, transition.at_us, transition.reason)
         if isinstance(resolved, IllegalTransition):
             return
-        self._tell(
-            replace(stored, incident=resolved, firing_groups=0, revision=stored.revision + 1), "resolved"
-        )
+        self.resolved += 1
+        self._move(stored, replace(stored, incident=resolved, firing_groups=0, revision=stored.revision + 1))
 
     def _open_new(self, rule: Rule, transition: Transition) -> None:
+        if self.opened >= MAX_OPENED:
+            self.refused += 1
+            return
         incident: Incident = life.open_incident(IncidentId(str(self._new_id())), rule, transition)
         self.opened += 1
         stored = StoredIncident(
             incident=incident, occurrences=1, firing_groups=1, clear_pending=False, revision=1
         )
-        self._tell(stored, "opened")
+        self._move(stored, stored)
 
-    def _tell(self, stored: StoredIncident, change: str) -> None:
-        self._keep(stored)
-        self._told.append((stored, change))
+    def _move(self, before: StoredIncident, after: StoredIncident) -> None:
+        id_ = after.incident.id
+        self._steps[id_] = steps = self._steps.get(id_, 0) + 1
+        if steps > MAX_STEPS:
+            after = replace(after, incident=life.unentered(after.incident, before.incident))
+        else:
+            self._told.append((after, _change(after)))
+        self._keep(after)
+
+    def _sum_up(self, stored: StoredIncident, steps: int) -> None:
+        summed = replace(stored, incident=life.entered_at_last(stored.incident, steps))
+        self._keep(summed)
+        self._told.append((summed, _change(summed)))
 
     def _keep(self, stored: StoredIncident) -> None:
         self._current[stored.incident.dedup_key] = stored
         self._changed[stored.incident.id] = stored
+
+
+def _change(stored: StoredIncident) -> str:
+    return "resolved" if stored.incident.state is IncidentState.RESOLVED else "opened"

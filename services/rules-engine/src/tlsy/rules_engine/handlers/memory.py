@@ -11,6 +11,8 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from tlsy.rules_engine.domain.turn import Counters
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from uuid import UUID
@@ -36,6 +38,7 @@ class TenantMemory:
         stamp: of the transaction that wrote what the engine holds.
         refreshed: firings that are not yet counted in the incidents.
         refreshed_us: when they were counted last.
+        counted: what the engine had left out when that was exported last.
         changed: whether the deadline may have moved since it was asked for.
     """
 
@@ -48,6 +51,7 @@ class TenantMemory:
     observer: FieldObserver
     refreshed: dict[DedupKey, Refreshed] = field(default_factory=dict)
     refreshed_us: int = 0
+    counted: Counters = field(default_factory=Counters)
     changed: bool = True
     deadline_us: int | None = None
 
@@ -104,11 +108,11 @@ class Memories:
             self.drop(tenant_id)
 
     def due(self, now_us: int) -> Iterator[tuple[TenantId, int]]:
-        """Tenants with something to do, and their partitions."""
+        """Tenants with something to do, and since when."""
         for tenant_id, memory in self._loaded.items():
             due_us = memory.due_us()
             if due_us is not None and due_us <= now_us:
-                yield tenant_id, memory.partition
-        for tenant_id, (partition, due_us) in self._asleep.items():
+                yield tenant_id, due_us
+        for tenant_id, (_, due_us) in self._asleep.items():
             if due_us <= now_us:
-                yield tenant_id, partition
+                yield tenant_id, due_us

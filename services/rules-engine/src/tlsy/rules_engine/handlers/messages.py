@@ -50,6 +50,9 @@ def to_rule(rule: StoredRule, slug: str, tenant_id: UUID) -> pb.Rule:
     )
     message.create_time.FromDatetime(rule.created_at)
     message.update_time.FromDatetime(rule.updated_at)
+    if rule.halted_at is not None:
+        message.halt_reason = rule.halt_reason
+        message.halt_time.FromDatetime(rule.halted_at)
     return message
 
 

@@ -28,12 +28,14 @@ _MAX_MEMBERS: Final = 200  # of data, looked at per event
 
 
 class FieldObserver:
-    """What one tenant's events have had; at most `max_fields`, new ones beyond that are not kept."""
+    """What one tenant's events have had; of more than `max_fields` the longest unseen make room."""
 
     def __init__(self, known: Iterable[ObservedField], max_fields: int) -> None:
         self._known = {(field.event_type, field.path): field for field in known}
         self._pending: dict[tuple[str, str], ObservedField] = {}
         self._max_fields = max_fields
+        self._gone: set[tuple[str, str]] = set()
+        self._full_until_us = 0
         self._offset = 0
         self._flushed_us = 0
 
@@ -50,20 +52,21 @@ class FieldObserver:
         """When there is something to write."""
         return self._flushed_us + FLUSH_US if self._pending else None
 
-    def take(self, now_us: int) -> Sequence[ObservedField]:
-        """What is to be written now; nothing if it is too soon."""
+    def take(self, now_us: int) -> tuple[Sequence[ObservedField], Sequence[tuple[str, str]]]:
+        """What is to be written and what to be deleted now; nothing if it is too soon."""
         if not self._pending or now_us < self._flushed_us + FLUSH_US:
-            return ()
+            return (), ()
         self._flushed_us = now_us
-        taken = list(self._pending.values())
+        taken = list(self._pending.values()), sorted(self._gone)
         self._pending.clear()
+        self._gone.clear()
         return taken
 
     def _note(self, event_type: str, path: str, kind: ValueType, now_us: int) -> None:
         key = (event_type, path)
         known = self._known.get(key)
         if known is None:
-            if len(self._known) >= self._max_fields:
+            if len(self._known) >= self._max_fields and not self._make_room(now_us):
                 return
             types: frozenset[ValueType] = frozenset({kind})
         elif kind not in known.types:
@@ -72,7 +75,21 @@ class FieldObserver:
             return
         else:
             types = known.types
+        self._gone.discard(key)
         self._known[key] = self._pending[key] = ObservedField(event_type, path, types, now_us)
+
+    def _make_room(self, now_us: int) -> bool:
+        """Gives up the longest unseen field; one that is still coming has been seen lately."""
+        if now_us < self._full_until_us:
+            return False
+        key, oldest = min(self._known.items(), key=lambda item: item[1].last_seen_us)
+        if now_us - oldest.last_seen_us <= 2 * REFRESH_US:
+            self._full_until_us = now_us + FLUSH_US
+            return False
+        del self._known[key]
+        self._pending.pop(key, None)
+        self._gone.add(key)
+        return True
 
 
 def _fields_of(event: pb.Event) -> Iterator[tuple[str, ValueType]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,6 @@ from tlsy.contracts.rules_engine.v1 import rules_engine_pb2 as pb
 from tlsy.rpc.errors import FailedPrecondition, InvalidArgument, Violation
 from tlsy.rpc.idempotency import answer_once
 from tlsy.rules_engine.domain.canonical import canonical_json, version_id
-from tlsy.rules_engine.domain.compiler import compile_rules
 from tlsy.rules_engine.domain.validate import validate
 from tlsy.rules_engine.handlers.changes import RuleChange
 from tlsy.rules_engine.handlers.validate_rule import schema_of
@@ -53,8 +53,8 @@ class PublishRule:
         Raises:
             InvalidArgument: RULE_INVALID, a violation per problem; its field is a JSON pointer.
             Aborted: ETAG_MISMATCH.
-            ResourceExhausted: RULE_LIMIT.
-            FailedPrecondition: VERSION_LIMIT.
+            ResourceExhausted: RULE_LIMIT, RULE_COST_LIMIT.
+            FailedPrecondition: VERSION_LIMIT, RULES_NOT_COMPILABLE.
         """
 
         async def work(tx: UnitOfWork) -> pb.Rule:
@@ -69,7 +69,8 @@ class PublishRule:
         return await self._tenancy.run(call.required_tenant().tenant_id, work, write=True)
 
     async def _read(self, tx: UnitOfWork, rule_id: RuleName, document: bytes) -> Rule:
-        rule = validate(document, schema_of(await self._observed.load(tx)), self._limits)
+        schema = schema_of(await self._observed.load(tx))
+        rule = await asyncio.to_thread(validate, document, schema, self._limits)
         if isinstance(rule, list):
             violations = [
                 Violation(p.pointer, p.code.value, f"{p.message}; {p.hint}" if p.hint else p.message)
@@ -79,13 +80,16 @@ class PublishRule:
         if rule.name != rule_id:
             text = f"must be {rule_id!r}, as in the resource name"
             raise InvalidArgument("RULE_INVALID", violations=[Violation("/name", "NAME_MISMATCH", text)])
-        # What cannot be compiled must not go live.
-        compile_rules([(version_id(rule), rule)])
         return rule
 
     async def _next(self, tx: UnitOfWork, call: Call, rule: Rule, before: StoredRule | None) -> StoredRule:
         now, version, stored = self._effects.now(), version_id(rule), canonical_json(rule).decode()
-        if before is not None and before.live_version == version and before.enabled == rule.enabled:
+        in_force = before is not None and before.halted_at is None
+        if (
+            before is not None
+            and in_force
+            and (before.live_version, before.enabled) == (version, rule.enabled)
+        ):
             return before
         if before is None or before.live_version != version:
             await self._add_version(tx, StoredVersion(

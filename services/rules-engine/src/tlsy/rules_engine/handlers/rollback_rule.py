@@ -39,10 +39,10 @@ class RollbackRule:
 
         Raises:
             NotFound: RULE_NOT_FOUND, VERSION_NOT_FOUND.
-            FailedPrecondition: NO_PREVIOUS_VERSION, VERSION_AMBIGUOUS.
+            FailedPrecondition: NO_PREVIOUS_VERSION, VERSION_AMBIGUOUS, RULES_NOT_COMPILABLE.
             InvalidArgument: VERSION_INVALID.
             Aborted: ETAG_MISMATCH.
-            ResourceExhausted: RULE_LIMIT.
+            ResourceExhausted: RULE_LIMIT, RULE_COST_LIMIT.
         """
 
         async def work(tx: UnitOfWork) -> pb.Rule:
@@ -61,7 +61,8 @@ class RollbackRule:
             raise FailedPrecondition("NO_PREVIOUS_VERSION", "No other version was live before this one.")
         version = await find_version(tx, self._rules, before.rule_id, wanted, "version_id")
         rule = load_rule(version.document.encode(), self._limits)
-        if before.live_version == version.version_id and before.enabled == rule.enabled:
+        same = before.live_version == version.version_id and before.enabled == rule.enabled
+        if same and before.halted_at is None:
             return before
         after = replace(
             before,
@@ -71,5 +72,7 @@ class RollbackRule:
             live_version=version.version_id,
             document=version.document,
             updated_at=self._effects.now(),
+            halted_at=None,
+            halt_reason="",
         )
         return succeeding(before, after)

@@ -11,17 +11,21 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+import asyncpg
+
 from tlsy.eventlog.errors import Fenced
 from tlsy.rules_engine.handlers.on_events_accepted import MODULE
 from tlsy.runtime.logging import get_logger, reset_log_fields, set_log_fields
 from tlsy.tenancy.context import TenantState
-from tlsy.tenancy.errors import UnknownTenant
+from tlsy.tenancy.errors import TenancyError, UnknownTenant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator, Mapping
+    from uuid import UUID
 
     from tlsy.rules_engine.handlers.evaluation import Evaluation
     from tlsy.rules_engine.handlers.memory import Memories
+    from tlsy.rules_engine.handlers.metrics import RulesMetrics
     from tlsy.rules_engine.handlers.ownership import Ownership
     from tlsy.rules_engine.ports import Backlog, EngineStates
     from tlsy.runtime.clock import Clock
@@ -69,6 +73,7 @@ class RunTimers:
         backlog: Backlog,
         clock: Clock,
         settings: TimerSettings,
+        metrics: RulesMetrics,
     ) -> None:
         self._tenancy = tenancy
         self._catalog = catalog
@@ -80,6 +85,7 @@ class RunTimers:
         self._backlog = backlog
         self._clock = clock
         self._settings = settings
+        self._metrics = metrics
         self._seen: frozenset[tuple[int, int]] = frozenset()
         self._unvisited: set[TenantId] = set()
         self._woken: set[TenantId] = set()
@@ -108,36 +114,53 @@ class RunTimers:
 
     async def _round(self) -> None:
         gate = asyncio.Semaphore(self._settings.at_once)
-        waits: dict[int, bool] = {}
-        todo = list(self._todo())
-        for partition in {partition for _, partition, _ in todo}:
-            waits[partition] = await self._backlog.waits(partition)
-        await asyncio.gather(
-            *(
-                self._guarded(gate, tenant, partition, time_passes=not waits[partition])
-                for tenant, partition, timed in todo
-                if not (timed and waits[partition])
-            )
-        )
-
-    def _todo(self) -> Iterator[tuple[TenantEntry, int, bool]]:
-        """Tenants to work on, their partitions, and whether only the time asks for it."""
-        now = self._clock.monotonic()
         now_us = int(self._clock.now().timestamp() * 1_000_000)
+        due = dict(self._memories.due(now_us))
+        overdue_us = now_us - min(due.values(), default=now_us)
+        self._metrics.timers_lag_s.set(overdue_us / 1_000_000)
+        todo = list(self._todo(due))
+        parked: set[UUID] = set()
+        for partition in {partition for _, partition, _ in todo}:
+            parked.update(await self._parked(partition))
+        work = []
+        for tenant, partition, due_us in todo:
+            until_us = None if tenant.tenant_id in parked else self._until_us(tenant, partition, now_us)
+            if due_us is None or (until_us is not None and until_us >= due_us):
+                work.append(self._guarded(gate, tenant, partition, until_us))
+        await asyncio.gather(*work)
+
+    async def _parked(self, partition: int) -> Collection[UUID]:
+        """Those whose time stands still: all while it is not known."""
+        try:
+            return await self._backlog.parked(partition)
+        except (TenancyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            self._logger.warning("timers wait for the control database", error=repr(error))
+            return [tenant.tenant_id for tenant in self._ownership.tenants_of(partition)]
+
+    def _until_us(self, tenant: TenantEntry, partition: int, now_us: int) -> int:
+        """How far processing time may pass for a tenant: not beyond its events that wait to be applied."""
+        applied_us = self._backlog.applied_until_us(partition, tenant.tenant_id.hex.encode())
+        return now_us if applied_us is None else min(now_us, applied_us)
+
+    def _todo(self, due: Mapping[TenantId, int]) -> Iterator[tuple[TenantEntry, int, int | None]]:
+        """Tenants to work on, their partitions, and since when they are due if only the time asks for it."""
+        now = self._clock.monotonic()
         asked = self._woken | self._unvisited
-        due = {tenant_id for tenant_id, _ in self._memories.due(now_us)} - asked
-        for tenant_id in [*asked, *due]:
+        for tenant_id in [*asked, *(due.keys() - asked)]:
             partition = self._ownership.partition_of(tenant_id)
-            tenant = self._evaluated(tenant_id)
-            if partition is None or tenant is None:
+            if partition is None:
                 self._done(tenant_id)
-            elif self._retry_at.get(tenant_id, now) <= now:
-                yield tenant, partition, tenant_id in due
+                continue
+            tenant = self._evaluated(tenant_id)
+            if tenant is not None and self._retry_at.get(tenant_id, now) <= now:
+                yield tenant, partition, None if tenant_id in asked else due[tenant_id]
 
     def _evaluated(self, tenant_id: TenantId) -> TenantEntry | None:
+        """The tenant. One that is suspended, or has the module off, stays to be worked on when it is back."""
         try:
             tenant = self._catalog.tenant(tenant_id)
         except UnknownTenant:
+            self._done(tenant_id)
             return None
         return tenant if tenant.state is TenantState.ACTIVE and MODULE in tenant.modules else None
 
@@ -147,7 +170,7 @@ class RunTimers:
         self._retry_at.pop(tenant_id, None)
 
     async def _guarded(
-        self, gate: asyncio.Semaphore, tenant: TenantEntry, partition: int, *, time_passes: bool
+        self, gate: asyncio.Semaphore, tenant: TenantEntry, partition: int, until_us: int | None
     ) -> None:
         """One tenant's failure is its own: its memory is dropped, and it is tried again later."""
         tenant_id = tenant.tenant_id
@@ -156,7 +179,7 @@ class RunTimers:
             woken = tenant_id in self._woken
             self._woken.discard(tenant_id)
             try:
-                await self._advance(tenant, partition, time_passes=time_passes)
+                await self._advance(tenant, partition, until_us, woken=woken)
             except Fenced:
                 self._ownership.lost(partition)
                 self._done(tenant_id)
@@ -171,19 +194,21 @@ class RunTimers:
             finally:
                 reset_log_fields(token)
 
-    async def _advance(self, tenant: TenantEntry, partition: int, *, time_passes: bool) -> None:
+    async def _advance(
+        self, tenant: TenantEntry, partition: int, until_us: int | None, *, woken: bool
+    ) -> None:
         tenant_id = tenant.tenant_id
         epoch = self._ownership.epoch(partition)
         if epoch is None:
             return
-        if tenant_id in self._unvisited:
+        if tenant_id in self._unvisited and not woken:
             loaded = self._memories.get(tenant_id) is not None
             if loaded or not await self._tenancy.run(tenant_id, self._states.exists, write=False):
                 return
 
         async def work(tx: UnitOfWork) -> None:
             await self._fence.hold(tx, epoch)
-            await self._evaluation.advance(tx, tenant.slug, partition, time_passes=time_passes)
+            await self._evaluation.advance(tx, tenant.slug, partition, until_us=until_us)
 
         await self._tenancy.run(tenant_id, work, write=True)
 

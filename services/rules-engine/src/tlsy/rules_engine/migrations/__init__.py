@@ -17,6 +17,6 @@ MIGRATIONS: Final = ServiceMigrations(
         "rule_set": ("select", "insert", "update"),
         "rule_state": ("select", "insert", "update", "delete"),
         "incidents": ("select", "insert", "update"),
-        "observed_fields": ("select", "insert", "update"),
+        "observed_fields": ("select", "insert", "update", "delete"),
     },
 )

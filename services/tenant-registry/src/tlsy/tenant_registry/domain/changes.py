@@ -55,8 +55,8 @@ def _change_violations(
         currency_code=tenant.currency_code if changes.currency_code is None else changes.currency_code,
         time_zones=time_zones,
     )
-    if changes.tier is not None and parent is not None and changes.tier.rank > parent.tier.rank:
-        yield Violation("tenant.tier", "TIER_EXCEEDS_PARENT", f"The parent's tier is {parent.tier}.")
+    if changes.tier is not None and parent is not None and changes.tier.rank > parent.active_tier.rank:
+        yield Violation("tenant.tier", "TIER_EXCEEDS_PARENT", f"The parent's tier is {parent.active_tier}.")
     if changes.host_names:
         yield from hosts.host_violations(changes.host_names, base_domain, "tenant.host_names")
         if not tenant.entitlements["custom_host_names"]:
@@ -69,7 +69,7 @@ def forbidden_changes(tenant: Tenant, changes: Changes, *, by_platform: bool) ->
     """Why this actor may not make `changes`: a stable reason, or None.
 
     The tier is what the provider sells; access by the provider is what the tenant grants: each may widen only
-    its own.
+    its own. What a tenant begins with, the one who creates it states: that is what its contract says.
     """
     if changes.tier is not None and changes.tier is not tenant.tier and not by_platform:
         return "TIER_SET_BY_PROVIDER"

@@ -47,6 +47,9 @@ def _kind(
 
 _GIB: Final = 2**30
 
+#: Partitions of events are dropped behind it, whoever the rows are of; the `keep_days` of every such table.
+MAX_RETENTION_DAYS: Final = 400
+
 #: Key to kind, of all entitlements that exist.
 KINDS: Final[Mapping[str, EntitlementKind]] = MappingProxyType(
     {
@@ -57,7 +60,7 @@ KINDS: Final[Mapping[str, EntitlementKind]] = MappingProxyType(
         "export_bytes_per_month": _kind("bytes", _GIB, 50 * _GIB, 2_000 * _GIB),
         "requests_per_s": _kind("requests/s", 50, 500, 5_000, least=1),
         "ingest_events_per_s": _kind("events/s", 2_000, 20_000, 200_000, least=1),
-        "retention_days": _kind("days", 30, 90, 400, least=1, most=3650),
+        "retention_days": _kind("days", 30, 90, MAX_RETENTION_DAYS, least=1, most=MAX_RETENTION_DAYS),
         "api_keys": _kind("keys", 20, 500, 10_000),
         "users": _kind("users", 10, 250, 10_000, least=1),
         "rules": _kind("rules", 50, 500, 5_000),

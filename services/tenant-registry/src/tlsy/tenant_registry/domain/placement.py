@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 _CLUSTER_ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,38}[a-z0-9]?")
 
 
+def is_cluster_id(text: str) -> bool:
+    """Whether a cluster may have this id."""
+    return _CLUSTER_ID.fullmatch(text) is not None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Country:
     """The root of a hierarchy.
@@ -51,6 +56,7 @@ class Cluster:
         secret_ref: where services find its address and credentials; never these themselves.
         max_tenants: 0 is unlimited.
         reachable: what the provisioner's last attempt found.
+        schemas_full: its common database has as many relations as it may, as the provisioner found.
         version: grows with every change by an administrator.
     """
 
@@ -63,6 +69,7 @@ class Cluster:
     cordoned: bool
     tenant_count: int
     reachable: bool
+    schemas_full: bool = False
     version: int = 0
 
     @property
@@ -74,10 +81,10 @@ class Cluster:
         """Whether tenants of `mode` may be on it at all."""
         return self.kind is ClusterKind.SHARED or mode is IsolationMode.DEDICATED
 
-    @property
-    def full(self) -> bool:
-        """Whether it has no room for one more tenant."""
-        return 0 < self.max_tenants <= self.tenant_count
+    def full(self, mode: IsolationMode) -> bool:
+        """Whether it has no room for one more tenant of `mode`."""
+        no_schema = self.schemas_full and mode is IsolationMode.SCHEMA
+        return no_schema or 0 < self.max_tenants <= self.tenant_count
 
 
 def country_violations(country: Country) -> tuple[Violation, ...]:
@@ -105,13 +112,16 @@ def cluster_violations(cluster: Cluster, *, country_known: bool) -> tuple[Violat
 
 
 def _cluster_violations(cluster: Cluster, *, country_known: bool) -> Iterator[Violation]:
-    if not _CLUSTER_ID.fullmatch(cluster.cluster_id):
+    if not is_cluster_id(cluster.cluster_id):
         yield Violation(
             "cluster.name", "CLUSTER_ID_INVALID", "A cluster's id is a-z, 0-9 and hyphens, 40 at most."
         )
     if not country_known:
         yield Violation("cluster.country", "COUNTRY_UNKNOWN", "This country is not in the catalogue.")
-    if not cluster.secret_ref or "://" in cluster.secret_ref or "@" in cluster.secret_ref:
+    if not cluster.region.isprintable():
+        yield Violation("cluster.region", "REGION_CHARACTERS", "A region has no control characters.")
+    secret = cluster.secret_ref
+    if not secret or not secret.isprintable() or "://" in secret or "@" in secret:
         yield Violation(
             "cluster.secret_ref", "SECRET_REF_INVALID", "It names a secret; it is not the secret."
         )
@@ -163,7 +173,7 @@ def choose_cluster(
         ),
         ("NO_CLUSTER_FOR_MODE", f"No cluster there takes {mode} tenants.", lambda at: at.holds(mode)),
         ("CLUSTER_CORDONED", "Every such cluster is closed for new tenants.", lambda at: not at.cordoned),
-        ("CLUSTER_FULL", "Every such cluster is full.", lambda at: not at.full),
+        ("CLUSTER_FULL", "Every such cluster is full.", lambda at: not at.full(mode)),
         ("CLUSTER_UNREACHABLE", "No such cluster can be reached now.", lambda at: at.reachable),
     )
     left = list(clusters)

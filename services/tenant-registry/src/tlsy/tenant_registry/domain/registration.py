@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from tlsy.tenancy.context import DEDICATED_SCHEMA, SHARED_SCHEMA, IsolationMode, TenantState, tenant_schema
@@ -11,10 +11,10 @@ from tlsy.tenant_registry.domain.errors import NotAllowedNowError, Violation
 from tlsy.tenant_registry.domain.kinds import ProviderAccess, SectorProfile, Tier
 from tlsy.tenant_registry.domain.profiles import PRESETS
 from tlsy.tenant_registry.domain.slug import slug_violations
-from tlsy.tenant_registry.domain.tenant import MAX_DEPTH, Tenant
+from tlsy.tenant_registry.domain.tenant import MAX_DEPTH, Tenant, lower_tier
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
     from tlsy.runtime.ids import TenantId
@@ -120,8 +120,8 @@ def _draft_violations(draft: Draft, around: Surroundings) -> Iterator[Violation]
         yield Violation(
             "tenant.host_names", "HOST_NAMES_NOT_ENTITLED", "The tier has no host names of its own."
         )
-    if parent is not None and choices.tier.rank > parent.tier.rank:
-        yield Violation("tenant.tier", "TIER_EXCEEDS_PARENT", f"The parent's tier is {parent.tier}.")
+    if parent is not None and choices.tier.rank > parent.active_tier.rank:
+        yield Violation("tenant.tier", "TIER_EXCEEDS_PARENT", f"The parent's tier is {parent.active_tier}.")
     if not around.by_platform:
         yield from _own_violations(draft, choices, parent)
     yield from _residency_violations(draft, choices, around)
@@ -256,7 +256,25 @@ def register(
         created_at=now,
         updated_at=now,
         erase_after=None,
+        active_tier=lower_tier(choices.tier, parent),
+        placed=False,
     )
+
+
+def placed_anew(tenant: Tenant, clusters: Sequence[placement.Cluster]) -> Tenant:
+    """A tenant of which nothing was made yet, on the cluster that would take it now; maybe the same.
+
+    Raises:
+        NotAllowedNowError: one of `choose_cluster`.
+    """
+    others = [
+        # The room that it has already is its own to have again.
+        replace(at, tenant_count=at.tenant_count - (at.cluster_id == tenant.cluster_id))
+        for at in clusters
+        if tenant.requested_cluster in {"", at.cluster_id}
+    ]
+    chosen = placement.choose_cluster(others, tenant.isolation_mode, tenant.residency, tenant.country)
+    return replace(tenant, cluster_id=chosen.cluster_id)
 
 
 def place(mode: IsolationMode, tenant_id: TenantId, shared_database: str) -> tuple[str, str]:
@@ -270,13 +288,37 @@ def place(mode: IsolationMode, tenant_id: TenantId, shared_database: str) -> tup
             return tenant_schema(tenant_id), DEDICATED_SCHEMA
 
 
+def with_residency(
+    tenants: Sequence[Tenant], uppers: Mapping[TenantId, Tenant], countries: Mapping[str, placement.Country]
+) -> tuple[Tenant, ...]:
+    """Those of `tenants` whose residency is another by the policies of `countries`.
+
+    Args:
+        tenants: upper ones first.
+        uppers: by id, their parents as far as they are not among them.
+        countries: by code.
+    """
+    known = dict(uppers)
+    changed: list[Tenant] = []
+    for tenant in tenants:
+        allowed = placement.residency(
+            countries[tenant.country],
+            None if tenant.parent_id is None else known[tenant.parent_id].residency,
+            own_country_only=PRESETS[tenant.sector_profile].own_country_only,
+        )
+        known[tenant.tenant_id] = replace(tenant, residency=allowed)
+        if allowed != tenant.residency:
+            changed.append(known[tenant.tenant_id])
+    return tuple(changed)
+
+
 def _filled_in(draft: Draft, parent: Tenant | None) -> _Choices:
     profile = draft.sector_profile or (SectorProfile.SME if parent is None else parent.sector_profile)
     preset = PRESETS[profile]
     tier = draft.tier or preset.tier
     chosen = draft.modules or preset.modules
     if parent is not None and draft.tier is None:
-        tier = min(tier, parent.tier, key=lambda each: each.rank)
+        tier = lower_tier(tier, parent)
     if parent is not None and not draft.modules:
         chosen = modules.active(chosen, parent.active_modules)
     return _Choices(
@@ -293,7 +335,7 @@ def _filled_in(draft: Draft, parent: Tenant | None) -> _Choices:
 
 def _entitled(draft: Draft, choices: _Choices, parent: Tenant | None) -> Mapping[str, int]:
     return entitlements.effective(
-        choices.tier, draft.overrides, None if parent is None else parent.entitlements
+        lower_tier(choices.tier, parent), draft.overrides, None if parent is None else parent.entitlements
     )
 
 

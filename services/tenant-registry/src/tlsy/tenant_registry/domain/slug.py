@@ -51,6 +51,11 @@ def skeleton(slug: str) -> str:
     return _HYPHENS.sub("-", letters)
 
 
+def may_be_slug(text: str) -> bool:
+    """Whether it is worth while to look for a tenant of this slug."""
+    return 0 < len(text) <= MAX_LENGTH and _CHARACTERS.fullmatch(text) is not None
+
+
 def slug_violations(slug: str, field: str) -> tuple[Violation, ...]:
     """All that is wrong with `slug` itself; whether it is taken is the catalogue's to say."""
     return tuple(_slug_violations(slug, field))

@@ -1,8 +1,9 @@
 """A tenant: its own choices, what its ancestors leave of them, and its life.
 
-`phase`, `suspend_reason`, `modules`, `tier` and `overrides` are the tenant's own. `state`, `active_modules`
-and `entitlements` are derived from these and the parent's, by `derive` alone; so a child never has more than
-its parent, whatever changes where. `epoch` grows with each change of writability, and only there.
+`phase`, `suspend_reason`, `modules`, `tier` and `overrides` are the tenant's own. `state`, `active_modules`,
+`active_tier` and `entitlements` are derived from these and the parent's, by `derive` alone; so a child never
+has more than its parent, whatever changes where. `epoch` grows with each change of writability, and only
+there.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from tlsy.tenancy.context import TenantState
 from tlsy.tenant_registry.domain import entitlements, modules
-from tlsy.tenant_registry.domain.errors import NotAllowedNowError
+from tlsy.tenant_registry.domain.errors import NotAllowedNowError, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -28,6 +29,9 @@ MAX_DEPTH: Final = 4
 
 #: Why a tenant is SUSPENDED that has not been suspended itself.
 PARENT_SUSPENDED: Final = "PARENT_SUSPENDED"
+
+#: Why a tenant is FAILED whose database takes nobody more.
+CLUSTER_FULL: Final = "CLUSTER_FULL"
 
 _EDGES: Final[Mapping[TenantState, frozenset[TenantState]]] = MappingProxyType(
     {
@@ -53,9 +57,10 @@ class Tenant:
         suspend_reason: why it has been suspended itself; empty: it has not.
         failure_reason: why phase is FAILED; else empty.
         state: what it can do, its ancestors considered.
-        active_modules, entitlements: in effect, its ancestors considered.
+        active_modules, active_tier, entitlements: in effect, its ancestors considered.
         version: place of its last change in the catalogue's one sequence of changes; set by the store.
         erase_after: from when a DELETING tenant's rows may be erased.
+        placed: something of it may be on its cluster; before, it can be placed anew, and needs no erasing.
     """
 
     tenant_id: TenantId
@@ -91,6 +96,8 @@ class Tenant:
     created_at: datetime
     updated_at: datetime
     erase_after: datetime | None
+    active_tier: Tier
+    placed: bool
 
     @property
     def state_reason(self) -> str:
@@ -118,18 +125,25 @@ def derive(tenant: Tenant, parent: Tenant | None, now: datetime) -> Tenant:
     state = tenant.phase
     if tenant.phase is TenantState.ACTIVE and (tenant.suspend_reason or held_back):
         state = TenantState.SUSPENDED
+    tier = lower_tier(tenant.tier, parent)
     derived = replace(
         tenant,
         state=state,
+        active_tier=tier,
         active_modules=modules.active(tenant.modules, None if parent is None else parent.active_modules),
         entitlements=entitlements.effective(
-            tenant.tier, tenant.overrides, None if parent is None else parent.entitlements
+            tier, tenant.overrides, None if parent is None else parent.entitlements
         ),
     )
     if derived == tenant:
         return tenant
     grown = int(derived.writable != tenant.writable)
     return replace(derived, epoch=tenant.epoch + grown, updated_at=now)
+
+
+def lower_tier(tier: Tier, parent: Tenant | None) -> Tier:
+    """`tier`, or the parent's where that is lower."""
+    return tier if parent is None else min(tier, parent.active_tier, key=lambda each: each.rank)
 
 
 def cascade(changed: Tenant, descendants: Iterable[Tenant], now: datetime) -> tuple[Tenant, ...]:
@@ -151,15 +165,27 @@ def activated(tenant: Tenant, parent: Tenant | None, now: datetime) -> Tenant:
 
 
 def failed(tenant: Tenant, reason: str, now: datetime) -> Tenant:
-    """Provisioning given up, for `reason`; what exists of it stays, and can be taken up again."""
+    """Provisioning given up, for `reason`; what exists of it stays, and can be taken up again.
+
+    A database that is full refused it before anything was made there.
+    """
     moved = _moved(tenant, TenantState.FAILED, now)
-    return replace(moved, failure_reason=reason, state=TenantState.FAILED)
+    placed = tenant.placed and reason != CLUSTER_FULL
+    return replace(moved, failure_reason=reason, state=TenantState.FAILED, placed=placed)
 
 
 def retried(tenant: Tenant, now: datetime) -> Tenant:
     """A FAILED tenant whose provisioning is taken up where it stopped."""
     moved = _moved(tenant, TenantState.PROVISIONING, now)
     return replace(moved, failure_reason="", state=TenantState.PROVISIONING)
+
+
+def reason_violations(reason: str) -> tuple[Violation, ...]:
+    """What is wrong with a reason for a suspension."""
+    if reason.strip() and reason.isprintable():
+        return ()
+    text = "It tells a person why, without control characters."
+    return (Violation("reason", "SUSPEND_REASON_INVALID", text),)
 
 
 def suspended(tenant: Tenant, parent: Tenant | None, reason: str, now: datetime) -> Tenant:

@@ -17,6 +17,7 @@ from tlsy.tenant_registry.domain.registration import Draft, Surroundings, regist
 if TYPE_CHECKING:
     import asyncio
 
+    from tlsy.tenancy.unit_of_work import UnitOfWork
     from tlsy.tenant_registry.domain.placement import Cluster, Country
     from tlsy.tenant_registry.handlers.catalogue import Catalogue
     from tlsy.tenant_registry.handlers.create_tenant import Installation
@@ -58,23 +59,29 @@ class Bootstrap:
             if await catalogue.tenants.by_id(tx, PLATFORM_TENANT_ID) is None:
                 await catalogue.places.add_country(tx, self._country)
                 await catalogue.places.add_cluster(tx, self._cluster)
-                await catalogue.places.take_room(tx, self._cluster.cluster_id)
-                now = catalogue.clock.now()
-                tenant = await catalogue.tenants.insert(
-                    tx,
-                    register(
-                        self._draft(),
-                        self._around(),
-                        tenant_id=PLATFORM_TENANT_ID,
-                        now=now,
-                        shared_database=self._installation.shared_database,
-                    ),
-                )
-                if tenant is not None:
-                    await catalogue.start(tx, Verb.CREATE, owner=PLATFORM_TENANT_ID, target=tenant, now=now)
-                    catalogue.effects.tenant_changed(tx, tenant, "created")
-                    catalogue.effects.audited_duty(tx, "bootstrap", tenant, {"country": tenant.country})
+                # Of several replicas that begin at once the second finds the tenant of the first, once it
+                # has the cluster.
+                await catalogue.places.lock_cluster(tx, self._cluster.cluster_id)
+                if await catalogue.tenants.by_id(tx, PLATFORM_TENANT_ID) is None:
+                    await self._register(tx)
         self._done = True
+
+    async def _register(self, tx: UnitOfWork) -> None:
+        catalogue, now = self._catalogue, self._catalogue.clock.now()
+        wanted = register(
+            self._draft(),
+            self._around(),
+            tenant_id=PLATFORM_TENANT_ID,
+            now=now,
+            shared_database=self._installation.shared_database,
+        )
+        await catalogue.places.take_room(tx, self._cluster.cluster_id)
+        tenant = await catalogue.tenants.insert(tx, wanted)
+        if tenant is None:
+            raise AssertionError("the slug of the platform is reserved")
+        await catalogue.start(tx, Verb.CREATE, owner=PLATFORM_TENANT_ID, target=tenant, now=now)
+        catalogue.effects.tenant_changed(tx, tenant, "created")
+        catalogue.effects.audited_duty(tx, "bootstrap", tenant, {"country": tenant.country})
 
     def _draft(self) -> Draft:
         return Draft(

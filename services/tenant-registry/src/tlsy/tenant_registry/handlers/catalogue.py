@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from tlsy.rpc.errors import FailedPrecondition, NotFound, Unavailable
 from tlsy.runtime.ids import PLATFORM_TENANT_ID
 from tlsy.tenancy.context import PLATFORM, TenantState
+from tlsy.tenancy.errors import NotWritable
 from tlsy.tenant_registry.domain.kinds import Verb
 from tlsy.tenant_registry.domain.operation import started
 from tlsy.tenant_registry.domain.tenant import cascade
@@ -75,12 +76,13 @@ class Catalogue:
             raise _not_found()
         return tenant
 
-    async def lock(self, tx: UnitOfWork, slug: str) -> Family:
-        """Raises NotFound: TENANT_NOT_FOUND."""
+    async def lock(self, tx: UnitOfWork, call: Call, slug: str) -> Family:
+        """Raises NotFound: TENANT_NOT_FOUND; NotWritable: as `refuse_closed`."""
         found = await self.get(tx, slug)
         line = await self.tenants.lock_line(tx, found.tenant_id)
         if not line or line[-1].state is TenantState.DELETED:
             raise _not_found()
+        refuse_closed(call, line[-1])
         return Family(
             tenant=line[-1],
             parent=line[-2] if len(line) > 1 else None,
@@ -159,6 +161,15 @@ class Catalogue:
 
 def _not_found() -> NotFound:
     return NotFound("TENANT_NOT_FOUND", "There is no such tenant.")
+
+
+def refuse_closed(call: Call, tenant: Tenant) -> None:
+    """Raise NotWritable for a tenant's own change while it is suspended, as everywhere else.
+
+    The catalogue writes in the platform's scope, where no fence would stop it.
+    """
+    if not call.of_platform and tenant.state is not TenantState.ACTIVE:
+        raise NotWritable(f"{tenant.slug} is {tenant.state}")
 
 
 def refuse_platform(tenant: Tenant) -> None:

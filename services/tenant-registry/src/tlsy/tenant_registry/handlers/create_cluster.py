@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tlsy.contracts.tenant_registry.v1 import tenant_pb2
 from tlsy.rpc.errors import AlreadyExists
 from tlsy.rpc.idempotency import answer_once
+from tlsy.tenant_registry.domain.codes import is_country
 from tlsy.tenant_registry.domain.errors import refuse
 from tlsy.tenant_registry.domain.placement import cluster_violations
 from tlsy.tenant_registry.handlers.refusals import refusals
@@ -34,9 +35,9 @@ class CreateCluster:
         async with catalogue.writing() as tx:
 
             async def act() -> tenant_pb2.Cluster:
-                known = await catalogue.places.country(tx, cluster.country) is not None
+                known = is_country(cluster.country) and await catalogue.places.country(tx, cluster.country)
                 with refusals():
-                    refuse(cluster_violations(cluster, country_known=known))
+                    refuse(cluster_violations(cluster, country_known=bool(known)))
                 if not await catalogue.places.add_cluster(tx, cluster):
                     raise AlreadyExists("CLUSTER_EXISTS", "This cluster is in the catalogue already.")
                 details = {"country": cluster.country, "kind": str(cluster.kind), "region": cluster.region}

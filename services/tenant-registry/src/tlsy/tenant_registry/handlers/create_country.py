@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class CreateCountry:
-    """Countries are never changed: tenants were placed by their policy."""
+    """Its policy places its tenants."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue

@@ -11,10 +11,13 @@ from tlsy.rpc.errors import AlreadyExists, FailedPrecondition, PermissionDenied
 from tlsy.rpc.idempotency import answer_once
 from tlsy.runtime.ids import TenantId
 from tlsy.tenancy.context import PLATFORM
+from tlsy.tenant_registry.domain.codes import is_country
 from tlsy.tenant_registry.domain.errors import refuse
 from tlsy.tenant_registry.domain.kinds import Verb
 from tlsy.tenant_registry.domain.operation import started, succeeded
 from tlsy.tenant_registry.domain.registration import Surroundings, draft_violations, register
+from tlsy.tenant_registry.domain.slug import may_be_slug
+from tlsy.tenant_registry.handlers.catalogue import refuse_closed
 from tlsy.tenant_registry.handlers.refusals import refusals
 
 if TYPE_CHECKING:
@@ -67,6 +70,7 @@ class CreateTenant:
         Raises:
             InvalidArgument: with every violation.
             PermissionDenied: PARENT_NOT_OWN.
+            NotWritable: a suspended tenant asks for a sub-tenant.
             AlreadyExists: SLUG_TAKEN, SLUG_CONFUSABLE, HOST_NAME_TAKEN.
             FailedPrecondition, Unavailable: as `register`.
         """
@@ -111,6 +115,7 @@ class CreateTenant:
             tenant = await self._register(tx, call, draft)
             if await self._catalogue.tenants.slug_holder(tx, draft.slug) is not None:
                 raise await self._slug_taken(tx, draft.slug)
+            await self._catalogue.tenants.check_host_names(tx, tenant)
         operation = started(
             Verb.CREATE,
             operation_id=self._catalogue.ids(),
@@ -138,11 +143,14 @@ class CreateTenant:
         line: tuple[Tenant, ...] = ()
         if not call.of_platform and draft.parent_slug != call.required_tenant().slug:
             raise PermissionDenied("PARENT_NOT_OWN", "A tenant creates sub-tenants below itself only.")
-        if draft.parent_slug:
+        country = await places.country(tx, draft.country) if is_country(draft.country) else None
+        if may_be_slug(draft.parent_slug):
             parent = await tenants.by_slug(tx, draft.parent_slug)
             line = () if parent is None else tuple(await tenants.lock_line(tx, parent.tenant_id))
+            if line:
+                refuse_closed(call, line[-1])
         return Surroundings(
-            country=await places.country(tx, draft.country),
+            country=country,
             line=line,
             below=tuple([await tenants.count_descendants(tx, each.tenant_id) for each in line]),
             clusters=tuple(await places.clusters(tx)),

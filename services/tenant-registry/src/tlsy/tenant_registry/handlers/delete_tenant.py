@@ -63,7 +63,7 @@ class DeleteTenant:
 
             async def act() -> operations_pb2.Operation:
                 now = catalogue.clock.now()
-                family = await catalogue.lock(tx, slug)
+                family = await catalogue.lock(tx, call, slug)
                 check_etag(etag, family.tenant.etag)
                 refuse_platform(family.tenant)
                 if family.descendants:

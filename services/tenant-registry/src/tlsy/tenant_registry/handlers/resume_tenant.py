@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tlsy.contracts.tenant_registry.v1 import tenant_pb2
+from tlsy.rpc.errors import FailedPrecondition
 from tlsy.rpc.etags import check_etag
 from tlsy.rpc.idempotency import answer_once
 from tlsy.tenancy.context import TenantState
 from tlsy.tenant_registry.domain.kinds import Verb
+from tlsy.tenant_registry.domain.registration import placed_anew
 from tlsy.tenant_registry.domain.tenant import resumed, retried
 from tlsy.tenant_registry.handlers.refusals import refusals
 
@@ -16,12 +18,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tlsy.rpc.call import Call
+    from tlsy.tenancy.unit_of_work import UnitOfWork
     from tlsy.tenant_registry.domain.tenant import Tenant
     from tlsy.tenant_registry.handlers.catalogue import Catalogue
 
 
 class ResumeTenant:
-    """SUSPENDED: ACTIVE again, with its line below. FAILED: PROVISIONING again, where it stopped."""
+    """SUSPENDED: ACTIVE again, with its line below. FAILED: PROVISIONING again, where it stopped.
+
+    A FAILED tenant of which nothing was made yet is placed anew: its cluster may be full, or gone.
+    """
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
@@ -33,21 +39,23 @@ class ResumeTenant:
 
         Raises:
             NotFound: TENANT_NOT_FOUND.
-            FailedPrecondition: TENANT_NOT_SUSPENDED.
+            FailedPrecondition: TENANT_NOT_SUSPENDED, or as `placed_anew`.
             Aborted: ETAG_MISMATCH.
-            Unavailable: FENCE_PENDING.
+            Unavailable: FENCE_PENDING, or as `placed_anew`.
         """
         catalogue = self._catalogue
         async with catalogue.writing() as tx:
 
             async def act() -> tenant_pb2.Tenant:
                 now = catalogue.clock.now()
-                family = await catalogue.lock(tx, slug)
+                family = await catalogue.lock(tx, call, slug)
                 check_etag(etag, family.tenant.etag)
                 failed = family.tenant.phase is TenantState.FAILED
                 with refusals():
                     changed = (
-                        retried(family.tenant, now) if failed else resumed(family.tenant, family.parent, now)
+                        await self._placed(tx, retried(family.tenant, now))
+                        if failed
+                        else resumed(family.tenant, family.parent, now)
                     )
                 saved = await catalogue.save(tx, call, family, changed, "resumed")
                 if failed:
@@ -59,3 +67,16 @@ class ResumeTenant:
             answer = await answer_once(tx, call, catalogue.clock.now(), tenant_pb2.Tenant, act)
         await catalogue.fences_moved(call, slug)
         return answer
+
+    async def _placed(self, tx: UnitOfWork, tenant: Tenant) -> Tenant:
+        if tenant.placed:
+            return tenant
+        places = self._catalogue.places
+        moved = placed_anew(tenant, await places.clusters(tx))
+        if moved.cluster_id != tenant.cluster_id:
+            for cluster_id in sorted({moved.cluster_id, tenant.cluster_id}):
+                await places.lock_cluster(tx, cluster_id)
+            await places.give_room_back(tx, tenant.cluster_id)
+            if not await places.take_room(tx, moved.cluster_id):
+                raise FailedPrecondition("CLUSTER_FULL", "The cluster was just filled or closed; send again.")
+        return moved

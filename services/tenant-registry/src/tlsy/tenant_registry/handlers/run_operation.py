@@ -4,6 +4,10 @@ What databases are to become is decided by tenancy's pure plan and carried out b
 transaction changes tenant and operation together. It does not matter where an attempt dies: the next one
 observes what is there and goes on. The steps are for people: they are written once a second while an attempt
 lasts, and with its end.
+
+The executor's actions are done under the lease. A transaction of the catalogue is not: what a former holder
+of the lease would still write is refused: the operation is read again under the tenant's lock, and has ended.
+Locks are taken in the order of `ports.Tenants`.
 """
 
 from __future__ import annotations
@@ -15,8 +19,16 @@ from typing import TYPE_CHECKING, Final, Protocol
 import asyncpg
 
 from tlsy.runtime.logging import get_logger
-from tlsy.tenancy.context import PLATFORM, Placement, TenantState
-from tlsy.tenancy.errors import LeaseLost, PlacementFull, PlacementUnavailable, UnknownCluster
+from tlsy.tenancy.cluster import MAINTENANCE_DATABASE
+from tlsy.tenancy.context import PLATFORM, IsolationMode, Placement, TenantState
+from tlsy.tenancy.errors import (
+    DatabaseBusy,
+    LeaseLost,
+    OutboxNotDrained,
+    PlacementFull,
+    PlacementUnavailable,
+    UnknownCluster,
+)
 from tlsy.tenancy.migrations import MigrationFailed
 from tlsy.tenancy.provisioning import (
     Action,
@@ -34,10 +46,10 @@ from tlsy.tenant_registry.domain.operation import (
     succeeded,
     waiting_until,
 )
-from tlsy.tenant_registry.domain.tenant import activated, deleted, erasing, failed
+from tlsy.tenant_registry.domain.tenant import CLUSTER_FULL, activated, deleted, erasing, failed
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from tlsy.tenancy.unit_of_work import UnitOfWork
     from tlsy.tenant_registry.domain.operation import Operation, RetryPolicy
@@ -48,10 +60,12 @@ _WRITE_STEPS_S: Final = 1.0
 _FENCE_WENT_BACK: Final = "TL003"
 _REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (PlacementUnavailable, "CLUSTER_UNREACHABLE"),
-    (PlacementFull, "CLUSTER_FULL"),
+    (PlacementFull, CLUSTER_FULL),
+    (OutboxNotDrained, "OUTBOX_NOT_DRAINED"),
     (UnknownCluster, "CLUSTER_NOT_CONFIGURED"),
     (MigrationFailed, "MIGRATION_FAILED"),
     (asyncpg.PostgresError, "DATABASE_ERROR"),
+    (DatabaseBusy, "DATABASE_ERROR"),
     (TimeoutError, "TIMED_OUT"),
 )
 
@@ -68,12 +82,12 @@ class Placements(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """Why an attempt failed; `away`: the cluster did not answer."""
+    """Why an attempt failed; `away`: where connecting failed, if it did."""
 
     reason: str
     message: str
     retryable: bool
-    away: bool = False
+    away: Placement | None = None
 
 
 class RunOperation:
@@ -124,9 +138,11 @@ class RunOperation:
             jitter=self._jitter(),
         )
         async with catalogue.writing() as tx:
-            line = await catalogue.tenants.lock_line(tx, operation.target_id)
-            if failure.away:
+            line = await _lock(catalogue, tx, operation)
+            if _is_of_cluster(failure.away, line[-1]):
                 await catalogue.places.note_reachable(tx, line[-1].cluster_id, now, reachable=False)
+            if failure.reason == CLUSTER_FULL:
+                await catalogue.places.note_schemas_full(tx, line[-1].cluster_id, full=True)
             if tried.outcome is Outcome.FAILED and line[-1].phase is TenantState.PROVISIONING:
                 tenant = await catalogue.tenants.save(tx, failed(line[-1], failure.reason, now))
                 catalogue.effects.tenant_changed(tx, tenant, "failed")
@@ -142,6 +158,7 @@ class _Attempt:
         self._placements = placements
         self.operation = operation
         self._written_at = catalogue.clock.monotonic()
+        self._placed = False
 
     async def run(self) -> None:
         async with self._catalogue.tenancy.control(PLATFORM, write=False) as tx:
@@ -157,25 +174,29 @@ class _Attempt:
                 await self._delete(tenant)
 
     async def _create(self, tenant: Tenant) -> None:
-        await self._placements.converge(_desired(tenant, DesiredState.ACTIVE), self._creating)
         catalogue = self._catalogue
+        self._placed = tenant.placed
+        await self._placements.converge(_desired(tenant, DesiredState.ACTIVE), self._creating)
         async with catalogue.writing() as tx:
             now = catalogue.clock.now()
-            line = await catalogue.tenants.lock_line(tx, tenant.tenant_id)
-            if line[-1].phase is TenantState.PROVISIONING:
-                changed = activated(line[-1], line[-2] if len(line) > 1 else None, now)
-                saved = await catalogue.tenants.save(tx, changed)
-                catalogue.effects.tenant_changed(tx, saved, "activated")
-                catalogue.effects.audited_duty(tx, "provision", saved, {"epoch": saved.epoch})
-                catalogue.effects.used(tx, saved, "tenants.activated", 1)
-                if saved.epoch != tenant.epoch:
-                    await catalogue.start(tx, Verb.FENCE, owner=None, target=saved, now=now)
-                if self.operation.attempts:
-                    await catalogue.places.note_reachable(tx, saved.cluster_id, now, reachable=True)
+            line = await self._lock(tx, tenant)
+            if self.operation.attempts:
+                await catalogue.places.note_reachable(tx, tenant.cluster_id, now, reachable=True)
+            changed = activated(line[-1], line[-2] if len(line) > 1 else None, now)
+            saved = await catalogue.tenants.save(tx, changed)
+            catalogue.effects.tenant_changed(tx, saved, "activated")
+            catalogue.effects.audited_duty(tx, "provision", saved, {"epoch": saved.epoch})
+            catalogue.effects.used(tx, saved, "tenants.activated", 1)
+            if saved.epoch != tenant.epoch:
+                await catalogue.start(tx, Verb.FENCE, owner=None, target=saved, now=now)
             await self._end(tx)
 
     async def _creating(self, action: Action) -> None:
-        """Steps that lie before `action` are done."""
+        """Steps that lie before `action` are done; that something is made is known before the first one."""
+        if not self._placed:
+            async with self._catalogue.writing() as tx:
+                await self._catalogue.tenants.note_placed(tx, self.operation.target_id)
+            self._placed = True
         if isinstance(action, CreateDatabase | CreateSchema):
             return
         await self._done("place", "migrate") if isinstance(action, SetFence) else await self._done("place")
@@ -189,6 +210,7 @@ class _Attempt:
                 if error.sqlstate != _FENCE_WENT_BACK:
                     raise
         async with self._catalogue.writing() as tx:
+            await _lock(self._catalogue, tx, self.operation)
             await self._end(tx)
 
     async def _delete(self, tenant: Tenant) -> None:
@@ -199,20 +221,24 @@ class _Attempt:
                 await self._placements.converge(_desired(tenant, DesiredState.SUSPENDED))
                 self.operation = waiting_until(step_done(self.operation, "fence"), tenant.erase_after)
                 async with catalogue.writing() as tx:
+                    await self._lock(tx, tenant)
                     await catalogue.operations.save(tx, self.operation, now)
                 return
             async with catalogue.writing() as tx:
-                await catalogue.tenants.lock_line(tx, tenant.tenant_id)
-                tenant = await catalogue.tenants.save(tx, erasing(tenant, now))
+                line = await self._lock(tx, tenant)
+                tenant = await catalogue.tenants.save(tx, erasing(line[-1], now))
                 catalogue.effects.tenant_changed(tx, tenant, "deleting")
                 self.operation = step_done(step_done(self.operation, "fence"), "retain")
                 await catalogue.operations.save(tx, self.operation, now)
-        await self._placements.converge(_desired(tenant, DesiredState.ERASED))
+        if tenant.placed:
+            await self._placements.converge(_desired(tenant, DesiredState.ERASED))
         await self._done("erase", "verify")
         async with catalogue.writing() as tx:
-            await catalogue.tenants.lock_line(tx, tenant.tenant_id)
+            line = await self._lock(tx, tenant)
             await catalogue.places.give_room_back(tx, tenant.cluster_id)
-            saved = await catalogue.tenants.save(tx, deleted(tenant, catalogue.clock.now()))
+            if tenant.isolation_mode is IsolationMode.SCHEMA:
+                await catalogue.places.note_schemas_full(tx, tenant.cluster_id, full=False)
+            saved = await catalogue.tenants.save(tx, deleted(line[-1], catalogue.clock.now()))
             catalogue.effects.tenant_changed(tx, saved, "deleted")
             catalogue.effects.audited_duty(tx, "erase", saved, {"verified_empty": True})
             await self._end(tx)
@@ -228,8 +254,37 @@ class _Attempt:
         async with self._catalogue.writing() as tx:
             await self._catalogue.operations.save(tx, self.operation, clock.now())
 
+    async def _lock(self, tx: UnitOfWork, tenant: Tenant) -> Sequence[Tenant]:
+        """See `_lock`; LeaseLost also if the tenant's life has gone on since this attempt saw it."""
+        line = await _lock(self._catalogue, tx, self.operation)
+        if (line[-1].phase, line[-1].epoch) != (tenant.phase, tenant.epoch):
+            raise LeaseLost(f"{tenant.slug} is {line[-1].phase} at epoch {line[-1].epoch} by now")
+        return line
+
     async def _end(self, tx: UnitOfWork) -> None:
         await self._catalogue.operations.save(tx, succeeded(self.operation), self._catalogue.clock.now())
+
+
+async def _lock(catalogue: Catalogue, tx: UnitOfWork, operation: Operation) -> Sequence[Tenant]:
+    """The operation's tenant and its ancestors, topmost first, locked.
+
+    Raises LeaseLost if another provisioner has ended the operation.
+    """
+    line = await catalogue.tenants.lock_line(tx, operation.target_id)
+    now = await catalogue.operations.get(tx, operation.operation_id)
+    if now is None or now.outcome is not Outcome.RUNNING:
+        raise LeaseLost(f"the operation on {operation.target_slug} was ended by another provisioner")
+    return line
+
+
+def _is_of_cluster(away: Placement | None, tenant: Tenant) -> bool:
+    """Whether what did not answer stands for the tenant's cluster, and not for a single tenant's database."""
+    common = set() if tenant.isolation_mode is IsolationMode.DEDICATED else {tenant.database}
+    return (
+        away is not None
+        and away.cluster == tenant.cluster_id
+        and away.database in {MAINTENANCE_DATABASE, *common}
+    )
 
 
 def _desired(tenant: Tenant, state: DesiredState) -> DesiredTenant:
@@ -250,6 +305,6 @@ def _failure_of(error: Exception) -> _Failure:
                 reason,
                 text,
                 retryable=not isinstance(error, PlacementFull),
-                away=isinstance(error, PlacementUnavailable),
+                away=error.placement if isinstance(error, PlacementUnavailable) and error.refused else None,
             )
     return _Failure("PROVISIONING_ERROR", type(error).__name__, retryable=True)

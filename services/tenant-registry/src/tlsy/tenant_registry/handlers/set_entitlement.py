@@ -43,7 +43,7 @@ class SetEntitlement:
         async with catalogue.writing() as tx:
 
             async def act() -> tenant_pb2.Entitlement:
-                family = await catalogue.lock(tx, slug)
+                family = await catalogue.lock(tx, call, slug)
                 with refusals():
                     refuse(entitlement_violations(key, value, family.parent))
                     changed = with_entitlement(

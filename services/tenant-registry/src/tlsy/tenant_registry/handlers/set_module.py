@@ -47,7 +47,7 @@ class SetModule:
         async with catalogue.writing() as tx:
 
             async def act() -> tenant_pb2.Module:
-                family = await catalogue.lock(tx, slug)
+                family = await catalogue.lock(tx, call, slug)
                 now = catalogue.clock.now()
                 with refusals():
                     changed = with_module(family.tenant, module, family.parent, enabled=enabled, now=now)

@@ -43,6 +43,7 @@ class UpdateTenant:
             InvalidArgument: with every violation.
             PermissionDenied: TIER_SET_BY_PROVIDER, PROVIDER_ACCESS_GRANTED_BY_TENANT.
             NotFound: TENANT_NOT_FOUND.
+            NotWritable: a suspended tenant asks.
             Aborted: ETAG_MISMATCH.
             AlreadyExists: HOST_NAME_TAKEN.
         """
@@ -50,7 +51,7 @@ class UpdateTenant:
         async with catalogue.writing() as tx:
 
             async def act() -> tenant_pb2.Tenant:
-                family = await catalogue.lock(tx, slug)
+                family = await catalogue.lock(tx, call, slug)
                 check_etag(etag, family.tenant.etag)
                 reason = forbidden_changes(family.tenant, changes, by_platform=call.of_platform)
                 if reason is not None:

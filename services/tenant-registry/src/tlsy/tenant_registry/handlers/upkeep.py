@@ -1,4 +1,4 @@
-"""The upkeep of databases: partitions ahead and behind, rows past a tenant's retention, probes."""
+"""The upkeep of databases: partitions ahead and behind, rows past their retention, probes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 import asyncpg
+from prometheus_client import Gauge
 
 from tlsy.runtime.logging import get_logger
 from tlsy.tenancy.context import PLATFORM, IsolationMode, Placement, TenantState
 from tlsy.tenancy.errors import TenancyError
-from tlsy.tenancy.partitions import delete_before, maintain
+from tlsy.tenancy.executor import MAX_RELATIONS, count_relations
+from tlsy.tenancy.partitions import delete_before, forget_requests, maintain
 from tlsy.tenant_registry.ports import TenantFilter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from prometheus_client import CollectorRegistry
 
     from tlsy.tenancy.database import Databases
     from tlsy.tenant_registry.domain.tenant import Tenant
@@ -24,21 +28,35 @@ if TYPE_CHECKING:
 
 _FAILURES: Final = (TenancyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 _PAGE: Final = 500
+_NOT_GONE: Final = frozenset(TenantState) - {TenantState.DELETED, TenantState.FAILED}
 _FIRST_ID: Final = UUID(int=0)
 #: The tables whose rows a tenant keeps for its entitlement `retention_days`, and their time column.
-_RETAINED: Final = (("events", "ts"),)
+_RETAINED: Final = (("events", "ts"), ("incidents", "resolved_at"))
 
 
 class Upkeep:
     """As tlsy_migrator; every round may be run by several workers at once, and again after a crash."""
 
     def __init__(
-        self, catalogue: Catalogue, databases: Databases, control: Placement, keep_operations: timedelta
+        self,
+        catalogue: Catalogue,
+        databases: Databases,
+        control: Placement,
+        keep_operations: timedelta,
+        *,
+        metrics: CollectorRegistry,
+        max_relations: int = MAX_RELATIONS,
     ) -> None:
         self._catalogue = catalogue
         self._databases = databases
         self._control = control
         self._keep_operations = keep_operations
+        self._days_ahead = Gauge(
+            "tlsy_partitions_ahead_days",
+            "Of the table with the fewest partitions ahead, in all databases that answered.",
+            registry=metrics,
+        )
+        self._max_relations = max_relations
         self._logger = get_logger("registry.upkeep")
 
     async def maintain_all(self) -> None:
@@ -47,7 +65,7 @@ class Upkeep:
         now = catalogue.clock.now()
         async with catalogue.writing() as tx:
             await catalogue.operations.forget_ended(tx, now - self._keep_operations)
-        tenants = await self._tenants()
+        tenants = await tenants_in(catalogue, _NOT_GONE)
         common = {
             (each.cluster_id, each.database)
             for each in tenants
@@ -58,12 +76,14 @@ class Upkeep:
             for each in tenants
             if each.isolation_mode is IsolationMode.DEDICATED and each.state is not TenantState.PROVISIONING
         }
-        for cluster, database in (
-            (self._control.cluster, self._control.database),
-            *sorted(common),
-            *sorted(own),
-        ):
+        control = (self._control.cluster, self._control.database)
+        reached = [
             await self._maintain(Placement(cluster, database, ""))
+            for cluster, database in (control, *sorted(common), *sorted(own))
+        ]
+        self._days_ahead.set(min((days for days in reached if days is not None), default=0))
+        for cluster, database in sorted(common):
+            await self._count_relations(Placement(cluster, database, ""))
         await self._retain(tenants)
 
     async def probe_clusters(self) -> None:
@@ -84,13 +104,18 @@ class Upkeep:
                     tx, cluster.cluster_id, catalogue.clock.now(), reachable=True
                 )
 
-    async def _maintain(self, placement: Placement) -> None:
+    async def _maintain(self, placement: Placement) -> int | None:
+        """Answers how many days ahead there are partitions; None: the database did not answer."""
+        now = self._catalogue.clock.now()
         try:
             async with self._databases.acquire(placement) as connection:
-                done = await maintain(connection, self._catalogue.clock.now().date())
+                done = await maintain(connection, now.date())
+                await forget_requests(connection, now)
         except _FAILURES as error:
             self._logger.warning("not maintained", database=placement.database, error=str(error))
-            return
+            return None
+        for table, problem in done.failed.items():
+            self._logger.error("partitions not made", database=placement.database, table=table, error=problem)
         if done.made or done.dropped or done.busy:
             self._logger.info(
                 "partitions",
@@ -98,6 +123,21 @@ class Upkeep:
                 made=done.made,
                 dropped=done.dropped,
                 busy=done.busy,
+            )
+        return done.days_ahead
+
+    async def _count_relations(self, placement: Placement) -> None:
+        """Note whether a common database takes further schemas, for who places the next tenant."""
+        catalogue = self._catalogue
+        try:
+            async with self._databases.acquire(placement) as connection:
+                relations = await count_relations(connection)
+        except _FAILURES as error:
+            self._logger.warning("not counted", database=placement.database, error=str(error))
+            return
+        async with catalogue.writing() as tx:
+            await catalogue.places.note_schemas_full(
+                tx, placement.cluster, full=relations > self._max_relations
             )
 
     async def _retain(self, tenants: Iterable[Tenant]) -> None:
@@ -117,14 +157,15 @@ class Upkeep:
             except _FAILURES as error:
                 self._logger.warning("retention not applied", tenant=tenant.slug, error=str(error))
 
-    async def _tenants(self) -> list[Tenant]:
-        found: list[Tenant] = []
-        wanted = TenantFilter(states=frozenset(TenantState) - {TenantState.DELETED, TenantState.FAILED})
-        after = ("", _FIRST_ID)
-        while True:
-            async with self._catalogue.tenancy.control(PLATFORM, write=False) as tx:
-                page = await self._catalogue.tenants.page(tx, wanted, after, _PAGE, once_each=True)
-            found += page
-            if len(page) < _PAGE:
-                return found
-            after = (page[-1].slug, page[-1].tenant_id)
+
+async def tenants_in(catalogue: Catalogue, states: frozenset[TenantState]) -> list[Tenant]:
+    """Every tenant in one of these states, read page by page."""
+    found: list[Tenant] = []
+    after = ("", _FIRST_ID)
+    while True:
+        async with catalogue.tenancy.control(PLATFORM, write=False) as tx:
+            page = await catalogue.tenants.page(tx, TenantFilter(states=states), after, _PAGE, once_each=True)
+        found += page
+        if len(page) < _PAGE:
+            return found
+        after = (page[-1].slug, page[-1].tenant_id)

@@ -13,7 +13,7 @@ MIGRATIONS: Final = ServiceMigrations(
     root=Path(__file__).parent,
     control_grants={
         "changes": ("select", "update"),
-        "countries": ("select", "insert"),
+        "countries": ("select", "insert", "update"),
         "clusters": ("select", "insert", "update"),
         "tenants": ("select", "insert", "update"),
         "host_names": ("select", "insert", "delete"),

@@ -9,18 +9,20 @@ from google.longrunning import operations_pb2
 from google.protobuf.any_pb2 import Any as AnyMessage
 
 from tlsy.contracts.tenant_registry.v1 import tenant_pb2, tenant_registry_pb2
-from tlsy.rpc.errors import Internal, NotFound
+from tlsy.rpc.errors import Internal, InvalidArgument, NotFound, Violation
 from tlsy.rpc.etags import etag_of
 from tlsy.rpc.masks import masked_fields
 from tlsy.rpc.resource_names import TENANT, NamePattern
 from tlsy.tenancy.context import IsolationMode, TenantState
 from tlsy.tenant_registry.domain.changes import Changes
+from tlsy.tenant_registry.domain.codes import is_country
 from tlsy.tenant_registry.domain.entitlements import KINDS
 from tlsy.tenant_registry.domain.kinds import ClusterKind, ProviderAccess, SectorProfile, Tier
 from tlsy.tenant_registry.domain.modules import REQUIRES
 from tlsy.tenant_registry.domain.operation import Outcome
-from tlsy.tenant_registry.domain.placement import Cluster, Country
+from tlsy.tenant_registry.domain.placement import Cluster, Country, is_cluster_id
 from tlsy.tenant_registry.domain.registration import Draft
+from tlsy.tenant_registry.domain.slug import may_be_slug
 from tlsy.tenant_registry.ports import TenantFilter
 
 if TYPE_CHECKING:
@@ -36,10 +38,12 @@ E = TypeVar("E", bound="StrEnum")
 MODULE: Final = NamePattern("tenants/{tenant}/modules/{module}")
 ENTITLEMENT: Final = NamePattern("tenants/{tenant}/entitlements/{entitlement}")
 _OPERATION: Final = NamePattern("operations/{operation}")
+_COUNTRY: Final = NamePattern("countries/{country}")
 _CLUSTER: Final = NamePattern("clusters/{cluster}")
 _TENANT_FIELDS: Final = frozenset(
     {"display_name", "locale", "time_zone", "currency_code", "tier", "provider_access", "host_names"}
 )
+_COUNTRY_FIELDS: Final = frozenset({"display_name", "allowed_cluster_countries"})
 _CLUSTER_FIELDS: Final = frozenset({"max_tenants", "cordoned"})
 
 
@@ -99,7 +103,18 @@ def changes_in(request: tenant_registry_pb2.UpdateTenantRequest) -> Changes:
 
 
 def filter_in(asked: tenant_registry_pb2.TenantFilter) -> TenantFilter:
-    """Which tenants are asked for."""
+    """Which tenants are asked for. Raises InvalidArgument: FILTER_INVALID."""
+    named = (
+        ("country", is_country(_tail(asked.country, "countries/"))),
+        ("parent", may_be_slug(_tail(asked.parent, "tenants/"))),
+        ("cluster", is_cluster_id(_tail(asked.cluster, "clusters/"))),
+    )
+    wrong = [name for name, sound in named if getattr(asked, name) and not sound]
+    if wrong:
+        text = "nothing has such a name"
+        raise InvalidArgument(
+            violations=[Violation(f"filter.{name}", "FILTER_INVALID", text) for name in wrong]
+        )
     states = (_member(TenantState, tenant_pb2.TenantState, state) for state in asked.states)
     modes = (_member(IsolationMode, tenant_pb2.IsolationMode, mode) for mode in asked.isolation_modes)
     return TenantFilter(
@@ -121,6 +136,20 @@ def country_in(asked: tenant_pb2.Country) -> Country:
             _tail(name, "countries/") for name in asked.allowed_cluster_countries
         ),
         version=1,
+    )
+
+
+def country_changes_in(
+    request: tenant_registry_pb2.UpdateCountryRequest,
+) -> tuple[str, str | None, frozenset[str] | None]:
+    """Code, display_name and allowed_cluster_countries; None: stays. Raises InvalidArgument."""
+    code = _COUNTRY.parse(request.country.name, field="country.name")["country"]
+    masked = masked_fields(request.update_mask, _COUNTRY_FIELDS)
+    asked = country_in(request.country)
+    return (
+        code,
+        asked.display_name if "display_name" in masked else None,
+        asked.allowed_cluster_countries if "allowed_cluster_countries" in masked else None,
     )
 
 
@@ -168,6 +197,7 @@ def tenant_out(tenant: Tenant, *, for_platform: bool) -> tenant_pb2.Tenant:
         time_zone=tenant.time_zone,
         currency_code=tenant.currency_code,
         tier=tenant_pb2.Tier.Value(f"TIER_{tenant.tier}"),
+        active_tier=tenant_pb2.Tier.Value(f"TIER_{tenant.active_tier}"),
         provider_access=tenant_pb2.ProviderAccess.Value(f"PROVIDER_ACCESS_{tenant.provider_access}"),
         host_names=tenant.host_names,
         state_reason=tenant.state_reason,
@@ -250,7 +280,7 @@ def entitlement_out(tenant: Tenant, key: str) -> tenant_pb2.Entitlement:
     return tenant_pb2.Entitlement(
         name=ENTITLEMENT.format(tenant=tenant.slug, entitlement=key),
         value=tenant.entitlements[key],
-        default_value=KINDS[key].defaults[tenant.tier],
+        default_value=KINDS[key].defaults[tenant.active_tier],
         overridden=key in tenant.overrides,
         unit=KINDS[key].unit,
     )

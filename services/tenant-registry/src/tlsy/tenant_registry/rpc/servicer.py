@@ -44,12 +44,15 @@ if TYPE_CHECKING:
     from tlsy.tenant_registry.handlers.snapshot_catalog import SnapshotCatalog
     from tlsy.tenant_registry.handlers.suspend_tenant import SuspendTenant
     from tlsy.tenant_registry.handlers.update_cluster import UpdateCluster
+    from tlsy.tenant_registry.handlers.update_country import UpdateCountry
     from tlsy.tenant_registry.handlers.update_tenant import UpdateTenant
     from tlsy.tenant_registry.handlers.wait_operation import WaitOperation
 
     Context = grpc.aio.ServicerContext[Any, Any]
 
 _DOMAIN: Final = "tlsy.tenant-registry"
+#: Of a version, which is an int64.
+_MAX_DIGITS: Final = 18
 _FIRST: Final = ("", UUID(int=0))
 
 
@@ -72,6 +75,7 @@ class Handlers:
     list_entitlements: ListEntitlements
     set_entitlement: SetEntitlement
     create_country: CreateCountry
+    update_country: UpdateCountry
     list_countries: ListCountries
     create_cluster: CreateCluster
     update_cluster: UpdateCluster
@@ -192,6 +196,18 @@ class TenantRegistryServicer(TenantRegistryServiceServicer):
         country = mapping.country_in(request.country)
         return await self._do.create_country.run(current_call(), country, mapping.country_out)
 
+    async def UpdateCountry(self, request: pb.UpdateCountryRequest, context: Context) -> tenant_pb2.Country:
+        """See the proto."""
+        code, display_name, allowed = mapping.country_changes_in(request)
+        return await self._do.update_country.run(
+            current_call(),
+            code,
+            request.country.etag,
+            mapping.country_out,
+            display_name=display_name,
+            allowed=allowed,
+        )
+
     async def ListCountries(
         self, request: pb.ListCountriesRequest, context: Context
     ) -> pb.ListCountriesResponse:
@@ -245,7 +261,7 @@ class TenantRegistryServicer(TenantRegistryServiceServicer):
 
 def _since(request: pb.SnapshotCatalogRequest) -> int:
     token = request.resume_token or "0"
-    if not (token.isascii() and token.isdigit()):
+    if not (token.isascii() and token.isdigit() and len(token) <= _MAX_DIGITS):
         text = "it is not one that this service gave"
         raise InvalidArgument(violations=[Violation("resume_token", "RESUME_TOKEN_INVALID", text)])
     return int(token)

@@ -374,8 +374,11 @@ class GetJwksResponse(_message.Message):
 
     JWKS_FIELD_NUMBER: _builtins.int
     CACHE_FOR_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     jwks: _builtins.str
     """RFC 7517 JSON."""
+    version: _builtins.int
+    """Of the keys, as in SigningKeyRotated."""
     @_builtins.property
     def cache_for(self) -> _duration_pb2.Duration: ...
     def __init__(
@@ -383,10 +386,11 @@ class GetJwksResponse(_message.Message):
         *,
         jwks: _builtins.str = ...,
         cache_for: _duration_pb2.Duration | None = ...,
+        version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cache_for", b"cache_for"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_for", b"cache_for", "jwks", b"jwks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_for", b"cache_for", "jwks", b"jwks", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -224,7 +224,7 @@ class Rejection(_message.Message):
     FIELD_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     index: _builtins.int
-    """Of the event in the request."""
+    """Of the event in the request; -1: of a producer's record as a whole."""
     reason: _builtins.str
     """e.g. "TIME_MISSING", "TIME_TOO_OLD", "SOURCE_INVALID", "VALUE_NOT_FINITE", "QUOTA_EXCEEDED"."""
     field: _builtins.str
@@ -480,7 +480,9 @@ class IngestOutcome(_message.Message):
     duplicates: _builtins.int
     rejected: _builtins.int
     @_builtins.property
-    def record_time(self) -> _timestamp_pb2.Timestamp: ...
+    def record_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was taken up."""
+
     @_builtins.property
     def rejections(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rejection]:
         """The first 100."""

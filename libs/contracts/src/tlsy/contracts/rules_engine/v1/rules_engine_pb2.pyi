@@ -53,6 +53,8 @@ class Rule(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     EVENT_TYPE_FIELD_NUMBER: _builtins.int
+    HALT_REASON_FIELD_NUMBER: _builtins.int
+    HALT_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """"tenants/{slug}/rules/{id}"."""
     display_name: _builtins.str
@@ -63,10 +65,16 @@ class Rule(_message.Message):
     """The live version's document, canonical JSON."""
     etag: _builtins.str
     event_type: _builtins.str
+    halt_reason: _builtins.str
+    """Why the rule is on and yet not in force, e.g. "JUDGING_FAILED"; empty: it is, if it is on. Publishing,
+    rolling back, or disabling and publishing it puts it in force again.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def halt_time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
@@ -79,10 +87,12 @@ class Rule(_message.Message):
         update_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
         event_type: _builtins.str = ...,
+        halt_reason: _builtins.str = ...,
+        halt_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "halt_time", b"halt_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "display_name", b"display_name", "document", b"document", "enabled", b"enabled", "etag", b"etag", "event_type", b"event_type", "live_version", b"live_version", "name", b"name", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "display_name", b"display_name", "document", b"document", "enabled", b"enabled", "etag", b"etag", "event_type", b"event_type", "halt_reason", b"halt_reason", "halt_time", b"halt_time", "live_version", b"live_version", "name", b"name", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -581,7 +591,7 @@ class TimelineEntry(_message.Message):
     PRINCIPAL_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """"opened", "acknowledged", "resolved", "note"."""
+    """"opened", "acknowledged", "resolved", "reopened"."""
     principal: _builtins.str
     note: _builtins.str
     @_builtins.property

@@ -127,7 +127,9 @@ class _ProviderAccessEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Provid
     """Everything a tenant's own administrator may do."""
 
 class ProviderAccess(_ProviderAccess, metaclass=_ProviderAccessEnumTypeWrapper):
-    """What the provider's administrators may do with a token exchanged for this tenant's."""
+    """What the provider's administrators may do with a token exchanged for this tenant's. Who creates a tenant states
+    what its contract says; from then on only the tenant itself widens it, and both may narrow it.
+    """
 
 PROVIDER_ACCESS_UNSPECIFIED: ProviderAccess.ValueType  # 0
 PROVIDER_ACCESS_NONE: ProviderAccess.ValueType  # 1
@@ -234,6 +236,7 @@ class Tenant(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     MODULES_FIELD_NUMBER: _builtins.int
     ENTITLEMENT_OVERRIDES_FIELD_NUMBER: _builtins.int
+    ACTIVE_TIER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """"tenants/{slug}"; a slug is 3 to 40 of a-z, 0-9 and inner hyphens, and starts with a letter."""
     tenant_id: _builtins.str
@@ -264,6 +267,8 @@ class Tenant(_message.Message):
     """Why state is FAILED or SUSPENDED. Output only."""
     etag: _builtins.str
     """Changes with every change; a stale one answers ABORTED."""
+    active_tier: Global___Tier.ValueType
+    """The tier in effect: `tier`, or the parent's while that is lower. Output only."""
     @_builtins.property
     def host_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Host names that lead to this tenant, beside its sub-domain."""
@@ -310,10 +315,11 @@ class Tenant(_message.Message):
         etag: _builtins.str = ...,
         modules: _abc.Iterable[_builtins.str] | None = ...,
         entitlement_overrides: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        active_tier: Global___Tier.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "placement", b"placement", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "country", b"country", "create_time", b"create_time", "currency_code", b"currency_code", "display_name", b"display_name", "entitlement_overrides", b"entitlement_overrides", "epoch", b"epoch", "etag", b"etag", "host_names", b"host_names", "isolation_mode", b"isolation_mode", "locale", b"locale", "modules", b"modules", "name", b"name", "parent", b"parent", "placement", b"placement", "provider_access", b"provider_access", "sector_profile", b"sector_profile", "state", b"state", "state_reason", b"state_reason", "tenant_id", b"tenant_id", "tier", b"tier", "time_zone", b"time_zone", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_tier", b"active_tier", "cluster", b"cluster", "country", b"country", "create_time", b"create_time", "currency_code", b"currency_code", "display_name", b"display_name", "entitlement_overrides", b"entitlement_overrides", "epoch", b"epoch", "etag", b"etag", "host_names", b"host_names", "isolation_mode", b"isolation_mode", "locale", b"locale", "modules", b"modules", "name", b"name", "parent", b"parent", "placement", b"placement", "provider_access", b"provider_access", "sector_profile", b"sector_profile", "state", b"state", "state_reason", b"state_reason", "tenant_id", b"tenant_id", "tier", b"tier", "time_zone", b"time_zone", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

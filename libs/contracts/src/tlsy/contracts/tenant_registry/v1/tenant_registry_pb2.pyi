@@ -569,6 +569,35 @@ class CreateCountryRequest(_message.Message):
 Global___CreateCountryRequest: _TypeAlias = CreateCountryRequest  # noqa: Y015
 
 @_typing.final
+class UpdateCountryRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNTRY_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    @_builtins.property
+    def country(self) -> _tenant_pb2.Country: ...
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """display_name, allowed_cluster_countries."""
+
+    def __init__(
+        self,
+        *,
+        country: _tenant_pb2.Country | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["country", b"country", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["country", b"country", "request_id", b"request_id", "update_mask", b"update_mask"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateCountryRequest: _TypeAlias = UpdateCountryRequest  # noqa: Y015
+
+@_typing.final
 class ListCountriesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -112,6 +112,11 @@ class TenantRegistryServiceStub:
                 request_serializer=tlsy_dot_tenant__registry_dot_v1_dot_tenant__registry__pb2.CreateCountryRequest.SerializeToString,
                 response_deserializer=tlsy_dot_tenant__registry_dot_v1_dot_tenant__pb2.Country.FromString,
                 _registered_method=True)
+        self.UpdateCountry = channel.unary_unary(
+                '/tlsy.tenant_registry.v1.TenantRegistryService/UpdateCountry',
+                request_serializer=tlsy_dot_tenant__registry_dot_v1_dot_tenant__registry__pb2.UpdateCountryRequest.SerializeToString,
+                response_deserializer=tlsy_dot_tenant__registry_dot_v1_dot_tenant__pb2.Country.FromString,
+                _registered_method=True)
         self.ListCountries = channel.unary_unary(
                 '/tlsy.tenant_registry.v1.TenantRegistryService/ListCountries',
                 request_serializer=tlsy_dot_tenant__registry_dot_v1_dot_tenant__registry__pb2.ListCountriesRequest.SerializeToString,
@@ -240,6 +245,14 @@ class TenantRegistryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateCountry(self, request, context):
+        """Changes a country's name for people, or where its tenants may be. A policy that would leave a tenant on a
+        cluster outside it is refused (RESIDENCY_IN_USE), naming the tenants.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListCountries(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -347,6 +360,11 @@ def add_TenantRegistryServiceServicer_to_server(servicer, server):
             'CreateCountry': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateCountry,
                     request_deserializer=tlsy_dot_tenant__registry_dot_v1_dot_tenant__registry__pb2.CreateCountryRequest.FromString,
+                    response_serializer=tlsy_dot_tenant__registry_dot_v1_dot_tenant__pb2.Country.SerializeToString,
+            ),
+            'UpdateCountry': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateCountry,
+                    request_deserializer=tlsy_dot_tenant__registry_dot_v1_dot_tenant__registry__pb2.UpdateCountryRequest.FromString,
                     response_serializer=tlsy_dot_tenant__registry_dot_v1_dot_tenant__pb2.Country.SerializeToString,
             ),
             'ListCountries': grpc.unary_unary_rpc_method_handler(
@@ -780,6 +798,33 @@ class TenantRegistryService:
             target,
             '/tlsy.tenant_registry.v1.TenantRegistryService/CreateCountry',
             tlsy_dot_tenant__registry_dot_v1_dot_tenant__registry__pb2.CreateCountryRequest.SerializeToString,
+            tlsy_dot_tenant__registry_dot_v1_dot_tenant__pb2.Country.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateCountry(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tlsy.tenant_registry.v1.TenantRegistryService/UpdateCountry',
+            tlsy_dot_tenant__registry_dot_v1_dot_tenant__registry__pb2.UpdateCountryRequest.SerializeToString,
             tlsy_dot_tenant__registry_dot_v1_dot_tenant__pb2.Country.FromString,
             options,
             channel_credentials,

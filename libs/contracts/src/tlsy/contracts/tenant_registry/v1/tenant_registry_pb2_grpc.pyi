@@ -57,6 +57,10 @@ class TenantRegistryServiceStub:
     ListEntitlements: _grpc.UnaryUnaryMultiCallable[_tenant_registry_pb2.ListEntitlementsRequest, _tenant_registry_pb2.ListEntitlementsResponse]
     SetEntitlement: _grpc.UnaryUnaryMultiCallable[_tenant_registry_pb2.SetEntitlementRequest, _tenant_pb2.Entitlement]
     CreateCountry: _grpc.UnaryUnaryMultiCallable[_tenant_registry_pb2.CreateCountryRequest, _tenant_pb2.Country]
+    UpdateCountry: _grpc.UnaryUnaryMultiCallable[_tenant_registry_pb2.UpdateCountryRequest, _tenant_pb2.Country]
+    """Changes a country's name for people, or where its tenants may be. A policy that would leave a tenant on a
+    cluster outside it is refused (RESIDENCY_IN_USE), naming the tenants.
+    """
     ListCountries: _grpc.UnaryUnaryMultiCallable[_tenant_registry_pb2.ListCountriesRequest, _tenant_registry_pb2.ListCountriesResponse]
     CreateCluster: _grpc.UnaryUnaryMultiCallable[_tenant_registry_pb2.CreateClusterRequest, _tenant_pb2.Cluster]
     UpdateCluster: _grpc.UnaryUnaryMultiCallable[_tenant_registry_pb2.UpdateClusterRequest, _tenant_pb2.Cluster]
@@ -91,6 +95,10 @@ class TenantRegistryServiceAsyncStub(TenantRegistryServiceStub):
     ListEntitlements: _aio.UnaryUnaryMultiCallable[_tenant_registry_pb2.ListEntitlementsRequest, _tenant_registry_pb2.ListEntitlementsResponse]  # type: ignore[assignment]
     SetEntitlement: _aio.UnaryUnaryMultiCallable[_tenant_registry_pb2.SetEntitlementRequest, _tenant_pb2.Entitlement]  # type: ignore[assignment]
     CreateCountry: _aio.UnaryUnaryMultiCallable[_tenant_registry_pb2.CreateCountryRequest, _tenant_pb2.Country]  # type: ignore[assignment]
+    UpdateCountry: _aio.UnaryUnaryMultiCallable[_tenant_registry_pb2.UpdateCountryRequest, _tenant_pb2.Country]  # type: ignore[assignment]
+    """Changes a country's name for people, or where its tenants may be. A policy that would leave a tenant on a
+    cluster outside it is refused (RESIDENCY_IN_USE), naming the tenants.
+    """
     ListCountries: _aio.UnaryUnaryMultiCallable[_tenant_registry_pb2.ListCountriesRequest, _tenant_registry_pb2.ListCountriesResponse]  # type: ignore[assignment]
     CreateCluster: _aio.UnaryUnaryMultiCallable[_tenant_registry_pb2.CreateClusterRequest, _tenant_pb2.Cluster]  # type: ignore[assignment]
     UpdateCluster: _aio.UnaryUnaryMultiCallable[_tenant_registry_pb2.UpdateClusterRequest, _tenant_pb2.Cluster]  # type: ignore[assignment]
@@ -212,6 +220,16 @@ class TenantRegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tenant_registry_pb2.CreateCountryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tenant_pb2.Country, _abc.Awaitable[_tenant_pb2.Country]]: ...
+
+    @_abc_1.abstractmethod
+    def UpdateCountry(
+        self,
+        request: _tenant_registry_pb2.UpdateCountryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tenant_pb2.Country, _abc.Awaitable[_tenant_pb2.Country]]:
+        """Changes a country's name for people, or where its tenants may be. A policy that would leave a tenant on a
+        cluster outside it is refused (RESIDENCY_IN_USE), naming the tenants.
+        """
 
     @_abc_1.abstractmethod
     def ListCountries(

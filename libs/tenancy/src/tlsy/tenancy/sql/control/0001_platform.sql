@@ -17,5 +17,7 @@ create table tlsy.lease (
     name text primary key,
     holder text not null,
     token bigint not null,
-    expires_at timestamptz not null
+    expires_at timestamptz not null,
+    -- So that an update of the token excludes FOR KEY SHARE, and one of expires_at does not.
+    unique (name, token)
 );

@@ -31,17 +31,17 @@ create table tlsy.fence (
 
 -- TL001: the fence is missing or has another epoch (resolve again). TL002: it does not admit writes.
 -- The lock is shared with every other transaction of the tenant and excludes set_fence: who has passed the
--- check commits before the fence moves. Each statement of a volatile function sees what was committed
--- before it, so the fence is read as it is once the lock is held.
-create function tlsy.enter(tenant uuid, epoch bigint, write boolean) returns void
-language plpgsql volatile security invoker as $$
+-- check commits before the fence moves. Each statement of a procedure sees what was committed before it, so
+-- the fence is read as it is once the lock is held. A procedure, because CALL is not planned as SELECT is.
+create procedure tlsy.enter(tenant uuid, epoch bigint, write boolean)
+language plpgsql security invoker as $$
 declare
     found_epoch bigint;
     admits_writes boolean;
     path text;
 begin
-    perform pg_advisory_xact_lock_shared(uuid_hash_extended(tenant, 0));
-    -- Assignments, not SELECTs: as simple expressions they cost a tenth.
+    -- Assignments, not SELECTs or PERFORMs: as simple expressions they cost a tenth.
+    path := pg_advisory_xact_lock_shared(uuid_hash_extended(tenant, 0));
     path := set_config('app.current_tenant', tenant::text, true);
     path := set_config('app.epoch', enter.epoch::text, true);
     select f.epoch, f.writable, f.schema_name into found_epoch, admits_writes, path
@@ -159,4 +159,22 @@ begin
 end
 $$;
 
-revoke all on all functions in schema tlsy from public;
+-- Revokes what a role has on the tables of a schema beyond `allowed` ('orders select', …).
+create function tlsy.revoke_beyond(schema_name text, role text, allowed text[]) returns void
+language plpgsql security invoker as $$
+declare
+    beyond record;
+begin
+    for beyond in
+        select c.oid::regclass as name, a.privilege_type as privilege
+        from pg_class c, aclexplode(c.relacl) a
+        where c.relnamespace = schema_name::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'f')
+            and a.grantee = role::regrole
+            and c.relname || ' ' || lower(a.privilege_type) <> all (allowed)
+    loop
+        execute format('revoke %s on %s from %I', beyond.privilege, beyond.name, role);
+    end loop;
+end
+$$;
+
+revoke all on all routines in schema tlsy from public;

@@ -96,6 +96,24 @@ begin
 end
 $$;
 
+-- The UTC day at which a partition of a declared table ends. Bounds are written as the session shows times.
+create function tlsy.partition_end(partition regclass) returns date
+language sql stable security invoker set timezone = 'UTC' set datestyle = 'ISO' as $$
+    select (regexp_match(pg_get_expr(relpartbound, oid), 'TO \(''(\d{4}-\d\d-\d\d)'))[1]::date
+        from pg_class where oid = partition
+$$;
+
+-- How many days from `today` on the declared table with the fewest partitions ahead has any.
+create function tlsy.days_ahead(today date) returns integer language sql stable security invoker as $$
+    select coalesce(min(days), 0) from (
+        select coalesce(max(tlsy.partition_end(i.inhrelid)) - today, 0) as days
+        from tlsy.time_table t join pg_namespace n on n.nspname = t.schema_name
+        join pg_class c on c.relnamespace = n.oid and c.relname = t.table_name
+        left join pg_inherits i on i.inhparent = c.oid
+        group by c.oid
+    ) tables
+$$;
+
 -- Drops the partitions of a declared table that end before `today` minus its keep_days and are not needed;
 -- answers how many. Refuses to judge under row-level security, where every partition looks empty.
 create function tlsy.drop_partitions(target regclass, today date) returns integer
@@ -115,8 +133,7 @@ begin
         select c.oid::regclass as name
         from pg_inherits i join pg_class c on c.oid = i.inhrelid
         where i.inhparent = target
-            and (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'TO \(''(\d{4}-\d\d-\d\d)'))[1]::date
-                <= today - spec.keep_days
+            and tlsy.partition_end(c.oid) <= today - spec.keep_days
         order by 1
     loop
         if row_security_active(old.name) then

@@ -14,7 +14,9 @@ create table __service__.parked_record (
     headers bytea not null,
     value bytea storage external not null,
     parked_at timestamptz not null default now(),
-    primary key (tenant_id, consumer_group, seq)
+    primary key (tenant_id, consumer_group, seq),
+    -- The same record delivered again. An offset alone comes again in the log of another cluster.
+    unique (tenant_id, consumer_group, topic, partition, record_offset, record_time)
 );
 
 grant select, insert, delete on __service__.parked_record to tlsy___service__;

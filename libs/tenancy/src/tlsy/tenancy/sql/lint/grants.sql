@@ -1,4 +1,5 @@
--- What anybody but the owner may do with tables, columns, schemas and the functions of schema tlsy.
+-- What anybody but the owner may do with this database, its tables, columns, schemas and the functions of schema
+-- tlsy, and will be able to do with what is made later.
 with entries as (
     select 'table' as kind, n.nspname as schema_name, c.relname as name, c.relispartition as is_partition,
         c.relowner as owner, a.grantee, lower(a.privilege_type) as privilege
@@ -17,9 +18,19 @@ with entries as (
     from pg_proc p join pg_namespace n on n.oid = p.pronamespace,
         aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
     where n.nspname = 'tlsy'
+    union all
+    select 'database', '', d.datname, false, d.datdba, a.grantee, lower(a.privilege_type)
+    from pg_database d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a
+    where d.datname = current_database()
+    union all
+    select 'default', coalesce(n.nspname, ''), d.defaclrole::regrole::text, false, d.defaclrole, a.grantee,
+        lower(a.privilege_type)
+    from pg_default_acl d left join pg_namespace n on n.oid = d.defaclnamespace, aclexplode(d.defaclacl) a
 )
 select kind, schema_name, name, is_partition, privilege,
     case grantee when 0 then 'public' else pg_get_userbyid(grantee) end as grantee
 from entries
-where grantee <> owner and schema_name !~ '^pg_' and schema_name not in ('information_schema', 'public')
+where grantee <> owner and schema_name !~ '^pg_' and schema_name <> 'information_schema'
+    -- PostgreSQL's own: everybody may look into schema public, and nobody but its owner make anything there.
+    and (kind, schema_name, privilege) <> ('schema', 'public', 'usage')
 order by 1, 2, 3, 6, 5

@@ -12,6 +12,7 @@ create table __service__.idempotency (
     primary key (tenant_id, principal, method, request_id)
 );
 
-create index idempotency_expiry on __service__.idempotency (tenant_id, expires_at);
+-- For the upkeep, which deletes what has expired of all tenants.
+create index idempotency_expiry on __service__.idempotency (expires_at);
 
 grant select, insert, update on __service__.idempotency to tlsy___service__;

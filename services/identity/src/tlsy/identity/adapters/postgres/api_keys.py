@@ -37,19 +37,9 @@ class PostgresApiKeys:
             key.expire_time,
         )
 
-    async def get(self, tx: UnitOfWork, key_id: KeyId) -> ApiKey | None:
-        """The key as committed."""
-        row = await tx.fetchrow(self._sql["get_api_key"], tx.tenant_id, key_id)
-        return None if row is None else _key(row)
-
     async def lock(self, tx: UnitOfWork, key_id: KeyId) -> ApiKey | None:
-        """The key, which nobody else changes before this transaction ends."""
+        """The key, which nobody else changes or exchanges before this transaction ends."""
         row = await tx.fetchrow(self._sql["lock_api_key"], tx.tenant_id, key_id)
-        return None if row is None else _key(row)
-
-    async def share(self, tx: UnitOfWork, key_id: KeyId) -> ApiKey | None:
-        """The key, which may be exchanged meanwhile but not changed before this transaction ends."""
-        row = await tx.fetchrow(self._sql["share_api_key"], tx.tenant_id, key_id)
         return None if row is None else _key(row)
 
     async def page(self, tx: UnitOfWork, after: UUID, limit: int) -> list[ApiKey]:
@@ -60,9 +50,9 @@ class PostgresApiKeys:
         """For good."""
         await tx.execute(self._sql["revoke_api_key"], tx.tenant_id, key_id, now)
 
-    async def record_use(self, tx: UnitOfWork, key_id: KeyId, now: datetime) -> None:
-        """When it was last exchanged, coarsely."""
-        await tx.execute(self._sql["record_key_use"], tx.tenant_id, key_id, now)
+    async def record_issue(self, tx: UnitOfWork, key_id: KeyId, now: datetime, *, news: bool) -> None:
+        """When its last token was issued, by the latest clock that issued one; a use only if that is news."""
+        await tx.execute(self._sql["record_key_issue"], tx.tenant_id, key_id, now, now if news else None)
 
     async def count_usable(self, tx: UnitOfWork, now: datetime) -> int:
         """Keys neither revoked nor expired: what the limit of keys counts."""
@@ -80,4 +70,5 @@ def _key(row: Record) -> ApiKey:
         expire_time=row["expire_time"],
         revoke_time=row["revoke_time"],
         last_used_time=row["last_used_time"],
+        last_issued_time=row["last_issued_time"],
     )

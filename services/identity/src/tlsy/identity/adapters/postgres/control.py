@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tlsy.identity.domain.revocations import IndexedRevocation
-from tlsy.identity.domain.signing import SigningKey, Slot
+from tlsy.identity.domain.signing import Ring, SigningKey, Slot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,14 +23,20 @@ class PostgresSigningKeys:
     def __init__(self, statements: Mapping[str, str]) -> None:
         self._sql = statements
 
-    async def lock(self, tx: UnitOfWork) -> tuple[SigningKey, ...]:
+    async def lock(self, tx: UnitOfWork) -> Ring:
         """All keys; until the transaction ends nobody else changes the ring."""
         await tx.fetchval(self._sql["lock_key_ring"])
         return await self.read(tx)
 
-    async def read(self, tx: UnitOfWork) -> tuple[SigningKey, ...]:
+    async def read(self, tx: UnitOfWork) -> Ring:
         """All keys, retired ones too, oldest first."""
-        return tuple(_signing_key(row) for row in await tx.fetch(self._sql["read_signing_keys"]))
+        rows = await tx.fetch(self._sql["read_signing_keys"])
+        keys = tuple(_signing_key(row) for row in rows if row["kid"] is not None)
+        return Ring(keys, rows[0]["version"])
+
+    async def next_version(self, tx: UnitOfWork) -> int:
+        """Of the ring as this transaction leaves it. Under `lock`."""
+        return int(await tx.fetchval(self._sql["count_ring_change"]))
 
     async def insert(self, tx: UnitOfWork, key: SigningKey) -> None:
         """A new key. Under `lock`."""
@@ -62,7 +68,7 @@ class PostgresSigningKeys:
 
 
 class PostgresRevocationIndex:
-    """Revocations of all tenants, as far as their events have come in."""
+    """Revocations of all tenants."""
 
     def __init__(self, statements: Mapping[str, str]) -> None:
         self._sql = statements

@@ -54,12 +54,13 @@ class PostgresUsers:
         """The user, whom nobody else changes before this transaction ends."""
         return self._user(tx.tenant_id, await tx.fetchrow(self._sql["lock_user"], tx.tenant_id, user_id))
 
+    async def by_email(self, tx: UnitOfWork, email: str) -> User | None:
+        """The user as committed, by any spelling of the address."""
+        return await self._by_email(tx, "get_user_by_email", email)
+
     async def lock_by_email(self, tx: UnitOfWork, email: str) -> User | None:
         """As `lock`, by any spelling of the address."""
-        row = await tx.fetchrow(
-            self._sql["lock_user_by_email"], tx.tenant_id, self._find_by(tx.tenant_id, email)
-        )
-        return self._user(tx.tenant_id, row)
+        return await self._by_email(tx, "lock_user_by_email", email)
 
     async def page(self, tx: UnitOfWork, after: UUID, limit: int) -> list[User]:
         """At most `limit` users, in the order of their creation."""
@@ -108,6 +109,10 @@ class PostgresUsers:
     async def count(self, tx: UnitOfWork) -> int:
         """All users, disabled ones too."""
         return int(await tx.fetchval(self._sql["count_users"], tx.tenant_id))
+
+    async def _by_email(self, tx: UnitOfWork, statement: str, email: str) -> User | None:
+        found = self._find_by(tx.tenant_id, email)
+        return self._user(tx.tenant_id, await tx.fetchrow(self._sql[statement], tx.tenant_id, found))
 
     def _find_by(self, tenant_id: TenantId, email: str) -> bytes:
         return self._lookup(tenant_id, normalise(email) or email)

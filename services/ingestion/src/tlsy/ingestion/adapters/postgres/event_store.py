@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
+import asyncpg
 import msgspec
 
 from tlsy.ingestion.domain.events import Problem
 from tlsy.ingestion.domain.meter import month_start
-from tlsy.ingestion.ports import MonthCount, PrincipalMinute, RecordOutcome, StoredEvent, Tally
+from tlsy.ingestion.ports import (
+    MonthCount,
+    PrincipalMinute,
+    RecordOutcome,
+    RowsRefused,
+    StoredEvent,
+    Tally,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +30,8 @@ if TYPE_CHECKING:
     from tlsy.ingestion.ports import EventFilter, EventPlace
     from tlsy.tenancy.unit_of_work import UnitOfWork
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_US: Final = timedelta(microseconds=1)
 #: Sorts behind every place that there can be.
 _LAST_TIME: Final = datetime(9999, 1, 1, tzinfo=UTC)
 _LAST_KEY: Final = b"\xff" * 16
@@ -41,6 +51,8 @@ class PostgresEventStore:
     def __init__(self, shard: int) -> None:
         self._shard = shard
         self._insert = _read("insert_events.sql")
+        self._select_known = _read("select_known.sql")
+        self._select_refused = _read("select_refused.sql")
         self._add_counts = _read("add_counts.sql")
         self._read_month = _read("read_month.sql")
         self._mark_quota_passed = _read("mark_quota_passed.sql")
@@ -51,18 +63,36 @@ class PostgresEventStore:
         self._list_of_type = _read("list_events_of_type.sql")
         self._list_of_source = _read("list_events_of_source.sql")
 
-    async def insert(self, tx: UnitOfWork, rows: Sequence[Row]) -> frozenset[bytes] | None:
+    async def insert(self, tx: UnitOfWork, rows: Sequence[Row]) -> Sequence[int]:
         """See the port."""
         times, keys, _, *columns = zip(*rows, strict=True)
-        answer = await tx.fetchrow(self._insert, tx.tenant_id, times, keys, *columns)
+        try:
+            answer = await tx.fetchrow(self._insert, tx.tenant_id, times, keys, *columns)
+        except asyncpg.DataError as error:
+            raise RowsRefused(str(error)) from error
         if answer is None:
             raise RuntimeError("an aggregate answered no row")
-        stored = answer["stored_keys"]
         if answer["stored"] == len(rows):
-            return None
-        return frozenset(stored or ())
+            return ()
+        new = {
+            ((ts - _EPOCH) // _US, key)
+            for ts, key in zip(answer["stored_times"] or (), answer["stored_keys"] or (), strict=True)
+        }
+        return [place for place, row in enumerate(rows) if row[:2] not in new]
 
-    async def add_counts(self, tx: UnitOfWork, principal: str, tally: Tally, now: datetime) -> None:
+    async def known(self, tx: UnitOfWork, rows: Sequence[Row]) -> Sequence[int]:
+        """See the port."""
+        times, keys = [row[0] for row in rows], [row[1] for row in rows]
+        return [row["place"] for row in await tx.fetch(self._select_known, times, keys)]
+
+    async def refused(self, tx: UnitOfWork, rows: Sequence[Row]) -> Sequence[int]:
+        """See the port."""
+        labels, data = [row[10] for row in rows], [row[11] for row in rows]
+        return [row["place"] for row in await tx.fetch(self._select_refused, labels, data)]
+
+    async def add_counts(
+        self, tx: UnitOfWork, principal: str, tally: Tally, now: datetime, batches: int = 1
+    ) -> None:
         """See the port."""
         await tx.execute(
             self._add_counts,
@@ -75,6 +105,7 @@ class PostgresEventStore:
             tally.duplicates,
             tally.rejected,
             tally.deferred,
+            batches,
         )
 
     async def read_month(self, tx: UnitOfWork, month: date) -> MonthCount:

@@ -1,5 +1,5 @@
 -- $1 tenant, then one array per column, sorted by (time, key). Answers how many rows were new, and which when
--- some were not.
+-- some were not: a key alone does not say, because the same (source, id) at another time is another event.
 with stored as (
     insert into events (
         tenant_id, ts, event_key, source, event_id, type, subject, site, severity, value, labels, data
@@ -12,9 +12,10 @@ with stored as (
         $10::double precision[], $11::text[], $12::text[]
     ) as e (time_us, event_key, source, event_id, type, subject, site, severity, value, labels, data)
     on conflict do nothing
-    returning event_key
+    returning ts, event_key
 )
 select
     count(*) as stored,
+    case when count(*) < cardinality($3::bytea[]) then array_agg(ts) end as stored_times,
     case when count(*) < cardinality($3::bytea[]) then array_agg(event_key) end as stored_keys
 from stored

@@ -10,7 +10,7 @@ from tlsy.rules_engine.domain.rows import StateRow
 from tlsy.rules_engine.ports import SetState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from uuid import UUID
 
     from tlsy.tenancy.unit_of_work import UnitOfWork
@@ -26,6 +26,7 @@ class PostgresEngineStates:
         self._live = statements["live_versions"]
         self._documents = statements["read_documents"]
         self._load = statements["load_state"]
+        self._forget = statements["forget_state"]
         self._exists = statements["state_exists"]
         self._save = statements["save_state"]
 
@@ -49,6 +50,10 @@ class PostgresEngineStates:
     async def load(self, tx: UnitOfWork) -> Sequence[StateRow]:
         """See the port."""
         return [StateRow(*row) for row in await tx.fetch(self._load, tx.tenant_id)]
+
+    async def forget(self, tx: UnitOfWork, versions: Collection[VersionId]) -> int:
+        """See the port."""
+        return int(await tx.fetchval(self._forget, tx.tenant_id, list(versions)))
 
     async def exists(self, tx: UnitOfWork) -> bool:
         """See the port."""

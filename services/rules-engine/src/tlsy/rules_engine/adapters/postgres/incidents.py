@@ -70,15 +70,11 @@ class PostgresIncidents:
         self, tx: UnitOfWork, wanted: IncidentFilter, after: UUID, limit: int
     ) -> Sequence[StoredIncident]:
         """See the port."""
-        rows = await tx.fetch(
-            self._sql["list_incidents"],
-            tx.tenant_id,
-            after,
-            list(wanted.states),
-            wanted.rule_id,
-            wanted.site,
-            limit,
-        )
+        place = (tx.tenant_id, after, wanted.rule_id, wanted.site, limit)
+        if wanted.states:
+            rows = await tx.fetch(self._sql["list_incidents_in"], *place, sorted(set(wanted.states)))
+        else:
+            rows = await tx.fetch(self._sql["list_incidents"], *place)
         return [_incident(row) for row in rows]
 
 

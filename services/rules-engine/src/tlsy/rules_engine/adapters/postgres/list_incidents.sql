@@ -1,4 +1,4 @@
--- Newest first, below the id $2; $3: states, none for all; $4: rule and $5: site, empty for all.
+-- Newest first, below the id $2; $3: rule and $4: site, empty for all.
 select
     i.incident_id, i.rule_id, i.version_id, i.dedup_key, i.state, i.severity, i.summary, i.group_values::text,
     i.operands::text, i.opened_at, i.last_seen_at, i.acknowledged_by, i.resolved_at, i.reopened,
@@ -7,8 +7,7 @@ from incidents i
 where
     i.tenant_id = $1
     and i.incident_id < $2
-    and (cardinality($3::text[]) = 0 or i.state = any($3::text[]))
-    and ($4::text = '' or i.rule_id = $4)
-    and ($5::text = '' or i.site = $5)
+    and ($3::text = '' or i.rule_id = $3)
+    and ($4::text = '' or i.site = $4)
 order by i.incident_id desc
-limit $6
+limit $5

@@ -21,6 +21,7 @@ class PostgresObservedFields:
     def __init__(self, statements: Mapping[str, str]) -> None:
         self._load = statements["load_fields"]
         self._save = statements["save_fields"]
+        self._delete = statements["delete_fields"]
 
     async def load(self, tx: UnitOfWork, event_type: str = "") -> Sequence[ObservedField]:
         """See the port."""
@@ -29,8 +30,12 @@ class PostgresObservedFields:
             for row in await tx.fetch(self._load, tx.tenant_id, event_type)
         ]
 
-    async def save(self, tx: UnitOfWork, fields: Sequence[ObservedField]) -> None:
+    async def save(
+        self, tx: UnitOfWork, fields: Sequence[ObservedField], gone: Sequence[tuple[str, str]]
+    ) -> None:
         """See the port."""
+        if gone:
+            await tx.execute(self._delete, tx.tenant_id, *map(list, zip(*gone, strict=True)))
         written = [
             {
                 "event_type": field.event_type,

@@ -9,7 +9,7 @@ from tlsy.rules_engine.domain.ast import RuleName, VersionId
 from tlsy.rules_engine.ports import StoredRule, StoredVersion
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from asyncpg import Record
 
@@ -47,6 +47,11 @@ class PostgresRules:
         """See the port."""
         return int(await tx.fetchval(self._sql["count_enabled_rules"], tx.tenant_id))
 
+    async def in_force(self, tx: UnitOfWork, event_type: str) -> Sequence[tuple[VersionId, str]]:
+        """See the port."""
+        rows = await tx.fetch(self._sql["rules_in_force"], tx.tenant_id, event_type)
+        return [(VersionId(row["version_id"]), row["document"]) for row in rows]
+
     async def save(self, tx: UnitOfWork, rule: StoredRule) -> None:
         """See the port."""
         await tx.execute(
@@ -62,6 +67,13 @@ class PostgresRules:
             rule.updated_at,
             rule.revision,
         )
+
+    async def halt(
+        self, tx: UnitOfWork, versions: Collection[VersionId], at: datetime, reason: str
+    ) -> Sequence[StoredRule]:
+        """See the port."""
+        rows = await tx.fetch(self._sql["halt_rules"], tx.tenant_id, list(versions), at, reason)
+        return [_rule(row) for row in rows]
 
     async def add_version(self, tx: UnitOfWork, version: StoredVersion) -> None:
         """See the port."""
@@ -106,6 +118,8 @@ def _rule(row: Record) -> StoredRule:
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         revision=row["revision"],
+        halted_at=row["halted_at"],
+        halt_reason=row["halt_reason"],
     )
 
 

@@ -1,3 +1,4 @@
+-- A rule that changes is in force again.
 insert into rules (
     tenant_id, rule_id, display_name, event_type, enabled, live_version, previous_version, created_at,
     updated_at, revision
@@ -9,4 +10,6 @@ on conflict (tenant_id, rule_id) do update set
     live_version = excluded.live_version,
     previous_version = excluded.previous_version,
     updated_at = excluded.updated_at,
-    revision = excluded.revision
+    revision = excluded.revision,
+    halted_at = null,
+    halt_reason = ''

@@ -70,10 +70,17 @@ class PostgresOperations:
         return [_operation(row) for row in rows]
 
     async def due(
-        self, tx: UnitOfWork, now: datetime, until: datetime, busy: AbstractSet[TenantId], limit: int
+        self,
+        tx: UnitOfWork,
+        now: datetime,
+        until: datetime,
+        *,
+        busy: AbstractSet[TenantId],
+        verbs: AbstractSet[Verb],
+        limit: int,
     ) -> Sequence[Operation]:
         """See the port."""
-        rows = await tx.fetch(self._sql["list_due_operations"], now, until, list(busy), limit)
+        rows = await tx.fetch(self._sql["list_due_operations"], now, until, list(busy), list(verbs), limit)
         return [_operation(row) for row in rows]
 
     async def forget_ended(self, tx: UnitOfWork, before: datetime) -> None:

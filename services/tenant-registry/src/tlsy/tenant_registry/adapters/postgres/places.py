@@ -37,6 +37,17 @@ class PostgresPlaces:
         row = await tx.fetchrow(self._sql["get_country"], code)
         return None if row is None else _country(row)
 
+    async def lock_country(self, tx: UnitOfWork, code: str) -> Country | None:
+        """See the port."""
+        row = await tx.fetchrow(self._sql["lock_country"], code)
+        return None if row is None else _country(row)
+
+    async def save_country(self, tx: UnitOfWork, country: Country) -> Country:
+        """See the port."""
+        allowed = sorted(country.allowed_cluster_countries)
+        version = await tx.fetchval(self._sql["update_country"], country.code, country.display_name, allowed)
+        return replace(country, version=version)
+
     async def countries(self, tx: UnitOfWork, after: str, limit: int) -> Sequence[Country]:
         """See the port."""
         return [_country(row) for row in await tx.fetch(self._sql["list_countries"], after, limit)]
@@ -87,6 +98,10 @@ class PostgresPlaces:
         """See the port."""
         await tx.execute(self._sql["note_reachable"], cluster_id, reachable, now)
 
+    async def note_schemas_full(self, tx: UnitOfWork, cluster_id: str, *, full: bool) -> None:
+        """See the port."""
+        await tx.execute(self._sql["note_schemas_full"], cluster_id, full)
+
 
 def _country(row: asyncpg.Record) -> Country:
     return Country(
@@ -108,5 +123,6 @@ def _cluster(row: asyncpg.Record) -> Cluster:
         cordoned=row["cordoned"],
         tenant_count=row["tenant_count"],
         reachable=row["reachable"],
+        schemas_full=row["schemas_full"],
         version=row["version"],
     )

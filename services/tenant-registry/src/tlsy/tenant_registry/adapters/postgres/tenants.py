@@ -48,6 +48,14 @@ class PostgresTenants:
         """See the port."""
         return [_tenant(row) for row in await tx.fetch(self._sql["lock_descendants"], tenant_id)]
 
+    async def lock_residents(self, tx: UnitOfWork, country: str) -> Sequence[Tenant]:
+        """See the port."""
+        return [_tenant(row) for row in await tx.fetch(self._sql["lock_residents"], country)]
+
+    async def save_residency(self, tx: UnitOfWork, tenant: Tenant) -> None:
+        """See the port."""
+        await tx.execute(self._sql["update_residency"], tenant.tenant_id, sorted(tenant.residency))
+
     async def slug_holder(self, tx: UnitOfWork, slug: str) -> str | None:
         """See the port."""
         holder: str | None = await tx.fetchval(self._sql["get_slug_holder"], slug, skeleton(slug))
@@ -105,6 +113,18 @@ class PostgresTenants:
         row = await tx.fetchrow(self._sql["find_host"], slug, host)
         return None if row is None else (TenantId(row["subject_id"]), row["slug"])
 
+    async def note_placed(self, tx: UnitOfWork, tenant_id: TenantId) -> None:
+        """See the port."""
+        await tx.execute(self._sql["note_placed"], tenant_id)
+
+    async def check_host_names(self, tx: UnitOfWork, tenant: Tenant) -> None:
+        """See the port."""
+        taken = await tx.fetchval(self._sql["find_taken_host_name"], tenant.tenant_id, tenant.host_names)
+        if taken is not None:
+            raise AlreadyExists(
+                "HOST_NAME_TAKEN", "Another tenant has this host name.", metadata={"host_name": taken}
+            )
+
     async def _save_host_names(self, tx: UnitOfWork, tenant: Tenant) -> None:
         if tenant.phase is TenantState.DELETED:
             await tx.execute(self._sql["delete_host_names"], tenant.tenant_id, [])
@@ -113,13 +133,7 @@ class PostgresTenants:
             return
         await tx.execute(self._sql["delete_host_names"], tenant.tenant_id, tenant.host_names)
         await tx.fetch(self._sql["insert_host_names"], tenant.tenant_id, tenant.host_names)
-        missing = await tx.fetch(self._sql["list_missing_host_names"], tenant.tenant_id, tenant.host_names)
-        if missing:
-            raise AlreadyExists(
-                "HOST_NAME_TAKEN",
-                "Another tenant has this host name.",
-                metadata={"host_name": missing[0]["host_name"]},
-            )
+        await self.check_host_names(tx, tenant)
 
 
 def _texts(values: Iterable[Any]) -> list[str]:
@@ -161,6 +175,8 @@ def _all_columns(tenant: Tenant) -> tuple[object, ...]:
         tenant.created_at,
         tenant.updated_at,
         tenant.erase_after,
+        tenant.active_tier,
+        tenant.placed,
     )
 
 
@@ -185,6 +201,9 @@ def _mutable_columns(tenant: Tenant) -> tuple[object, ...]:
         json.dumps(dict(tenant.entitlements)),
         tenant.updated_at,
         tenant.erase_after,
+        tenant.active_tier,
+        tenant.placed,
+        tenant.cluster_id,
     )
 
 
@@ -223,4 +242,6 @@ def _tenant(row: asyncpg.Record) -> Tenant:
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         erase_after=row["erase_after"],
+        active_tier=Tier(row["active_tier"]),
+        placed=row["placed"],
     )

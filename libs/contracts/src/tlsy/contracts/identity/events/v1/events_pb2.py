@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from tlsy.contracts.identity.v1 import identity_pb2 as tlsy_dot_identity_dot_v1_dot_identity__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$tlsy/identity/events/v1/events.proto\x12\x17tlsy.identity.events.v1\x1a\x1ftlsy/identity/v1/identity.proto\"S\n\x10PrincipalRevoked\x12\x30\n\nrevocation\x18\x01 \x01(\x0b\x32\x1c.tlsy.identity.v1.Revocation\x12\r\n\x05\x63\x61use\x18\x02 \x01(\t\"6\n\x11SigningKeyRotated\x12\x0c\n\x04jwks\x18\x01 \x01(\t\x12\x13\n\x0bsigning_kid\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$tlsy/identity/events/v1/events.proto\x12\x17tlsy.identity.events.v1\x1a\x1ftlsy/identity/v1/identity.proto\"S\n\x10PrincipalRevoked\x12\x30\n\nrevocation\x18\x01 \x01(\x0b\x32\x1c.tlsy.identity.v1.Revocation\x12\r\n\x05\x63\x61use\x18\x02 \x01(\t\"G\n\x11SigningKeyRotated\x12\x0c\n\x04jwks\x18\x01 \x01(\t\x12\x13\n\x0bsigning_kid\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,5 +35,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PRINCIPALREVOKED']._serialized_start=98
   _globals['_PRINCIPALREVOKED']._serialized_end=181
   _globals['_SIGNINGKEYROTATED']._serialized_start=183
-  _globals['_SIGNINGKEYROTATED']._serialized_end=237
+  _globals['_SIGNINGKEYROTATED']._serialized_end=254
 # @@protoc_insertion_point(module_scope)

@@ -51,18 +51,22 @@ class SigningKeyRotated(_message.Message):
 
     JWKS_FIELD_NUMBER: _builtins.int
     SIGNING_KID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     jwks: _builtins.str
     """RFC 7517 JSON of every key that verifies."""
     signing_kid: _builtins.str
+    version: _builtins.int
+    """Grows with each change of the keys; who knows a higher one leaves this one alone. 0: told before there was one."""
     def __init__(
         self,
         *,
         jwks: _builtins.str = ...,
         signing_kid: _builtins.str = ...,
+        version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["jwks", b"jwks", "signing_kid", b"signing_kid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["jwks", b"jwks", "signing_kid", b"signing_kid", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

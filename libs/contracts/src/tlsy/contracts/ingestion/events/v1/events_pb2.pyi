@@ -44,7 +44,8 @@ Global___EventsAccepted: _TypeAlias = EventsAccepted  # noqa: Y015
 @_typing.final
 class ProducedEvents(_message.Message):
     """What a producer puts on the topic "tlsy.ingest", as the record's value. The record carries the tenant's
-    token in a header "authorization" ("Bearer …"): the tenant comes from that alone.
+    token in a header "authorization" ("Bearer …"): the tenant comes from that alone. The token must be good when
+    the broker takes the record.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

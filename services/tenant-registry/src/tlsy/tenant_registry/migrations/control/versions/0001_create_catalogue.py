@@ -39,6 +39,8 @@ create table clusters (
     cordoned boolean not null,
     tenant_count integer not null check (tenant_count >= 0),
     unreachable_since timestamptz,
+    -- Its common database has as many relations as it may: it takes no further SCHEMA tenant.
+    schemas_full boolean not null default false,
     version bigint not null
 );
 """
@@ -83,6 +85,9 @@ create table tenants (
     created_at timestamptz not null,
     updated_at timestamptz not null,
     erase_after timestamptz,
+    active_tier text not null,
+    -- Something of it may be on its cluster.
+    placed boolean not null,
     primary key (tenant_id, subject_id),
     check (tenant_id = subject_id or tenant_id = any (ancestor_ids)),
     check (subject_id <> all (ancestor_ids)),

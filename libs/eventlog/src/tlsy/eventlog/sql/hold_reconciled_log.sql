@@ -1,0 +1,1 @@
+select reconciled_log from __service__.relay_state for share

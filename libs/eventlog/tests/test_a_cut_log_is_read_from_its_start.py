@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from libs.eventlog.tests.swapped import SwappedLog, received, watermark
+from libs.eventlog.tests.test_a_consumer_applies_each_event_once import LongAgo
+from libs.eventlog.tests.world import GROUP, TOPIC, event_of, until
+from tlsy.contracts.events import INGEST_TOPIC, TOPICS
+from tlsy.eventlog.delivery import decode_event
+from tlsy.eventlog.group_books import GroupBooks
+from tlsy.eventlog.kafka import KafkaGroupReader
+from tlsy.eventlog.partition import PartitionSettings
+from tlsy.eventlog.ports import TopicPartition
+from tlsy.runtime.ids import Uuid7
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@pytest.fixture
+async def log(world):
+    await world.outboxes().open_topic_log(TOPIC, "cluster")
+    return SwappedLog()
+
+
+async def test_a_log_cut_while_the_consumer_was_away(world, tenant, log):
+    a, b, c, d, e, f, g = (event_of(tenant, note) for note in "abcdefg")
+    log.records = received(1, a, b, c)
+    consumer = await world.consuming(reader=log.reader)
+    await world.noted(tenant, "a", "b", "c")
+    await watermark(world, 3)
+    await consumer.stop(2.0)
+    await world.outboxes().next_topic_log(TOPIC, 1, "cluster")
+    log.records = received(1, a) + received(2, d, e, f, g, first=1)
+    await world.consuming(reader=log.reader)
+    await world.noted(tenant, "a", "b", "c", "d", "e", "f", "g")
+
+
+async def test_a_log_cut_under_a_running_consumer(world, tenant, log):
+    a, b, gone, c, d, e = (event_of(tenant, note) for note in ("a", "b", "gone", "c", "d", "e"))
+    log.records = received(1, a, b, gone)
+    await world.consuming(reader=log.reader, partition=PartitionSettings(fetch_records=1))
+    await world.noted(tenant, "a", "b", "gone")
+    await world.outboxes().next_topic_log(TOPIC, 1, "cluster")
+    log.records = received(1, a, b) + received(2, c, d, first=2)
+    await world.noted(tenant, "a", "b", "gone", "c", "d")
+    log.records += received(2, e, first=4)
+    await world.noted(tenant, "a", "b", "gone", "c", "d", "e")
+    assert (log.joined, log.rewound) == (1, 1)
+
+
+async def test_what_is_too_old_when_it_is_read_again_is_no_news(world, tenant, log):
+    ancient = replace(event_of(tenant, "ancient"), id=Uuid7(LongAgo(), bytes)())
+    log.records = received(1, ancient, event_of(tenant, "a")) + received(2, event_of(tenant, "b"), first=2)
+    log.committed = 2
+    await world.consuming(reader=log.reader)
+    await world.noted(tenant, "a", "b")
+    assert log.rewound == 1
+    assert world.metrics.dead_letters.labels(GROUP)._value.get() == 0
+
+
+async def test_a_restart_in_an_incarnation_that_was_begun_reads_on(world, tenant, log):
+    log.records = received(1, event_of(tenant, "a"), event_of(tenant, "b"))
+    consumer = await world.consuming(reader=log.reader)
+    await watermark(world, 2)
+    await consumer.stop(2.0)
+    await world.consuming(reader=log.reader)
+    log.records += received(1, event_of(tenant, "c"), first=2)
+    await world.noted(tenant, "a", "b", "c")
+    assert log.rewound == 0
+
+
+async def test_records_that_were_dropped_before_a_known_group_saw_them_are_asked_for(world, tenant, log):
+    books = GroupBooks("rules_engine", GROUP, world.tenancy("rules_engine"))
+    await books.raise_watermarks(TopicPartition(topic=TOPIC, partition=0), {1: 2})
+    log.records = received(1, event_of(tenant, "late"), first=5)
+    await world.consuming(reader=log.reader)
+    await until(lambda: _incarnation(world, 2))
+
+
+async def _incarnation(world, wanted):
+    return (await world.outboxes().topic_log(TOPIC))[0] == wanted
+
+
+async def test_a_producers_log_header_is_no_incarnation(world, tenant):
+    assert INGEST_TOPIC not in TOPICS.values()
+
+    async def decode(record):
+        return decode_event(record.__class__(**{f: getattr(record, f) for f in record.__slots__} | relayed))
+
+    relayed = {"topic": TOPIC}
+    log = SwappedLog(INGEST_TOPIC)
+    for number in range(6):
+        event = event_of(tenant, str(number))
+        log.records += received(5 + number, event, first=number, topic=INGEST_TOPIC)
+        if not number:
+            await world.consuming(reader=log.reader, decode=decode)
+        await world.noted(tenant, *map(str, range(number + 1)))
+    assert (log.joined, log.rewound) == (1, 0)
+
+
+async def test_a_broker_reads_from_the_start_again(world, tenant):
+    await world.send(event_of(tenant, "a"), event_of(tenant, "b"))
+    dealt: asyncio.Queue[Sequence[TopicPartition]] = asyncio.Queue()
+    reader = KafkaGroupReader(world.servers, GROUP, [TOPIC], "test")
+    await reader.start(dealt.put, dealt.put)
+    try:
+        for partition in await dealt.get():
+            first = await reader.fetch(partition, max_records=9, timeout_s=0.5)
+            await reader.rewind(partition)
+            assert await reader.fetch(partition, max_records=9, timeout_s=0.5) == first
+    finally:
+        await reader.stop()

@@ -1,0 +1,74 @@
+"""A mark of the hot path that commits after its broker is gone."""
+
+from __future__ import annotations
+
+import asyncio
+
+from libs.eventlog.tests.test_a_hot_path_does_not_overtake import commit, ready
+from libs.eventlog.tests.test_a_wiped_broker_loses_nothing import notes, wipe
+from libs.eventlog.tests.world import CLOCK, until
+from tlsy.eventlog.ports import Position
+
+
+async def reconciled(world, tenant, log):
+    connection = await world.installation.connect("tlsy_relay", tenant.placement)
+    return await connection.fetchval("select reconciled_log from ingestion.relay_state") == log
+
+
+async def waits_or_is_done(world, tenant, task):
+    connection = await world.installation.connect(None, tenant.placement)
+    return task.done() or await connection.fetchval("select exists (select from pg_locks where not granted)")
+
+
+async def test_it_waits_for_the_comparison_and_marks_nothing_behind_it(world, tenant):
+    outboxes = world.outboxes()
+    (event,) = await world.publish(tenant, "a")
+    async with outboxes.lead(tenant.placement) as outbox:
+        await outbox.store_reconciled_log(1)
+    async with outboxes.lead(tenant.placement) as outbox:
+        assert await outbox.reconciled_log() == 1
+        assert await outbox.unmark_lost(CLOCK.now().date(), 2, [], 9) == 0
+        late = asyncio.create_task(outboxes.mark(tenant.placement, [(event, Position(0, 0))], 1))
+        await until(lambda: waits_or_is_done(world, tenant, late))
+        await outbox.store_reconciled_log(2)
+    assert await late is False
+    assert await world.unpublished(tenant) == 1
+
+
+async def test_a_mark_of_the_present_log_is_made(world, tenant):
+    outboxes = world.outboxes()
+    (event,) = await world.publish(tenant, "a")
+    async with outboxes.lead(tenant.placement) as outbox:
+        await outbox.store_reconciled_log(2)
+    assert await outboxes.mark(tenant.placement, [(event, Position(0, 0))], 2)
+    assert await world.unpublished(tenant) == 0
+
+
+class LateMarks:
+    """Outboxes whose first mark without a lead waits to be let go."""
+
+    def __init__(self, outboxes):
+        self.outboxes = outboxes
+        self.waits = asyncio.Event()
+        self.go = asyncio.Event()
+
+    def __getattr__(self, name):
+        return getattr(self.outboxes, name)
+
+    async def mark(self, placement, published, log):
+        self.waits.set()
+        await self.go.wait()
+        return await self.outboxes.mark(placement, published, log)
+
+
+async def test_its_event_is_published_to_the_new_broker(world, tenant, broker):
+    late = LateMarks(world.outboxes())
+    relay = await world.relaying(outboxes=late, hot_window_s=600.0)
+    await ready(world, relay, tenant)
+    relay.publish_after_commit(tenant.placement, await commit(world, relay, tenant, "a"))
+    await asyncio.wait_for(late.waits.wait(), 10)
+    await wipe(broker)
+    await until(lambda: reconciled(world, tenant, 2), 20.0)
+    late.go.set()
+    await world.published(tenant)
+    assert "a" in await notes(world)

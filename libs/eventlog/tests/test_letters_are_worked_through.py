@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import pytest
+
+from libs.eventlog.tests.test_a_consumer_applies_each_event_once import dead_letters, refuse_bad
+from libs.eventlog.tests.test_a_foreign_record_stops_nobody import write
+from libs.eventlog.tests.world import CLOCK, GROUP, TOPIC, event_of, note_down, note_of
+from tlsy.contracts.events import EVENTS_ACCEPTED
+from tlsy.eventlog.delivery import Each
+from tlsy.eventlog.errors import LogUnavailable
+from tlsy.eventlog.letter_box import LetterBox, LetterCut
+
+
+@pytest.fixture
+async def refused(world, tenant):
+    """Three letters of a consumer that could not apply them, and is gone."""
+    await world.send(*(event_of(tenant, note) for note in ("bad 1", "good", "bad 2", "bad 3")))
+    consumer = await world.consuming({EVENTS_ACCEPTED: Each(refuse_bad)})
+    await world.noted(tenant, "good")
+    await dead_letters(world, 3)
+    await consumer.stop(2.0)
+    return world
+
+
+def box(world):
+    return LetterBox.opened(world.servers, TOPIC, GROUP)
+
+
+async def test_a_letter_tells_why(refused):
+    async with box(refused) as letters:
+        first, second = await letters.pending(2)
+    assert [note_of(letter.value) for letter in (first, second)] == ["bad 1", "bad 2"]
+    assert (first.why["reason"], first.why["topic"]) == ("BAD_NOTE", TOPIC)
+    assert "ce_id" in dict(first.headers)
+
+
+async def test_replayed_records_are_applied_once(refused, tenant):
+    async with box(refused) as letters:
+        assert await letters.replay(1, refused.producer(), CLOCK.now()) == 2
+        assert [letter.offset for letter in await letters.pending(9)] == [2]
+    await refused.consuming({EVENTS_ACCEPTED: Each(note_down)})
+    await refused.noted(tenant, "good", "bad 1", "bad 2")
+
+
+async def test_discarded_letters_are_done_with(refused):
+    async with box(refused) as letters:
+        assert await letters.discard(0) == 1
+        assert await letters.discard(0) == 0
+    async with box(refused) as letters:
+        items, oldest = await letters.backlog()
+        assert await letters.discard(99) == 2
+        assert await letters.backlog() == (0, None)
+    assert (items, oldest is not None) == (2, True)
+
+
+async def test_a_cut_letter_is_not_put_back(world, tenant):
+    await write(world, tenant, value=b"0" * 5_000_000, compression="gzip")
+    await world.consuming()
+    await dead_letters(world, 1)
+    async with box(world) as letters:
+        with pytest.raises(LetterCut):
+            await letters.replay(0, world.producer(), CLOCK.now())
+        assert len(await letters.pending(9)) == 1
+
+
+async def test_a_group_that_refused_nothing_has_no_letters(world):
+    with pytest.raises(LogUnavailable):
+        async with LetterBox.opened(world.servers, TOPIC, "nobody"):
+            pass

@@ -1,0 +1,114 @@
+"""One tenant's fate is nobody else's: deleted ones, and ones that send more than they may."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from libs.eventlog.tests.test_a_consumer_applies_each_event_once import dead_letters
+from libs.eventlog.tests.test_a_tenant_whose_database_is_down_waits_alone import parked, take_down
+from libs.eventlog.tests.world import GROUP, event_of, note_down, until
+from tlsy.contracts.events import EVENTS_ACCEPTED
+from tlsy.eventlog.applier import RetryPolicy
+from tlsy.eventlog.delivery import Each
+from tlsy.eventlog.errors import TenantPaused
+from tlsy.eventlog.kafka import partition_of
+from tlsy.eventlog.parking import ParkingLimits
+from tlsy.eventlog.partition import PartitionSettings
+
+if TYPE_CHECKING:
+    from tlsy.tenancy.catalog import TenantEntry
+
+
+@pytest.fixture
+async def neighbours(installation):
+    """Two tenants of one partition."""
+    seen: dict[int, TenantEntry] = {}
+    while True:
+        tenant = await installation.provisioned_tenant()
+        partition = partition_of(tenant.tenant_id.hex.encode(), 4)
+        if partition in seen:
+            return seen[partition], tenant
+        seen[partition] = tenant
+
+
+async def test_what_is_parked_for_a_deleted_tenant_is_forgotten(world, installation, dedicated):
+    consumer = await world.consuming()
+    await take_down(world, dedicated)
+    await world.send(*(event_of(dedicated, str(n)) for n in range(30)))
+    await parked(world, 30)
+    installation.catalog.forget(dedicated.tenant_id)
+    await parked(world, 0)
+    assert not consumer.stopped_partitions()
+    assert world.metrics.skipped.labels(GROUP)._value.get() == 30
+
+
+async def test_records_of_a_deleted_tenant_stop_nobody(world, installation, neighbours):
+    deleted, other = neighbours
+    installation.catalog.forget(deleted.tenant_id)
+    await world.send(*(event_of(deleted, str(n)) for n in range(30)), event_of(other, "after"))
+    consumer = await world.consuming(retry=RetryPolicy(attempts=2, first_wait_s=0.01))
+    await world.noted(other, "after")
+    letters = await dead_letters(world, 30)
+    assert {dict(letter.headers)["dlq-reason"] for letter in letters} == {b"UNKNOWN_TENANT"}
+    assert not consumer.stopped_partitions()
+
+
+async def test_a_deleted_tenant_is_not_waited_for_at_every_record(world, installation, neighbours):
+    deleted, other = neighbours
+    installation.catalog.forget(deleted.tenant_id)
+    await world.send(*(event_of(deleted, str(n)) for n in range(5)), event_of(other, "after"))
+    await world.consuming(retry=RetryPolicy(attempts=4, first_wait_s=0.01, unknown_tenant_s=0.0))
+    await world.noted(other, "after")
+    await dead_letters(world, 5)
+    assert world.metrics.retries.labels(GROUP)._value.get() == 1
+
+
+async def test_a_tenant_over_its_rate_stops_nobody(world, neighbours):
+    eager, other = neighbours
+
+    async def only_others(delivery, tx):
+        if tx.tenant_id == eager.tenant_id:
+            raise TenantPaused("TENANT_OVER_RATE", "too fast")
+        await note_down(delivery, tx)
+
+    consumer = await world.consuming(
+        {EVENTS_ACCEPTED: Each(only_others)}, parking=ParkingLimits(tenant_rows=10)
+    )
+    for n in range(40):
+        await world.send(event_of(eager, str(n)))
+    await world.send(event_of(other, "innocent"))
+    await world.noted(other, "innocent")
+    letters = await dead_letters(world, 30)
+    assert {dict(letter.headers)["dlq-reason"] for letter in letters} == {b"TENANT_OVER_RATE"}
+    assert not consumer.stopped_partitions()
+
+
+async def test_a_handler_may_record_what_overflows(world, tenant):
+    overflown = []
+
+    async def handle(delivery, tx):
+        if not delivery.overflow:
+            raise TenantPaused("TENANT_OVER_RATE", "too fast")
+        overflown.append(delivery.message.events[0].id)
+
+    slow = PartitionSettings(replay_s=600, replay_max_s=600)
+    await world.consuming(
+        {EVENTS_ACCEPTED: Each(handle)}, parking=ParkingLimits(tenant_rows=1), partition=slow
+    )
+    await world.send(event_of(tenant, "parked"))
+    await parked(world, 1)
+    await world.send(event_of(tenant, "too much"))
+    await until(lambda: _equal(overflown, ["too much"]))
+
+
+async def _equal(one, other):
+    return one == other
+
+
+@pytest.mark.parametrize(("rows", "size"), [(4, 10_000), (100, 10)])
+def test_half_of_the_parking_is_for_databases_that_are_away(rows, size):
+    limits = ParkingLimits(rows=rows, bytes=size)
+    assert limits.of(over_rate=True)[:2] == (rows // 2, size // 2)
+    assert limits.of(over_rate=False) == (rows, size, rows, size)

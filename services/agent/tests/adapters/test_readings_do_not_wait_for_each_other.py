@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from tlsy.agent.adapters.background import Background
+from tlsy.agent.adapters.host import HostReader
+from tlsy.agent.adapters.readings import HostAndProbes
+from tlsy.agent.settings import Settings
+from tlsy.runtime.clock import SystemClock
+
+OFF = {"cpu": False, "memory": True, "load": False, "disks": False, "network": False}
+
+
+@asynccontextmanager
+async def serving(answer: bytes):
+    """A server that answers so, or never if it is to answer nothing; gives its port."""
+    over = asyncio.Event()
+    served: list[Any] = []
+
+    async def serve(_, writer):
+        served.append(asyncio.current_task())
+        if answer:
+            writer.write(answer)
+        else:
+            await over.wait()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+        over.set()
+        await asyncio.gather(*served)
+
+
+def readings(**members):
+    settings = Settings.model_validate(
+        {
+            "endpoints": {"identity": "i", "ingestion": "i"},
+            "api_key_file": "/k",
+            "buffer": {"directory": "/b"},
+            "host": OFF,
+            **members,
+        }
+    )
+    return HostAndProbes(settings, HostReader(settings.host), SystemClock())
+
+
+async def test_a_healthy_target_is_up_beside_many_that_hang():
+    async with serving(b"") as hanging, serving(b"HTTP/1.1 200 OK\r\n\r\n") as healthy:
+        http = [
+            {"name": f"hangs-{n}", "url": f"http://127.0.0.1:{hanging}/", "timeout_s": 1} for n in range(60)
+        ]
+        http.append({"name": "healthy", "url": f"http://localhost:{healthy}/", "timeout_s": 1})
+        both = readings(http=http, tcp=[{"name": "port", "host": "localhost", "port": healthy}])
+        for _ in range(2):
+            found = {reading.subject: reading.value for reading in await both.read()}
+            assert (found["healthy"], found["port"], found["hangs-0"]) == (1.0, 1.0, 0.0)
+            assert "used_percent" in found
+
+
+async def test_a_call_that_hangs_holds_one_thread_and_no_other_call():
+    background, go_on, begun = Background(), threading.Event(), []
+
+    def hang():
+        begun.append(1)
+        go_on.wait(30)
+        return "late"
+
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await background.run("name", hang)
+    assert await background.run("another", lambda: "at once") == "at once"
+    go_on.set()
+    assert await background.run("name", hang) == "late"
+    assert len(begun) == 1
+
+
+async def test_what_a_background_call_raises_is_raised_where_it_is_waited_for():
+    with pytest.raises(UnicodeError):
+        await Background().run("x", lambda: "a..b".encode("idna"))

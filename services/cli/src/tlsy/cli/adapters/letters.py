@@ -1,0 +1,99 @@
+"""Dead letters, straight from the broker."""
+
+from __future__ import annotations
+
+import base64
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from tlsy.cli.domain.errors import RefusedError, UnreachableError
+from tlsy.eventlog.errors import EventLogError, LogUnavailable
+from tlsy.eventlog.kafka import KafkaProducer
+from tlsy.eventlog.letter_box import LetterBox, LetterCut
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tlsy.cli.ports import LetterPlace
+    from tlsy.eventlog.letter_box import Letter
+    from tlsy.runtime.clock import Clock
+
+_CREDENTIAL: Final = "authorization"
+_MOST: Final = 100_000
+
+
+class BrokerLetters:
+    """The `Letters` port."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    async def pending(self, place: LetterPlace, limit: int) -> list[dict[str, Any]]:
+        """See `Letters.pending`."""
+        async with _opened(place) as box:
+            return [_summary(letter) for letter in await box.pending(limit)]
+
+    async def letter(self, place: LetterPlace, number: int) -> dict[str, Any]:
+        """See `Letters.letter`."""
+        async with _opened(place) as box:
+            for letter in await box.pending(_MOST):
+                if letter.offset == number:
+                    return _whole(letter)
+        raise RefusedError(f"No letter {number} waits.", "See `tlsy dead-letters list`.")
+
+    async def replay(self, place: LetterPlace, through: int) -> int:
+        """See `Letters.replay`."""
+        producer = KafkaProducer(place.brokers, "tlsy-cli")
+        try:
+            async with _opened(place) as box:
+                return await box.replay(through, producer, self._clock.now())
+        finally:
+            await producer.stop()
+
+    async def discard(self, place: LetterPlace, through: int) -> int:
+        """See `Letters.discard`."""
+        async with _opened(place) as box:
+            return await box.discard(through)
+
+
+@asynccontextmanager
+async def _opened(place: LetterPlace) -> AsyncIterator[LetterBox]:
+    try:
+        async with LetterBox.opened(place.brokers, place.topic, place.group) as box:
+            yield box
+    except (LogUnavailable, TimeoutError) as error:
+        raise UnreachableError(
+            f"No dead letters of group {place.group} about {place.topic} can be read: {error}",
+            "Check --brokers, --topic and --group.",
+        ) from error
+    except LetterCut as error:
+        raise RefusedError(
+            str(error), "Put back those before it, discard it, and have its source send it again."
+        ) from error
+    except EventLogError as error:
+        raise RefusedError(str(error), "See what the broker says about the topic.") from error
+
+
+def _summary(letter: Letter) -> dict[str, Any]:
+    headers = dict(letter.headers)
+    return {
+        "letter": letter.offset,
+        "refusedTime": letter.time.isoformat(),
+        "reason": letter.why.get("reason", ""),
+        "tenant": headers.get("tenantid", b"").decode(errors="replace"),
+        "type": headers.get("ce_type", b"").decode(errors="replace"),
+        "error": letter.why.get("error", ""),
+    }
+
+
+def _whole(letter: Letter) -> dict[str, Any]:
+    return {
+        **_summary(letter),
+        **letter.why,
+        "key": letter.key.decode(errors="replace"),
+        "headers": {
+            name: "(not shown)" if name.lower() == _CREDENTIAL else value.decode(errors="replace")
+            for name, value in letter.headers
+        },
+        "data": base64.b64encode(letter.value).decode(),
+    }

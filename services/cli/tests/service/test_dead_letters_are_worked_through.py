@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from tlsy.eventlog.dead_letters import DeadLetters
+from tlsy.eventlog.errors import FinalError
+from tlsy.eventlog.kafka import KafkaInspector, KafkaProducer
+from tlsy.eventlog.ports import Received
+from tlsy.runtime.clock import SystemClock
+from tlsy.testkit.kafka import embedded_broker
+
+TOPIC = "tlsy.ingestion"
+CLOCK = SystemClock()
+
+
+@pytest.fixture
+async def place():
+    """The options that name a group with three letters."""
+    async with embedded_broker() as brokers:
+        producer, inspector = KafkaProducer(brokers, "test"), KafkaInspector(brokers, "test")
+        letters = DeadLetters("rules-engine", producer, inspector, CLOCK)
+        await letters.ensure_topics([TOPIC], {TOPIC: 1})
+        for number in range(3):
+            record = Received(
+                topic=TOPIC,
+                partition=0,
+                offset=number,
+                time=CLOCK.now(),
+                key=b"key",
+                value=b"data",
+                headers=(("tenantid", b"t-1"), ("authorization", b"Bearer secret")),
+            )
+            await letters.write(record, FinalError("BAD", "not that one"), 1)
+        yield ("--brokers", brokers, "--topic", TOPIC, "--group", "rules-engine")
+        await producer.stop()
+        await inspector.stop()
+
+
+async def numbers(tlsy, place):
+    result = await tlsy("dead-letters", "list", *place, "-o", "json")
+    return [row["letter"] for row in result.json]
+
+
+async def test_they_are_listed_and_shown_without_credentials(tlsy, place):
+    assert await numbers(tlsy, place) == [0, 1, 2]
+    result = await tlsy("dead-letters", "show", "1", *place, "-o", "json")
+    assert (result.json["reason"], result.json["tenant"]) == ("BAD", "t-1")
+    assert base64.b64decode(result.json["data"]) == b"data"
+    assert "secret" not in result.out
+
+
+async def test_they_are_put_back_or_discarded_from_the_oldest_on(tlsy, place):
+    assert (await tlsy("dead-letters", "replay", "--through", "0", *place)).code == 0
+    assert await numbers(tlsy, place) == [1, 2]
+    assert (await tlsy("dead-letters", "discard", "--through", "1", *place)).code == 0
+    assert await numbers(tlsy, place) == [2]
+    assert (await tlsy("dead-letters", "discard", "--through", "1", *place)).code == 1
+
+
+async def test_a_broker_that_is_away_is_told(tlsy, place):
+    result = await tlsy("dead-letters", "list", "--brokers", "127.0.0.1:1", *place[2:])
+    assert result.code == 3

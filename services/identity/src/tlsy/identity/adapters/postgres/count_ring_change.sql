@@ -1,0 +1,1 @@
+update key_ring set version = version + 1 returning version

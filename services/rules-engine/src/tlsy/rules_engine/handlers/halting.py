@@ -1,0 +1,108 @@
+"""Rules that cannot be judged are taken out of force, so that a tenant's defect stays its own."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from tlsy.eventlog.errors import TenantPaused
+from tlsy.rules_engine.domain.canonical import NotCanonicalError, load_rule
+from tlsy.rules_engine.domain.compiler import compile_rules
+from tlsy.rules_engine.domain.engine import Engine, JudgingFailed
+from tlsy.rules_engine.handlers.messages import to_rule
+from tlsy.runtime.logging import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from tlsy.rules_engine.domain.ast import VersionId
+    from tlsy.rules_engine.domain.codegen import Version
+    from tlsy.rules_engine.domain.compiler import CompiledRuleSet
+    from tlsy.rules_engine.domain.engine import EngineLimits
+    from tlsy.rules_engine.domain.events import Event
+    from tlsy.rules_engine.domain.problems import RuleLimits
+    from tlsy.rules_engine.domain.rows import StateRow
+    from tlsy.rules_engine.handlers.effects import Effects
+    from tlsy.rules_engine.handlers.metrics import RulesMetrics
+    from tlsy.rules_engine.ports import EngineStates, Rules
+    from tlsy.tenancy.unit_of_work import UnitOfWork
+
+REASON: Final = "JUDGING_FAILED"
+
+
+async def compiled(versions: Collection[Version], before: CompiledRuleSet | None) -> CompiledRuleSet:
+    """The rules as programs, made in another thread. Raises JudgingFailed."""
+    try:
+        return await asyncio.to_thread(compile_rules, versions, before)
+    except Exception as error:
+        raise JudgingFailed(version for version, _ in versions) from error
+
+
+class Halting:
+    """In the transaction in which it showed, under the rule set's lock."""
+
+    def __init__(
+        self,
+        *,
+        rules: Rules,
+        states: EngineStates,
+        effects: Effects,
+        limits: RuleLimits,
+        engine_limits: EngineLimits,
+        metrics: RulesMetrics,
+    ) -> None:
+        self._rules = rules
+        self._states = states
+        self._effects = effects
+        self._limits = limits
+        self._engine_limits = engine_limits
+        self._metrics = metrics
+        self._logger = get_logger("evaluation")
+
+    async def halt(self, tx: UnitOfWork, slug: str, failed: JudgingFailed) -> None:
+        """Takes the guilty rules out of force; after that the work can be tried again.
+
+        If none is in force, the state of those versions is what cannot be read: it is given up.
+
+        Raises:
+            TenantPaused: there is nothing to take away: the tenant's records have to wait for a new release.
+        """
+        guilty = await self._guilty(tx, failed)
+        halted = await self._rules.halt(tx, guilty, self._effects.now(), REASON)
+        self._logger.error(
+            "rules were taken out of force",
+            rules=[rule.rule_id for rule in halted],
+            versions=sorted(guilty),
+            exc_info=failed.__cause__,
+        )
+        if halted:
+            set_version = await self._rules.bump_set(tx)
+            for rule in halted:
+                self._effects.rule_changed(tx, to_rule(rule, slug, tx.tenant_id), set_version)
+            self._metrics.halted.inc(len(halted))
+        elif not await self._states.forget(tx, guilty):
+            raise TenantPaused(REASON, "the tenant's rules cannot be judged") from failed
+
+    async def _guilty(self, tx: UnitOfWork, failed: JudgingFailed) -> Collection[VersionId]:
+        """Those of the suspects that fail by themselves; all if none does."""
+        if len(failed.suspects) <= 1:
+            return failed.suspects
+        rows = await self._states.load(tx)
+        found = []
+        for version, document in await self._states.documents(tx, failed.suspects):
+            try:
+                alone = compile_rules([(version, load_rule(document.encode(), self._limits))])
+                self._judge_alone(alone, rows, failed.event)
+            except NotCanonicalError:
+                continue
+            except Exception:  # noqa: BLE001 - whatever it is, it is this version's
+                found.append(version)
+            await asyncio.sleep(0)
+        return found or failed.suspects
+
+    def _judge_alone(self, alone: CompiledRuleSet, rows: Sequence[StateRow], event: Event | None) -> None:
+        now_us = self._effects.now_us()
+        engine = Engine(alone, self._engine_limits)
+        engine.load(rows, now_us)
+        if event is not None:
+            engine.apply([event], now_us)

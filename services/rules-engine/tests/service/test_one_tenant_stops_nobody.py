@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+
+import pytest
+
+from tlsy.contracts.billing.events.v1.events_pb2 import UsageRecorded
+from tlsy.contracts.events import INCIDENT_CHANGED, usage_recorded
+from tlsy.contracts.rules_engine.v1 import rules_engine_pb2 as pb
+from tlsy.eventlog.kafka import partition_of
+from tlsy.rules_engine.domain.rows import pack
+
+from .world import accepted, event, now_us, until
+
+TEXT = {"field": "data.t", "type": "string"}
+
+
+async def neighbours(world):
+    """Two tenants in one partition, and a replica that knows them."""
+    one = await world.tenant()
+    place = partition_of(one.tenant_id.hex.encode(), 4)
+    while partition_of((other := await world.tenant()).tenant_id.hex.encode(), 4) != place:
+        pass
+    await world.replica()
+    return one, other
+
+
+@contextlib.asynccontextmanager
+async def latency():
+    """The longest that the event loop was busy with one thing, in seconds."""
+    loop, worst = asyncio.get_running_loop(), [0.0]
+
+    async def watch():
+        while True:
+            began = loop.time()
+            await asyncio.sleep(0.005)
+            worst[0] = max(worst[0], loop.time() - began - 0.005)
+
+    task = asyncio.create_task(watch())
+    try:
+        yield worst
+    finally:
+        task.cancel()
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [b"\xc1", pack([False, now_us(), now_us(), None, ["x"], now_us() + 10**10, {}])],
+    ids=["state that cannot be loaded", "a sample that cannot be judged"],
+)
+async def test_a_rule_that_cannot_be_judged_is_halted_and_the_others_go_on(world, spoilt):
+    one, other = await neighbours(world)
+    held = await world.publish(one, "held", for_s=3_600)
+    await world.publish(one, "hot", when={"gt": [{"field": "value"}, 96]})
+    await world.publish(other)
+    await world.send(accepted(one, event()))
+    await until(lambda: world.rows(one, "select 1 from rule_state where owner <> 'source'"))
+    owner = await world.installation.connect("tlsy_migrator", one.placement)
+    sql = "update shared.rule_state set payload = $2 where tenant_id = $1 and owner <> 'source'"
+    await owner.execute(sql, one.tenant_id, spoilt)
+    sql = "update shared.rule_set set stamp = gen_random_uuid() where tenant_id = $1"
+    await owner.execute(sql, one.tenant_id)
+    await world.send(accepted(one, event(97)), accepted(other, event()))
+    await world.incident(other)
+    assert (await world.incident(one)).rule.endswith("/hot")
+    stub = world.stub(one)
+    rules = (await stub.ListRules(pb.ListRulesRequest(parent=f"tenants/{one.slug}"))).rules
+    assert {rule.name.rpartition("/")[2]: rule.halt_reason for rule in rules} == {
+        "held": "JUDGING_FAILED",
+        "hot": "",
+    }
+    dead = await world.inspector.end_offsets("tlsy.ingestion.rules-engine.dlq")
+    assert sum(dead.values()) == 0
+    again = await world.publish(one, "held", for_s=3_600)
+    assert (again.live_version, again.halt_reason) == (held.live_version, "")
+
+
+async def test_a_value_that_flaps_is_judged_whole_and_told_in_few_words(world):
+    tenant = await world.tenant()
+    await world.replica()
+    for number in range(10):
+        await world.publish(tenant, f"r{number}")
+    began = now_us()
+    flapping = [event(95.0 if n % 2 else 1.0, time_us=began + n, id=str(n)) for n in range(5_000)]
+    async with latency() as worst:
+        await world.send(accepted(tenant, *flapping))
+        found = await world.incident(tenant, count=10)
+    assert worst[0] < 1.5
+    assert [incident.occurrence_count for incident in found] == [2_500] * 10
+    assert len(await world.published(tenant, INCIDENT_CHANGED)) <= 10 * 33
+    timeline = (await world.stub(tenant).GetIncident(pb.GetIncidentRequest(name=found[0].name))).timeline
+    assert timeline[-1].note == "the last of 4967 changes in short order"
+    facts = await world.published(tenant, usage_recorded("rules-engine"))
+    counted = [UsageRecorded.FromString(fact) for fact in facts]
+    assert sum(fact.quantity for fact in counted if fact.meter == "rules.evaluated") == 5_000
+
+
+async def test_the_dearest_rules_leave_others_their_turn(world):
+    tenant, other = await neighbours(world)
+    dear = [{"not": {"matches": [TEXT, f"*a{'a' * n}b*"]}} for n in range(7)]
+    for number in range(10):
+        await world.publish(tenant, f"r{number}", when={"and": dear}, for_s=number + 1)
+    await world.publish(other)
+    data = json.dumps({"t": "a" * 1_000}).encode()
+    async with latency() as worst:
+        await world.send(accepted(tenant, *(event(id=str(n), data=data) for n in range(400))))
+        await world.send(accepted(other, event()))
+        await world.incident(other)
+        await until(lambda: world.rows(tenant, "select 1 from rule_state where owner <> 'source'"))
+    assert worst[0] < 0.5

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from tlsy.eventlog.ports import Received, TopicPartition
+from tlsy.rules_engine.adapters.reader_backlog import FollowedReader
+from tlsy.rules_engine.handlers.memory import Memories
+from tlsy.rules_engine.handlers.metrics import RulesMetrics
+from tlsy.rules_engine.handlers.ownership import Ownership
+from tlsy.rules_engine.handlers.run_timers import RunTimers, TimerSettings
+from tlsy.runtime.ids import TenantId
+from tlsy.tenancy.context import TenantState
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+NOW_US = int(NOW.timestamp() * 1_000_000)
+TENANT = TenantId(UUID(int=7))
+PLACE = TopicPartition(topic="t", partition=0)
+
+
+class Clock:
+    def __init__(self):
+        self.at_s = 0.0
+
+    def now(self):
+        return NOW + timedelta(seconds=self.at_s)
+
+    def monotonic(self):
+        return self.at_s
+
+    async def sleep(self, seconds):
+        self.at_s += seconds
+        await asyncio.sleep(0)
+
+
+class Backlog:
+    def __init__(self):
+        self.until_us = None
+        self.waiting = set()
+
+    def applied_until_us(self, partition, key):
+        assert (partition, key) == (0, TENANT.hex.encode())
+        return self.until_us
+
+    async def parked(self, partition):
+        assert partition == 0
+        return self.waiting
+
+
+class Loaded:
+    """What `Memories` keeps of a tenant, as far as timers look at it."""
+
+    partition = 0
+
+    def __init__(self, due_us):
+        self.due = due_us
+
+    def due_us(self):
+        return self.due
+
+
+class World:
+    """The timers of one tenant, in the only partition; what they had evaluated is in `advanced`."""
+
+    def __init__(self):
+        self.tenant: Any = SimpleNamespace(
+            tenant_id=TENANT, slug="a", state=TenantState.ACTIVE, modules=frozenset({"expert-rules"})
+        )
+        self.advanced, self.memories, self.backlog = [], Memories(10), Backlog()
+        self.ownership = Ownership(
+            memories=self.memories,
+            partition_count=self._one,
+            partition_of=lambda tenant_id, count: 0,
+            tenants=lambda: iter([self.tenant]),
+        )
+        self.clock: Any = Clock()
+        me: Any = self
+        catalog: Any = SimpleNamespace(tenant=lambda tenant_id: self.tenant)
+        self.timers = RunTimers(
+            tenancy=me,
+            catalog=catalog,
+            evaluation=me,
+            states=me,
+            memories=self.memories,
+            ownership=self.ownership,
+            fence=me,
+            backlog=self.backlog,
+            clock=self.clock,
+            settings=TimerSettings(),
+            metrics=RulesMetrics(CollectorRegistry()),
+        )
+
+    async def _one(self):
+        return 1
+
+    async def run(self, tenant_id, work, *, write):
+        assert tenant_id == TENANT
+        return await work(None)
+
+    async def hold(self, tx, epoch):
+        pass
+
+    async def exists(self, tx):
+        return True
+
+    async def advance(self, tx, slug, partition, *, until_us):
+        self.advanced.append(until_us)
+
+    async def rounds(self, count=1):
+        """So many rounds of the loop."""
+        stopping = asyncio.Event()
+        ticks = iter(range(count))
+
+        async def sleep(seconds):
+            del seconds
+            if next(ticks, count - 1) == count - 1:
+                stopping.set()
+
+        self.clock.sleep = sleep
+        await self.timers.run(stopping)
+
+
+@pytest.fixture
+async def world():
+    made = World()
+    await made.ownership.on_assigned(PLACE, 1)
+    return made
+
+
+async def test_rules_that_changed_just_after_an_assignment_are_put_in_force(world):
+    world.memories.put(TENANT, Loaded(None))
+    world.timers.wake(TENANT)
+    await world.rounds()
+    assert len(world.advanced) == 1
+
+
+async def test_a_tenant_suspended_at_the_assignment_is_visited_when_it_is_back(world):
+    world.tenant.state = TenantState.SUSPENDED
+    await world.rounds(2)
+    assert world.advanced == []
+    world.tenant.state = TenantState.ACTIVE
+    await world.rounds()
+    assert len(world.advanced) == 1
+
+
+async def test_time_passes_as_far_as_the_log_was_applied(world):
+    world.memories.put(TENANT, Loaded(NOW_US - 10))
+    await world.rounds()
+    assert world.advanced == []
+    for until_us in (NOW_US - 11, NOW_US - 9, NOW_US + 9, None):
+        world.backlog.until_us = until_us
+        await world.rounds()
+    assert world.advanced == [NOW_US - 9, NOW_US, NOW_US]
+
+
+async def test_for_a_tenant_with_parked_records_time_stands_still(world):
+    world.memories.put(TENANT, Loaded(NOW_US - 10))
+    world.backlog.waiting = {TENANT}
+    await world.rounds(3)
+    assert world.advanced == []
+    world.backlog.waiting = set()
+    await world.rounds()
+    assert world.advanced == [NOW_US]
+
+
+class Log:
+    """A group's member that is given batches to fetch."""
+
+    def __init__(self, *batches):
+        self.batches = list(batches)
+
+    async def fetch(self, partition, *, max_records, timeout_s):
+        return self.batches.pop(0)
+
+
+def record(key, at_s):
+    time = NOW + timedelta(seconds=at_s)
+    return Received(topic="t", partition=0, offset=0, time=time, key=key, value=b"", headers=())
+
+
+async def test_a_flood_of_one_tenant_holds_up_another_s_time_by_no_more_than_its_own_delay():
+    batches: Any = Log([record(b"a", 1), record(b"b", 2)], [record(b"a", 5)], [record(b"a", 9)], [])
+    log = FollowedReader(batches)
+    assert log.applied_until_us(PLACE, b"b") == 0
+    seen = []
+    for _ in range(4):
+        await log.fetch(PLACE, max_records=10, timeout_s=1)
+        seen.append([log.applied_until_us(PLACE, key) for key in (b"a", b"b")])
+    at = [NOW_US + seconds * 1_000_000 for seconds in range(10)]
+    assert seen == [[0, 0], [at[2], at[5]], [at[5], at[9]], [None, None]]

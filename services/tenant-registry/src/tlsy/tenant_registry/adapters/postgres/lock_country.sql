@@ -1,0 +1,1 @@
+select code, display_name, allowed_cluster_countries, version from countries where code = $1 for update

@@ -1,0 +1,1 @@
+update tenants set placed = true where subject_id = $1
