@@ -146,8 +146,7 @@ def _workers(
     backlog = ReaderBacklog(
         consumers.TOPIC,
         lambda: KafkaGroupReader(assembly.servers, group, [consumers.TOPIC], host.service),
-        # Only read here; its limits are the consumer's.
-        Parking(_PACKAGE, group, assembly.tenancy, max_rows=0, max_bytes=0),
+        Parking(_PACKAGE, group, assembly.tenancy),
     )
     consumer = Consumer(
         group,

@@ -58,6 +58,10 @@ class FollowedReader:
         place.at_end = not records
         return records
 
+    async def rewind(self, partition: TopicPartition) -> None:
+        """See `GroupReader`; what was applied before stays applied."""
+        await self._reader.rewind(partition)
+
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """See `GroupReader`."""
         await self._reader.commit(offsets)
