@@ -25,7 +25,8 @@ from tlsy.eventlog.cloudevents import to_headers
 from tlsy.eventlog.consumer import Consumer
 from tlsy.eventlog.dead_letters import DeadLetters
 from tlsy.eventlog.delivery import Direct
-from tlsy.eventlog.kafka import KafkaGroupReader, KafkaInspector, KafkaProducer
+from tlsy.eventlog.kafka import KafkaInspector, KafkaProducer
+from tlsy.eventlog.kafka_readers import KafkaGroupReader
 from tlsy.eventlog.metrics import EventLogMetrics
 from tlsy.eventlog.ports import Record
 from tlsy.ingestion import consumers

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from libs.eventlog.tests.world import CLOCK, TOPIC, event_of, note_of, until
 from tlsy.eventlog.broadcast import Broadcast
 from tlsy.eventlog.errors import RetryableError
-from tlsy.eventlog.kafka import KafkaTail
+from tlsy.eventlog.kafka_readers import KafkaTail
 
 
 class Copy:

@@ -11,7 +11,7 @@ from tlsy.contracts.events import EVENTS_ACCEPTED
 from tlsy.eventlog.dead_letters import DeadLetters
 from tlsy.eventlog.delivery import Batch, Direct, Each
 from tlsy.eventlog.errors import FinalError, LogUnavailable, RetryableError
-from tlsy.eventlog.kafka import KafkaGroupReader
+from tlsy.eventlog.kafka_readers import KafkaGroupReader
 from tlsy.runtime.clock import SystemClock
 from tlsy.runtime.ids import Uuid7
 

@@ -12,7 +12,7 @@ from libs.eventlog.tests.world import GROUP, TOPIC, event_of, until
 from tlsy.contracts.events import INGEST_TOPIC, TOPICS
 from tlsy.eventlog.delivery import decode_event
 from tlsy.eventlog.group_books import GroupBooks
-from tlsy.eventlog.kafka import KafkaGroupReader
+from tlsy.eventlog.kafka_readers import KafkaGroupReader
 from tlsy.eventlog.partition import PartitionSettings
 from tlsy.eventlog.ports import TopicPartition
 from tlsy.runtime.ids import Uuid7

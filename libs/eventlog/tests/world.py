@@ -19,7 +19,8 @@ from tlsy.eventlog.cloudevents import to_headers
 from tlsy.eventlog.consumer import Consumer, ConsumerSettings
 from tlsy.eventlog.dead_letters import DeadLetters
 from tlsy.eventlog.delivery import Each
-from tlsy.eventlog.kafka import KafkaGroupReader, KafkaInspector, KafkaProducer
+from tlsy.eventlog.kafka import KafkaInspector, KafkaProducer
+from tlsy.eventlog.kafka_readers import KafkaGroupReader
 from tlsy.eventlog.metrics import EventLogMetrics
 from tlsy.eventlog.outboxes import Outboxes
 from tlsy.eventlog.partition import PartitionSettings

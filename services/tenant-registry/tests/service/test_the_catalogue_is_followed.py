@@ -10,7 +10,7 @@ from tlsy.contracts.events import TENANT_CHANGED
 from tlsy.contracts.tenant_registry.events.v1.events_pb2 import TenantChanged
 from tlsy.contracts.tenant_registry.v1 import tenant_pb2
 from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2 as pb
-from tlsy.eventlog.kafka import KafkaTail
+from tlsy.eventlog.kafka_readers import KafkaTail
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

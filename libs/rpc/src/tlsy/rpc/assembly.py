@@ -18,7 +18,8 @@ from tlsy.contracts.identity.v1 import identity_pb2, identity_pb2_grpc
 from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2, tenant_registry_pb2_grpc
 from tlsy.eventlog.broadcast import Broadcast
 from tlsy.eventlog.errors import RetryableError
-from tlsy.eventlog.kafka import KafkaInspector, KafkaProducer, KafkaTail
+from tlsy.eventlog.kafka import KafkaInspector, KafkaProducer
+from tlsy.eventlog.kafka_readers import KafkaTail
 from tlsy.eventlog.metrics import EventLogMetrics
 from tlsy.eventlog.outboxes import Outboxes
 from tlsy.eventlog.ports import OutboxDatabase

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tlsy.contracts.identity.v1 import identity_pb2, identity_pb2_grpc
 from tlsy.eventlog.consumer import Consumer
 from tlsy.eventlog.dead_letters import DeadLetters
-from tlsy.eventlog.kafka import KafkaGroupReader
+from tlsy.eventlog.kafka_readers import KafkaGroupReader
 from tlsy.identity.adapters.argon2 import Argon2Passwords
 from tlsy.identity.adapters.embedded_directory import EmbeddedDirectory
 from tlsy.identity.adapters.key_ring import KeyRing

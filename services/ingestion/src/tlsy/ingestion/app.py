@@ -9,7 +9,7 @@ from tlsy.contracts.events import INGEST_TOPIC, TOPICS
 from tlsy.contracts.ingestion.v1 import ingestion_pb2, ingestion_pb2_grpc
 from tlsy.eventlog.consumer import Consumer
 from tlsy.eventlog.dead_letters import DeadLetters, OutsiderLimits
-from tlsy.eventlog.kafka import KafkaGroupReader
+from tlsy.eventlog.kafka_readers import KafkaGroupReader
 from tlsy.ingestion import consumers
 from tlsy.ingestion.adapters.postgres.event_store import PostgresEventStore
 from tlsy.ingestion.adapters.prometheus import PrometheusBatches

@@ -9,7 +9,8 @@ from tlsy.contracts.rules_engine.v1 import rules_engine_pb2, rules_engine_pb2_gr
 from tlsy.eventlog.consumer import Consumer
 from tlsy.eventlog.dead_letters import DeadLetters
 from tlsy.eventlog.fence import PartitionFence
-from tlsy.eventlog.kafka import KafkaGroupReader, partition_of
+from tlsy.eventlog.kafka import partition_of
+from tlsy.eventlog.kafka_readers import KafkaGroupReader
 from tlsy.eventlog.parking import Parking
 from tlsy.rpc.assembly import assemble
 from tlsy.rpc.server import Served
