@@ -10,9 +10,9 @@ from typing import Final
 
 from tlsy.testkit.kafka import MissingToolError
 
-#: Go 1.18 and newer can build it.
+#: Go 1.21 and newer can build it.
 _MODULE: Final = "github.com/fullstorydev/grpcurl/cmd/grpcurl"
-_VERSION: Final = "v1.8.9"
+_VERSION: Final = "v1.9.3"
 _BUILD_TIMEOUT_S: Final = 600
 
 
