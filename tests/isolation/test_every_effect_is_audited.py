@@ -58,6 +58,11 @@ def _create_country(n: Names, done: Answers) -> Message:
     return registry.CreateCountryRequest(country=country)
 
 
+def _update_country(n: Names, done: Answers) -> Message:
+    country = tenant_pb2.Country(name="countries/is", display_name="y")
+    return registry.UpdateCountryRequest(country=country, update_mask=FieldMask(paths=["display_name"]))
+
+
 def _create_cluster(n: Names, done: Answers) -> Message:
     kind = tenant_pb2.CLUSTER_KIND_SHARED
     cluster = tenant_pb2.Cluster(name=_CLUSTER, country="countries/is", kind=kind, secret_ref="x")
@@ -88,6 +93,7 @@ CALLS: Final[Mapping[str, Callable[[Names, Answers], Message] | None]] = {
     "RollbackRule": None,
     "DisableRule": None,
     "CreateCountry": _create_country,
+    "UpdateCountry": _update_country,
     "CreateCluster": _create_cluster,
     "UpdateCluster": _update_cluster,
     "CreateTenant": _create_tenant,
