@@ -128,4 +128,4 @@ bench-provision: setup ## Tenants per second in each isolation mode, and 1,000 o
 bench-start: setup ## How soon the suite is ready and what memory it takes
 
 bench-ingest bench-rules bench-incident bench-rls bench-provision bench-start:
-	@$(RUN) tests/bench/$(@:bench-%=%).py $(ARGS)
+	@$(RUN) -m tests.bench.$(@:bench-%=%) $(ARGS)

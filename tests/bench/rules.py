@@ -167,7 +167,7 @@ def compare(count: int, batches: list[tuple[list[Event], int]]) -> tuple[float, 
     The two take turns batch by batch; of each batch the fastest of ROUNDS counts, so that other processes on
     the machine disturb neither. The garbage collector is off: one side would pay for the other's garbage.
     """
-    handwritten = importlib.import_module("handwritten")  # beside this script
+    handwritten = importlib.import_module("tests.bench.handwritten")
     found = specs(count)
     compiled, versions = compiled_of(found)
     hand = handwritten.Handwritten(found.thresholds, found.held, found.windows, versions)
