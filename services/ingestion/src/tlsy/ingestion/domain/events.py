@@ -118,6 +118,7 @@ def read_batch(events: Iterable[ingestion_pb2.Event], window: TimeWindow) -> Bat
     rows = batch.rows
     append = rows.append
     oldest_us, newest_us = window.oldest_us, window.newest_us
+    fitting: set[str] = set()  # keys of labels; a source's are the same in each of its events
     for index, event in enumerate(events):
         source, event_id, time_us, type_ = event.source, event.id, event.time_us, event.type
         subject, site, severity, raw = event.subject, event.site, event.severity, event.data
@@ -125,7 +126,7 @@ def read_batch(events: Iterable[ingestion_pb2.Event], window: TimeWindow) -> Bat
         # A message's map has no fast items(): each key is looked up, which is twice as fast.
         labels = {key: told[key] for key in told}
         value = event.value if event.HasField("value") else None
-        labels_json = _encode_json(labels).decode()
+        labels_json = _encode_json(labels)
         text = f"{source}{event_id}{type_}{subject}{site}"
         if (
             # Every limit is in bytes; ASCII of at most 100 characters cannot pass any of them.
@@ -140,10 +141,14 @@ def read_batch(events: Iterable[ingestion_pb2.Event], window: TimeWindow) -> Bat
             or _TYPE(type_) is None
             or not 0 <= severity <= MAX_SEVERITY
             or (value is not None and not isfinite(value))
-            # A key and a value take at least 5 bytes of JSON beside their text, escapes only make it longer.
             or len(labels) > MAX_LABELS
-            or (len(labels_json) > MAX_LABEL_KEY_BYTES and _labels_suspect(labels))
-            or "\\u0000" in labels_json
+            # No text is longer than the JSON that it is in; escapes only make it longer.
+            or (
+                not (len(labels_json) <= MAX_LABEL_VALUE_BYTES and labels.keys() <= fitting)
+                and len(labels_json) > MAX_LABEL_KEY_BYTES
+                and _labels_suspect(labels, fitting)
+            )
+            or b"\\u0000" in labels_json
             or "" in labels
             or raw
         ):
@@ -166,7 +171,7 @@ def read_batch(events: Iterable[ingestion_pb2.Event], window: TimeWindow) -> Bat
                 site,
                 severity or 2,
                 value,
-                labels_json,
+                labels_json.decode(),
                 data,
             )
         )
@@ -175,12 +180,15 @@ def read_batch(events: Iterable[ingestion_pb2.Event], window: TimeWindow) -> Bat
     return batch
 
 
-def _labels_suspect(labels: Mapping[str, str]) -> bool:
-    """Whether a key or a value may pass its limit in bytes: a character has at most four."""
-    return (
-        max(map(len, labels)) > MAX_LABEL_KEY_BYTES // 4
-        or max(map(len, labels.values())) > MAX_LABEL_VALUE_BYTES // 4
-    )
+def _labels_suspect(labels: Mapping[str, str], fitting: set[str]) -> bool:
+    """Whether a key or a value may pass its limit in bytes: a character has at most four.
+
+    Keys that cannot are added to `fitting`.
+    """
+    if max(map(len, labels)) > MAX_LABEL_KEY_BYTES // 4:
+        return True
+    fitting.update(labels)
+    return max(map(len, labels.values())) > MAX_LABEL_VALUE_BYTES // 4
 
 
 def _drop_repeats(batch: Batch) -> None:
