@@ -92,7 +92,7 @@ test: setup ## Unit, adapter, service, isolation and end-to-end tests (at most 1
 	@$(RUN) -m pytest -m 'not real' --numprocesses=$(WORKERS) --dist=loadfile $(ARGS)
 
 .PHONY: test-real
-test-real: setup ## What needs servers of other ecosystems: Apache Kafka 4.1 (Java, Maven); ARGS go to pytest
+test-real: setup ## What needs other ecosystems: Apache Kafka 4.1 (Java, Maven), PgBouncer, grpcurl (Go); ARGS go to pytest
 	@$(RUN) -m pytest -m real $(ARGS)
 
 .PHONY: test-containers
@@ -103,7 +103,7 @@ test-containers: setup ## A service's adapters on PostgreSQL in a container, whe
 test-alone: setup ## Each service's own tests with only its own dependencies; SERVICE=<name> for one
 	@failed=0; for tests in $(wildcard services/$(or $(SERVICE),*)/tests); do \
 	  service=$$(basename $$(dirname $$tests)); alone=build/alone/$$service; echo "--- $$service"; \
-	  UV_PROJECT_ENVIRONMENT=$$alone $(BIN)/uv sync --package tlsy-$$service --frozen --quiet --python $(RUN) \
+	  UV_PROJECT_ENVIRONMENT=$$alone $(BIN)/uv sync --package tlsy-$$service --frozen --compile-bytecode --quiet --python $(RUN) \
 	  && $$alone/bin/python -m pytest -m 'not real' $$tests $(ARGS) || failed=1; \
 	done; exit $$failed
 

@@ -57,7 +57,7 @@ _BUSY: Final = (
 )
 
 
-class _NoAnswerError(Exception):
+class _NoAnswerError(TimeoutError):
     """The client gave up on a statement, later than the server should have; not the caller's own deadline."""
 
 
