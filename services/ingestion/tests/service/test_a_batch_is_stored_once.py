@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -13,6 +14,7 @@ from tlsy.ingestion.domain.events import Outcome
 from tlsy.ingestion.ports import RowsRefused
 from tlsy.rpc.errors import InvalidArgument
 from tlsy.runtime.clock import SystemClock
+from tlsy.runtime.tracing import ORIGIN
 from tlsy.tenancy.context import IsolationMode
 
 MODES = list(IsolationMode)
@@ -209,3 +211,16 @@ async def test_batches_are_counted_without_naming_anybody(installation, make_pip
         ("tlsy_ingest_late_total",): 6,
         ("tlsy_ingest_retimed_total",): 2,
     }
+
+
+async def test_what_is_published_from_memory_goes_on_with_the_call_s_trace(
+    installation, make_pipeline, make_events, published
+):
+    traceparent = f"00-{'a' * 32}-{'b' * 16}-01"
+    tenant = await installation.provisioned_tenant()
+    token = ORIGIN.set(SimpleNamespace(traceparent=traceparent))
+    try:
+        await make_pipeline().run(tenant, "k", make_events(1), 1)
+    finally:
+        ORIGIN.reset(token)
+    assert {event.traceparent for event in published.events} == {traceparent}

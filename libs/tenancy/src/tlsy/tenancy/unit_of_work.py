@@ -137,10 +137,11 @@ class UnitOfWork:
         """Run a statement once per row of arguments, pipelined."""
         await _answered(self._connection.executemany(sql, rows, timeout=self._timeout_s))
 
-    def publish(self, event: CloudEvent, *, sweep_after_s: float = 0) -> None:
+    def publish(self, event: CloudEvent, *, sweep_after_s: float = 0) -> CloudEvent:
         """Put an event into the outbox when this transaction commits; order of calls is kept.
 
-        An event that says nothing of its trace goes on with the one that is current.
+        An event that says nothing of its trace goes on with the one that is current; it is answered as it is
+        in the outbox.
 
         A publisher that will send the event from memory after COMMIT gives `sweep_after_s`: the relay leaves
         the row alone so long, and is not woken. ValueError: another tenant's event (but in the platform's
@@ -153,6 +154,7 @@ class UnitOfWork:
         if len(self._events) >= _MAX_EVENTS:
             raise ValueError(f"more than {_MAX_EVENTS} events in one transaction")
         self._events.append((event, uuid7_day(event.id), sweep_after_s))
+        return event
 
     async def first_delivery(self, consumer_group: str, event_id: UUID) -> bool:
         """Note that the group applies this event in this transaction; False if it already did."""

@@ -258,10 +258,8 @@ class IngestEvents:
         await self._store.add_counts(tx, sent.principal, tally, now)
         if sent.record is not None and tally.accepted < len(sent.events):
             await self._keep_outcome(tx, sent.record, tally, work.problems, now)
-        published = self._cloud_events(tx, work, now)
-        for event in published:
-            tx.publish(event, sweep_after_s=_SWEEP_AFTER_S)
-        return work, published
+        events = self._cloud_events(tx, work, now)
+        return work, [tx.publish(event, sweep_after_s=_SWEEP_AFTER_S) for event in events]
 
     async def _apply_quota(self, tx: UnitOfWork, sent: _Sent, work: _Work, now: datetime) -> None:
         """Holds what may be stored, and leaves out the rest; only what is new needs room."""
