@@ -17,10 +17,10 @@ async def test_a_clean_database_has_no_findings(tlsy, dsn):
 
 async def test_a_table_that_does_not_force_row_level_security_is_found(tlsy, installation, dsn):
     owner = await installation.connect(None, installation.common)
-    await owner.execute("alter table shared.events no force row level security")
+    await owner.execute("alter table tlsy.fence no force row level security")
     result = await tlsy("tenancy", "lint", "--dsn", dsn, "-o", "json")
     assert result.code == 1
-    assert [(row["code"], row["object"]) for row in result.json] == [("RLS_NOT_FORCED", "shared.events")]
+    assert [(row["code"], row["object"]) for row in result.json] == [("RLS_NOT_FORCED", "tlsy.fence")]
 
 
 async def test_a_database_that_is_away_is_told(tlsy):
