@@ -33,7 +33,7 @@ async def test_a_revoked_keys_token_is_refused_within_a_second_at_the_other_repl
 
     await suite.stub(await suite.into("shared")).RevokeApiKey(pb.RevokeApiKeyRequest(name=key.name))
     begun = time.monotonic()
-    await wait_until(refused_there, 1.0)
+    await wait_until(refused_there, 10.0)
     assert time.monotonic() - begun < 1.0
     assert (await refused(roles(suite, token, replica=1))).reason == "TOKEN_REVOKED"
     assert (await refused(suite.key_token(secret, replica=1))).reason == "API_KEY_REFUSED"
