@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import socket
+
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
@@ -7,6 +9,7 @@ from tlsy.contracts.tenant_registry.v1 import tenant_pb2
 from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2 as pb
 
 from .conftest import unique_slug
+from .test_placement_is_checked import cluster
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -65,6 +68,25 @@ async def test_a_policy_that_tenants_violate_is_refused_with_their_names_also_be
         parent.name.removeprefix("tenants/"): ["fr", "no", "se"],
         child.name.removeprefix("tenants/"): ["fr", "no"],
     }
+
+
+async def test_a_policy_is_refused_for_who_is_still_being_made_as_well(suite, refused):
+    await create(suite, "ee", "ee", "fr")
+    await cluster(suite, "tallinn", "ee")
+    slug = unique_slug()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        for host in suite.hosts:
+            host.clusters["tallinn"] = f"postgresql://:x@127.0.0.1:{silent.getsockname()[1]}"
+        operation = await suite.begin(slug, country="countries/ee")
+        error = await refused(update(suite, "ee", allowed_cluster_countries=["fr"]))
+        (row,) = await suite.fetch("select phase, placed from tenant_registry.tenants where slug = $1", slug)
+    failed = await suite.finish(operation)
+    assert (row["phase"], row["placed"]) == ("PROVISIONING", False)
+    assert (error.reason, slug in error.message) == ("RESIDENCY_IN_USE", True)
+    assert failed.HasField("error")
+    await update(suite, "ee", allowed_cluster_countries=["fr"])
+    resumed = await suite.stub().ResumeTenant(pb.ResumeTenantRequest(name=f"tenants/{slug}"))
+    assert resumed.placement.cluster == "local"
 
 
 async def test_what_is_wrong_with_a_change_is_told(suite, refused):

@@ -9,6 +9,7 @@ from tlsy.contracts.tenant_registry.v1 import tenant_pb2
 from tlsy.rpc.errors import FailedPrecondition, NotFound
 from tlsy.rpc.etags import check_etag
 from tlsy.rpc.idempotency import answer_once
+from tlsy.tenancy.context import TenantState
 from tlsy.tenant_registry.domain.codes import is_country
 from tlsy.tenant_registry.domain.errors import refuse
 from tlsy.tenant_registry.domain.placement import country_violations
@@ -51,7 +52,8 @@ class UpdateCountry:
             InvalidArgument: as CreateCountry.
             NotFound: COUNTRY_NOT_FOUND.
             Aborted: ETAG_MISMATCH.
-            FailedPrecondition: RESIDENCY_IN_USE; tenants are on clusters that the policy does not allow.
+            FailedPrecondition: RESIDENCY_IN_USE; tenants are, or are being made, on clusters that the
+                policy does not allow.
         """
         catalogue = self._catalogue
         async with catalogue.writing() as tx:
@@ -94,7 +96,13 @@ class UpdateCountry:
             {each.code: each for each in await places.countries(tx, "", _ALL)},
         )
         at = {cluster.cluster_id: cluster.country for cluster in await places.clusters(tx)}
-        _refuse_outside(each for each in changed if each.placed and at[each.cluster_id] not in each.residency)
+        _refuse_outside(
+            each
+            for each in changed
+            # What is being made comes to be where it was placed, also if nothing of it is there yet.
+            if (each.placed or each.phase is TenantState.PROVISIONING)
+            and at[each.cluster_id] not in each.residency
+        )
         for each in changed:
             await tenants.save_residency(tx, each)
 
