@@ -44,6 +44,36 @@ async def test_what_is_parked_for_a_deleted_tenant_is_forgotten(world, installat
     assert world.metrics.skipped.labels(GROUP)._value.get() == 30
 
 
+async def test_what_is_parked_is_kept_while_nobody_says_whether_its_tenant_was_deleted(
+    world, installation, dedicated
+):
+    consumer = await world.consuming()
+    await take_down(world, dedicated)
+    await world.send(event_of(dedicated, "kept"))
+    await parked(world, 1)
+    catalog = installation.catalog
+    catalog.away = True
+    catalog.forget(dedicated.tenant_id)
+    await until(lambda: _equal(catalog.refreshed.count(dedicated.tenant_id) >= 2, True))
+    await parked(world, 1)
+    assert not consumer.stopped_partitions()
+    catalog.away = False
+    await parked(world, 0)
+
+
+async def test_a_record_of_an_unknown_tenant_stops_nobody_while_the_owner_is_away(
+    world, installation, neighbours
+):
+    unknown, other = neighbours
+    installation.catalog.forget(unknown.tenant_id)
+    installation.catalog.away = True
+    await world.send(event_of(unknown, "x"), event_of(other, "after"))
+    consumer = await world.consuming(retry=RetryPolicy(attempts=2, first_wait_s=0.01))
+    await world.noted(other, "after")
+    await dead_letters(world, 1)
+    assert not consumer.stopped_partitions()
+
+
 async def test_records_of_a_deleted_tenant_stop_nobody(world, installation, neighbours):
     deleted, other = neighbours
     installation.catalog.forget(deleted.tenant_id)

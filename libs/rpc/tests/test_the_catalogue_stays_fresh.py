@@ -19,7 +19,7 @@ from tlsy.rpc.errors import Unavailable
 from tlsy.runtime.ids import Slug
 from tlsy.runtime.telemetry import open_telemetry
 from tlsy.tenancy.context import IsolationMode, Placement, TenantState
-from tlsy.tenancy.errors import UnknownTenant
+from tlsy.tenancy.errors import CatalogUnavailable, UnknownTenant
 from tlsy.testkit.clock import FakeClock
 
 if TYPE_CHECKING:
@@ -192,6 +192,17 @@ async def test_a_flood_of_unknown_tenants_does_not_reach_the_registry(feed):
         with pytest.raises(UnknownTenant):
             await feed.catalog.refresh(uuid4(), -1)
     assert len(feed.registry.tokens) == asked + 1
+
+
+async def test_while_the_registry_is_away_a_tenant_that_is_not_known_may_still_be_there(feed):
+    feed.registry.away = True
+    feed.clock.advance(1)
+    for _ in range(2):
+        with pytest.raises(CatalogUnavailable):
+            await feed.catalog.refresh(uuid4(), -1)
+    feed.catalog.on_event(changed(told(version=5, state=tenant_pb2.TENANT_STATE_DELETED)))
+    with pytest.raises(UnknownTenant):
+        await feed.catalog.refresh(ACME, 1)
 
 
 async def test_a_snapshot_asked_for_begins_after_it_was_asked_for(feed):

@@ -160,7 +160,7 @@ class Applier:
         return None
 
     async def is_gone(self, tenant_id: TenantId) -> bool:
-        """Whether the catalogue's owner knows no such tenant (any more)."""
+        """Whether the catalogue's owner knows no such tenant (any more); Retryable if it cannot be asked."""
         catalog = self._transactions.catalog
         try:
             catalog.tenant(tenant_id)
@@ -283,7 +283,12 @@ class Applier:
             return True
         if len(self._unknown) >= _MAX_UNKNOWN:
             self._unknown.clear()
-        if await self.is_gone(tenant_id):
+        try:
+            unknown = await self.is_gone(tenant_id)
+        except Retryable:
+            # Others are not to wait for the owner; a dead letter can be worked through when it is back.
+            unknown = True
+        if unknown:
             self._unknown.setdefault(tenant_id, now)
         else:
             self._unknown.pop(tenant_id, None)

@@ -25,7 +25,7 @@ from tlsy.runtime.logging import get_logger
 from tlsy.runtime.service import Task
 from tlsy.tenancy.catalog import TenantEntry
 from tlsy.tenancy.context import IsolationMode, Placement, TenantState
-from tlsy.tenancy.errors import UnknownTenant
+from tlsy.tenancy.errors import CatalogUnavailable, UnknownTenant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,6 +66,10 @@ class Entries:
             self._by_id[entry.tenant_id] = entry
             self._by_slug[entry.slug] = entry.tenant_id
         return True
+
+    def is_deleted(self, tenant_id: TenantId) -> bool:
+        """Whether it is known to have been deleted, which is for good."""
+        return tenant_id in self._versions and tenant_id not in self._by_id
 
     def tenant(self, tenant_id: TenantId) -> TenantEntry:
         """See `Catalog.tenant`."""
@@ -176,7 +180,10 @@ class CatalogFeed:
         return iter(self._entries)
 
     async def refresh(self, tenant_id: TenantId, stale_epoch: int) -> TenantEntry:
-        """See `Catalog.refresh`. All that ask at once share one snapshot; there are five a second at most."""
+        """See `Catalog.refresh`. All that ask at once share one snapshot; there are five a second at most.
+
+        Who asks more often than that gets the answer of a moment ago, if there was one.
+        """
         self._require_loaded()
         try:
             known = self._entries.tenant(tenant_id)
@@ -186,8 +193,15 @@ class CatalogFeed:
             return known
         running = self._snapshot is not None and not self._snapshot.done()
         if running or self._clock.monotonic() - self._last_attempt >= _MIN_BETWEEN_REFRESHES_S:
-            await self._fresh_snapshot(_REFRESH_TIMEOUT_S)
-        return self._entries.tenant(tenant_id)
+            answered = await self._fresh_snapshot(_REFRESH_TIMEOUT_S)
+        else:
+            answered = _was_good(self._snapshot)
+        try:
+            return self._entries.tenant(tenant_id)
+        except UnknownTenant:
+            if answered or self._entries.is_deleted(tenant_id):
+                raise
+            raise CatalogUnavailable(tenant_id) from None
 
     def on_event(self, event: CloudEvent) -> None:
         """Take a TenantChanged; other types are left alone."""
@@ -231,8 +245,9 @@ class CatalogFeed:
         if self._snapshot is running or self._snapshot is None:
             self._last_attempt = self._clock.monotonic()
             self._snapshot = asyncio.create_task(self._read_snapshot())
-        done, _ = await asyncio.wait({self._snapshot}, timeout=timeout_s)
-        return any(not task.cancelled() and task.result() for task in done)
+        snapshot = self._snapshot
+        await asyncio.wait({snapshot}, timeout=timeout_s)
+        return _was_good(snapshot)
 
     async def _read_snapshot(self) -> bool:
         """Read what changed since the last one; the resume token moves only when all of it was read."""
@@ -255,6 +270,10 @@ class CatalogFeed:
         self._last_success = self._clock.monotonic()
         self._loaded.set()
         return True
+
+
+def _was_good(snapshot: asyncio.Task[bool] | None) -> bool:
+    return snapshot is not None and snapshot.done() and not snapshot.cancelled() and snapshot.result()
 
 
 async def first_of(stopping: asyncio.Event, clock: Clock, delay_s: float) -> None:

@@ -83,6 +83,11 @@ def _lease_lost(error: tenancy.TenancyError) -> ServiceError:
     return Unavailable(error.reason, "Another replica took over; send again.", retry_after_s=_STALE_RETRY_S)
 
 
+def _catalog_away(error: tenancy.TenancyError) -> ServiceError:
+    text = "The tenant is not known here yet, and the registry is away; send again."
+    return Unavailable(error.reason, text, retry_after_s=_AWAY_RETRY_S)
+
+
 def _unknown_tenant(error: tenancy.TenancyError) -> ServiceError:
     return NotFound(error.reason, "There is no such tenant.")
 
@@ -100,6 +105,7 @@ _TENANCY: Final[
     (tenancy.PlacementUnavailable, _placement_away),
     (tenancy.DatabaseBusy, _database_busy),
     (tenancy.LeaseLost, _lease_lost),
+    (tenancy.CatalogUnavailable, _catalog_away),
     (tenancy.UnknownTenant, _unknown_tenant),
     (tenancy.RequestIdReused, _request_id_reused),
 )

@@ -71,6 +71,7 @@ class Catalog(Protocol):
     async def refresh(self, tenant_id: TenantId, stale_epoch: int) -> TenantEntry:
         """Ask the owner, because `stale_epoch` was refused; returns what is known now within a deadline.
 
-        Raises UnknownTenant if it is gone. An owner that cannot be reached is no error: the copy is returned.
+        Raises UnknownTenant if the owner has said that there is none. An owner that cannot be reached is no
+        error where the copy has the tenant: that is returned; where it has not, CatalogUnavailable is raised.
         """
         ...

@@ -96,6 +96,16 @@ class UnknownTenant(Permanent):
         self.tenant = tenant
 
 
+class CatalogUnavailable(Retryable):
+    """The catalogue's copy has no such tenant, and its owner could not be asked whether there is one."""
+
+    reason = "CATALOG_UNAVAILABLE"
+
+    def __init__(self, tenant: UUID | str) -> None:
+        super().__init__(f"tenant {tenant} is not known here, and the catalogue's owner did not answer")
+        self.tenant = tenant
+
+
 class UnknownCluster(Permanent):
     """No cluster of this name is configured."""
 

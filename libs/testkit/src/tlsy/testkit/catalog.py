@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tlsy.tenancy.errors import UnknownTenant
+from tlsy.tenancy.errors import CatalogUnavailable, UnknownTenant
 
 if TYPE_CHECKING:
     from tlsy.runtime.ids import Slug, TenantId
@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 class StaticCatalog:
     """A `tlsy.tenancy.catalog.Catalog` that a test writes.
 
-    `put` is what everybody knows; `put_behind` is what only the owner knows until somebody refreshes.
+    `put` is what everybody knows; `put_behind` is what only the owner knows until somebody refreshes. While
+    the owner is `away` there is the copy alone.
     """
 
     def __init__(self) -> None:
         self._known: dict[TenantId, TenantEntry] = {}
         self._owned: dict[TenantId, TenantEntry] = {}
         self.refreshed: list[TenantId] = []
+        self.away = False
 
     def put(self, entry: TenantEntry) -> None:
         """Make the entry known."""
@@ -56,6 +58,10 @@ class StaticCatalog:
     async def refresh(self, tenant_id: TenantId, stale_epoch: int) -> TenantEntry:  # noqa: ARG002 - the port's
         """See `Catalog.refresh`."""
         self.refreshed.append(tenant_id)
+        if self.away and tenant_id in self._known:
+            return self._known[tenant_id]
+        if self.away:
+            raise CatalogUnavailable(tenant_id)
         if tenant_id not in self._owned:
             raise UnknownTenant(tenant_id)
         self._known[tenant_id] = self._owned[tenant_id]
