@@ -95,11 +95,11 @@ class Issuer:
         return issue_token(key, claims)
 
     def verifier(self) -> TokenVerifier:
-        async def fetch() -> str:
-            return jwks_of((self.key,))
+        async def fetch() -> tuple[str, int]:
+            return jwks_of((self.key,)), 1
 
         keys = Jwks(fetch, self.clock)
-        keys.replace(jwks_of((self.key,)), told_at=self.clock.now().timestamp())
+        keys.replace(jwks_of((self.key,)), version=1)
         deny_list = DenyList(self.clock)
         deny_list.complete = True
         return TokenVerifier("ingestion", keys=keys, trust={}, deny_list=deny_list, clock=self.clock)

@@ -22,14 +22,15 @@ class Publisher:
 
     def __init__(self, *keys) -> None:
         self.keys = keys
+        self.version = 1
         self.asked = 0
         self.away = False
 
-    async def fetch(self) -> str:
+    async def fetch(self) -> tuple[str, int]:
         self.asked += 1
         if self.away:
             raise ConnectionError("away")
-        return jwks_of(self.keys)
+        return jwks_of(self.keys), self.version
 
 
 OLD, NEW = generate_key(), generate_key()
@@ -115,12 +116,23 @@ async def test_before_the_first_set_nothing_is_remembered_as_unknown():
 
 
 async def test_a_set_told_by_an_event_is_used_at_once():
-    clock = FakeClock()
-    jwks = Jwks(Publisher(OLD).fetch, clock)
+    jwks = Jwks(Publisher(OLD).fetch, FakeClock())
     await jwks.refresh()
     assert await jwks.key(NEW.kid) is None
-    jwks.replace(jwks_of((NEW,)), told_at=clock.now().timestamp())
+    jwks.replace(jwks_of((NEW,)), version=2)
     assert await jwks.key(NEW.kid) is not None
+
+
+async def test_a_replica_of_identity_that_is_behind_takes_no_key_back():
+    publisher = Publisher(OLD)
+    jwks = Jwks(publisher.fetch, FakeClock())
+    jwks.replace(jwks_of((OLD, NEW)), version=2)
+    await jwks.refresh()
+    assert await jwks.key(NEW.kid) is not None
+    publisher.keys, publisher.version = (NEW,), 3
+    await jwks.refresh()
+    jwks.replace(jwks_of((OLD, NEW)), version=2)
+    assert await jwks.key(OLD.kid) is None
 
 
 def test_keys_of_other_kinds_are_left_out():

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import uuid4
 
@@ -37,6 +37,7 @@ class IdentityStub:
 
     def __init__(self, *revocations: identity_pb2.Revocation) -> None:
         self.revocations = revocations
+        self.keys, self.version = (KEY,), 1
         self.away = False
 
     async def ListRevocations(self, request, timeout):  # noqa: ASYNC109, N802
@@ -50,7 +51,7 @@ class IdentityStub:
         )
 
     async def GetJwks(self, request, timeout):  # noqa: ASYNC109, N802
-        return identity_pb2.GetJwksResponse(jwks=jwks_of((KEY,)))
+        return identity_pb2.GetJwksResponse(jwks=jwks_of(self.keys), version=self.version)
 
 
 class Feed:
@@ -74,14 +75,14 @@ class Feed:
         self.clock.advance(seconds)
 
 
-def event(kind: str, data: bytes, time: datetime | None = None) -> CloudEvent:
+def event(kind: str, data: bytes) -> CloudEvent:
     return CloudEvent(
         id=uuid4(),
         type=kind,
         source="identity",
         tenant_id=ACME,
         epoch=1,
-        time=time or datetime.now(UTC),
+        time=datetime.now(UTC),
         key=ACME.hex,
         data=data,
     )
@@ -144,12 +145,21 @@ async def test_what_no_event_told_is_read_within_half_a_minute():
 
 async def test_an_older_rotation_does_not_replace_a_newer_set():
     made = Feed()
-    now = made.clock.now()
-    newer = SigningKeyRotated(jwks=jwks_of((KEY, NEXT))).SerializeToString()
-    older = SigningKeyRotated(jwks=jwks_of((KEY,))).SerializeToString()
-    made.feed.on_event(event(events.SIGNING_KEY_ROTATED, newer, now))
-    made.feed.on_event(event(events.SIGNING_KEY_ROTATED, older, now - timedelta(minutes=1)))
+    newer = SigningKeyRotated(jwks=jwks_of((KEY, NEXT)), version=3).SerializeToString()
+    older = SigningKeyRotated(jwks=jwks_of((KEY,)), version=2).SerializeToString()
+    for data in (newer, older):
+        made.feed.on_event(event(events.SIGNING_KEY_ROTATED, data))
+    assert await made.feed.snapshot()
     assert await made.jwks.key(NEXT.kid) is not None
+
+
+async def test_what_was_read_is_not_replaced_by_an_older_event():
+    made = Feed()
+    made.identity.keys, made.identity.version = (NEXT,), 3
+    assert await made.feed.snapshot()
+    older = SigningKeyRotated(jwks=jwks_of((KEY, NEXT)), version=2).SerializeToString()
+    made.feed.on_event(event(events.SIGNING_KEY_ROTATED, older))
+    assert await made.jwks.key(KEY.kid) is None
 
 
 async def test_an_event_revokes_at_once():

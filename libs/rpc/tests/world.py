@@ -190,8 +190,8 @@ class World:
             trust={"ingestion": jwks_of((self.service_key,))},
         )
 
-    async def _fetch(self) -> str:
-        return jwks_of((self.key,))
+    async def _fetch(self) -> tuple[str, int]:
+        return jwks_of((self.key,)), 0
 
     def server(
         self, limits: ServerLimits | None = None, ready: Callable[[], Readiness] | None = None

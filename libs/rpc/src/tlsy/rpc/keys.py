@@ -111,9 +111,11 @@ class Jwks:
     """Identity's public keys, kept in memory.
 
     Keys are announced before they sign, so that a rotation finds them here already; events bring each change
-    at once (`replace`). A known key is answered from memory, and one read older than `max_age_s` starts a
-    refresh beside it. An unknown key id asks identity at most once per `cooldown_s`, whatever the number of
-    ids, and the last 128 ids that identity did not know are not asked for again until a new set comes.
+    at once (`replace`). Sets have versions, and none replaces a newer one: events come late and twice, and a
+    replica of identity may be behind another. A known key is answered from memory, and one read older than
+    `max_age_s` starts a refresh beside it. An unknown key id asks identity at most once per `cooldown_s`,
+    whatever the number of ids, and the last 128 ids that identity did not know are not asked for again until
+    a new set comes.
     While identity is away the last set stays in use.
     """
 
@@ -129,12 +131,12 @@ class Jwks:
         "_negative",
         "_refreshing",
         "_timeout_s",
-        "_told_at",
+        "_version",
     )
 
     def __init__(
         self,
-        fetch: Callable[[], Awaitable[str]],
+        fetch: Callable[[], Awaitable[tuple[str, int]]],
         clock: Clock,
         *,
         max_age_s: float = 300.0,
@@ -150,7 +152,7 @@ class Jwks:
         self._negative: dict[str, None] = {}
         self._last_attempt: float | None = None
         self._last_load: float | None = None
-        self._told_at = float("-inf")
+        self._version = 0
         self._refreshing: asyncio.Task[None] | None = None
         self._logger = get_logger("rpc.keys")
 
@@ -163,23 +165,20 @@ class Jwks:
         """Seconds since the set was last told; infinite before the first."""
         return self._clock.monotonic() - self._last_load if self._last_load is not None else float("inf")
 
-    def replace(self, jwks: str, *, told_at: float) -> None:
-        """Take this set from now on, unless a later one was told.
-
-        Events may come late and twice; one that is left out although it was news, because clocks differ, is
-        made up for by the next refresh.
+    def replace(self, jwks: str, version: int) -> None:
+        """Take this set from now on, unless a newer one was told.
 
         Args:
             jwks: RFC 7517 JSON.
-            told_at: Unix time at which it was the set.
+            version: grows with each change of the set; 0: told before there were versions.
 
         Raises:
             KeyInvalid: it is none; the one before stays.
         """
-        if told_at < self._told_at:
+        if version < self._version:
             return
         self._keys = load_public_keys(jwks)
-        self._told_at = told_at
+        self._version = version
         self._last_load = self._clock.monotonic()
         self._negative.clear()
 
@@ -223,8 +222,6 @@ class Jwks:
     async def _load(self) -> None:
         try:
             async with asyncio.timeout(self._timeout_s):
-                # Later than what is known already, whatever the clocks say; not than what comes meanwhile.
-                asked_at = max(self._clock.now().timestamp(), self._told_at)
-                self.replace(await self._fetch(), told_at=asked_at)
+                self.replace(*await self._fetch())
         except Exception as error:  # noqa: BLE001 - whatever it is, the last set stays in use
             self._logger.warning("public keys could not be read", error=str(error), age_s=self.age_s())

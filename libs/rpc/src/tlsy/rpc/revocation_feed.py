@@ -103,7 +103,8 @@ class RevocationFeed:
         if event.type == PRINCIPAL_REVOKED:
             self._revoke(PrincipalRevoked.FromString(event.data).revocation)
         elif event.type == SIGNING_KEY_ROTATED:
-            self._jwks.replace(SigningKeyRotated.FromString(event.data).jwks, told_at=event.time.timestamp())
+            rotated = SigningKeyRotated.FromString(event.data)
+            self._jwks.replace(rotated.jwks, rotated.version)
 
     async def snapshot(self) -> bool:
         """Read all revocations and keys now, and say whether that was possible."""
@@ -147,6 +148,7 @@ class RevocationFeed:
         )
 
 
-async def fetch_jwks(identity: IdentityServiceAsyncStub) -> str:
-    """Identity's public keys, RFC 7517 JSON; what a `Jwks` fetches with."""
-    return (await identity.GetJwks(GetJwksRequest(), timeout=_TIMEOUT_S)).jwks
+async def fetch_jwks(identity: IdentityServiceAsyncStub) -> tuple[str, int]:
+    """Identity's public keys, RFC 7517 JSON, and their version; what a `Jwks` fetches with."""
+    answer = await identity.GetJwks(GetJwksRequest(), timeout=_TIMEOUT_S)
+    return answer.jwks, answer.version
