@@ -162,16 +162,9 @@ class DiskBuffer:
         return sorted(int(p.stem) for p in self._directory.glob("*.events"))
 
     def _sound_place(self) -> Place:
-        """The place in the file, within what is there: else everything is sent again, which harms nobody."""
-        segments = self._segments()
+        """The place in the file, within what is there; the beginning sends all again, which harms nobody."""
         place = self._place_file.read()
-        if place is None:
-            if segments:
-                _log.error(
-                    "the place in the buffer is lost: sending all of it again", file=str(self._directory)
-                )
-            return Place(segments[0] if segments else 0, 0)
-        size = self._path(place.segment).stat().st_size if place.segment in segments else 0
+        size = self._path(place.segment).stat().st_size if place.segment in self._segments() else 0
         if place.offset > size:
             # Written too, or records that follow would take the place of delivered ones.
             place = Place(place.segment, size)
