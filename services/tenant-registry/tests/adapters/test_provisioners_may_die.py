@@ -19,8 +19,8 @@ MODES = [IsolationMode.SHARED, IsolationMode.SCHEMA, IsolationMode.DEDICATED]
 
 
 EVENT = """
-insert into ingestion.outbox (tenant_id, day, event_id, key, type, source, epoch, occurred_at, data)
-values ($1, (now() at time zone 'utc')::date, gen_random_uuid(), 'k', 'a.type', 'ingestion', 1, now(), '')
+insert into tenant_registry.outbox (tenant_id, day, event_id, key, type, source, epoch, occurred_at, data)
+values ($1, (now() at time zone 'utc')::date, gen_random_uuid(), 'k', 'a.type', 'registry', 1, now(), '')
 """
 
 
@@ -174,8 +174,8 @@ async def test_a_deletion_waits_until_the_relay_has_told_what_happened(workshop)
     seen, at = await workshop.seen(*gone)
     errors = [step.error.partition(":")[0] for step in at.steps if step.error]
     assert (seen.state, at.outcome, errors) == (TenantState.DELETING, Outcome.RUNNING, ["OUTBOX_NOT_DRAINED"])
-    assert await owner.fetchval("select count(*) from ingestion.outbox") == 1
-    await owner.execute("set role tlsy_relay; update ingestion.outbox set published_at = now()")
+    assert await owner.fetchval("select count(*) from tenant_registry.outbox") == 1
+    await owner.execute("set role tlsy_relay; update tenant_registry.outbox set published_at = now()")
     await owner.close()
     await workshop.run_operation.run(at, executor)
     assert (await workshop.seen(*gone))[1].outcome is Outcome.SUCCEEDED

@@ -35,7 +35,7 @@ async def suspend(suite, tenant, **fields):
 
 
 async def enter(suite, tenant, *, write, epoch=None):
-    tenancy = suite.installation.tenancy("ingestion")
+    tenancy = suite.installation.tenancy("tenant_registry")
     async with tenancy.transaction(context(tenant, epoch), write=write) as tx:
         assert await tx.fetchval("select 1") == 1
 
@@ -55,7 +55,7 @@ async def test_when_suspend_answers_no_writer_is_let_in_and_readers_are(suite, m
 
 async def test_suspend_waits_for_the_transactions_that_are_inside(suite):
     tenant = await suite.tenant()
-    async with suite.installation.tenancy("ingestion").transaction(context(tenant), write=True):
+    async with suite.installation.tenancy("tenant_registry").transaction(context(tenant), write=True):
         waiting = asyncio.create_task(suspend(suite, tenant))
         done, _ = await asyncio.wait({waiting}, timeout=0.5)
         assert not done

@@ -143,11 +143,7 @@ def read_batch(events: Iterable[ingestion_pb2.Event], window: TimeWindow) -> Bat
             or (value is not None and not isfinite(value))
             or len(labels) > MAX_LABELS
             # No text is longer than the JSON that it is in; escapes only make it longer.
-            or (
-                not (len(labels_json) <= MAX_LABEL_VALUE_BYTES and labels.keys() <= fitting)
-                and len(labels_json) > MAX_LABEL_KEY_BYTES
-                and _labels_suspect(labels, fitting)
-            )
+            or not (len(labels_json) <= MAX_LABEL_KEY_BYTES or _labels_fit(labels, len(labels_json), fitting))
             or b"\\u0000" in labels_json
             or "" in labels
             or raw
@@ -180,15 +176,17 @@ def read_batch(events: Iterable[ingestion_pb2.Event], window: TimeWindow) -> Bat
     return batch
 
 
-def _labels_suspect(labels: Mapping[str, str], fitting: set[str]) -> bool:
-    """Whether a key or a value may pass its limit in bytes: a character has at most four.
+def _labels_fit(labels: Mapping[str, str], json_bytes: int, fitting: set[str]) -> bool:
+    """Whether no key and no value can pass its limit in bytes: a character has at most four.
 
-    Keys that cannot are added to `fitting`.
+    Keys that cannot are added to `fitting`, so that with them and a short JSON the answer is known at once.
     """
-    if max(map(len, labels)) > MAX_LABEL_KEY_BYTES // 4:
+    if json_bytes <= MAX_LABEL_VALUE_BYTES and labels.keys() <= fitting:
         return True
+    if max(map(len, labels)) > MAX_LABEL_KEY_BYTES // 4:
+        return False
     fitting.update(labels)
-    return max(map(len, labels.values())) > MAX_LABEL_VALUE_BYTES // 4
+    return max(map(len, labels.values())) <= MAX_LABEL_VALUE_BYTES // 4
 
 
 def _drop_repeats(batch: Batch) -> None:
