@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +13,7 @@ from libs.eventlog.tests.world import GROUP, event_of, note_down, until
 from tlsy.contracts.events import EVENTS_ACCEPTED
 from tlsy.eventlog.applier import RetryPolicy
 from tlsy.eventlog.delivery import Each
-from tlsy.eventlog.errors import TenantPaused
+from tlsy.eventlog.errors import TenantOverRate, TenantPaused
 from tlsy.eventlog.kafka import partition_of
 from tlsy.eventlog.parking import ParkingLimits
 from tlsy.eventlog.partition import PartitionSettings
@@ -100,7 +101,7 @@ async def test_a_tenant_over_its_rate_stops_nobody(world, neighbours):
 
     async def only_others(delivery, tx):
         if tx.tenant_id == eager.tenant_id:
-            raise TenantPaused("TENANT_OVER_RATE", "too fast")
+            raise TenantOverRate("TENANT_OVER_RATE", "too fast")
         await note_down(delivery, tx)
 
     consumer = await world.consuming(
@@ -115,12 +116,36 @@ async def test_a_tenant_over_its_rate_stops_nobody(world, neighbours):
     assert not consumer.stopped_partitions()
 
 
+@pytest.mark.parametrize(("limits", "kept"), [(ParkingLimits(tenant_rows=1), 6), (ParkingLimits(rows=1), 1)])
+async def test_nothing_of_a_paused_tenant_is_refused(world, tenant, limits, kept):
+    """A tenant that cannot be served for now did nothing wrong: all of its records wait, in order."""
+    tries, served = [], asyncio.Event()
+
+    async def handle(delivery, tx):
+        tries.append(delivery.message.events[0].id)
+        if not served.is_set():
+            raise TenantPaused("JUDGING_FAILED", "a defect of ours")
+        await note_down(delivery, tx)
+
+    await world.consuming({EVENTS_ACCEPTED: Each(handle)}, parking=limits)
+    await world.send(event_of(tenant, "0"))
+    await parked(world, 1)
+    more = [str(n) for n in range(1, 6)]
+    await world.send(*(event_of(tenant, note) for note in more))
+    await parked(world, kept)
+    tries.clear()
+    await until(lambda: _equal(tries[:3], ["0"] * 3))
+    served.set()
+    await world.noted(tenant, "0", *more)
+    assert await dead_letters(world, 0) == []
+
+
 async def test_a_handler_may_record_what_overflows(world, tenant):
     overflown = []
 
     async def handle(delivery, tx):
         if not delivery.overflow:
-            raise TenantPaused("TENANT_OVER_RATE", "too fast")
+            raise TenantOverRate("TENANT_OVER_RATE", "too fast")
         overflown.append(delivery.message.events[0].id)
 
     slow = PartitionSettings(replay_s=600, replay_max_s=600)

@@ -11,7 +11,15 @@ from opentelemetry.trace import SpanKind
 
 from tlsy.eventlog.dead_letters import OutsiderGauge
 from tlsy.eventlog.delivery import Batch, Delivery, Direct, Each, parse
-from tlsy.eventlog.errors import Fenced, FinalError, InboxNotReady, RetryableError, TenantPaused, TooOld
+from tlsy.eventlog.errors import (
+    Fenced,
+    FinalError,
+    InboxNotReady,
+    RetryableError,
+    TenantOverRate,
+    TenantPaused,
+    TooOld,
+)
 from tlsy.runtime.ids import TenantId
 from tlsy.runtime.logging import get_logger, reset_log_fields, set_log_fields
 from tlsy.runtime.tracing import ORIGIN, span_after, trace_id_of
@@ -47,13 +55,13 @@ _TRANSIENT: Final = (
     asyncpg.InterfaceError,
     OSError,
 )
-#: The tenant's database is away, not ready yet, or closed for a move or a suspension, or the tenant is over
-#: its rate: nothing is wrong with the record.
+#: The tenant's database is away, not ready yet, or closed for a move or a suspension, or a handler
+#: paused the tenant: nothing is wrong with the record.
 _PARKS: Final = (PlacementUnavailable, NotWritable, TenantPaused, InboxNotReady)
 
 
 #: Refused through no fault of the code: a deleted tenant, one that sends more than it may.
-_FAULTLESS: Final = (UnknownTenant, TenantPaused)
+_FAULTLESS: Final = (UnknownTenant, TenantOverRate)
 _MAX_UNKNOWN: Final = 10_000
 
 
@@ -258,7 +266,7 @@ class Applier:
             try:
                 await self._once(route, unit, attempt, overflow=overflow)
             except (*_PARKS, Fenced) as error:
-                if overflow and isinstance(error, TenantPaused):
+                if overflow and isinstance(error, TenantOverRate):
                     raise _Refused(error, attempt) from error
                 raise
             except _TRANSIENT as error:

@@ -30,8 +30,8 @@ class Delivery:
         record: where it was read.
         attempt: 1 at first.
         assignment_epoch: of the partition's assignment to this process; grows with every assignment.
-        overflow: its tenant is over its rate (a handler raised TenantPaused) and has as many records parked
-            as it may. Nothing is to be applied; the handler may record that, or raise TenantPaused again,
+        overflow: its tenant is over its rate (a handler raised TenantOverRate) and has as many records parked
+            as it may. Nothing is to be applied; the handler may record that, or raise TenantOverRate again,
             and the record goes to the dead letters.
     """
 

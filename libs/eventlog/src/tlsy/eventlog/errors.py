@@ -43,6 +43,10 @@ class TenantPaused(RetryableError):  # noqa: N818 - read as a fact
     """The tenant's records cannot be applied for now, whoever's fault that is: they are parked, in order."""
 
 
+class TenantOverRate(TenantPaused):
+    """The tenant sends more than it may: of its records only so many are parked, and the rest is refused."""
+
+
 class InboxNotReady(RetryableError):  # noqa: N818 - read as a fact
     """The inbox has no partition for the event's day yet; upkeep of the database makes it."""
 

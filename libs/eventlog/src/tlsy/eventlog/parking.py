@@ -27,7 +27,7 @@ class ParkingLimits:
     """How much may be parked. Bytes are those of keys, headers and values.
 
     Attributes:
-        rows: records of the group; a parking that is full of tenants whose database is away stops partitions.
+        rows: records of the group; a parking that is full of paused tenants stops partitions.
         bytes: theirs.
         tenant_rows: of one tenant over its rate; what it sends beyond that is refused.
         tenant_bytes: theirs.
@@ -75,7 +75,7 @@ class Parking:
 
         Raises ParkingFull. The limits may be passed by as much as other processes park at the same moment.
         `over_rate`: the tenant sends more than it may. Half of the parking, at most, is for such; the rest is
-        for those whose database is away.
+        for those that are paused through no doing of theirs.
         """
         rows, size, own_rows, own_size = self._limits.of(over_rate=over_rate)
         async with self._transactions.control(PLATFORM, write=True) as tx:

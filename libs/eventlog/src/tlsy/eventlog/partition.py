@@ -3,7 +3,7 @@
 Offsets are committed after the effects of all records below them: applied, refused, skipped or parked. A
 tenant whose database cannot be written to is paused: its records go to the parking, and while any is there
 its new ones follow them; a task of its own tries the oldest from time to time. What a tenant over its rate
-cannot park any more is refused; what one whose database is away cannot park stops the partition.
+cannot park any more is refused; what any other paused tenant cannot park stops the partition.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tlsy.eventlog.errors import (
     ParkingFull,
     Poison,
     RetryableError,
-    TenantPaused,
+    TenantOverRate,
 )
 from tlsy.runtime.ids import TenantId
 from tlsy.runtime.logging import get_logger
@@ -231,7 +231,7 @@ class PartitionWorker:
                 return
             why = await self._applier.apply(left, done)
             if why is not None:
-                over_rate = isinstance(why, TenantPaused)
+                over_rate = isinstance(why, TenantOverRate)
                 await self._park(tenant_id, todo[len(done) :], done, over_rate=over_rate)
                 self._paused[tenant_id] = _Paused(
                     due_at=self._clock.monotonic() + self._settings.replay_s, over_rate=over_rate
@@ -384,7 +384,7 @@ class PartitionWorker:
         finally:
             if done:
                 await self._parking.release(tenant_id, [number for number, _ in parked[: len(done)]])
-        paused.over_rate = isinstance(why, TenantPaused)
+        paused.over_rate = isinstance(why, TenantOverRate)
         return why is None
 
     async def _forget(self, tenant_id: UUID, paused: _Paused) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from google.protobuf.message import DecodeError
 
 from tlsy.contracts.ingestion.events.v1 import events_pb2
-from tlsy.eventlog.errors import FinalError, Poison, TenantPaused
+from tlsy.eventlog.errors import FinalError, Poison, TenantOverRate
 from tlsy.ingestion.domain.events import Outcome, Problem
 from tlsy.ingestion.handlers.ingest_events import ProducedRecord
 from tlsy.rpc.errors import InvalidArgument
@@ -43,7 +43,7 @@ class OnProducedEvents:
         Raises:
             FinalError: UNREADABLE_DATA, BATCH_REFUSED; the record can never be taken, and its tenant is told.
                 TENANT_UNKNOWN; it was deleted while the record was parked.
-            TenantPaused: TENANT_OVER_RATE; the same record will be taken later. A FinalError of that reason
+            TenantOverRate: TENANT_OVER_RATE; the same record will be taken later. A FinalError of that reason
                 once no more can be kept for the tenant.
         """
         record = delivery.record
@@ -66,7 +66,7 @@ class OnProducedEvents:
             problems = [Problem(WHOLE_RECORD, v.reason, v.field, v.description) for v in refused.violations]
             raise await self._refused(tenant, place, "BATCH_REFUSED", problems) from refused
         if Outcome.DEFERRED in ingested.outcomes:
-            raise TenantPaused("TENANT_OVER_RATE", f"{tenant.slug} sends faster than it may")
+            raise TenantOverRate("TENANT_OVER_RATE", f"{tenant.slug} sends faster than it may")
 
     async def _refused(
         self, tenant: TenantEntry, place: ProducedRecord, reason: str, problems: list[Problem]
