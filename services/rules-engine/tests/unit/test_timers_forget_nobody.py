@@ -178,6 +178,9 @@ class Log:
     async def fetch(self, partition, *, max_records, timeout_s):
         return self.batches.pop(0)
 
+    async def rewind(self, partition):
+        pass
+
 
 def record(key, at_s):
     time = NOW + timedelta(seconds=at_s)
@@ -194,3 +197,14 @@ async def test_a_flood_of_one_tenant_holds_up_another_s_time_by_no_more_than_its
         seen.append([log.applied_until_us(PLACE, key) for key in (b"a", b"b")])
     at = [NOW_US + seconds * 1_000_000 for seconds in range(10)]
     assert seen == [[0, 0], [at[2], at[5]], [at[5], at[9]], [None, None]]
+
+
+async def test_what_was_fetched_before_a_rewind_is_not_applied():
+    batches: Any = Log([record(b"a", 1)], [record(b"a", 9)], [record(b"a", 2)])
+    log = FollowedReader(batches)
+    await log.fetch(PLACE, max_records=10, timeout_s=1)
+    await log.fetch(PLACE, max_records=10, timeout_s=1)
+    await log.rewind(PLACE)
+    applied = [log.applied_until_us(PLACE, key) for key in (b"a", b"b")]
+    await log.fetch(PLACE, max_records=10, timeout_s=1)
+    assert [*applied, log.applied_until_us(PLACE, b"a")] == [NOW_US + 1_000_000] * 3

@@ -59,8 +59,10 @@ class FollowedReader:
         return records
 
     async def rewind(self, partition: TopicPartition) -> None:
-        """See `GroupReader`; what was applied before stays applied."""
+        """See `GroupReader`; what was applied before stays applied, what was fetched last was not."""
         await self._reader.rewind(partition)
+        place = self._places.get(partition, _Place())
+        place.newest_us, place.keys, place.at_end = 0, frozenset(), False
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """See `GroupReader`."""
