@@ -5,23 +5,23 @@ event is ever judged by old ones, and whether the engine in memory is what the d
 transactions of a tenant touch its engine at a time.
 
 Whatever goes wrong in judging is the tenant's own: the rule at fault is taken out of force and the events are
-judged by the others.
+judged by the others. If it is no rule's fault, the tenant is paused.
 """
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 from uuid import UUID
 
 import asyncpg
 
 from tlsy.eventlog.errors import EventLogError, TenantPaused
-from tlsy.rules_engine.domain.ast import VersionId
+from tlsy.rules_engine.domain.ast import RuleName, VersionId
 from tlsy.rules_engine.domain.canonical import NotCanonicalError, load_rule
 from tlsy.rules_engine.domain.engine import Engine, JudgingFailed
-from tlsy.rules_engine.domain.incident import dedup_key
+from tlsy.rules_engine.domain.incident import DedupKey, dedup_key
 from tlsy.rules_engine.domain.rows import SOURCE_OWNER
 from tlsy.rules_engine.handlers.engine_events import engine_events
 from tlsy.rules_engine.handlers.halting import REASON, compiled
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from tlsy.rules_engine.domain.ast import Rule
     from tlsy.rules_engine.domain.codegen import Version
     from tlsy.rules_engine.domain.engine import EngineLimits
-    from tlsy.rules_engine.domain.incident import DedupKey, ReopenPolicy
+    from tlsy.rules_engine.domain.incident import ReopenPolicy
     from tlsy.rules_engine.domain.problems import RuleLimits
     from tlsy.rules_engine.domain.turn import GroupKey
     from tlsy.rules_engine.handlers.effects import Effects
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from tlsy.rules_engine.handlers.metrics import RulesMetrics
     from tlsy.rules_engine.ports import EngineStates, Incidents, ObservedFields
     from tlsy.tenancy.unit_of_work import UnitOfWork
+
+_Clears: TypeAlias = list[tuple[RuleName, DedupKey]]
 
 _NEVER_SET: Final = SetState(0, UUID(int=0), 0)
 _NOT_LIVE: Final = -1
@@ -112,8 +114,8 @@ class Evaluation:
         """Judges the events of some records, in order. Raises TenantPaused."""
         pace = Pace(self._effects.monotonic)
 
-        async def work() -> None:
-            turn = await self._enter(tx, partition)
+        async def work(clears: _Clears) -> None:
+            turn = await self._enter(tx, partition, clears)
             now_us = self._effects.now_us()
             for events in records:
                 turn.memory.observer.look(events, now_us)
@@ -131,8 +133,8 @@ class Evaluation:
         look silent.
         """
 
-        async def work() -> None:
-            turn = await self._enter(tx, partition)
+        async def work(clears: _Clears) -> None:
+            turn = await self._enter(tx, partition, clears)
             if until_us is not None:
                 await turn.add(turn.memory.engine.advance(until_us))
             await self._leave(tx, slug, turn)
@@ -140,12 +142,16 @@ class Evaluation:
         await self._without_the_guilty(tx, slug, work)
 
     async def _without_the_guilty(
-        self, tx: UnitOfWork, slug: str, work: Callable[[], Awaitable[None]]
+        self, tx: UnitOfWork, slug: str, work: Callable[[_Clears], Awaitable[None]]
     ) -> None:
-        """Works, and if a rule fails works again without it. Nothing of what was done is in memory then."""
+        """Works, and if a rule fails works again without it. Nothing of what was done is in memory then.
+
+        Of the clears, what one try has taken is there for the next.
+        """
+        clears: _Clears = []
         while True:
             try:
-                await work()
+                await work(clears)
             except JudgingFailed as error:
                 self._memories.drop(tx.tenant_id)
                 await self._halting.halt(tx, slug, error)
@@ -156,11 +162,8 @@ class Evaluation:
                 self._memories.drop(tx.tenant_id)
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, it is this tenant's
-                memory = self._memories.get(tx.tenant_id)
                 self._memories.drop(tx.tenant_id)
-                failed = JudgingFailed(memory.rules if memory is not None else ())
-                failed.__cause__ = error
-                await self._halting.halt(tx, slug, failed)
+                await self._halting.halt_proven(tx, slug, error)
             except BaseException:
                 self._memories.drop(tx.tenant_id)
                 raise
@@ -184,7 +187,7 @@ class Evaluation:
         await turn.settle()
         turn.judged += len(events)
 
-    async def _enter(self, tx: UnitOfWork, partition: int) -> Turn:
+    async def _enter(self, tx: UnitOfWork, partition: int, clears: _Clears) -> Turn:
         state = await self._states.enter(tx) or _NEVER_SET
         memory = self._memories.get(tx.tenant_id)
         if memory is None or memory.stamp != state.stamp or memory.partition != partition:
@@ -198,7 +201,8 @@ class Evaluation:
             memory.compiled = await compiled(live, memory.compiled)
             await turn.add(memory.engine.replace(memory.compiled, self._effects.now_us()))
         if state.clears:
-            await self._clear(tx, turn)
+            clears += await self._incidents.take_clears(tx)
+            await self._clear(turn, clears)
         return turn
 
     async def _load(self, tx: UnitOfWork, state: SetState, partition: int) -> TenantMemory:
@@ -233,12 +237,12 @@ class Evaluation:
                 self._logger.exception("a stored rule is not in force", version=version)
         return found
 
-    async def _clear(self, tx: UnitOfWork, turn: Turn) -> None:
+    async def _clear(self, turn: Turn, clears: _Clears) -> None:
         memory = turn.memory
         by_name: dict[str, list[Rule]] = {}
         for rule in memory.rules.values():
             by_name.setdefault(rule.name, []).append(rule)
-        for name, key in await self._incidents.take_clears(tx):
+        for name, key in clears:
             memory.refreshed.pop(key, None)
             for rule in by_name.get(name, ()):
                 await turn.add(memory.engine.clear(name, _matcher(rule, key)))

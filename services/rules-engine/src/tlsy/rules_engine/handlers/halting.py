@@ -67,7 +67,28 @@ class Halting:
         Raises:
             TenantPaused: there is nothing to take away: the tenant's records have to wait for a new release.
         """
-        guilty = await self._guilty(tx, failed)
+        suspects = failed.suspects
+        if len(suspects) > 1:
+            suspects = frozenset(await self._failing_alone(tx, failed)) or suspects
+        await self._halt(tx, slug, suspects, failed)
+
+    async def halt_proven(self, tx: UnitOfWork, slug: str, error: Exception) -> None:
+        """After a failure outside the engine: takes the live rules out of force that fail by themselves.
+
+        Raises:
+            TenantPaused: none does: it is no rule that is wrong. The records wait for a new release.
+        """
+        failed = JudgingFailed(version for version, _ in await self._states.live(tx))
+        failed.__cause__ = error
+        guilty = await self._failing_alone(tx, failed)
+        if not guilty:
+            self._logger.error("a tenant's events cannot be judged, and no rule is to blame", exc_info=error)
+            raise TenantPaused(REASON, "the tenant's events cannot be judged") from error
+        await self._halt(tx, slug, guilty, failed)
+
+    async def _halt(
+        self, tx: UnitOfWork, slug: str, guilty: Collection[VersionId], failed: JudgingFailed
+    ) -> None:
         halted = await self._rules.halt(tx, guilty, self._effects.now(), REASON)
         self._logger.error(
             "rules were taken out of force",
@@ -83,10 +104,8 @@ class Halting:
         elif not await self._states.forget(tx, guilty):
             raise TenantPaused(REASON, "the tenant's rules cannot be judged") from failed
 
-    async def _guilty(self, tx: UnitOfWork, failed: JudgingFailed) -> Collection[VersionId]:
-        """Those of the suspects that fail by themselves; all if none does."""
-        if len(failed.suspects) <= 1:
-            return failed.suspects
+    async def _failing_alone(self, tx: UnitOfWork, failed: JudgingFailed) -> list[VersionId]:
+        """Those of the suspects that fail by themselves."""
         rows = await self._states.load(tx)
         found = []
         for version, document in await self._states.documents(tx, failed.suspects):
@@ -98,7 +117,7 @@ class Halting:
             except Exception:  # noqa: BLE001 - whatever it is, it is this version's
                 found.append(version)
             await asyncio.sleep(0)
-        return found or failed.suspects
+        return found
 
     def _judge_alone(self, alone: CompiledRuleSet, rows: Sequence[StateRow], event: Event | None) -> None:
         now_us = self._effects.now_us()

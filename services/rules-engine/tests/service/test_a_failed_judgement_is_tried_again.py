@@ -1,0 +1,116 @@
+"""Judgements that fail: of whose fault it was depends what happens to the tenant's rules."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from tlsy.contracts.rules_engine.v1 import rules_engine_pb2 as pb
+from tlsy.eventlog.errors import TenantPaused
+from tlsy.rpc.audit import AuditTrail
+from tlsy.rules_engine import app
+from tlsy.rules_engine.domain.rows import pack
+from tlsy.rules_engine.handlers.effects import Effects
+from tlsy.rules_engine.handlers.memory import Memories
+from tlsy.rules_engine.handlers.metrics import RulesMetrics
+from tlsy.rules_engine.settings import RulesEngineSettings
+from tlsy.tenancy.database import Databases, PoolLimits
+from tlsy.tenancy.errors import DatabaseBusy
+from tlsy.tenancy.unit_of_work import Tenancy
+
+from .world import CLOCK, IDS, event, now_us
+
+
+class Judge:
+    """Judges events in transactions of its own, with no log and no partition that could be lost."""
+
+    def __init__(self, tenancy, tenant, trail=None):
+        self._tenancy, self._tenant = tenancy, tenant
+        effects = Effects(trail or AuditTrail("rules-engine", CLOCK, IDS), clock=CLOCK, ids=IDS)
+        metrics = RulesMetrics(CollectorRegistry())
+        self._evaluation = app._evaluation(effects, RulesEngineSettings(), Memories(10), metrics)
+
+    async def run(self, *events):
+        async def work(tx):
+            await self._evaluation.judge(tx, self._tenant.slug, 0, [events])
+
+        await self._tenancy.run(self._tenant.tenant_id, work, write=True)
+
+
+@pytest.fixture
+async def tenancy(installation):
+    return installation.tenancy("rules_engine")
+
+
+@pytest.fixture
+async def deaf(installation, postgres_server):
+    """Its server knows nothing of the limits, as behind a pooler: the client gives up after a second."""
+    address = replace(postgres_server.address("tlsy_rules_engine"), pooled=True)
+    databases = Databases({"local": address}, PoolLimits(statement_timeout_s=0.0), CLOCK)
+    yield Tenancy(
+        package="rules_engine",
+        databases=databases,
+        catalog=installation.catalog,
+        control=installation.control,
+    )
+    await databases.close()
+
+
+async def halted(world, tenant):
+    answer = await world.stub(tenant).ListRules(pb.ListRulesRequest(parent=f"tenants/{tenant.slug}"))
+    return [rule.name.rpartition("/")[2] for rule in answer.rules if rule.halt_reason]
+
+
+async def test_a_statement_without_an_answer_is_no_rule_s_fault(world, installation, tenant, replica, deaf):
+    await world.publish(tenant)
+    judge = Judge(deaf, tenant)
+    owner = await installation.connect("tlsy_migrator", tenant.placement)
+    async with owner.transaction():
+        await owner.execute("lock table shared.incidents in access exclusive mode")
+        with pytest.raises(DatabaseBusy, match="no answer"):
+            await judge.run(event())
+    await judge.run(event())
+    await world.incident(tenant)
+    assert await halted(world, tenant) == []
+
+
+class BrokenTrail:
+    """A defect that has nothing to do with rules."""
+
+    def usage(self, *args):
+        raise ValueError("a defect of ours")
+
+
+async def test_a_defect_outside_the_engine_halts_no_rule(world, tenant, replica, tenancy):
+    for name in ("one", "two"):
+        await world.publish(tenant, name)
+    with pytest.raises(TenantPaused, match="JUDGING_FAILED"):
+        await Judge(tenancy, tenant, BrokenTrail()).run(event())
+    assert await halted(world, tenant) == []
+    await Judge(tenancy, tenant).run(event())
+    await world.incident(tenant, count=2)
+
+
+async def test_what_an_operator_resolved_is_cleared_though_a_rule_is_halted(world, tenant, replica, tenancy):
+    await world.publish(tenant, "held", for_s=3_600)
+    await world.publish(tenant, "hot", when={"gt": [{"field": "value"}, 96]})
+    await replica.stop(5)
+    judge = Judge(tenancy, tenant)
+    owner = await world.installation.connect("tlsy_migrator", tenant.placement)
+    await judge.run(event(97))
+    spoilt = pack([False, now_us(), now_us(), None, ["x"], now_us() + 10**10, {}])
+    sql = "update shared.rule_state set payload = $1 where key like '%agent%' and owner = any($2)"
+    held = await owner.fetch("select live_version from shared.rules where rule_id = 'held'")
+    await owner.execute(sql, spoilt, [row["live_version"] for row in held])
+    await owner.execute(
+        "update shared.incidents set state = 'RESOLVED', resolved_at = now(), firing_groups = 0,"
+        " clear_pending = true"
+    )
+    await owner.execute("update shared.rule_set set clears = 1, stamp = gen_random_uuid()")
+    await judge.run(event(97))
+    reasons = await world.rows(tenant, "select rule_id from rules where halted_at is not null")
+    assert [row["rule_id"] for row in reasons] == ["held"]
+    incidents = await world.rows(tenant, "select state, clear_pending from incidents")
+    assert [tuple(row) for row in incidents] == [("OPEN", False)]
