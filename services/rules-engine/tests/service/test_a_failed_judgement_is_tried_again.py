@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 from prometheus_client import CollectorRegistry
 
+from tlsy.contracts.events import INCIDENT_CHANGED
+from tlsy.contracts.rules_engine.events.v1.events_pb2 import IncidentChanged
 from tlsy.contracts.rules_engine.v1 import rules_engine_pb2 as pb
 from tlsy.eventlog.errors import TenantPaused
 from tlsy.rpc.audit import AuditTrail
@@ -114,3 +116,18 @@ async def test_what_an_operator_resolved_is_cleared_though_a_rule_is_halted(worl
     assert [row["rule_id"] for row in reasons] == ["held"]
     incidents = await world.rows(tenant, "select state, clear_pending from incidents")
     assert [tuple(row) for row in incidents] == [("OPEN", False)]
+
+
+async def test_incidents_of_state_that_cannot_be_read_are_resolved(world, tenant, replica, tenancy):
+    await world.publish(tenant)
+    await replica.stop(5)
+    judge = Judge(tenancy, tenant)
+    await judge.run(event(97))
+    owner = await world.installation.connect("tlsy_migrator", tenant.placement)
+    await owner.execute("update shared.rule_state set payload = '\\xc1' where owner <> 'source'")
+    await owner.execute("update shared.rule_set set stamp = gen_random_uuid()")
+    await judge.run(event(97))
+    incidents = await world.rows(tenant, "select state, firing_groups from incidents")
+    assert [tuple(row) for row in incidents] == [("RESOLVED", 0)]
+    told = await world.published(tenant, INCIDENT_CHANGED)
+    assert [IncidentChanged.FromString(data).change for data in told] == ["opened", "resolved"]

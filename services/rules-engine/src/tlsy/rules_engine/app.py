@@ -193,6 +193,7 @@ def _evaluation(
         halting=Halting(
             rules=PostgresRules(sql),
             states=states,
+            incidents=PostgresIncidents(sql),
             effects=effects,
             limits=rule_limits,
             engine_limits=engine_limits,

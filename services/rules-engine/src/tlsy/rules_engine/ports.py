@@ -190,6 +190,12 @@ class Incidents(Protocol):
         """Per key the one that is not resolved, else the newest; locked."""
         ...
 
+    async def of_versions(
+        self, tx: UnitOfWork, versions: Collection[VersionId], limit: int
+    ) -> Sequence[StoredIncident]:
+        """Some of those that these versions opened and that are not resolved; locked."""
+        ...
+
     async def put(self, tx: UnitOfWork, incidents: Sequence[StoredIncident]) -> None:
         """Inserts or replaces, in this order."""
         ...

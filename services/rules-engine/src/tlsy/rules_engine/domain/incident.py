@@ -166,6 +166,12 @@ def resolve(incident: Incident, actor: str, at_us: int, note: str = "") -> Incid
     )
 
 
+def superseded(incident: Incident, at_us: int) -> Incident:
+    """Its rule's version is not in force any more, and nobody knows whether it still fires."""
+    resolved = resolve(incident, "rule", at_us, "superseded")
+    return incident if isinstance(resolved, IllegalTransition) else resolved
+
+
 def reopen(incident: Incident, transition: Transition, policy: ReopenPolicy) -> Incident | IllegalTransition:
     """The rule fired again soon after: open, not acknowledged, with the values of this time."""
     if incident.resolved_us is None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from tlsy.eventlog.errors import TenantPaused
 from tlsy.rules_engine.domain.canonical import NotCanonicalError, load_rule
 from tlsy.rules_engine.domain.compiler import compile_rules
 from tlsy.rules_engine.domain.engine import Engine, JudgingFailed
+from tlsy.rules_engine.domain.incident import superseded
 from tlsy.rules_engine.handlers.messages import to_rule
+from tlsy.rules_engine.handlers.turn import SLICE
 from tlsy.runtime.logging import get_logger
 
 if TYPE_CHECKING:
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from tlsy.rules_engine.domain.rows import StateRow
     from tlsy.rules_engine.handlers.effects import Effects
     from tlsy.rules_engine.handlers.metrics import RulesMetrics
-    from tlsy.rules_engine.ports import EngineStates, Rules
+    from tlsy.rules_engine.ports import EngineStates, Incidents, Rules
     from tlsy.tenancy.unit_of_work import UnitOfWork
 
 REASON: Final = "JUDGING_FAILED"
@@ -46,6 +49,7 @@ class Halting:
         *,
         rules: Rules,
         states: EngineStates,
+        incidents: Incidents,
         effects: Effects,
         limits: RuleLimits,
         engine_limits: EngineLimits,
@@ -53,6 +57,7 @@ class Halting:
     ) -> None:
         self._rules = rules
         self._states = states
+        self._incidents = incidents
         self._effects = effects
         self._limits = limits
         self._engine_limits = engine_limits
@@ -62,7 +67,8 @@ class Halting:
     async def halt(self, tx: UnitOfWork, slug: str, failed: JudgingFailed) -> None:
         """Takes the guilty rules out of force; after that the work can be tried again.
 
-        If none is in force, the state of those versions is what cannot be read: it is given up.
+        If none is in force, the state of those versions is what cannot be read: it is given up, and what they
+        opened is resolved.
 
         Raises:
             TenantPaused: there is nothing to take away: the tenant's records have to wait for a new release.
@@ -101,8 +107,32 @@ class Halting:
             for rule in halted:
                 self._effects.rule_changed(tx, to_rule(rule, slug, tx.tenant_id), set_version)
             self._metrics.halted.inc(len(halted))
-        elif not await self._states.forget(tx, guilty):
+        elif await self._states.forget(tx, guilty):
+            await self._supersede(tx, slug, guilty)
+        else:
             raise TenantPaused(REASON, "the tenant's rules cannot be judged") from failed
+
+    async def _supersede(self, tx: UnitOfWork, slug: str, versions: Collection[VersionId]) -> None:
+        """Resolves what these versions opened: no engine knows any more what fires. The first are told."""
+        now_us, told = self._effects.now_us(), 0
+        while found := await self._incidents.of_versions(tx, versions, SLICE):
+            after = [
+                replace(
+                    stored,
+                    incident=superseded(stored.incident, now_us),
+                    firing_groups=0,
+                    revision=stored.revision + 1,
+                )
+                for stored in found
+            ]
+            await self._incidents.put(tx, after)
+            tellable = after[: SLICE - told]
+            for stored in tellable:
+                self._effects.incident_changed(tx, stored, "resolved", slug)
+            told += len(tellable)
+            self._metrics.incidents.labels("resolved").inc(len(after))
+            self._metrics.left_out.labels("changes_untold").inc(len(after) - len(tellable))
+            await asyncio.sleep(0)
 
     async def _failing_alone(self, tx: UnitOfWork, failed: JudgingFailed) -> list[VersionId]:
         """Those of the suspects that fail by themselves."""

@@ -13,7 +13,7 @@ from tlsy.rules_engine.domain.incident import DedupKey, Entry, Incident, Inciden
 from tlsy.rules_engine.ports import StoredIncident
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from uuid import UUID
 
     from asyncpg import Record
@@ -34,6 +34,13 @@ class PostgresIncidents:
         """See the port."""
         rows = await tx.fetch(self._sql["current_incidents"], tx.tenant_id, sorted(keys))
         return {DedupKey(row["dedup_key"]): _incident(row) for row in rows}
+
+    async def of_versions(
+        self, tx: UnitOfWork, versions: Collection[VersionId], limit: int
+    ) -> Sequence[StoredIncident]:
+        """See the port."""
+        rows = await tx.fetch(self._sql["incidents_of_versions"], tx.tenant_id, list(versions), limit)
+        return [_incident(row) for row in rows]
 
     async def put(self, tx: UnitOfWork, incidents: Sequence[StoredIncident]) -> None:
         """See the port."""
