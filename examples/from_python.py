@@ -39,8 +39,7 @@ def main(run_json: str, slug: str) -> int:
 
     platform = bearer(exchange(identity, Path(run["api_key_file"]).read_text(encoding="utf-8").strip()))
     create(registry, slug, platform)
-    target = identity_pb2.ExchangeTokenRequest(target_tenant=f"tenants/{slug}", reason="set-up")
-    administrator = bearer(identity.ExchangeToken(target, metadata=platform).token)
+    administrator = bearer(enter(identity, slug, platform))
     key = identity.CreateApiKey(
         identity_pb2.CreateApiKeyRequest(parent=f"tenants/{slug}", display_name="till", role="agent"),
         metadata=administrator,
@@ -74,6 +73,21 @@ def exchange(identity: Any, api_key: str) -> identity_pb2.Token:
         identity_pb2.ExchangeApiKeyRequest(api_key=api_key)
     ).token
     return token
+
+
+def enter(identity: Any, slug: str, platform: tuple[tuple[str, str], ...]) -> identity_pb2.Token:
+    """The platform's token in the tenant. Other services hear of a new tenant within a second."""
+    target = identity_pb2.ExchangeTokenRequest(target_tenant=f"tenants/{slug}", reason="set-up")
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            token: identity_pb2.Token = identity.ExchangeToken(target, metadata=platform).token
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.PERMISSION_DENIED or time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+        else:
+            return token
 
 
 def create(registry: Any, slug: str, platform: tuple[tuple[str, str], ...]) -> None:
