@@ -31,6 +31,7 @@ help: ## Say what there is
 setup: $(STAMP) ## Create .venv as locked (ready at once when nothing changed)
 
 $(STAMP): $(MANIFESTS)
+	@echo "Setting up .venv as locked (half a minute the first time)" >&2
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; this is $$($(PYTHON) --version). Try: make PYTHON=python3.12" >&2; exit 1; }
 	@test -x $(RUN) || $(PYTHON) -m venv .venv || { echo "Python's venv module is needed (Debian: apt-get install python3-venv)" >&2; exit 1; }
 	@$(BIN)/uv --version 2>/dev/null | grep -qF 'uv $(UV_VERSION)' || $(RUN) -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
