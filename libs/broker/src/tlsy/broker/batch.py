@@ -156,5 +156,5 @@ def first_record_since(stored: bytes, timestamp_ms: int) -> tuple[int, int]:
                     return base_offset + offset_delta, base_timestamp_ms + timestamp_delta
                 position += length
         except (ValueError, OverflowError, EOFError):
-            pass
+            pass  # records that cannot be read are the consumer's to refuse; the batch's own time is known
     return base_offset, base_timestamp_ms

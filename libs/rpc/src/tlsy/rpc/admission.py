@@ -24,6 +24,7 @@ from tlsy.rpc.errors import (
 from tlsy.rpc.methods import NAME_PREFIX, request_hash
 from tlsy.rpc.tokens import TokenRevoked
 from tlsy.runtime.ids import PLATFORM_TENANT_ID
+from tlsy.tenancy.catalog import known
 from tlsy.tenancy.context import TenantState
 from tlsy.tenancy.errors import UnknownTenant
 
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 _BEARER: Final = "bearer "
 #: Suspended tenants are let in: what they have stays readable, and the database refuses their writes.
 _ADMITTED_STATES: Final = frozenset({TenantState.ACTIVE, TenantState.SUSPENDED})
-_NO_EPOCH: Final = -1
 _NOBODY: Final[frozenset[str]] = frozenset()
 #: What a record of a refused call keeps of the name in its request, which nobody has validated yet.
 _MAX_RESOURCE: Final = 256
@@ -170,11 +170,7 @@ class Admission:
 
     async def _tenant(self, claims: TokenClaims) -> TenantEntry:
         try:
-            return self.catalog.tenant(claims.tenant_id)
-        except UnknownTenant:
-            pass
-        try:
-            return await self.catalog.refresh(claims.tenant_id, _NO_EPOCH)
+            return await known(self.catalog, claims.tenant_id)
         except UnknownTenant:
             raise _tenant_unknown() from None
 

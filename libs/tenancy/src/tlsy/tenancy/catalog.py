@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from tlsy.tenancy.context import TenantContext
+from tlsy.tenancy.errors import UnknownTenant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tlsy.runtime.ids import Slug, TenantId
     from tlsy.tenancy.context import IsolationMode, Placement, TenantState
+
+#: Older than any: whatever the owner knows is news.
+_NO_EPOCH: Final = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,3 +79,11 @@ class Catalog(Protocol):
         error where the copy has the tenant: that is returned; where it has not, CatalogUnavailable is raised.
         """
         ...
+
+
+async def known(catalog: Catalog, tenant_id: TenantId) -> TenantEntry:
+    """The tenant; its owner is asked where the copy has none, as of a new one. Raises as `refresh` does."""
+    try:
+        return catalog.tenant(tenant_id)
+    except UnknownTenant:
+        return await catalog.refresh(tenant_id, _NO_EPOCH)

@@ -13,6 +13,7 @@ from tlsy.eventlog.delivery import Direct
 from tlsy.eventlog.errors import Poison, RetryableError
 from tlsy.ingestion.handlers.on_produced_events import PRODUCED_EVENTS
 from tlsy.rpc.errors import Unauthenticated, Unavailable
+from tlsy.tenancy.catalog import known
 from tlsy.tenancy.errors import UnknownTenant
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ AUTHORIZATION: Final = "authorization"
 PERMISSION: Final = "events.write"
 MODULE: Final = "supervision"
 ENTITLEMENT: Final = "kafka_producers"
-_NO_EPOCH: Final = -1
 #: Not the record's value: the handler reads that, so that a tenant is told of what cannot be read.
 PAYLOADS: Final[Mapping[str, type[Message]]] = {PRODUCED_EVENTS: empty_pb2.Empty}
 
@@ -82,11 +82,7 @@ class ProducerCredentials:
     async def _tenant(self, tenant_id: TenantId) -> TenantEntry:
         """A new one may not have come to the catalogue yet; one that was deleted still has good tokens."""
         try:
-            return self._catalog.tenant(tenant_id)
-        except UnknownTenant:
-            pass
-        try:
-            return await self._catalog.refresh(tenant_id, _NO_EPOCH)
+            return await known(self._catalog, tenant_id)
         except UnknownTenant as unknown:
             raise Poison("TENANT_UNKNOWN", ["the token's tenant does not exist any more"]) from unknown
 
