@@ -30,6 +30,7 @@ from tlsy.ingestion.app import build as build_ingestion
 from tlsy.ingestion.settings import IngestionSettings
 from tlsy.rules_engine.app import build as build_rules_engine
 from tlsy.rules_engine.settings import RulesEngineSettings
+from tlsy.runtime.host import spare_collector
 from tlsy.runtime.logging import configure_logging
 from tlsy.tenancy import migrations
 from tlsy.testkit.installation import Templates
@@ -198,6 +199,7 @@ async def bench(installation: Installation, brokers: str, around: Peers) -> dict
         build_rules_engine(RulesEngineSettings(), rules_engine),
     )
     await ready(*services)
+    spare_collector()
     try:
         for tenant in tenants:
             await publish_rules(around, rules_engine.listen, tenant)

@@ -15,6 +15,7 @@ from tlsy.runtime.settings import load
 
 PROGRAM = """
 import asyncio
+import gc
 from pydantic_settings import SettingsConfigDict
 from tlsy.runtime.host import main
 from tlsy.runtime.service import Part, Supervisor, Task
@@ -32,6 +33,7 @@ def build(settings, host):
             raise OSError("roof fell")
         await stopping.wait()
         print("drained", flush=True)
+        print("frozen", gc.get_freeze_count(), "young", gc.get_threshold()[0], flush=True)
     return Supervisor("shop", [Part(Task("till", run))])
 
 raise SystemExit(main("shop", ShopSettings, build))
@@ -64,6 +66,11 @@ def next_line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline()
 
 
+def until_started(process: subprocess.Popen[str]) -> None:
+    while "service started" not in (line := next_line(process)):
+        assert line
+
+
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     out, err = process.communicate(timeout=30)
     return process.returncode, out, err
@@ -72,14 +79,21 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_it_drained(environment, number):
     process = start(environment, "--role", "worker")
-    line = ""
-    while "service started" not in line:
-        line = next_line(process)
-        assert line
+    until_started(process)
     process.send_signal(number)
     code, out, err = finish(process)
     assert (code, err) == (0, "")
     assert "drained" in out
+
+
+def test_what_a_started_process_holds_is_not_walked_over_by_the_collector(environment):
+    process = start(environment)
+    until_started(process)
+    process.terminate()
+    _, out, _ = finish(process)
+    _, frozen, _, young = next(line for line in out.splitlines() if line.startswith("frozen")).split()
+    assert int(frozen) > 10_000
+    assert int(young) > 700
 
 
 def test_the_role_is_told_to_the_service(environment):
