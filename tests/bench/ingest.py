@@ -34,6 +34,7 @@ from examples.demo.scenario import publish
 from examples.demo.sessions import INGESTION, Principals
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as pb
 from tlsy.contracts.tenant_registry.v1 import tenant_pb2, tenant_registry_pb2
+from tlsy.ingestion.adapters.postgres.event_store import columns
 from tlsy.ingestion.domain.events import TimeWindow, read_batch
 
 if TYPE_CHECKING:
@@ -204,8 +205,7 @@ async def raw_rate(running: Running, password: str, tenants: Sequence[BenchTenan
     for number in range(RAW_BATCHES):
         tenant = tenants[number % len(tenants)]
         rows = read_batch(batch_of(tenant.slug, "raw", number).events, window).rows
-        times, keys, _, *columns = zip(*rows, strict=True)
-        work.append((tenant, [tenant.tenant_id, times, keys, *columns]))
+        work.append((tenant, [tenant.tenant_id, *columns(rows)]))
 
     async def lane(mine: Sequence[tuple[BenchTenant, list[Any]]]) -> None:
         for database in sorted({tenant.place.database for tenant, _ in mine}):

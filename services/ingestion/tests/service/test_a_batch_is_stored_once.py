@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -37,6 +38,31 @@ async def test_events_are_stored_in_every_mode_and_told_apart_when_they_come_aga
     outcomes = (await pipeline.run(tenant, "k", again, 100)).outcomes
     assert outcomes == [Outcome.DUPLICATE] * 10 + [Outcome.ACCEPTED] * 5
     assert await stored(installation, tenant) == 25
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        [{}],
+        [{"subject": "a\x1fb", "labels": {"k\x1f": "\x1f"}}],
+        [{"source": "\x1f"}, {"site": "\x1f\x01", "data": b'{"a": 1}'}, {"subject": "\x02é"}],
+        [{"source": "".join(map(chr, range(number, number + 99)))} for number in range(1, 1_000, 99)],
+    ],
+)
+async def test_texts_are_stored_as_they_were_sent_whatever_characters_they_hold(
+    installation, make_pipeline, make_events, texts
+):
+    tenant = await installation.provisioned_tenant()
+    sent = [event for number, text in enumerate(texts) for event in make_events(1, first=number, **text)]
+    await make_pipeline().run(tenant, "k", sent, 1)
+    async with installation.tenancy("ingestion").transaction(tenant.context, write=False) as tx:
+        kept = await tx.fetch(
+            "select source, event_id, subject, site, labels::text, data::text from events"
+            " order by event_id::int"
+        )
+    assert [(*row[:4], json.loads(row[4]), row[5]) for row in kept] == [
+        (e.source, e.id, e.subject, e.site, dict(e.labels), e.data.decode() or None) for e in sent
+    ]
 
 
 async def test_two_replicas_that_get_the_same_batches_at_once_store_each_event_once(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -42,6 +43,30 @@ def _read(name: str) -> str:
     return files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
+def columns(rows: Sequence[Row]) -> list[object]:
+    """The arguments of insert_events.sql after the tenant."""
+    times, keys, _, sources, ids, types, subjects, sites, severities, values, labels, data = zip(
+        *rows, strict=True
+    )
+    texts = (sources, ids, types, subjects, sites, labels, tuple(json or "" for json in data))
+    separator = "\x1f"
+    joined = [separator.join(column) for column in texts]
+    if any(text.count(separator) >= len(rows) for text in joined):
+        separator = _character_not_in(joined)
+        joined = [separator.join(column) for column in texts]
+    *led, labels_json, data_json = joined
+    return [times, keys, *led, severities, values, labels_json, data_json, separator]
+
+
+def _character_not_in(texts: Sequence[str]) -> str:
+    """There is one: all characters together are more bytes than a batch may have."""
+    used = frozenset().union(*texts)
+    for code in chain(range(1, 0xD800), range(0xE000, 0x110000)):
+        if chr(code) not in used:
+            return chr(code)
+    raise RuntimeError("a batch holds every character that there is")
+
+
 class PostgresEventStore:
     """See `tlsy.ingestion.ports.EventStore`.
 
@@ -65,9 +90,8 @@ class PostgresEventStore:
 
     async def insert(self, tx: UnitOfWork, rows: Sequence[Row]) -> Sequence[int]:
         """See the port."""
-        times, keys, _, *columns = zip(*rows, strict=True)
         try:
-            answer = await tx.fetchrow(self._insert, tx.tenant_id, times, keys, *columns)
+            answer = await tx.fetchrow(self._insert, tx.tenant_id, *columns(rows))
         except asyncpg.DataError as error:
             raise RowsRefused(str(error)) from error
         if answer is None:
