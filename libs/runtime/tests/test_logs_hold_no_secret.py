@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import logging
+from contextlib import contextmanager
 
 import pytest
 import structlog
@@ -11,14 +12,20 @@ import structlog
 from tlsy.runtime.logging import configure_logging, get_logger, reset_log_fields, set_log_fields
 
 
-@pytest.fixture
-def lines():
+@contextmanager
+def logged(**settings):
     handlers, level = logging.root.handlers[:], logging.root.level
     stream = io.StringIO()
-    configure_logging(stream=stream)
-    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+    configure_logging(stream=stream, **settings)
+    yield stream
     structlog.reset_defaults()
     logging.root.handlers[:], logging.root.level = handlers, level
+
+
+@pytest.fixture
+def lines():
+    with logged() as stream:
+        yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
 def test_a_line_is_one_json_object(lines):
@@ -104,3 +111,27 @@ def test_a_database_error_is_in_the_line_without_the_row_it_tells(lines):
     assert "ada@" not in written
     assert "Ada" not in written
     assert (written.count("HINT"), written.count("later")) == (7, 2)
+
+
+def test_a_person_reads_a_line_without_credentials_that_leaves_the_terminal_alone():
+    with logged(text=True) as stream:
+        get_logger("shop").info("sold\n12:00:00 forged", count=2, password="hunter2", by="\x1b[2Jada")
+        logging.getLogger("a.library").warning("careful\r%s", "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ4In0.c2ln")
+    sold, careful = stream.getvalue().splitlines()
+    assert "count=2" in sold
+    assert "hunter2" not in sold
+    assert "careful" in careful
+    assert "eyJ" not in careful
+    assert "\x1b" not in stream.getvalue()
+    assert "\r" not in stream.getvalue()
+
+
+def test_a_person_reads_a_stack_as_its_lines():
+    with logged(text=True) as stream:
+        try:
+            int("\x1b[2J eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ4In0.c2ln")
+        except ValueError:
+            get_logger("shop").exception("broken")
+    assert "\nTraceback (most recent call last):\n" in stream.getvalue()
+    assert "eyJ" not in stream.getvalue()
+    assert "\x1b" not in stream.getvalue()

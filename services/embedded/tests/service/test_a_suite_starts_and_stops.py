@@ -30,15 +30,15 @@ class Suite:
         self.run_file = self.data / "run.json"
         self.process: Any = None
 
-    async def start(self, **settings):
+    async def start(self, *flags, terminal=None, **settings):
         environment = {**os.environ, "TMPDIR": str(self.folder), "TLSY_EMBEDDED_ARGON2_MEMORY_KIB": "64"}
         with (self.folder / "log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "tlsy.embedded", "--data-dir", str(self.data)),
+                *(sys.executable, "-m", "tlsy.embedded", "--data-dir", str(self.data), *flags),
                 env={**environment, **settings},
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=log if terminal is None else terminal,
+                stderr=log if terminal is None else terminal,
             )
 
     async def until(self, holds):
@@ -100,6 +100,12 @@ async def suite(folder):
         yield made
 
 
+async def until_shown(shown, text):
+    async with asyncio.timeout(DEADLINE_S):
+        while text not in shown:
+            await asyncio.sleep(0.01)
+
+
 async def published(told):
     """Ids of the events on the registry's topic, in the broker that was told of."""
     servers, topic = ",".join(told["brokers"]), TOPICS["tenant-registry"]
@@ -137,6 +143,42 @@ async def test_a_clean_stop_leaves_nothing_running_and_the_next_start_publishes_
     assert suite.platform_key() == key
     assert not before & await published(second)
     assert await suite.stop() == 0
+    assert all(json.loads(line) for line in suite.said().splitlines())
+
+
+async def test_a_person_at_a_terminal_is_told_where_it_is_and_what_to_do_next(suite):
+    ours, its = os.openpty()
+    os.set_blocking(ours, False)
+    shown = bytearray()
+    asyncio.get_running_loop().add_reader(ours, lambda: shown.extend(os.read(ours, 4096)))
+    await suite.start(terminal=its)
+    told = await suite.ready()
+    await suite.until(lambda: b"Ctrl-C stops it" in shown)
+    text = shown.decode()
+    assert told["brokers"][0] in text
+    assert told["api_key_file"] in text
+    assert f"export TLSY_CONFIG={suite.data}/context.yaml" in text
+    assert suite.platform_key().strip() not in text
+    assert '"component"' not in text
+    suite.process.send_signal(signal.SIGINT)
+    assert await suite.ended() == 0
+    await until_shown(shown, b"Nothing runs any more")
+    assert suite.left() == []
+    asyncio.get_running_loop().remove_reader(ours)
+    os.close(ours)
+    os.close(its)
+
+
+async def test_a_terminal_gets_json_from_who_asked_for_json(suite):
+    ours, its = os.openpty()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        await suite.start("--log-format", "json", terminal=its, TLSY_EMBEDDED_KAFKA_PORT=port)
+        first = await asyncio.to_thread(os.read, ours, 65536)
+        await suite.ended()
+    assert "component" in json.loads(first.decode().splitlines()[0])
+    os.close(ours)
+    os.close(its)
 
 
 @pytest.mark.parametrize("moment", ["postgres", "postgres/PG_VERSION", "postgres/postmaster.pid"])

@@ -1,5 +1,7 @@
 """Structured logs: one JSON object a line on stdout, with the call's identity, secrets taken out.
 
+For a person at a terminal, who asked for it, the same as text on stderr.
+
 Whatever runs inside a call logs its tenant, principal, trace_id and request_id without naming them: the RPC
 interceptor and the consumer loop set them with `log_context`.
 """
@@ -12,7 +14,7 @@ import logging
 import re
 import sys
 from contextvars import ContextVar, Token
-from typing import TYPE_CHECKING, Any, Final, TextIO, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, TextIO, cast
 
 import structlog
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     Report = Callable[[BaseException, Mapping[str, Any]], None]
 
 Logger = structlog.stdlib.BoundLogger
+LogFormat = Literal["auto", "json", "text"]
 
 #: Fields added to every line of the running task; replaced as a whole, never changed in place.
 _FIELDS: Final[ContextVar[Mapping[str, str]]] = ContextVar("tlsy_log_fields")
@@ -41,6 +44,7 @@ _MAX_TEXT: Final = 8192
 _REPORTED_LEVELS: Final = frozenset({"error", "critical"})
 #: JSON web tokens, and API keys as identity shows them once.
 _CREDENTIAL: Final = re.compile(r"eyJ[\w-]+\.[\w.-]+|tlsy_[0-9a-f]{32}_[0-9a-f]+_[\w-]+")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 #: What a PostgreSQL error tells of rows, in texts and in stacks, up to its hint, the next stack, or the end.
 _ROW: Final = re.compile(
     r"\n[ |]*DETAIL: .*?(?=\n[ |]*HINT: |\n[ |]*\n[ |]*(?:During handling|The above exception)|\Z)", re.DOTALL
@@ -58,33 +62,39 @@ def reset_log_fields(token: Token[Mapping[str, str]]) -> None:
 
 
 def configure_logging(
-    *, level: str = "info", stream: TextIO | None = None, report: Report | None = None
+    *, level: str = "info", text: bool = False, stream: TextIO | None = None, report: Report | None = None
 ) -> None:
-    """Send all logs of the process to `stream` (stdout) as JSON; for the host.
+    """Send all logs of the process to `stream` (stdout) as JSON, or (stderr) as `text`; for the host.
 
     Of other people's libraries only warnings and worse, unless `level` is debug. `report` is handed every
     error that is logged with its traceback.
     """
     threshold = logging.getLevelNamesMapping()[level.upper()]
-    shared = _shared()
+    stream = stream or (sys.stderr if text else sys.stdout)
+    shared = _for_people(stream) if text else _for_machines()
     if report is not None:
         shared.insert(0, _Reporting(report))
     structlog.configure(
-        processors=[_add_fields, structlog.stdlib.add_log_level, *shared, _render],
+        processors=[_add_fields, structlog.stdlib.add_log_level, *shared],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.PrintLoggerFactory(stream or sys.stdout),
+        logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(stream or sys.stdout)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[_add_fields, structlog.stdlib.add_log_level, structlog.stdlib.add_logger_name],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *shared, _render],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *shared],
         )
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(threshold if threshold <= logging.DEBUG else max(threshold, logging.WARNING))
+
+
+def wants_text(log_format: LogFormat) -> bool:
+    """Whether logs are for a person: as told, and left open if stdout is a terminal."""
+    return log_format == "text" or (log_format == "auto" and sys.stdout.isatty())
 
 
 def get_logger(component: str) -> Logger:
@@ -114,11 +124,22 @@ class _Reporting:
         return event
 
 
-def _shared() -> list[structlog.typing.Processor]:
+def _for_machines() -> list[structlog.typing.Processor]:
     return [
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
         structlog.processors.format_exc_info,
         redact,
+        _render,
+    ]
+
+
+def _for_people(stream: TextIO) -> list[structlog.typing.Processor]:
+    return [
+        structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False, key="time"),
+        structlog.processors.format_exc_info,
+        redact,
+        _harmless,
+        structlog.dev.ConsoleRenderer(colors=stream.isatty(), timestamp_key="time", pad_event_to=0),
     ]
 
 
@@ -148,6 +169,20 @@ def _clean(key: str, value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_clean(key, item) for item in value]
     return value
+
+
+def _harmless(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Nothing that a tenant wrote moves the cursor or begins a line; only a stack has lines of its own."""
+    return {
+        key: "\n".join(map(_visible, value.split("\n")))
+        if key == "exception"
+        else _visible(value if isinstance(value, str) else repr(value))
+        for key, value in event.items()
+    }
+
+
+def _visible(text: str) -> str:
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def _render(_: Any, __: str, event: MutableMapping[str, Any]) -> str:

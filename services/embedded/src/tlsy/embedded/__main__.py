@@ -6,24 +6,25 @@ import argparse
 import asyncio
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from tlsy.embedded.adapters.data_directory import DataDirectory, DataDirectoryInUseError
 from tlsy.embedded.app import Suite
 from tlsy.embedded.settings import EmbeddedSettings
 from tlsy.runtime.crash_reports import open_crash_reports
 from tlsy.runtime.host import EXIT_SETTINGS, run
-from tlsy.runtime.logging import configure_logging
+from tlsy.runtime.logging import LogFormat, configure_logging, wants_text
 from tlsy.runtime.settings import SettingsInvalid, load
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT; the exit code is that of services."""
     parser = argparse.ArgumentParser(prog="python -m tlsy.embedded", description=__doc__)
     parser.add_argument("--data-dir", type=Path, help="default: TLSY_EMBEDDED_DATA_DIR, else the user's data")
+    parser.add_argument("--log-format", choices=get_args(LogFormat), help="default: TLSY_EMBEDDED_LOG_FORMAT")
     arguments = parser.parse_args(argv)
     try:
         settings = load(EmbeddedSettings)
@@ -31,9 +32,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SettingsInvalid as problems:
         sys.stderr.write(f"embedded: the settings are wrong:\n{problems}\n")
         return EXIT_SETTINGS
-    if arguments.data_dir is not None:
-        settings = settings.model_copy(update={"data_dir": arguments.data_dir})
-    configure_logging(level=settings.log_level, report=reports.report if reports else None)
+    given = {"data_dir": arguments.data_dir, "log_format": arguments.log_format}
+    settings = settings.model_copy(update={name: value for name, value in given.items() if value is not None})
+    text = wants_text(settings.log_format)
+    configure_logging(
+        level=settings.log_level or ("warning" if text else "info"),
+        text=text,
+        report=reports.report if reports else None,
+    )
     directory = DataDirectory(settings.data_dir.absolute())
     try:
         directory.open()
@@ -41,21 +47,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"embedded: {error}\n")
         return EXIT_SETTINGS
     try:
-        return asyncio.run(_run(settings, directory))
+        return asyncio.run(_run(settings, directory, _tell if text else _keep_to_logs))
     finally:
         directory.close()
         if reports is not None:
             reports.close()
 
 
-async def _run(settings: EmbeddedSettings, directory: DataDirectory) -> int:
+async def _run(settings: EmbeddedSettings, directory: DataDirectory, tell: Callable[[str], None]) -> int:
     try:
         # Built inside the loop: channels belong to the loop that they are made in.
-        suite = Suite(settings, directory)
+        suite = Suite(settings, directory, tell)
     except OSError as error:
         sys.stderr.write(f"embedded: port {settings.metrics_port} for metrics: {error}\n")
         return EXIT_SETTINGS
-    return await run(suite, grace_s=settings.stop_grace_s)
+    tell(f"Starting on {directory.root}")
+    code = await run(suite, grace_s=settings.stop_grace_s)
+    if code == 0:
+        tell(f"Stopped. Nothing runs any more; the data stay in {directory.root}")
+    return code
+
+
+def _tell(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def _keep_to_logs(text: str) -> None:
+    """Who reads JSON reads the same in the log."""
 
 
 if __name__ == "__main__":

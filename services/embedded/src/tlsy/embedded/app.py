@@ -13,6 +13,7 @@ from urllib.parse import quote
 from tlsy.broker import BrokerSettings
 from tlsy.embedded.adapters.data_directory import SERVICES, DataDirectory, trust_of
 from tlsy.embedded.adapters.servers import CLUSTER, BrokerPart, PostgresPart
+from tlsy.embedded.adapters.welcome import ready_text
 from tlsy.identity.app import build as build_identity
 from tlsy.identity.settings import IdentitySettings, new_keys_file
 from tlsy.ingestion.app import build as build_ingestion
@@ -31,6 +32,7 @@ from tlsy.tenant_registry.app import build as build_tenant_registry
 from tlsy.tenant_registry.settings import TenantRegistrySettings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tlsy.embedded.settings import EmbeddedSettings
@@ -68,9 +70,13 @@ class Suite:
 
     name = "suite"
 
-    def __init__(self, settings: EmbeddedSettings, directory: DataDirectory) -> None:
-        """Wires it; `directory` must be open."""
+    def __init__(
+        self, settings: EmbeddedSettings, directory: DataDirectory, tell: Callable[[str], None]
+    ) -> None:
+        """Wires it; `directory` must be open. A person is told with `tell` once it is ready."""
         self._directory = directory
+        self._tell = tell
+        self._settings = settings
         self._broker_port = settings.kafka_port or _free_port()
         self._telemetry = open_telemetry(
             self.name,
@@ -151,6 +157,7 @@ class Suite:
         if not stopping.is_set():
             self._directory.tell(self.brokers)
             self._logger.info("ready", run_file=str(self._directory.run_file))
+            self._tell(ready_text(self._directory, self.brokers, self._settings))
         await stopping.wait()
 
     def _host(

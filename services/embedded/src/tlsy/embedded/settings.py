@@ -9,6 +9,7 @@ from typing import Final, Literal
 from pydantic import SecretStr
 from pydantic_settings import SettingsConfigDict
 
+from tlsy.runtime.logging import LogFormat
 from tlsy.runtime.settings import ServiceSettings, setting
 
 #: Where the tenants of the mode SHARED are, on this machine's one cluster.
@@ -47,5 +48,10 @@ class EmbeddedSettings(ServiceSettings):
     otlp_endpoint: str | None = setting(None, unit="", why="where spans go")
     metrics_port: int | None = setting(None, unit="", why="port of GET /metrics", ge=1, le=65535)
     sentry_dsn: str | None = setting(None, unit="", why="where crash reports go; off without it", secret=True)
-    log_level: Literal["debug", "info", "warning", "error"] = setting("info", unit="", why="as services")
+    log_level: Literal["debug", "info", "warning", "error"] | None = setting(
+        None, unit="", why="left out: info as JSON; as text warning, since a person is told of the rest"
+    )
+    log_format: LogFormat = setting(
+        "auto", unit="", why="auto: text on stderr where stdout is a terminal, else JSON on stdout"
+    )
     stop_grace_s: float = setting(20.0, unit="s", why="for all services together", ge=0, le=600)

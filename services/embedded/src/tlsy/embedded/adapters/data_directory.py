@@ -97,6 +97,11 @@ class DataDirectory:
         return self.root / "run.json"
 
     @property
+    def context_file(self) -> Path:
+        """A context for the command line; it stays when the suite stops."""
+        return self.root / "context.yaml"
+
+    @property
     def platform_key_file(self) -> Path:
         """The platform's API key, written once by identity."""
         return self.secrets / "platform.key"
@@ -126,7 +131,7 @@ class DataDirectory:
             "postgres": str(self.postgres_socket),
             "api_key_file": str(self.platform_key_file),
         }
-        _replace(self.root / "context.yaml", yaml.safe_dump(self._context(), sort_keys=False))
+        _replace(self.context_file, yaml.safe_dump(self._context(), sort_keys=False))
         _replace(self.run_file, json.dumps(told, indent=2) + "\n")
 
     @property
