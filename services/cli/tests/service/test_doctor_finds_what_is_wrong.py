@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import asyncio
+import socket
+
 import pytest
+from grpc import aio
 from grpc_health.v1 import health_pb2
 
 from tlsy.cli.adapters.session import DESCRIPTORS
@@ -42,6 +46,52 @@ async def test_servers_that_are_away_are_each_told(tlsy, stand_in):
     assert {found[service]["state"] for service in DESCRIPTORS} == {"WRONG"}
     assert found["clock"]["state"] == "UNKNOWN"
     assert all(row["next"] for row in found.values() if row["state"] != "OK")
+
+
+@pytest.mark.parametrize("start", ["", "python -m tlsy.embedded --data-dir /d"])
+async def test_a_suite_that_is_stopped_is_told_without_grpcs_words_and_with_how_to_start_it(
+    tlsy, stand_in, start
+):
+    await stand_in.down()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    for address in (stand_in.target, f"127.0.0.1:{port}"):
+        tlsy.context(address=address, api_key_file="key", start=start)
+        code, found = await findings(tlsy)
+        assert code == 1
+        for check in (*DESCRIPTORS, "credential"):
+            assert f"nothing listens at {address}" in found[check]["finding"]
+            assert start in found[check]["next"]
+            assert not {"UNAVAILABLE", "FAILED_PRECONDITION", "UNKNOWN:"} & set(
+                found[check]["finding"].split()
+            )
+
+
+@pytest.mark.parametrize(
+    ("listens", "finding"),
+    [("hang up", "does not answer"), ("HTTP/1.1 400 Bad\r\n\r\n", "is no gRPC server")],
+)
+async def test_what_listens_there_and_is_no_server_is_told(tlsy, listens, finding):
+    async def other(_, writer):
+        if listens != "hang up":
+            writer.write(listens.encode())
+        writer.close()
+
+    async with await asyncio.start_server(other, "127.0.0.1", 0) as server:
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        tlsy.context(address=address, api_key_file="key")
+        code, found = await findings(tlsy)
+    assert (code, finding in found["identity"]["finding"]) == (1, True), found
+
+
+async def test_a_server_that_speaks_no_tls_is_told(tlsy, tmp_path):
+    other = aio.server()
+    port = other.add_insecure_port("127.0.0.1:0")
+    await other.start()
+    tlsy.context(address=f"127.0.0.1:{port}", api_key_file="key", tls={})
+    code, found = await findings(tlsy)
+    await other.stop(0)
+    assert (code, "TLS with" in found["identity"]["finding"]) == (1, True), found
 
 
 @pytest.mark.parametrize(("ahead_s", "state"), [(0.5, "OK"), (60, "WRONG"), (-60, "WRONG")])

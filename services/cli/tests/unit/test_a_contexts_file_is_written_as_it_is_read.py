@@ -13,7 +13,7 @@ DOCUMENT = {
             "addresses": {"identity": "unix:/run/i", "ingestion": "unix:/run/g"},
             "api_key_file": "bootstrap.key",
         },
-        "prod": {"address": "edge:443", "user": "ada@acme.fr", "tls": {"ca_file": "ca.pem"}},
+        "prod": {"address": "edge:443", "user": "ada@acme.fr", "tls": {"ca_file": "ca.pem"}, "start": "go"},
         "open": {"address": "edge:443", "tls": {}},
     },
 }

@@ -62,6 +62,7 @@ def test_what_is_told_is_gone_when_it_is_closed(directory):
     )
     context = yaml.safe_load((directory.root / "context.yaml").read_text())
     assert context["contexts"][context["current"]]["api_key_file"] == str(directory.platform_key_file)
+    assert context["contexts"]["embedded"]["start"] == f"python -m tlsy.embedded --data-dir {directory.root}"
     sockets = directory.sockets
     directory.close()
     assert not directory.run_file.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from tlsy.cli.domain.errors import CommandError, NotLoggedInError, RefusedError, UnreachableError
@@ -9,6 +10,8 @@ from tlsy.rpc import errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from tlsy.cli.domain.contexts import Context
 
 _NEXT: Final[Mapping[type[errors.ServiceError], str]] = {
     errors.InvalidArgument: "Correct what is named and try again.",
@@ -31,9 +34,32 @@ _NEXT_OF_REASON: Final[Mapping[str, str]] = {
     "NO_PREVIOUS_VERSION": "Choose one with --to; see: tlsy rules versions",
     "TENANT_NOT_ACTIVE": "See its state with: tlsy tenants get",
 }
+#: What gRPC's text says of a server that does not answer, as what a person can look into.
+_SILENCES: Final = (
+    (re.compile(r"Connection refused|No such file or directory"), "nothing listens at {address}"),
+    (re.compile(r"errors resolving|lookup"), "the name in {address} is not known"),
+    (
+        re.compile(r"[Hh]andshake"),
+        "TLS with {address} fails: it speaks none, or its certificate is not trusted",
+    ),
+    (re.compile(r"HTTP/2|http1"), "what listens at {address} is no gRPC server, or it wants TLS"),
+    (re.compile(r"Deadline"), "{address} did not answer in time"),
+)
+_ADDRESS: Final = re.compile(r"(unix:[^\s:]+|(?<=ipv4:)[\d.]+:\d+|(?<=ipv6:)\S+:\d+|(?<=resolving )\S+:\d+)")
 
 
-def failure_of(error: errors.ServiceError) -> CommandError:
+def silence_of(text: str, context: Context, service: str = "") -> UnreachableError:
+    """Why a server did not answer, by gRPC's text of it, and how to have it answer."""
+    found = _ADDRESS.search(text)
+    address = context.address(service) if service else found[1] if found else context.name
+    told = (meaning.format(address=address) for pattern, meaning in _SILENCES if pattern.search(text))
+    elsewhere = "Start it where it runs, or correct the context: tlsy context show"
+    return UnreachableError(
+        next(told, f"{address} does not answer"), f"Start it: {context.start}" if context.start else elsewhere
+    )
+
+
+def failure_of(error: errors.ServiceError, context: Context) -> CommandError:
     """The same as a command's end."""
     what = f"{error.message} ({error.reason})"
     details = [f"{v.field or '(request)'}: {v.reason}: {v.description}" for v in error.violations]
@@ -41,10 +67,8 @@ def failure_of(error: errors.ServiceError) -> CommandError:
         case errors.Unauthenticated():
             return NotLoggedInError(what, "Run: tlsy login; with an API key, check that it is not revoked.")
         case errors.Unavailable() | errors.DeadlineExceeded() if not error.domain:
-            return UnreachableError(
-                f"The server does not answer: {error.message}",
-                "Check that it runs and that the context's address is right: tlsy doctor",
-            )
+            silence = silence_of(error.message, context)
+            return UnreachableError(f"The server does not answer: {silence.what}.", silence.next_step)
         case errors.Retryable():
             wait = f"in {error.retry_after_s:g} s" if error.retry_after_s else "in a moment"
             kind = RefusedError if isinstance(error, errors.ResourceExhausted) else UnreachableError

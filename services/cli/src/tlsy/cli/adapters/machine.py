@@ -15,7 +15,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from tlsy.cli.adapters.failures import failure_of
+from tlsy.cli.adapters.failures import failure_of, silence_of
 from tlsy.cli.adapters.session import DESCRIPTORS
 from tlsy.cli.domain.errors import RefusedError, UnreachableError
 from tlsy.cli.domain.tokens import payload
@@ -88,10 +88,7 @@ class Machine:
                 raise UnreachableError(
                     f"another service answers at {address}", "Correct the context's addresses."
                 ) from error
-            raise UnreachableError(
-                f"{address} does not answer: {error.code().name}",
-                "Start it, or correct the context's address.",
-            ) from error
+            raise silence_of(error.details() or error.code().name, self._session.context, service) from error
         serving = answer.status == health_pb2.HealthCheckResponse.SERVING
         return Answer(serving=serving, lacks=await _lacking(channel, descriptor))
 
@@ -106,7 +103,7 @@ class Machine:
             got_at_s = self._clock.now().timestamp()
             await self._accepted(token)
         except grpc.aio.AioRpcError as error:
-            raise failure_of(ServiceError.from_rpc_error(error)) from error
+            raise failure_of(ServiceError.from_rpc_error(error), session.context) from error
         claims = payload(token.text)
         issued_at, ends_at = claims.get("iat"), claims.get("exp")
         skew_s = None

@@ -9,7 +9,7 @@ from typing import Any, Final
 from tlsy.cli.domain.errors import UsageError
 
 SERVICES: Final = ("tenant-registry", "identity", "ingestion", "rules-engine")
-_MEMBERS: Final = frozenset({"tenant", "address", "addresses", "api_key_file", "user", "tls"})
+_MEMBERS: Final = frozenset({"tenant", "address", "addresses", "api_key_file", "user", "tls", "start"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +24,7 @@ class Context:
         user: e-mail to log in with unless told otherwise; "" with an API key.
         tls: whether calls are encrypted.
         ca_file: PEM of the authorities to trust instead of the system's; "" for those.
+        start: the command that starts its servers, to be told to who finds them stopped; "" if there is none.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Context:
     user: str = ""
     tls: bool = False
     ca_file: str = ""
+    start: str = ""
 
     def address(self, service: str) -> str:
         """Where a service listens.
@@ -134,7 +136,7 @@ def members_of(context: Context) -> dict[str, Any]:
     if "" in context.addresses:
         members["address"] = context.addresses[""]
     members["addresses"] = {service: target for service, target in context.addresses.items() if service}
-    members |= {"api_key_file": context.api_key_file, "user": context.user}
+    members |= {"api_key_file": context.api_key_file, "user": context.user, "start": context.start}
     members = {name: value for name, value in members.items() if value}
     if context.tls:
         members["tls"] = {"ca_file": context.ca_file} if context.ca_file else {}
@@ -170,6 +172,7 @@ def _context(name: str, value: Any, problems: list[str]) -> Context:
         user=str(members.get("user") or ""),
         tls=tls is not None,
         ca_file=str(settings.get("ca_file") or ""),
+        start=str(members.get("start") or ""),
     )
 
 

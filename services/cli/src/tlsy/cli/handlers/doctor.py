@@ -48,8 +48,10 @@ def _machine(terminal: Terminal) -> list[Finding]:
         if old
         else _finding("python", "OK", python)
     ]
-    ours = ", ".join(f"{name} {version}" for name, version in versions.items() if name != "python")
-    findings.append(_finding("versions", "OK", ours))
+    ours = {name: version for name, version in versions.items() if name != "python"}
+    told = ", ".join(f"{name} {version}" for name, version in ours.items())
+    same = len(set(ours.values())) == 1
+    findings.append(_finding("versions", "OK", f"tlsy {next(iter(ours.values()))}" if same else told))
     try:
         free = diagnosis.free_bytes(Path.home())
         text = f"{free / 2**30:.1f} GiB free"

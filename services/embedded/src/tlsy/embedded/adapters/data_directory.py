@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import tempfile
 from pathlib import Path
@@ -151,6 +152,7 @@ class DataDirectory:
             "tenant": "platform",
             "addresses": {name: self.address(name) for name in SERVICES},
             "api_key_file": str(self.platform_key_file),
+            "start": shlex.join(["python", "-m", "tlsy.embedded", "--data-dir", str(self.root)]),
         }
         return {"current": "embedded", "contexts": {"embedded": context}}
 
