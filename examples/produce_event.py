@@ -42,7 +42,10 @@ async def main(run: Any, api_key: str) -> None:
         )
     finally:
         await producer.stop()
-    sys.stdout.write(f"written to partition {written.partition} at offset {written.offset}\n")
+    sys.stdout.write(
+        f"written to partition {written.partition} at offset {written.offset}; the broker takes everything,\n"
+        "and what ingestion then refuses of it, and why, says: tlsy --tenant TENANT events outcomes\n"
+    )
 
 
 if __name__ == "__main__":

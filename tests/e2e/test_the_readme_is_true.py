@@ -76,6 +76,18 @@ async def test_by_tlsy_from_python_and_from_kafka(suite, tmp_path):
             pass
 
 
+async def test_who_produces_without_being_entitled_to_is_told_where_the_readme_says(suite, tmp_path):
+    by_tlsy, from_kafka = _BLOCKS[1], _BLOCKS[3]
+    starter = "\n".join(by_tlsy.splitlines()[:2]).replace("--tier business", "--tier starter")
+    assert "--tier starter" in starter
+    assert "written to partition" in await said_by(f"{starter}\n{from_kafka}", suite, tmp_path)
+    async with asyncio.timeout(_TIMEOUT_S):
+        while "KAFKA_PRODUCERS_NOT_ENTITLED" not in await said_by(
+            from_kafka.splitlines()[-1], suite, tmp_path
+        ):
+            pass
+
+
 @pytest.mark.real
 async def test_by_grpcurl(suite, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(grpcurl().parent), prepend=os.pathsep)

@@ -137,3 +137,14 @@ async def test_a_tail_that_a_new_token_does_not_prolong_ends(tlsy, stand_in):
     stand_in.answers["TailEvents"] = lambda _: Unauthenticated("TOKEN_EXPIRED", "The token has ended.")
     result = await tlsy("events", "tail")
     assert (result.code, stand_in.methods().count("TailEvents")) == (4, 1)
+
+
+async def test_a_record_that_was_refused_is_shown_with_its_reasons(tlsy, stand_in):
+    refused = [pb.Rejection(index=n, reason="TIME_TOO_OLD", message="40 days old") for n in (0, 1)]
+    refused.append(pb.Rejection(index=2, reason="SOURCE_INVALID", message="is empty"))
+    outcome = pb.IngestOutcome(partition=3, offset=9, accepted=4, rejected=3, rejections=refused)
+    stand_in.answers["ListIngestOutcomes"] = pb.ListIngestOutcomesResponse(outcomes=[outcome])
+    shown = (await tlsy("events", "outcomes")).out
+    assert "TIME_TOO_OLD, SOURCE_INVALID" in shown
+    assert "40 days old, is empty" in shown
+    assert len((await tlsy("events", "outcomes", "-o", "json")).json[0]["rejections"]) == 3

@@ -202,13 +202,19 @@ async def test_a_record_for_a_tenant_without_the_module_is_a_dead_letter(world, 
     assert dict(letter.headers)["dlq-reason"] == b"MODULE_DISABLED"
 
 
-async def test_a_record_of_a_tenant_without_producers_is_a_dead_letter(world, produce, make_events):
+async def test_a_record_of_a_tenant_without_producers_is_a_dead_letter_and_told_to_it(
+    world, produce, make_events
+):
     tenant = await world.installation.provisioned_tenant(modules=MODULES, entitlements={"kafka_producers": 0})
-    await world.replica()
+    host = await world.replica()
     await produce(world.around.token(tenant, "agent"), make_events(2))
     async with dead_letters(world) as letters, asyncio.timeout(20):
         letter = await letters.getone()
     assert dict(letter.headers)["dlq-reason"] == b"KAFKA_PRODUCERS_NOT_ENTITLED"
+    (told,) = await outcomes(world, host, tenant, 1)
+    assert [(r.index, r.reason) for r in told.rejections] == [(-1, "KAFKA_PRODUCERS_NOT_ENTITLED")]
+    assert "kafka_producers" in told.rejections[0].message
+    assert await count(world, tenant) == 0
 
 
 async def test_a_record_that_is_refused_as_a_whole_is_told_to_its_tenant(world, produce, make_events):

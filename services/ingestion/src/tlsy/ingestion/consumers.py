@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 AUTHORIZATION: Final = "authorization"
 PERMISSION: Final = "events.write"
 MODULE: Final = "supervision"
-ENTITLEMENT: Final = "kafka_producers"
 #: Not the record's value: the handler reads that, so that a tenant is told of what cannot be read.
 PAYLOADS: Final[Mapping[str, type[Message]]] = {PRODUCED_EVENTS: empty_pb2.Empty}
 
@@ -54,7 +53,7 @@ class ProducerCredentials:
 
         Raises:
             Poison: the record may not be ingested; every reason is the verifier's or one of TOKEN_MISSING,
-                TENANT_UNKNOWN, MODULE_DISABLED, KAFKA_PRODUCERS_NOT_ENTITLED, PERMISSION_MISSING.
+                TENANT_UNKNOWN, MODULE_DISABLED, PERMISSION_MISSING.
             RetryableError: identity's keys are not known yet.
         """
         try:
@@ -69,10 +68,6 @@ class ProducerCredentials:
         problems = []
         if MODULE not in tenant.modules:
             problems.append(("MODULE_DISABLED", f"module {MODULE} is off for {tenant.slug}"))
-        # As with quotas, an entitlement that nobody told of limits nothing.
-        if not tenant.entitlements.get(ENTITLEMENT, 1):
-            text = f"{tenant.slug} has no producers on the topic: entitlement {ENTITLEMENT} is 0"
-            problems.append(("KAFKA_PRODUCERS_NOT_ENTITLED", text))
         if PERMISSION not in verified.grants.permissions(MODULE):
             problems.append(("PERMISSION_MISSING", f"the token does not permit {PERMISSION}"))
         if problems:

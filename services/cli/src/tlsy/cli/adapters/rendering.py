@@ -169,7 +169,11 @@ def _console(stream: TextIO) -> Console:
 def _cell(members: Mapping[str, Any], column: Column) -> str:
     value: Any = members
     for part in column.path.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
+        if isinstance(value, list):
+            # Of a list of objects each different one, once.
+            value = list(dict.fromkeys(each.get(part) for each in value))
+        else:
+            value = value.get(part) if isinstance(value, Mapping) else None
     if column.last:
         value = [_last(v) for v in value] if isinstance(value, list) else _last(value)
     return _shown(value)

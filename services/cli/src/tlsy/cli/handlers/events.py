@@ -39,6 +39,8 @@ _OUTCOMES: Final = (
     Column("ACCEPTED", "accepted"),
     Column("DUPLICATES", "duplicates"),
     Column("REJECTED", "rejected"),
+    Column("REASON", "rejections.reason"),
+    Column("WHY", "rejections.message"),
 )
 _SENT: Final = (Column("OUTCOME", "outcome"), Column("EVENTS", "events"))
 #: Why a server ends a stream whose reader may begin again: its token's time, or that of streams, is over.
@@ -161,7 +163,10 @@ async def get_usage(terminal: Terminal) -> None:
 
 @command("outcomes")
 async def list_outcomes(terminal: Terminal, *, limit: Limit = 100) -> None:
-    """Records of producers on the topic that were refused in whole or in part, newest first."""
+    """Records of producers on the topic that were refused in whole or in part, and why; newest first.
+
+    A Kafka client is not told: the broker takes whatever is written, and its token is looked at afterwards.
+    """
     ingestion = await terminal.session.ingestion()
     request = ingestion_pb2.ListIngestOutcomesRequest(parent=await terminal.session.tenant())
     outcomes = await paged(ingestion.ListIngestOutcomes, request, "outcomes", limit, terminal.output)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 #: The type of the event that a record is read as; it is never published.
 PRODUCED_EVENTS: Final = "tlsy.ingestion.events.produced.v1"
+ENTITLEMENT: Final = "kafka_producers"
 #: The index of a problem of the record as a whole.
 WHOLE_RECORD: Final = -1
 
@@ -41,7 +42,8 @@ class OnProducedEvents:
         """Stores the record's events.
 
         Raises:
-            FinalError: UNREADABLE_DATA, BATCH_REFUSED; the record can never be taken, and its tenant is told.
+            FinalError: KAFKA_PRODUCERS_NOT_ENTITLED, UNREADABLE_DATA, BATCH_REFUSED; the record can never be
+                taken, and its tenant is told.
                 TENANT_UNKNOWN; it was deleted while the record was parked.
             TenantOverRate: TENANT_OVER_RATE; the same record will be taken later. A FinalError of that reason
                 once no more can be kept for the tenant.
@@ -52,6 +54,14 @@ class OnProducedEvents:
         except UnknownTenant as unknown:
             raise Poison("TENANT_UNKNOWN", ["the token's tenant does not exist any more"]) from unknown
         place = ProducedRecord(record.partition, record.offset)
+        # As with quotas, an entitlement that nobody told of limits nothing.
+        if not tenant.entitlements.get(ENTITLEMENT, 1):
+            text = (
+                f"{tenant.slug} may not produce to Kafka: its tier leaves entitlement {ENTITLEMENT} at 0;"
+                " send by gRPC, or ask for a tier or an override that has it"
+            )
+            reason = "KAFKA_PRODUCERS_NOT_ENTITLED"
+            raise await self._refused(tenant, place, reason, [Problem(WHOLE_RECORD, reason, "", text)])
         if delivery.overflow:
             text = "was sent faster than the tenant may, and more waits already than is kept for it"
             problem = Problem(WHOLE_RECORD, "TENANT_OVER_RATE", "", text)
