@@ -74,7 +74,9 @@ class Processes:
                     await asyncio.sleep(_POLL_S)
         log = self.logs / "suite.log"
         last = log.read_text(errors="replace").strip().splitlines()[-1:]
-        raise DemoError("\n".join(["the suite did not get ready:", *last, f"Its log is {log}"]))
+        raise DemoError(
+            "\n".join(["the suite did not get ready:", *map(_as_told, last), f"Its log is {log}"])
+        )
 
     async def start_agent(self, slug: str, config: Mapping[str, Any]) -> None:
         """Starts a tenant's agent with this configuration."""
@@ -111,6 +113,16 @@ class Processes:
             )
         self._started.append((name, process))
         return process
+
+
+def _as_told(line: str) -> str:
+    """A line of a log as a person reads it: what happened, and the end of the stack that says why."""
+    try:
+        told = json.loads(line)
+    except ValueError:
+        return line
+    why = str(told.get("exception") or told.get("error") or "").strip().splitlines()[-1:]
+    return ": ".join([told["event"], *why])
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -1,4 +1,4 @@
-"""`make demo`: starts everything, onboards tenants in all isolation modes, shows events becoming incidents.
+"""Starts everything, onboards tenants in all isolation modes, shows events becoming incidents.
 
 With --once: unattended; every step is checked, the last line is one JSON object, and the exit code is 0 only
 if all of it held. With --clean: removes the data.
@@ -14,8 +14,9 @@ import shutil
 import signal
 import sys
 import time
-from contextlib import AsyncExitStack, suppress
-from typing import TYPE_CHECKING, Any
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from rich.console import Console
 from rich.live import Live
@@ -29,10 +30,11 @@ from tlsy.contracts.rules_engine.v1 import rules_engine_pb2 as rules_pb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from examples.demo.processes import Running
     from examples.demo.scenario import Tenant
+
+INTERRUPTED: Final = 130
 
 
 class Demo:
@@ -69,7 +71,7 @@ class Demo:
         for tenant in self.tenants:
             key_file = await principals.agent_key(tenant.slug, tenant.administrator)
             await scenario.start_agent(tenant, running, self.processes, key_file, ports)
-        self._say("Agents watch this host, a certificate that ends in 5 days, and a port that will close")
+        self._say("Agents watch this host, an ending certificate, a closing port")
         return running
 
     async def once(self, running: Running) -> dict[str, Any]:
@@ -99,7 +101,7 @@ class Demo:
             "seconds": round(time.monotonic() - self._began_s, 1),
         }
 
-    async def show(self) -> None:
+    async def show(self) -> NoReturn:
         """The live view, while the port closes for half a minute every other one, until cancelled."""
         turned_s = time.monotonic()
         shut = False
@@ -124,23 +126,31 @@ async def run(console: Console, data: Path, *, once: bool) -> int:
     task = asyncio.current_task()
     if task is not None:
         _on_signals(task.cancel)
-    demo = Demo(console, data)
+    demo, proved = Demo(console, data), None
     async with AsyncExitStack() as stack:
         try:
             running = await demo.begin(stack)
-            if not once:
-                with suppress(asyncio.CancelledError):
-                    await demo.show()
-                console.print("Stopping; the data stay. `make demo-clean` removes them.")
-                return 0
-            proved = await demo.once(running)
+            proved = await (demo.once(running) if once else demo.show())
+        except asyncio.CancelledError:
+            console.print("Stopping what was started")
         finally:
             _on_signals(lambda: None)
+    if proved is None:
+        return stopped(console, data, once=once)
     missing = facts.missing(proved)
     for text in missing:
         console.print(f"[red]{text}[/red]", highlight=False)
     sys.stdout.write(json.dumps(proved) + "\n")
     return 1 if missing else 0
+
+
+def stopped(console: Console, data: Path, *, once: bool) -> int:
+    """The end that a person asked for is none of an unattended run."""
+    console.print("Stopped; nothing is left running.", highlight=False)
+    console.print(
+        f"The data stay in {data}; `make demo-clean` removes them.", highlight=False, soft_wrap=True
+    )
+    return INTERRUPTED if once else 0
 
 
 def _on_signals(act: Callable[[], object]) -> None:
@@ -168,19 +178,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m examples.demo", description=__doc__)
     parser.add_argument("--once", action="store_true", help="unattended, one JSON object as the last line")
     parser.add_argument("--clean", action="store_true", help="remove the data and exit")
+    parser.add_argument("--data-dir", type=Path, default=data_dir(), help="default: one of this checkout")
     arguments = parser.parse_args(argv)
-    console, data = Console(stderr=arguments.once), data_dir()
+    console, data = Console(stderr=arguments.once), arguments.data_dir
     if arguments.clean:
         return clean(console, data)
-    console.print(f"Data: {data}")
+    console.print(f"Data: {data}", highlight=False, soft_wrap=True)
     try:
         return asyncio.run(run(console, data, once=arguments.once))
     except DemoError as error:
         console.print(f"[red]{error}[/red]", highlight=False)
         return 1
-    except asyncio.CancelledError:
-        return 130
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -66,8 +66,15 @@ async def apply_manifests(cli_config: Path) -> None:
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
+        # Who presses Ctrl-C stops the demonstration, which ends it.
+        start_new_session=True,
     )
-    said, _ = await asyncio.wait_for(process.communicate(), _APPLY_TIMEOUT_S)
+    try:
+        async with asyncio.timeout(_APPLY_TIMEOUT_S):
+            said, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
     if process.returncode:
         raise DemoError(f"tlsy apply failed:\n{said.decode(errors='replace')}")
 

@@ -1,0 +1,144 @@
+"""`make demo` as a person stops it, and what a second one finds of the first."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from rich.console import Console
+
+from examples.demo import scenario, view
+from examples.demo.processes import ROOT, Processes
+from tlsy.contracts.rules_engine.v1 import rules_engine_pb2 as rules
+from tlsy.tenancy.context import IsolationMode
+
+from .world import until
+
+if TYPE_CHECKING:
+    from asyncio.subprocess import Process
+    from collections.abc import AsyncIterator
+
+    from .world import World
+
+_WITHIN_S: Final = 60
+
+
+class Demonstration:
+    """`python -m examples.demo` in a process group of its own, as a shell starts it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        self.process: Process | None = None
+
+    async def start(self) -> None:
+        with (self.folder / "shown").open("wb") as shown:
+            self.process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "examples.demo", "--data-dir", str(self.data)),
+                cwd=ROOT,
+                env={**os.environ, "TMPDIR": str(self.folder), "PYTHONUNBUFFERED": "1"},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=shown,
+                stderr=shown,
+                start_new_session=True,
+            )
+
+    def shown(self) -> str:
+        return (self.folder / "shown").read_text()
+
+    async def when(self, moment: str) -> None:
+        """Once it has shown the text, loaded the library, or made the file."""
+
+        async def is_reached() -> bool:
+            assert self.process is not None
+            assert self.process.returncode is None, self.shown()
+            return self._reached(moment, self.process.pid)
+
+        await until(is_reached)
+
+    def _reached(self, moment: str, pid: int) -> bool:
+        maps = Path(f"/proc/{pid}/maps")
+        loaded = maps.read_text() if maps.exists() else ""
+        return moment in self.shown() or moment in loaded or (self.data / moment).exists()
+
+    async def interrupted(self) -> int:
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGINT)
+        return await asyncio.wait_for(self.process.wait(), _WITHIN_S)
+
+    def left(self) -> list[str]:
+        """Command lines of processes, and sockets."""
+        lines = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                lines.append(path.read_bytes().decode(errors="replace").replace("\0", " "))
+            except OSError:
+                continue
+        return [line for line in lines if str(self.folder) in line] + [
+            str(path) for path in self.folder.glob("tlsy-*")
+        ]
+
+
+@pytest.fixture
+async def demonstration() -> AsyncIterator[Demonstration]:
+    made = Demonstration(_folder())
+    yield made
+    if made.process is not None and made.process.returncode is None:
+        made.process.terminate()
+        await asyncio.wait_for(made.process.wait(), _WITHIN_S)
+    shutil.rmtree(made.folder)
+
+
+def _folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="demo-"))
+    # PostgreSQL, which does not run as root, must get to its own folder below.
+    folder.chmod(0o711)
+    return folder
+
+
+@pytest.mark.parametrize("moment", ["cygrpc", "Data:", "suite/postgres/postmaster.pid", "Ready after"])
+async def test_ctrl_c_at_the_start_is_a_quiet_end(demonstration: Demonstration, moment: str) -> None:
+    await demonstration.start()
+    await demonstration.when(moment)
+    assert await demonstration.interrupted() == 0, demonstration.shown()
+    assert "Stopped; nothing is left running." in demonstration.shown()
+    assert "Traceback" not in demonstration.shown()
+    assert demonstration.left() == []
+
+
+async def test_a_roll_back_leaves_no_incident_open(world: World, tmp_path: Path) -> None:
+    made = await world.tenant("firm", IsolationMode.SHARED)
+    tenant = scenario.Tenant(
+        slug=made.slug,
+        display_name="Firm",
+        mode="SHARED",
+        tenant_id=str(made.tenant_id),
+        administrator=await world.administrator(made.slug),
+        agent=world.agent(made.slug),
+    )
+    await scenario.roll_back(tenant, Processes(tmp_path))
+    (signal_,) = await world.incidents(made, "demo-roll-back")
+    assert (signal_.summary, signal_.state) == ("Signal 11", rules.INCIDENT_STATE_RESOLVED)
+
+
+def test_the_readme_shows_what_the_view_shows() -> None:
+    (shown,) = re.findall(
+        r"^TLS-Y, \d+ s\n.*?(?=^```)", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    drawn = io.StringIO()
+    Console(width=80, file=drawn).print(view.render([], 45))
+    assert _headings(shown) == _headings(drawn.getvalue())
+    assert {len(line) for line in shown.splitlines() if "│" in line} == {80}
+
+
+def _headings(text: str) -> list[str]:
+    return [line for line in text.splitlines() if "┃" in line]
