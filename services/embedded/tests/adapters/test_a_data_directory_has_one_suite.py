@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import os
 import stat
+import tempfile
+from pathlib import Path
 
 import pytest
 import yaml
@@ -67,6 +69,22 @@ def test_what_is_told_is_gone_when_it_is_closed(directory):
     directory.close()
     assert not directory.run_file.exists()
     assert not sockets.exists()
+
+
+@pytest.mark.parametrize(("name", "lasting"), [("d", True), ("d" * 90, False)])
+def test_a_context_is_good_after_the_next_start_where_a_socket_s_path_may_be_so_long(name, lasting):
+    with tempfile.TemporaryDirectory(prefix="te-") as folder:
+        seen = []
+        for _ in range(2):
+            directory = DataDirectory(Path(folder) / name)
+            directory.open()
+            directory.tell([])
+            context = yaml.safe_load(directory.context_file.read_text())["contexts"]["embedded"]
+            address = Path(context["addresses"]["identity"].removeprefix("unix:"))
+            assert address.resolve() == (directory.service_sockets / "identity").resolve()
+            seen.append(address)
+            directory.close()
+    assert (seen[0] == seen[1]) is lasting
 
 
 def test_what_a_killed_suite_left_is_gone_after_the_next_start(tmp_path):

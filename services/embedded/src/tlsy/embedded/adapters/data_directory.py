@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from tlsy.rpc.keys import SigningKey
 
+#: What a socket's path may have on every system, without the byte that ends it.
+_MAX_SOCKET_PATH: Final = 103
 SERVICES: Final = ("tenant-registry", "identity", "ingestion", "rules-engine")
 
 
@@ -147,10 +149,14 @@ class DataDirectory:
             self._sockets_link.unlink()
 
     def _context(self) -> dict[str, object]:
-        """The file that TLSY_CONFIG names for the command line."""
+        """The file that TLSY_CONFIG names for the command line; a copy is good after the next start too."""
+        lasting = self._sockets_link / self.service_sockets.name
+        short = all(len(os.fsencode(lasting / name)) <= _MAX_SOCKET_PATH for name in SERVICES)
         context = {
             "tenant": "platform",
-            "addresses": {name: self.address(name) for name in SERVICES},
+            "addresses": {
+                name: f"unix:{lasting / name}" if short else self.address(name) for name in SERVICES
+            },
             "api_key_file": str(self.platform_key_file),
             "start": shlex.join(["python", "-m", "tlsy.embedded", "--data-dir", str(self.root)]),
         }

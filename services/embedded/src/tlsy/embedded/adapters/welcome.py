@@ -22,7 +22,8 @@ def ready_text(directory: DataDirectory, brokers: Sequence[str], settings: Embed
         " --tier business --provider-access FULL"
     )
     administrator = (
-        f"\n              {settings.admin_email} with the password of the first start"
+        f"\n              as {settings.admin_email}, by the password of the first start:"
+        f"\n              tlsy context add me --from {context} --user {settings.admin_email} && tlsy login"
         if settings.admin_email
         else ""
     )
@@ -33,7 +34,7 @@ TLS-Y is ready.
   Kafka       {", ".join(brokers)}
   PostgreSQL  {directory.postgres_socket}
   all this    {directory.run_file}
-  log in      tlsy does, as the platform, by the API key in {directory.platform_key_file}{administrator}
+  log in      as the platform, by the API key in {directory.platform_key_file} (tlsy does){administrator}
 
 Next, in another terminal, in the checkout (the README goes on from there):
 
