@@ -18,6 +18,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+import grpc
 from rich.console import Console
 from rich.live import Live
 
@@ -27,6 +28,7 @@ from examples.demo.processes import DemoError, Processes, data_dir
 from examples.demo.sessions import Principals
 from tlsy.contracts.ingestion.v1 import ingestion_pb2
 from tlsy.contracts.rules_engine.v1 import rules_engine_pb2 as rules_pb
+from tlsy.rpc.errors import ServiceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -187,5 +189,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return asyncio.run(run(console, data, once=arguments.once))
     except DemoError as error:
-        console.print(f"[red]{error}[/red]", highlight=False)
-        return 1
+        told = str(error)
+    except grpc.aio.AioRpcError as error:
+        refusal = ServiceError.from_rpc_error(error)
+        told = (
+            f"a service did not do its part: {refusal.message} ({refusal.reason})\nIts log is in {data}/logs"
+        )
+    console.print(told, style="red", highlight=False, markup=False, soft_wrap=True)
+    return 1

@@ -36,6 +36,8 @@ _NOT_YET: Final = frozenset(
     {"UNKNOWN_TENANT", "TENANT_UNKNOWN", "TENANT_NOT_ACTIVE", "NOT_WRITABLE", "NOT_AN_ANCESTOR"}
 )
 
+_SLOW: Final = frozenset({grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE})
+
 IDENTITY: Final = identity_pb2.DESCRIPTOR.services_by_name["IdentityService"]
 INGESTION: Final = ingestion_pb2.DESCRIPTOR.services_by_name["IngestionService"]
 REGISTRY: Final = tenant_registry_pb2.DESCRIPTOR.services_by_name["TenantRegistryService"]
@@ -173,15 +175,18 @@ class Principals:
         _write_secret(self._kept, json.dumps(self._secrets))
 
 
-async def eventually(ask: Callable[[], Awaitable[T]], *, within_s: float = 10.0) -> T:
-    """Asks until a service that is a moment behind knows the tenant."""
+async def eventually(ask: Callable[[], Awaitable[T]], *, within_s: float = 60.0) -> T:
+    """Asks until a service that is a moment behind knows the tenant, and a slow machine has the time.
+
+    What is asked must do no harm when it is done twice.
+    """
     deadline = time.monotonic() + within_s
     while True:
         try:
             return await ask()
         except grpc.aio.AioRpcError as error:
-            reason = ServiceError.from_rpc_error(error).reason
-            if reason not in _NOT_YET or time.monotonic() > deadline:
+            again = error.code() in _SLOW or ServiceError.from_rpc_error(error).reason in _NOT_YET
+            if not again or time.monotonic() > deadline:
                 raise
         await asyncio.sleep(0.05)
 

@@ -13,11 +13,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import grpc
 import pytest
 from rich.console import Console
 
 from examples.demo import scenario, view
 from examples.demo.processes import ROOT, Processes
+from examples.demo.sessions import eventually
 from tlsy.contracts.rules_engine.v1 import rules_engine_pb2 as rules
 from tlsy.tenancy.context import IsolationMode
 
@@ -128,6 +130,17 @@ async def test_a_roll_back_leaves_no_incident_open(world: World, tmp_path: Path)
     await scenario.roll_back(tenant, Processes(tmp_path))
     (signal_,) = await world.incidents(made, "demo-roll-back")
     assert (signal_.summary, signal_.state) == ("Signal 11", rules.INCIDENT_STATE_RESOLVED)
+
+
+async def test_a_machine_that_is_slow_is_waited_for_and_a_refusal_is_not() -> None:
+    ends = [grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL]
+
+    async def ask() -> None:
+        raise grpc.aio.AioRpcError(ends.pop(0), grpc.aio.Metadata(), grpc.aio.Metadata())
+
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await eventually(ask)
+    assert (raised.value.code(), ends) == (grpc.StatusCode.INTERNAL, [])
 
 
 def test_the_readme_shows_what_the_view_shows() -> None:
