@@ -34,8 +34,7 @@ from examples.demo.scenario import publish
 from examples.demo.sessions import INGESTION, Principals
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as pb
 from tlsy.contracts.tenant_registry.v1 import tenant_pb2, tenant_registry_pb2
-from tlsy.ingestion.adapters.postgres.event_store import columns
-from tlsy.ingestion.domain.events import TimeWindow, read_batch
+from tlsy.ingestion.domain.events import TimeWindow, columns, read_batch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass, field
 from enum import IntEnum
 from hashlib import sha256
+from itertools import chain
 from math import isfinite
 from typing import TYPE_CHECKING, Final
 
@@ -187,6 +188,34 @@ def _labels_fit(labels: Mapping[str, str], json_bytes: int, fitting: set[str]) -
         return False
     fitting.update(labels)
     return max(map(len, labels.values())) <= MAX_LABEL_VALUE_BYTES // 4
+
+
+def columns(rows: Sequence[Row]) -> list[object]:
+    """What insert_events.sql takes after the tenant: a column each, and what separates the texts.
+
+    Texts are joined because a driver encodes each element of an array on its own. The separator is in none
+    of them; no data is an empty text.
+    """
+    times, keys, _, sources, ids, types, subjects, sites, severities, values, labels, data = zip(
+        *rows, strict=True
+    )
+    texts = (sources, ids, types, subjects, sites, labels, tuple(json or "" for json in data))
+    separator = "\x1f"
+    joined = [separator.join(column) for column in texts]
+    if any(text.count(separator) >= len(rows) for text in joined):
+        separator = _character_not_in(joined)
+        joined = [separator.join(column) for column in texts]
+    *led, labels_json, data_json = joined
+    return [times, keys, *led, severities, values, labels_json, data_json, separator]
+
+
+def _character_not_in(texts: Sequence[str]) -> str:
+    """There is one: all characters together are more bytes than a batch may have."""
+    used = frozenset().union(*texts)
+    for code in chain(range(1, 0xD800), range(0xE000, 0x110000)):
+        if chr(code) not in used:
+            return chr(code)
+    raise RuntimeError("a batch holds every character that there is")
 
 
 def _drop_repeats(batch: Batch) -> None:

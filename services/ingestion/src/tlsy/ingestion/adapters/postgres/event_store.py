@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
-from itertools import chain
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 import asyncpg
 import msgspec
 
-from tlsy.ingestion.domain.events import Problem
+from tlsy.ingestion.domain.events import Problem, columns
 from tlsy.ingestion.domain.meter import month_start
 from tlsy.ingestion.ports import (
     MonthCount,
@@ -41,30 +40,6 @@ _LAST_ID: Final = UUID(int=2**128 - 1)
 
 def _read(name: str) -> str:
     return files(__package__).joinpath(name).read_text(encoding="utf-8")
-
-
-def columns(rows: Sequence[Row]) -> list[object]:
-    """The arguments of insert_events.sql after the tenant."""
-    times, keys, _, sources, ids, types, subjects, sites, severities, values, labels, data = zip(
-        *rows, strict=True
-    )
-    texts = (sources, ids, types, subjects, sites, labels, tuple(json or "" for json in data))
-    separator = "\x1f"
-    joined = [separator.join(column) for column in texts]
-    if any(text.count(separator) >= len(rows) for text in joined):
-        separator = _character_not_in(joined)
-        joined = [separator.join(column) for column in texts]
-    *led, labels_json, data_json = joined
-    return [times, keys, *led, severities, values, labels_json, data_json, separator]
-
-
-def _character_not_in(texts: Sequence[str]) -> str:
-    """There is one: all characters together are more bytes than a batch may have."""
-    used = frozenset().union(*texts)
-    for code in chain(range(1, 0xD800), range(0xE000, 0x110000)):
-        if chr(code) not in used:
-            return chr(code)
-    raise RuntimeError("a batch holds every character that there is")
 
 
 class PostgresEventStore:
