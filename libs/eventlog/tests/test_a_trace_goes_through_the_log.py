@@ -27,6 +27,8 @@ UNRECORDED = f"00-{'a' * 32}-{'b' * 16}-00"
 
 class Unrecorded:
     traceparent = UNRECORDED
+    principal = "users/1"
+    correlation_id = "r-1"
 
 
 @pytest.fixture
@@ -86,6 +88,7 @@ async def test_what_a_call_publishes_is_applied_in_its_trace(
     ]
     for above, below in pairwise(chain):
         assert below.parent.span_id == above.context.span_id
+    assert chain[3].attributes["tlsy.principal"] == "services/ingestion"
     assert {span.context.trace_id for span in found} == {server.get_span_context().trace_id}
     (noting,) = [line for line in lines() if line["event"] == "noting"]
     assert noting["trace_id"] == f"{server.get_span_context().trace_id:032x}"

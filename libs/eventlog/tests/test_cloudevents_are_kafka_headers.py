@@ -25,6 +25,8 @@ EVENT = CloudEvent(
     key=TENANT.hex,
     data=b"",
     traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    principal="tenants/acme/users/1",
+    correlation_id="r-1",
 )
 
 
@@ -52,13 +54,19 @@ def test_the_attributes_carry_their_cloudevents_names():
         "tenantid",
         "epoch",
         "traceparent",
+        "ce_principal",
+        "ce_requestid",
         "log",
     }
 
 
-def test_an_untraced_event_has_no_traceparent():
-    untraced = replace(EVENT, traceparent="")
-    assert read(to_headers(untraced, log=1)) == untraced
+@pytest.mark.parametrize(
+    "without",
+    [replace(EVENT, traceparent=""), replace(EVENT, principal=""), replace(EVENT, correlation_id="")],
+)
+def test_what_is_not_known_of_an_event_is_left_out(without):
+    assert len(to_headers(without, log=1)) == len(to_headers(EVENT, log=1)) - 1
+    assert read(to_headers(without, log=1)) == without
 
 
 @pytest.mark.parametrize(
@@ -85,7 +93,11 @@ def test_all_problems_are_reported_at_once():
         ("ce_time", b"2026-01-02T03:04:05", "RFC 3339"),
         ("ce_time", b"yesterday", "RFC 3339"),
         ("epoch", b"9223372036854775808", "2\\^63"),
-        ("epoch", "²".encode(), "not ASCII"),
+        ("epoch", "²".encode(), "not printable ASCII"),
+        ("ce_principal", b"users/\0", "not printable ASCII"),
+        ("ce_principal", b"x" * 257, "longer than 256"),
+        ("ce_requestid", b"r\n1", "not printable ASCII"),
+        ("ce_requestid", b"x" * 65, "longer than 64"),
         ("ce_specversion", b"0.3", "is not 1.0"),
         ("content-type", b"application/json", "is not application/protobuf"),
         ("ce_source", b"x" * 1025, "longer than 1024"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from opentelemetry import trace
@@ -16,7 +17,7 @@ from tlsy.rpc.channel import dial
 from tlsy.rpc.server import ServerLimits
 from tlsy.runtime.logging import get_logger
 from tlsy.runtime.telemetry import open_telemetry
-from tlsy.runtime.tracing import traceparent_of
+from tlsy.runtime.tracing import ORIGIN, traceparent_of
 
 REQUEST = identity.GetUserRequest(name="tenants/acme/users/u")
 METHOD = "tlsy.identity.v1.IdentityService/GetUser"
@@ -132,8 +133,10 @@ async def test_a_calls_transactions_and_events_are_in_its_trace(world, spans, cl
     transaction, server = spans.get_finished_spans()
     assert (transaction.kind, transaction.parent.span_id) == (SpanKind.CLIENT, server.context.span_id)
     owner = await installation.connect(None, tenant.placement)
-    stored = await owner.fetchval("select traceparent from ingestion.outbox")
-    assert stored == traceparent_of(transaction)
+    stored = await owner.fetchrow("select traceparent, principal, correlation_id from ingestion.outbox")
+    (call,) = world.identity.calls
+    assert tuple(stored) == (traceparent_of(transaction), world.claims().principal, call.correlation_id)
+    assert server.attributes["tlsy.request_id"] == call.correlation_id
 
 
 @pytest.mark.parametrize("spans", [1.0], indirect=True)
@@ -151,6 +154,16 @@ async def test_a_call_that_a_call_makes_is_below_it(world, spans, client):
     answered, asked, first = spans.get_finished_spans()
     assert (asked.kind, asked.name) == (SpanKind.CLIENT, answered.name)
     assert (answered.parent.span_id, asked.parent.span_id) == (asked.context.span_id, first.context.span_id)
+
+
+async def test_a_call_that_an_event_makes_has_the_events_request_id(world, client):
+    event = SimpleNamespace(traceparent="", principal="users/1", correlation_id="r-1")
+    token = ORIGIN.set(event)
+    async with dial(world.host, SERVICES["identity"][0], world.service_tokens()) as channel:
+        peer = identity_pb2_grpc.IdentityServiceStub(channel)
+        await peer.ListRevocations(identity.ListRevocationsRequest())
+    ORIGIN.reset(token)
+    assert [call.correlation_id for call in world.identity.calls] == ["r-1"]
 
 
 async def test_the_lines_of_a_call_have_its_trace(world, client, log_lines):

@@ -239,14 +239,16 @@ async def test_batches_are_counted_without_naming_anybody(installation, make_pip
     }
 
 
-async def test_what_is_published_from_memory_goes_on_with_the_call_s_trace(
+async def test_what_is_published_from_memory_goes_on_with_the_call_s_trace_and_cause(
     installation, make_pipeline, make_events, published
 ):
     traceparent = f"00-{'a' * 32}-{'b' * 16}-01"
     tenant = await installation.provisioned_tenant()
-    token = ORIGIN.set(SimpleNamespace(traceparent=traceparent))
+    token = ORIGIN.set(SimpleNamespace(traceparent=traceparent, principal="k", correlation_id="r-1"))
     try:
         await make_pipeline().run(tenant, "k", make_events(1), 1)
     finally:
         ORIGIN.reset(token)
-    assert {event.traceparent for event in published.events} == {traceparent}
+    assert {(event.traceparent, event.principal, event.correlation_id) for event in published.events} == {
+        (traceparent, "k", "r-1")
+    }

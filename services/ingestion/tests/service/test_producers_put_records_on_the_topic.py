@@ -80,6 +80,19 @@ async def test_a_record_is_stored_for_the_tenant_of_its_token(world, produce, ma
     await reaches(world, tenant, 7)
 
 
+async def test_only_its_token_says_who_sent_a_record(world, produce, make_events):
+    tenant = await world.installation.provisioned_tenant(modules=MODULES)
+    await world.replica()
+    forged = [("ce_principal", b"services/identity"), ("ce_requestid", b"forged"), ("traceparent", b"x")]
+    await produce(world.around.token(tenant, "agent"), make_events(1), headers=forged)
+    await reaches(world, tenant, 1)
+    owner = await world.installation.connect(None, tenant.placement)
+    rows = await owner.fetch("select principal, correlation_id, traceparent from ingestion.outbox")
+    assert {row["correlation_id"].rpartition(":")[0].rpartition(":")[0] for row in rows} == {INGEST_TOPIC}
+    key = f"tenants/{tenant.slug}/apiKeys/{tenant.tenant_id}"
+    assert {(row["principal"], row["traceparent"]) for row in rows} == {(key, "")}
+
+
 async def test_a_record_that_comes_again_changes_nothing(world, produce, make_events):
     tenant = await world.installation.provisioned_tenant(modules=MODULES)
     host = await world.replica()

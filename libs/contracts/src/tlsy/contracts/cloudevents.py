@@ -27,6 +27,8 @@ class CloudEvent:
         key: order is kept between events of one key; the tenant_id's hex or an aggregate under it.
         data: the serialised message, at most 512 KiB.
         traceparent: W3C, or "" where the call was not traced.
+        principal: who caused it, as calls name principals; "" in events of before it was written down.
+        correlation_id: of the request that caused it; "" where there was none.
     """
 
     id: UUID
@@ -38,3 +40,5 @@ class CloudEvent:
     key: str
     data: bytes
     traceparent: str = ""
+    principal: str = ""
+    correlation_id: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 import asyncpg
 from opentelemetry.trace import SpanKind
 
+from tlsy.eventlog.causes import cause_of, caused_by
 from tlsy.eventlog.dead_letters import OutsiderGauge
 from tlsy.eventlog.delivery import Batch, Delivery, Direct, Each, parse
 from tlsy.eventlog.errors import (
@@ -21,12 +23,12 @@ from tlsy.eventlog.errors import (
     TooOld,
 )
 from tlsy.runtime.ids import TenantId
-from tlsy.runtime.logging import get_logger, reset_log_fields, set_log_fields
-from tlsy.runtime.tracing import ORIGIN, span_after, trace_id_of
+from tlsy.runtime.logging import get_logger
+from tlsy.runtime.tracing import span_after
 from tlsy.tenancy.errors import NotWritable, PlacementUnavailable, Retryable, UnknownTenant
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
     from google.protobuf.message import Message
 
@@ -228,36 +230,47 @@ class Applier:
         return envelopes[:size]
 
     async def _apply_unit(self, unit: Sequence[Envelope], done: list[Envelope], *, overflow: bool) -> None:
-        event = unit[0].event
-        route = self._routes.get(event.type)
+        route = self._routes.get(unit[0].event.type)
         if route is None:
             self.skip()
             done.append(unit[0])
             return
-        token = set_log_fields({"tenant": str(event.tenant_id), "trace_id": trace_id_of(event.traceparent)})
-        origin = ORIGIN.set(event)
+        cause = cause_of([envelope.event for envelope in unit])
+        with caused_by(cause):
+            settled = await self._settle(route, unit, cause, overflow=overflow)
+        if settled:
+            done.extend(unit)
+            return
+        for envelope in unit:
+            await self._apply_unit([envelope], done, overflow=overflow)
+
+    async def _settle(
+        self, route: Route, unit: Sequence[Envelope], cause: CloudEvent, *, overflow: bool
+    ) -> bool:
+        """Apply or refuse; False for several of which some may be good."""
         try:
-            with span_after(self._metrics.tracer, event.type, SpanKind.CONSUMER, event.traceparent):
+            with self._span(cause):
                 await self._retried(route, unit, overflow=overflow)
         except _Refused as refused:
-            if len(unit) == 1 and self._was_seen(unit[0].record, refused.error):
+            if len(unit) > 1:
+                return False
+            if self._was_seen(unit[0].record, refused.error):
                 self.skip()
-                done.append(unit[0])
-                return
-            if len(unit) == 1:
+            else:
                 await self.refuse(unit[0].record, refused.error, refused.attempt)
-                done.append(unit[0])
-                return
         else:
             for _ in unit:
                 self._gauge.applied()
-            done.extend(unit)
-            return
-        finally:
-            ORIGIN.reset(origin)
-            reset_log_fields(token)
-        for envelope in unit:
-            await self._apply_unit([envelope], done, overflow=overflow)
+        return True
+
+    @contextmanager
+    def _span(self, cause: CloudEvent) -> Iterator[None]:
+        with span_after(self._metrics.tracer, cause.type, SpanKind.CONSUMER, cause.traceparent) as span:
+            if span is not None:
+                span.set_attribute("tlsy.tenant", str(cause.tenant_id))
+                span.set_attribute("tlsy.principal", cause.principal)
+                span.set_attribute("tlsy.request_id", cause.correlation_id)
+            yield
 
     async def _retried(self, route: Route, unit: Sequence[Envelope], *, overflow: bool) -> None:
         """Raises _Refused, Fenced, and what parks."""

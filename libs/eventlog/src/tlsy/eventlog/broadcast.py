@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Final
 
+from tlsy.eventlog.causes import caused_by
 from tlsy.eventlog.delivery import decode_event
 from tlsy.eventlog.errors import LogUnavailable, Poison, RetryableError
 from tlsy.runtime.logging import get_logger
@@ -137,7 +138,8 @@ class Broadcast:
                 except Poison as poison:
                     self._logger.warning("record skipped", topic=record.topic, error=str(poison))
                 else:
-                    self._apply(event)
+                    with caused_by(event):
+                        self._apply(event)
             if self._clock.monotonic() >= check_at:
                 if await tail.lost():
                     raise LogUnavailable("the log was lost")

@@ -1,13 +1,15 @@
 """CloudEvents 1.0 in Kafka's binary mode: attributes are headers, the value is the protobuf message.
 
 `tenantid`, `epoch` and `traceparent` are extension attributes that go without the `ce_` prefix, so that any
-Kafka tool shows them by the names that logs use. `log` is no attribute: it is the incarnation of the topic
-that the relay wrote to, and belongs to the record.
+Kafka tool shows them by the names that logs use; `ce_principal` and `ce_requestid` have it, and are left out
+where they are not known. `log` is no attribute: it is the incarnation of the topic that the relay wrote to,
+and belongs to the record.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -25,6 +27,11 @@ LOG_HEADER: Final = "log"
 _SPEC_VERSION: Final = b"1.0"
 _CONTENT_TYPE: Final = b"application/protobuf"
 _MAX_HEADER_BYTES: Final = 1_024
+_TRACE: Final = "traceparent"
+_PRINCIPAL: Final = "ce_principal"
+_REQUEST_ID: Final = "ce_requestid"
+#: May be missing; not longer than the outbox of who publishes in turn takes.
+_OPTIONAL: Final = MappingProxyType({_TRACE: _MAX_HEADER_BYTES, _PRINCIPAL: 256, _REQUEST_ID: 64})
 _MAX_EPOCH: Final = 2**63 - 1
 _UUID_VERSION: Final = 7
 _REQUIRED: Final = (
@@ -53,7 +60,11 @@ def to_headers(event: CloudEvent, *, log: int) -> Headers:
         (LOG_HEADER, str(log).encode()),
     ]
     if event.traceparent:
-        headers.append(("traceparent", event.traceparent.encode()))
+        headers.append((_TRACE, event.traceparent.encode()))
+    if event.principal:
+        headers.append((_PRINCIPAL, event.principal.encode()))
+    if event.correlation_id:
+        headers.append((_REQUEST_ID, event.correlation_id.encode()))
     return tuple(headers)
 
 
@@ -88,7 +99,9 @@ def from_record(headers: Headers, key: bytes | None, value: bytes) -> CloudEvent
         time=time,
         key=text_key,
         data=value,
-        traceparent=found.get("traceparent", ""),
+        traceparent=found.get(_TRACE, ""),
+        principal=found.get(_PRINCIPAL, ""),
+        correlation_id=found.get(_REQUEST_ID, ""),
     )
 
 
@@ -103,17 +116,18 @@ def log_of(headers: Headers) -> int | None:
 def _collect(headers: Headers, problems: list[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in headers:
-        if name not in _REQUIRED and name != "traceparent":
+        if name not in _REQUIRED and name not in _OPTIONAL:
             continue
+        limit = _OPTIONAL.get(name, _MAX_HEADER_BYTES)
+        text = value.decode("ascii", errors="replace")
         if name in found:
             problems.append(f"{name} is there twice")
-        elif len(value) > _MAX_HEADER_BYTES:
-            problems.append(f"{name} is longer than {_MAX_HEADER_BYTES} bytes")
+        elif len(value) > limit:
+            problems.append(f"{name} is longer than {limit} bytes")
+        elif not (text.isascii() and text.isprintable()):
+            problems.append(f"{name} is not printable ASCII")
         else:
-            try:
-                found[name] = value.decode("ascii")
-            except UnicodeDecodeError:
-                problems.append(f"{name} is not ASCII")
+            found[name] = text
     problems.extend(
         f"{name} is missing" for name in _REQUIRED if not any(name == given for given, _ in headers)
     )

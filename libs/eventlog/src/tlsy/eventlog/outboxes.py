@@ -100,6 +100,8 @@ class Outbox:
                 key=row["key"],
                 data=row["data"],
                 traceparent=row["traceparent"],
+                principal=row["principal"],
+                correlation_id=row["correlation_id"],
             )
             for row in rows
         ]

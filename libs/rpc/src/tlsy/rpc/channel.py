@@ -20,7 +20,7 @@ from tlsy.rpc.errors import METADATA_OPTIONS, ResourceExhausted, ServiceError
 from tlsy.rpc.observer import AUTHORIZATION_HEADER, CORRELATION_HEADER, TRACE_HEADER
 from tlsy.rpc.server import MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES
 from tlsy.runtime.ids import Uuid7
-from tlsy.runtime.tracing import current_traceparent, failed, span_below
+from tlsy.runtime.tracing import ORIGIN, current_traceparent, failed, span_below
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -199,9 +199,9 @@ class _OutgoingCalls:
         self, given: grpc.aio.ClientCallDetails, *, timeout_s: float | None
     ) -> grpc.aio.ClientCallDetails:
         metadata = grpc.aio.Metadata(*(given.metadata or ()))
-        call = CURRENT_CALL.get(None)
-        if call is not None:
-            metadata.add(CORRELATION_HEADER, call.correlation_id)
+        origin = ORIGIN.get(None)
+        if origin is not None and origin.correlation_id:
+            metadata.add(CORRELATION_HEADER, origin.correlation_id)
         if traceparent := current_traceparent():
             metadata.add(TRACE_HEADER, traceparent)
         if self._bearer is not None:

@@ -196,6 +196,8 @@ class CallObserver:
         )
         if seen.span is not None:
             seen.span.set_attribute("tlsy.tenant", tenant)
+            seen.span.set_attribute("tlsy.principal", principal)
+            seen.span.set_attribute("tlsy.request_id", seen.correlation_id)
 
     def end(
         self,

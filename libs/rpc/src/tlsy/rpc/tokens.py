@@ -22,7 +22,15 @@ from joserfc.errors import JoseError
 from tlsy.rpc.errors import Unauthenticated, Unavailable
 from tlsy.rpc.keys import ALGORITHM, SigningKey, load_public_keys, load_signing_key
 from tlsy.rpc.permissions import Grants, RoleBinding, grants_of
-from tlsy.runtime.ids import PLATFORM_SLUG, PLATFORM_TENANT_ID, PrincipalName, Slug, TenantId
+from tlsy.runtime.ids import (
+    PLATFORM_SLUG,
+    PLATFORM_TENANT_ID,
+    SERVICE_PREFIX,
+    PrincipalName,
+    Slug,
+    TenantId,
+    service_principal,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,7 +43,6 @@ if TYPE_CHECKING:
     from tlsy.runtime.clock import Clock
 
 IDENTITY_ISSUER: Final = "tlsy.identity"
-SERVICE_PREFIX: Final = "services/"
 #: In the audience of a token that is for every service of the suite.
 SUITE_AUDIENCE: Final = "tlsy"
 MAX_TOKEN_BYTES: Final = 4096
@@ -286,10 +293,10 @@ class ServiceTokens:
         cached = self._cache.get(callee)
         if cached is not None and now < cached[1] - _SERVICE_RENEW_BEFORE_S:
             return cached[0]
-        name = f"{SERVICE_PREFIX}{self._service}"
+        name = service_principal(self._service)
         claims = TokenClaims(
             issuer=name,
-            principal=PrincipalName(name),
+            principal=name,
             tenant_id=PLATFORM_TENANT_ID,
             slug=PLATFORM_SLUG,
             audience=(callee,),

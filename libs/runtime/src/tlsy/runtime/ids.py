@@ -19,12 +19,19 @@ PrincipalName = NewType("PrincipalName", str)
 PLATFORM_TENANT_ID: Final = TenantId(UUID("00000000-0000-7000-8000-000000000001"))
 PLATFORM_SLUG: Final = Slug("platform")
 
+SERVICE_PREFIX: Final = "services/"
+
 _SEQUENCE_BITS: Final = 12
 _SEQUENCE_SEED_MASK: Final = (
     0x3FF  # seeded in the lower quarter, so that a millisecond has room for 3,000 more
 )
 _TAIL_BYTES: Final = 8
 _TAIL_MASK: Final = (1 << 62) - 1
+
+
+def service_principal(service: str) -> PrincipalName:
+    """The name of a service where it acts by itself: "services/rules-engine"."""
+    return PrincipalName(f"{SERVICE_PREFIX}{service}")
 
 
 class Uuid7:

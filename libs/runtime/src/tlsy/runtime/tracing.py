@@ -37,6 +37,16 @@ class Origin(Protocol):
         """W3C; "" where nothing is traced."""
         ...
 
+    @property
+    def principal(self) -> str | None:
+        """Who caused it; None or "" where nobody is known."""
+        ...
+
+    @property
+    def correlation_id(self) -> str:
+        """Of the request that it goes back to; "" where there is none."""
+        ...
+
 
 #: Set for the task that answers a call or applies an event; nothing else may set it.
 ORIGIN: Final[ContextVar[Origin]] = ContextVar("tlsy_origin")

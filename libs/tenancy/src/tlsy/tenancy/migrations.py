@@ -216,7 +216,12 @@ class Schemas:
         )
 
     def _library(self, service: ServiceMigrations, *more: str) -> Component:
-        paths = ("service/0001_idempotency.sql", "eventlog/placement.sql", *more)
+        paths = (
+            "service/0001_idempotency.sql",
+            "eventlog/placement.sql",
+            *more,
+            "eventlog/0004_name_causes.sql",
+        )
         return Component(
             name=LIBRARY,
             schema=service.package,

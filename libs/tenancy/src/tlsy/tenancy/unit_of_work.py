@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import asyncpg
 
-from tlsy.runtime.ids import PLATFORM_TENANT_ID
-from tlsy.runtime.tracing import current_traceparent, span_below
+from tlsy.runtime.ids import PLATFORM_TENANT_ID, service_principal
+from tlsy.runtime.tracing import ORIGIN, current_traceparent, span_below
 from tlsy.tenancy.context import IsolationMode, Platform
 from tlsy.tenancy.errors import (
     DatabaseBusy,
@@ -88,7 +88,17 @@ class UnitOfWork:
     PlacementUnavailable or DatabaseBusy is worth another try.
     """
 
-    __slots__ = ("_answer", "_connection", "_events", "_sql", "_timeout_s", "scope", "wakes_relay")
+    __slots__ = (
+        "_answer",
+        "_connection",
+        "_correlation_id",
+        "_events",
+        "_principal",
+        "_sql",
+        "_timeout_s",
+        "scope",
+        "wakes_relay",
+    )
 
     def __init__(
         self,
@@ -98,7 +108,11 @@ class UnitOfWork:
         *,
         timeout_s: float,
         wakes_relay: bool,
+        itself: PrincipalName,
     ) -> None:
+        origin = ORIGIN.get(None)
+        self._principal = (origin.principal if origin is not None else None) or itself
+        self._correlation_id = origin.correlation_id if origin is not None else ""
         self.scope = scope
         self.wakes_relay = wakes_relay
         self._connection = connection
@@ -140,8 +154,9 @@ class UnitOfWork:
     def publish(self, event: CloudEvent, *, sweep_after_s: float = 0) -> CloudEvent:
         """Put an event into the outbox when this transaction commits; order of calls is kept.
 
-        An event that says nothing of its trace goes on with the one that is current; it is answered as it is
-        in the outbox.
+        It gets the principal and the request of the call or the event that this transaction answers, or the
+        service itself as principal. If it says nothing of its trace it goes on with the one that is current.
+        It is answered as it is in the outbox.
 
         A publisher that will send the event from memory after COMMIT gives `sweep_after_s`: the relay leaves
         the row alone so long, and is not woken. ValueError: another tenant's event (but in the platform's
@@ -149,8 +164,12 @@ class UnitOfWork:
         """
         if not isinstance(self.scope, Platform) and event.tenant_id != self.scope.tenant_id:
             raise ValueError("an event of another tenant cannot be published in this transaction")
-        if not event.traceparent and (traceparent := current_traceparent()):
-            event = replace(event, traceparent=traceparent)
+        event = replace(
+            event,
+            traceparent=event.traceparent or current_traceparent(),
+            principal=self._principal,
+            correlation_id=self._correlation_id,
+        )
         if len(self._events) >= _MAX_EVENTS:
             raise ValueError(f"more than {_MAX_EVENTS} events in one transaction")
         self._events.append((event, uuid7_day(event.id), sweep_after_s))
@@ -205,7 +224,8 @@ class UnitOfWork:
             ),
             strict=True,
         )
-        await self.execute(self._sql.append_and_wake if wake else self._sql.append, *map(list, columns))
+        sql = self._sql.append_and_wake if wake else self._sql.append
+        await self.execute(sql, *map(list, columns), self._principal, self._correlation_id)
 
 
 class Tenancy:
@@ -222,6 +242,7 @@ class Tenancy:
         self._catalog = catalog
         self._control = control
         self._sql = ServiceStatements.load(package)
+        self._itself = service_principal(package.replace("_", "-"))
 
     @property
     def catalog(self) -> Catalog:
@@ -273,7 +294,14 @@ class Tenancy:
         timeout_s = self._databases.limits.command_timeout_s
         committing = False
         async with self._databases.acquire(placement) as connection:
-            tx = UnitOfWork(connection, scope, self._sql, timeout_s=timeout_s, wakes_relay=wakes_relay)
+            tx = UnitOfWork(
+                connection,
+                scope,
+                self._sql,
+                timeout_s=timeout_s,
+                wakes_relay=wakes_relay,
+                itself=self._itself,
+            )
             try:
                 await _answered(connection.execute(_begin(scope, write=write), timeout=timeout_s))
                 yield tx

@@ -100,6 +100,9 @@ class ProducerCredentials:
             time=record.time,
             key=tenant_id.hex,
             data=b"",
+            # What the record's headers say of who and what caused it is not looked at.
+            principal=principal,
+            correlation_id=f"{record.topic}:{record.partition}:{record.offset}",
         )
 
 
