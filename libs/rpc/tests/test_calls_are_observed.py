@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import asyncio
+import os
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
+import grpc
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -12,8 +17,11 @@ from opentelemetry.trace import SpanKind
 from libs.rpc.tests.world import SERVICES, bearer, refused
 from tlsy.contracts.identity.v1 import identity_pb2 as identity
 from tlsy.contracts.identity.v1 import identity_pb2_grpc
+from tlsy.contracts.ingestion.v1 import ingestion_pb2_grpc
+from tlsy.contracts.ingestion.v1.ingestion_pb2 import TailEventsRequest
 from tlsy.rpc.audit import AuditTrail
-from tlsy.rpc.channel import dial
+from tlsy.rpc.channel import dial, dial_bearer
+from tlsy.rpc.errors import Unavailable
 from tlsy.rpc.server import ServerLimits
 from tlsy.runtime.logging import get_logger
 from tlsy.runtime.telemetry import open_telemetry
@@ -21,6 +29,7 @@ from tlsy.runtime.tracing import ORIGIN, traceparent_of
 
 REQUEST = identity.GetUserRequest(name="tenants/acme/users/u")
 METHOD = "tlsy.identity.v1.IdentityService/GetUser"
+STREAM = "tlsy.ingestion.v1.IngestionService/TailEvents"
 LOG_IN = identity.LogInRequest(tenant="tenants/acme", email="a@b", password="x")
 TRACE_ID, SPAN_ID = "a" * 32, "b" * 16
 
@@ -154,6 +163,47 @@ async def test_a_call_that_a_call_makes_is_below_it(world, spans, client):
     answered, asked, first = spans.get_finished_spans()
     assert (asked.kind, asked.name) == (SpanKind.CLIENT, answered.name)
     assert (answered.parent.span_id, asked.parent.span_id) == (asked.context.span_id, first.context.span_id)
+
+
+async def tail(world):
+    async def token():
+        return world.token("viewer")
+
+    descriptor = SERVICES["ingestion"][0]
+    async with dial_bearer(
+        world.host.listen, descriptor, token, clock=world.clock, random=os.urandom
+    ) as channel:
+        stream = ingestion_pb2_grpc.IngestionServiceStub(channel).TailEvents(
+            TailEventsRequest(parent="tenants/acme")
+        )
+        with suppress(grpc.aio.AioRpcError):
+            async for _ in stream:
+                pass
+
+
+@pytest.mark.parametrize("spans", [1.0], indirect=True)
+@pytest.mark.parametrize(("error", "code"), [(None, None), (Unavailable("AWAY", "x"), "UNAVAILABLE")])
+async def test_a_stream_that_a_call_reads_is_below_it_and_as_long_as_it_lasts(
+    world, spans, client, error, code
+):
+    ended = []
+
+    async def act() -> None:
+        ended.append([span.kind for span in spans.get_finished_spans()])
+        if error is not None:
+            raise error
+
+    world.ingestion.act, world.identity.act = act, partial(tail, world)
+    await client.identity.GetUser(REQUEST, metadata=bearer(world.token("client-admin")))
+    async with asyncio.timeout(10):
+        while len(spans.get_finished_spans()) < 3:
+            await asyncio.sleep(0.01)
+    by_kind = {(span.kind, span.name): span for span in spans.get_finished_spans()}
+    above, asked = by_kind[SpanKind.SERVER, METHOD], by_kind[SpanKind.CLIENT, STREAM]
+    assert asked.parent.span_id == above.context.span_id
+    assert by_kind[SpanKind.SERVER, STREAM].parent.span_id == asked.context.span_id
+    assert asked.status.description == code
+    assert ended == [[]]
 
 
 async def test_a_call_that_an_event_makes_has_the_events_request_id(world, client):

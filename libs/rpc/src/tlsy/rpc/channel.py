@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
     from google.protobuf.message import Message
+    from opentelemetry.trace import Span
 
     from tlsy.rpc.tokens import ServiceTokens
     from tlsy.runtime.clock import Clock
@@ -289,12 +290,28 @@ class _StreamCalls(grpc.aio.UnaryStreamClientInterceptor):
 
     def __init__(self, calls: _OutgoingCalls) -> None:
         self._calls = calls
+        self._ending: set[asyncio.Task[None]] = set()
 
     async def intercept_unary_stream(
         self, continuation: Continuation, client_call_details: grpc.aio.ClientCallDetails, request: Any
     ) -> Any:
         given = client_call_details
-        return await continuation(await self._calls.details(given, timeout_s=given.timeout), request)
+        with span_below(_path(given).removeprefix("/"), stays_open=True) as span:
+            call = await continuation(await self._calls.details(given, timeout_s=given.timeout), request)
+        if span is not None:
+            ending = asyncio.create_task(_end_with(call, span))
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
+        return call
+
+
+async def _end_with(call: Any, span: Span) -> None:
+    """The span of a stream is as long as that: until it is read to its end, fails or is left."""
+    try:
+        if (code := await call.code()) is not grpc.StatusCode.OK:
+            failed(span, code.name)
+    finally:
+        span.end()
 
 
 async def _error_of(call: Any) -> grpc.aio.AioRpcError:

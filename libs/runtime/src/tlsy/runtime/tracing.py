@@ -105,12 +105,15 @@ def context_of(span: Span, tracer: Tracer) -> Context:
     return trace.set_span_in_context(span, otel_context.set_value(_TRACER, tracer, otel_context.Context()))
 
 
-def span_below(name: str) -> AbstractContextManager[Span | None]:
-    """A span of asking another process, below the current one, if that is recorded."""
+def span_below(name: str, *, stays_open: bool = False) -> AbstractContextManager[Span | None]:
+    """A span of asking another process, below the current one, if that is recorded.
+
+    `stays_open`: for who ends it somewhere else, unless the block raises.
+    """
     tracer = _tracer()
     if tracer is None:
         return _NO_SPAN
-    return _Current(tracer.start_span(name, kind=SpanKind.CLIENT), tracer)
+    return _Current(tracer.start_span(name, kind=SpanKind.CLIENT), tracer, stays_open=stays_open)
 
 
 def span_after(
@@ -125,11 +128,12 @@ def span_after(
 class _Current:
     """Makes a span the current one, and ends it."""
 
-    __slots__ = ("_span", "_token", "_tracer")
+    __slots__ = ("_span", "_stays_open", "_token", "_tracer")
 
-    def __init__(self, span: Span, tracer: Tracer) -> None:
+    def __init__(self, span: Span, tracer: Tracer, *, stays_open: bool = False) -> None:
         self._span = span
         self._tracer = tracer
+        self._stays_open = stays_open
         self._token: Token[Context] | None = None
 
     def __enter__(self) -> Span:
@@ -144,7 +148,8 @@ class _Current:
         if kind is not None:
             # Not its text, which may say what a tenant wrote.
             failed(self._span, kind.__name__)
-        self._span.end()
+        if kind is not None or not self._stays_open:
+            self._span.end()
 
 
 _NO_SPAN: Final[AbstractContextManager[None]] = nullcontext()
