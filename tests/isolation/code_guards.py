@@ -41,6 +41,7 @@ from tlsy.ingestion.handlers.query_events import QueryEvents
 from tlsy.ingestion.handlers.tail_events import TailEvents
 from tlsy.ingestion.rpc.servicer import IngestionServicer
 from tlsy.rpc.interceptor import CallInterceptor, Deadlines
+from tlsy.rpc.keep_alive import KeepAlive
 from tlsy.rpc.keys import Jwks, generate_key, jwks_of
 from tlsy.rpc.limits import InFlight, RequestRates
 from tlsy.rpc.methods import methods_of
@@ -157,7 +158,7 @@ async def ingestion_with(
     with tempfile.TemporaryDirectory(prefix="tk") as folder:
         target = f"unix:{Path(folder) / 's'}"
         served = [Served(_SERVICE, add, _servicer(installation, clock))]
-        server = RpcServer(target, served, interceptor, ready=Readiness, tls=None)
+        server = RpcServer(target, served, interceptor, ready=Readiness, tls=None, keep_alive=KeepAlive())
         await server.start()
         client = Client({"ingestion": [target]})
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
@@ -17,6 +17,7 @@ import grpc
 from tlsy.contracts.options.v1 import options_pb2
 from tlsy.rpc.call import CURRENT_CALL
 from tlsy.rpc.errors import METADATA_OPTIONS, ResourceExhausted, ServiceError
+from tlsy.rpc.keep_alive import KeepAlive
 from tlsy.rpc.observer import AUTHORIZATION_HEADER, CORRELATION_HEADER, TRACE_HEADER
 from tlsy.rpc.server import MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES
 from tlsy.runtime.ids import Uuid7
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
     Continuation = Callable[[grpc.aio.ClientCallDetails, Any], Awaitable[Any]]
 
 _REQUEST_ID: Final = "request_id"
-_KEEPALIVE_MS: Final = 30_000
-_KEEPALIVE_TIMEOUT_MS: Final = 10_000
 _MAX_RECONNECT_MS: Final = 2_000
 _MIN_RECONNECT_MS: Final = 100
 
@@ -51,11 +50,13 @@ class CallPolicy:
         timeout_s: where the caller gives none; within an answered call, never past that one's deadline.
         attempts: how often a call is sent at most, the first time included; 1 to 5.
         max_wait_s: a server that asks for a longer pause is not waited for.
+        keep_alive: when a server that says nothing is gone.
     """
 
     timeout_s: float = 10.0
     attempts: int = 4
     max_wait_s: float = 5.0
+    keep_alive: KeepAlive = field(default_factory=KeepAlive)
 
 
 def dial(
@@ -123,7 +124,8 @@ def dial_bearer(
     bounds = policy or CallPolicy()
     calls = _OutgoingCalls(descriptor, bearer, clock, random, bounds)
     interceptors = [_UnaryCalls(calls), _StreamCalls(calls)]
-    options = [*_OPTIONS, ("grpc.service_config", json.dumps(service_config(descriptor, bounds)))]
+    config = json.dumps(service_config(descriptor, bounds))
+    options = [*_OPTIONS, *bounds.keep_alive.of_client(), ("grpc.service_config", config)]
     if known_as is not None:
         options.append(("grpc.ssl_target_name_override", known_as))
     if tls is not None:
@@ -331,8 +333,6 @@ _OPTIONS: Final = (
     ("grpc.max_send_message_length", MAX_REQUEST_BYTES),
     ("grpc.max_receive_message_length", MAX_RESPONSE_BYTES),
     *METADATA_OPTIONS,
-    ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
-    ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
     ("grpc.initial_reconnect_backoff_ms", _MIN_RECONNECT_MS),
     ("grpc.min_reconnect_backoff_ms", _MIN_RECONNECT_MS),
     ("grpc.max_reconnect_backoff_ms", _MAX_RECONNECT_MS),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha import reflection
 from tlsy.rpc.admission import Admission
 from tlsy.rpc.errors import METADATA_OPTIONS
 from tlsy.rpc.interceptor import CallInterceptor, Deadlines
+from tlsy.rpc.keep_alive import KeepAlive
 from tlsy.rpc.limits import InFlight, RequestRates
 from tlsy.rpc.methods import ContractInvalid, Method, methods_of
 from tlsy.rpc.observer import CallObserver
@@ -36,9 +37,6 @@ MAX_REQUEST_BYTES: Final = 4 * 1024 * 1024 + 64 * 1024
 MAX_RESPONSE_BYTES: Final = 8 * 1024 * 1024
 _HEALTH: Final = "grpc.health.v1.Health"
 _KEEP_EVERY_S: Final = 0.1
-_KEEPALIVE_MS: Final = 30_000
-_KEEPALIVE_TIMEOUT_MS: Final = 10_000
-_MIN_PING_INTERVAL_MS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +52,7 @@ class ServerLimits:
         max_streams_per_tenant: streams of one tenant at once.
         default_requests_per_s: of tenants without the entitlement `requests_per_s`.
         log_ratio: share of good calls that get a log line.
+        keep_alive: when a caller that says nothing is gone.
     """
 
     default_deadline_s: float = 30.0
@@ -64,6 +63,7 @@ class ServerLimits:
     max_streams_per_tenant: int = 20
     default_requests_per_s: int = 500
     log_ratio: float = 0.01
+    keep_alive: KeepAlive = field(default_factory=KeepAlive)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,9 @@ def build_server(
         ),
         clock=host.clock,
     )
-    return RpcServer(host.listen, served, interceptor, ready=ready, tls=host.tls)
+    return RpcServer(
+        host.listen, served, interceptor, ready=ready, tls=host.tls, keep_alive=bounds.keep_alive
+    )
 
 
 class RpcServer:
@@ -147,6 +149,7 @@ class RpcServer:
         "_listen",
         "_logger",
         "_names",
+        "_options",
         "_ready",
         "_served",
         "_server",
@@ -163,8 +166,10 @@ class RpcServer:
         *,
         ready: Callable[[], Readiness],
         tls: TlsFiles | None,
+        keep_alive: KeepAlive,
     ) -> None:
         self._listen = listen
+        self._options = (*_OPTIONS, *keep_alive.of_server())
         self._served = tuple(served)
         self._interceptor = interceptor
         self._ready = ready
@@ -189,7 +194,7 @@ class RpcServer:
         Raises:
             RuntimeError: the address is taken or cannot be had.
         """
-        server = grpc.aio.server(interceptors=[self._interceptor], options=_OPTIONS)
+        server = grpc.aio.server(interceptors=[self._interceptor], options=self._options)
         for each in self._served:
             each.add(each.servicer, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -262,10 +267,6 @@ _OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
     ("grpc.max_send_message_length", MAX_RESPONSE_BYTES),
     *METADATA_OPTIONS,
-    ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
-    ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", _MIN_PING_INTERVAL_MS),
     # Two servers on one port would share its calls in silence.
     ("grpc.so_reuseport", 0),
 )
