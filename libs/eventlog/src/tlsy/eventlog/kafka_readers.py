@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import aiokafka
+from aiokafka.errors import ConsumerStoppedError, CorruptRecordException, KafkaError
 
 from tlsy.eventlog.errors import LogUnavailable
 from tlsy.eventlog.kafka import (
@@ -18,6 +19,7 @@ from tlsy.eventlog.kafka import (
     KafkaInspector,
     stop_consumer,
 )
+from tlsy.eventlog.kafka_batches import fetch_batches
 from tlsy.eventlog.ports import Received, TopicPartition
 
 if TYPE_CHECKING:
@@ -96,9 +98,16 @@ class KafkaGroupReader:
             found = await self._client.getmany(
                 theirs, timeout_ms=int(timeout_s * 1000), max_records=max_records
             )
-        except FAILURES as error:
-            raise LogUnavailable(f"fetching failed: {error!r}") from error
-        return [_received(record) for record in found.get(theirs, ())]
+            records = found.get(theirs, ())
+        except Exception as error:
+            _check_unreadable(error)
+            try:
+                records = await _read_slowly(self._client, theirs, await self._client.position(theirs))
+            except FAILURES as failure:
+                raise LogUnavailable(f"fetching failed: {failure!r}") from error
+            if not records:
+                raise LogUnavailable(f"what cannot be read was not found: {error!r}") from error
+        return [_received(record) for record in records]
 
     async def rewind(self, partition: TopicPartition) -> None:
         """See `GroupReader.rewind`."""
@@ -218,8 +227,15 @@ class KafkaTail:
         """See `Tail.fetch`."""
         try:
             found = await self._client.getmany(timeout_ms=int(timeout_s * 1000), max_records=max_records)
-        except FAILURES as error:
-            raise LogUnavailable(f"fetching failed: {error!r}") from error
+        except Exception as error:  # noqa: BLE001 - see there
+            _check_unreadable(error)
+            try:
+                found = {
+                    partition: await _read_slowly(self._client, aiokafka.TopicPartition(*partition), offset)
+                    for partition, offset in self._positions.items()
+                }
+            except FAILURES as failure:
+                raise LogUnavailable(f"fetching failed: {failure!r}") from error
         received = [_received(record) for records in found.values() for record in records]
         for record in received:
             self._positions[record.topic, record.partition] = record.offset + 1
@@ -241,6 +257,25 @@ class KafkaTail:
         await self._inspector.stop()
         if self._client is not None:
             await stop_consumer(self._client)
+
+
+def _check_unreadable(error: Exception) -> None:
+    """Raises LogUnavailable if it is not about records; what reading one may raise is what codecs may."""
+    if isinstance(error, KafkaError | ConsumerStoppedError) and not isinstance(error, CorruptRecordException):
+        raise LogUnavailable(f"fetching failed: {error!r}") from error
+
+
+async def _read_slowly(client: Any, partition: Any, offset: int) -> Sequence[Any]:
+    """What aiokafka fails at; it goes on behind that."""
+    async with asyncio.timeout(ASK_TIMEOUT_S):
+        records, following = await fetch_batches(
+            client._client,  # noqa: SLF001 - aiokafka has no public way to the bytes of a batch
+            partition,
+            offset,
+            MAX_FETCH_BYTES,
+        )
+    client.seek(partition, following)
+    return records
 
 
 def _ours(partition: Any) -> TopicPartition:
