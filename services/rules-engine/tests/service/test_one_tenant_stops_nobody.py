@@ -6,14 +6,16 @@ import json
 
 import pytest
 
+from tlsy.contracts.audit_log.events.v1.events_pb2 import AuditRecorded
 from tlsy.contracts.billing.events.v1.events_pb2 import UsageRecorded
-from tlsy.contracts.events import INCIDENT_CHANGED, usage_recorded
+from tlsy.contracts.events import INCIDENT_CHANGED, audit_recorded, usage_recorded
 from tlsy.contracts.rules_engine.v1 import rules_engine_pb2 as pb
 from tlsy.eventlog.kafka import partition_of
 from tlsy.rules_engine.domain.rows import pack
 
 from .world import accepted, event, now_us, until
 
+ITSELF = "services/rules-engine"
 TEXT = {"field": "data.t", "type": "string"}
 
 
@@ -25,6 +27,13 @@ async def neighbours(world):
         pass
     await world.replica()
     return one, other
+
+
+async def own_doings(world, tenant):
+    """What the tenant's audit log is told of the service's own doing."""
+    told = await world.published(tenant, audit_recorded("rules-engine"))
+    records = [AuditRecorded.FromString(data) for data in told]
+    return [record for record in records if record.principal == ITSELF]
 
 
 @contextlib.asynccontextmanager
@@ -73,6 +82,9 @@ async def test_a_rule_that_cannot_be_judged_is_halted_and_the_others_go_on(world
     }
     dead = await world.inspector.end_offsets("tlsy.ingestion.rules-engine.dlq")
     assert sum(dead.values()) == 0
+    (halt,) = await own_doings(world, one)
+    assert (halt.method, halt.resource) == (f"{ITSELF}/halt-rule", held.name)
+    assert dict(halt.details) == {"reason": "JUDGING_FAILED", "version": held.live_version}
     again = await world.publish(one, "held", for_s=3_600)
     assert (again.live_version, again.halt_reason) == (held.live_version, "")
 

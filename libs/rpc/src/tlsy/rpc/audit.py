@@ -11,6 +11,7 @@ from tlsy.contracts import events
 from tlsy.contracts.audit_log.events.v1.events_pb2 import AuditRecorded
 from tlsy.contracts.billing.events.v1.events_pb2 import UsageRecorded
 from tlsy.contracts.cloudevents import CloudEvent
+from tlsy.runtime.ids import PLATFORM_TENANT_ID, service_principal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,6 +70,28 @@ class AuditTrail:
             count=1,
         )
         return self._record(record, tenant_id, epoch, self._clock.now(), call.traceparent)
+
+    def duty(
+        self,
+        name: str,
+        *,
+        resource: str,
+        tenant_id: TenantId,
+        epoch: int,
+        details: Mapping[str, object] | None = None,
+    ) -> CloudEvent:
+        """What the service did by itself, e.g. "provision"; the others as for `recorded`."""
+        itself = service_principal(self._service)
+        record = AuditRecorded(
+            method=f"{itself}/{name}",
+            principal=itself,
+            principal_tenant_id="" if tenant_id == PLATFORM_TENANT_ID else str(PLATFORM_TENANT_ID),
+            resource=resource,
+            outcome="OK",
+            details=ParseDict(dict(details or {}), Struct()),
+            count=1,
+        )
+        return self._record(record, tenant_id, epoch, self._clock.now(), "")
 
     def denied(self, denied: DeniedCalls, epoch: int) -> CloudEvent:
         """Calls that were refused, as `Denials` hands them over."""

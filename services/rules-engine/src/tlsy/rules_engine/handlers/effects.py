@@ -61,6 +61,12 @@ class Effects:
             )
         )
 
+    def audit_duty(self, tx: UnitOfWork, duty: str, resource: str, details: Mapping[str, object]) -> None:
+        """One record of what this service did by itself."""
+        tx.publish(
+            self._trail.duty(duty, resource=resource, tenant_id=tx.tenant_id, epoch=tx.epoch, details=details)
+        )
+
     def used(self, tx: UnitOfWork, meter: str, quantity: int, *, sweep_after_s: float = 0) -> None:
         """A usage fact. With `sweep_after_s` it wakes nobody and goes out with the next sweep."""
         fact = self._trail.usage(tx.tenant_id, tx.epoch, meter, quantity)

@@ -105,7 +105,10 @@ class Halting:
         if halted:
             set_version = await self._rules.bump_set(tx)
             for rule in halted:
-                self._effects.rule_changed(tx, to_rule(rule, slug, tx.tenant_id), set_version)
+                message = to_rule(rule, slug, tx.tenant_id)
+                self._effects.rule_changed(tx, message, set_version)
+                details = {"reason": REASON, "version": message.live_version}
+                self._effects.audit_duty(tx, "halt-rule", message.name, details)
             self._metrics.halted.inc(len(halted))
         elif await self._states.forget(tx, guilty):
             await self._supersede(tx, slug, guilty)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from tlsy.contracts.audit_log.events.v1.events_pb2 import AuditRecorded
 from tlsy.contracts.cloudevents import CloudEvent
-from tlsy.contracts.events import TENANT_CHANGED, audit_recorded
+from tlsy.contracts.events import TENANT_CHANGED
 from tlsy.contracts.tenant_registry.events.v1 import events_pb2
 from tlsy.contracts.tenant_registry.v1 import tenant_pb2, tenant_registry_pb2
 from tlsy.rpc.audit import AuditTrail
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 Details: TypeAlias = "Mapping[str, str | bool | int]"
 
 SERVICE: Final = "tenant-registry"
-_PRINCIPAL: Final = f"services/{SERVICE}"
 
 
 class Effects:
@@ -59,19 +57,12 @@ class Effects:
 
     def audited_duty(self, tx: UnitOfWork, duty: str, tenant: Tenant, details: Details) -> None:
         """One record of what this service did by itself, e.g. "provision"."""
-        record = AuditRecorded(
-            record_id=str(self._ids()),
-            tenant_id=str(tenant.tenant_id),
-            method=f"{_PRINCIPAL}/{duty}",
-            principal=_PRINCIPAL,
-            principal_tenant_id=str(PLATFORM_TENANT_ID),
-            resource=f"tenants/{tenant.slug}",
-            outcome="OK",
-            count=1,
+        resource = f"tenants/{tenant.slug}"
+        tx.publish(
+            self._trail.duty(
+                duty, resource=resource, tenant_id=tenant.tenant_id, epoch=tenant.epoch, details=details
+            )
         )
-        record.time.FromDatetime(self._clock.now())
-        record.details.update(dict(details))
-        self._publish(tx, audit_recorded(SERVICE), record, tenant)
 
     def used(self, tx: UnitOfWork, tenant: Tenant, meter: str, quantity: int) -> None:
         """One usage fact."""
