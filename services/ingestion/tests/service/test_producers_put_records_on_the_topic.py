@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from tlsy.contracts.events import INGEST_TOPIC
 from tlsy.contracts.ingestion.events.v1 import events_pb2
@@ -153,6 +154,24 @@ async def test_a_late_record_s_token_is_refused(
     await world.replica()
     token = world.around.token(tenant, "agent", lifetime_s=lifetime_s)
     await produce(token, make_events(2), timestamp_ms=timestamp_ms)
+    async with dead_letters(world) as letters, asyncio.timeout(20):
+        letter = await letters.getone()
+    assert dict(letter.headers)["dlq-reason"] == b"TOKEN_EXPIRED"
+
+
+async def test_where_a_topic_has_not_the_broker_s_time_a_producer_s_time_is_not_believed(
+    world, produce, make_events
+):
+    tenant = await world.installation.provisioned_tenant(modules=MODULES)
+    admin = AIOKafkaAdminClient(bootstrap_servers=world.brokers)
+    await admin.start()
+    await admin.create_topics([NewTopic(INGEST_TOPIC, num_partitions=1, replication_factor=1)])
+    await admin.close()
+    await world.replica()
+    expired, good = (world.around.token(tenant, "agent", lifetime_s=life_s) for life_s in (-60, 600))
+    await produce(expired, make_events(2), timestamp_ms=int((time.time() - 120) * 1_000))
+    await produce(good, make_events(1, first=50), timestamp_ms=1_000)
+    await reaches(world, tenant, 1)
     async with dead_letters(world) as letters, asyncio.timeout(20):
         letter = await letters.getone()
     assert dict(letter.headers)["dlq-reason"] == b"TOKEN_EXPIRED"

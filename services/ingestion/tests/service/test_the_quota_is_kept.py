@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 
+from prometheus_client import CollectorRegistry
+
 from tlsy.ingestion.domain.events import Outcome
 from tlsy.ingestion.domain.meter import REREAD_AFTER_S
 
@@ -43,6 +45,19 @@ async def test_after_the_grace_the_quota_itself_is_the_end(
     real_time_clock.advance(3601)
     later = await pipeline.run(tenant, "k", make_events(3, first=50), 1)
     assert later.outcomes == [Outcome.REJECTED] * 3
+
+
+async def test_batches_beyond_the_quota_are_counted_by_stage(installation, make_pipeline, make_events):
+    tenant = await installation.provisioned_tenant(entitlements=limits(10, 150, 24))
+    registry = CollectorRegistry()
+    pipeline = make_pipeline(registry=registry)
+    for first, count in enumerate((10, 2, 2, 5)):
+        await pipeline.run(tenant, "k", make_events(count, first=100 * first), 1)
+    batches = {
+        stage: registry.get_sample_value("tlsy_ingest_quota_batches_total", {"stage": stage})
+        for stage in ("within", "grace", "exhausted")
+    }
+    assert batches == {"within": None, "grace": 2, "exhausted": 1}
 
 
 async def test_what_is_stored_already_needs_no_room(installation, make_pipeline, make_events):
