@@ -132,6 +132,21 @@ async def test_what_raises_leaves_neither_rows_nor_events(installation):
     assert await outbox_of(installation, tenant) == []
 
 
+async def test_what_is_undone_leaves_neither_rows_nor_events(installation):
+    tenant = await installation.provisioned_tenant()
+    request = request_of(uuid4())
+    async with installation.tenancy("web_shop").transaction(tenant.context, write=True) as tx:
+        tx.publish(event_of(tenant, b"before"))
+        await tx.set_savepoint()
+        await tx.execute("delete from orders")
+        tx.publish(event_of(tenant, b"undone"))
+        assert await tx.replay(request) is None
+        await tx.undo()
+        assert await tx.fetchval("select count(*) from orders") == 1
+        tx.publish(event_of(tenant, b"after"))
+    assert await outbox_of(installation, tenant) == [b"before", b"after"]
+
+
 async def test_events_are_in_the_outbox_in_the_order_of_their_publication(installation):
     tenant = await installation.provisioned_tenant()
     make_id = Uuid7(SystemClock(), lambda n: b"\x05" * n)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -22,7 +23,7 @@ from tlsy.tenancy.database import Databases, PoolLimits
 from tlsy.tenancy.errors import DatabaseBusy
 from tlsy.tenancy.unit_of_work import Tenancy
 
-from .world import CLOCK, IDS, event, now_us
+from .world import CLOCK, IDS, event, now_us, until
 
 
 class Judge:
@@ -93,6 +94,60 @@ async def test_a_defect_outside_the_engine_halts_no_rule(world, tenant, replica,
     assert await halted(world, tenant) == []
     await Judge(tenancy, tenant).run(event())
     await world.incident(tenant, count=2)
+
+
+class OnceBrokenTrail(AuditTrail):
+    """Fails when something was stored and told already, if it is told to."""
+
+    fails = False
+
+    def usage(self, *args):
+        if self.fails:
+            self.fails = False
+            raise ValueError("a defect of ours")
+        return super().usage(*args)
+
+
+async def test_of_a_try_that_failed_nothing_is_left(world, tenant, replica, tenancy):
+    await world.publish(tenant, "held", for_s=1)
+    await world.publish(tenant, "hot", when={"gt": [{"field": "value"}, 96]})
+    await replica.stop(5)
+    trail = OnceBrokenTrail("rules-engine", CLOCK, IDS)
+    judge = Judge(tenancy, tenant, trail)
+    await judge.run(event(95, time_us=now_us() - 10_000_000))
+    owner = await world.installation.connect("tlsy_migrator", tenant.placement)
+    await owner.execute("update shared.rule_state set payload = '\\xc1' where owner <> 'source'")
+    trail.fails = True
+    await judge.run(event(97))
+    assert not trail.fails
+    reasons = await world.rows(tenant, "select rule_id from rules where halted_at is not null")
+    assert [row["rule_id"] for row in reasons] == ["held"]
+    incidents = await world.rows(tenant, "select rule_id, occurrences from incidents")
+    assert [tuple(row) for row in incidents] == [("hot", 1)]
+    told = await world.published(tenant, INCIDENT_CHANGED)
+    assert [IncidentChanged.FromString(data).incident.occurrence_count for data in told] == [1]
+
+
+async def test_while_a_rule_is_halted_nobody_changes_the_rule_set(world, tenant, replica, tenancy):
+    await world.publish(tenant)
+    await replica.stop(5)
+    judge = Judge(tenancy, tenant)
+    await judge.run(event(97))
+    owner = await world.installation.connect("tlsy_migrator", tenant.placement)
+    other = await world.installation.connect("tlsy_migrator", tenant.placement)
+    await owner.execute("update shared.rule_state set payload = '\\xc1' where owner <> 'source'")
+    await owner.execute("update shared.rule_set set stamp = gen_random_uuid()")
+    async with owner.transaction():
+        await owner.execute("select from shared.rules for update")
+        running = asyncio.create_task(judge.run(event(97)))
+
+        async def halting():
+            sql = "select true from pg_stat_activity where $1 = any(pg_blocking_pids(pid))"
+            return await other.fetchval(sql, owner.get_server_pid())
+
+        await until(halting)
+        assert await other.fetch("select from shared.rule_set for update skip locked") == []
+    await running
 
 
 async def test_what_an_operator_resolved_is_cleared_though_a_rule_is_halted(world, tenant, replica, tenancy):

@@ -93,6 +93,7 @@ class UnitOfWork:
         "_connection",
         "_correlation_id",
         "_events",
+        "_kept",
         "_principal",
         "_sql",
         "_timeout_s",
@@ -120,6 +121,7 @@ class UnitOfWork:
         self._timeout_s = timeout_s
         self._events: list[tuple[CloudEvent, date, float]] = []
         self._answer: tuple[IdempotentRequest, bytes | None] | None = None
+        self._kept: tuple[int, tuple[IdempotentRequest, bytes | None] | None] = (0, None)
 
     @property
     def tenant_id(self) -> TenantId:
@@ -174,6 +176,17 @@ class UnitOfWork:
             raise ValueError(f"more than {_MAX_EVENTS} events in one transaction")
         self._events.append((event, uuid7_day(event.id), sweep_after_s))
         return event
+
+    async def set_savepoint(self) -> None:
+        """What is done from here on, `undo` takes back."""
+        await self.execute("savepoint kept")
+        self._kept = (len(self._events), self._answer)
+
+    async def undo(self) -> None:
+        """Takes back rows, locks, events and a claimed request since then; the transaction goes on."""
+        await self.execute("rollback to savepoint kept")
+        events, self._answer = self._kept
+        del self._events[events:]
 
     async def first_delivery(self, consumer_group: str, event_id: UUID) -> bool:
         """Note that the group applies this event in this transaction; False if it already did."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 import asyncpg
@@ -49,8 +49,6 @@ if TYPE_CHECKING:
     from tlsy.rules_engine.handlers.metrics import RulesMetrics
     from tlsy.rules_engine.ports import EngineStates, Incidents, ObservedFields
     from tlsy.tenancy.unit_of_work import UnitOfWork
-
-_Clears: TypeAlias = list[tuple[RuleName, DedupKey]]
 
 _NEVER_SET: Final = SetState(0, UUID(int=0), 0)
 _NOT_LIVE: Final = -1
@@ -114,8 +112,8 @@ class Evaluation:
         """Judges the events of some records, in order. Raises TenantPaused."""
         pace = Pace(self._effects.monotonic)
 
-        async def work(clears: _Clears) -> None:
-            turn = await self._enter(tx, partition, clears)
+        async def work() -> None:
+            turn = await self._enter(tx, partition)
             now_us = self._effects.now_us()
             for events in records:
                 turn.memory.observer.look(events, now_us)
@@ -133,8 +131,8 @@ class Evaluation:
         look silent.
         """
 
-        async def work(clears: _Clears) -> None:
-            turn = await self._enter(tx, partition, clears)
+        async def work() -> None:
+            turn = await self._enter(tx, partition)
             if until_us is not None:
                 await turn.add(turn.memory.engine.advance(until_us))
             await self._leave(tx, slug, turn)
@@ -142,18 +140,16 @@ class Evaluation:
         await self._without_the_guilty(tx, slug, work)
 
     async def _without_the_guilty(
-        self, tx: UnitOfWork, slug: str, work: Callable[[_Clears], Awaitable[None]]
+        self, tx: UnitOfWork, slug: str, work: Callable[[], Awaitable[None]]
     ) -> None:
-        """Works, and if a rule fails works again without it. Nothing of what was done is in memory then.
-
-        Of the clears, what one try has taken is there for the next.
-        """
-        clears: _Clears = []
+        """Works, and if a rule fails works again without it. Nothing of what was done is left then."""
         while True:
+            # Before the rule set is locked: to update in it what was locked outside of it costs more.
+            await tx.set_savepoint()
             try:
-                await work(clears)
+                await work()
             except JudgingFailed as error:
-                self._memories.drop(tx.tenant_id)
+                await self._take_back(tx)
                 await self._halting.halt(tx, slug, error)
             except _NOT_STORABLE as error:
                 self._memories.drop(tx.tenant_id)
@@ -162,13 +158,19 @@ class Evaluation:
                 self._memories.drop(tx.tenant_id)
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, it is this tenant's
-                self._memories.drop(tx.tenant_id)
+                await self._take_back(tx)
                 await self._halting.halt_proven(tx, slug, error)
             except BaseException:
                 self._memories.drop(tx.tenant_id)
                 raise
             else:
                 return
+
+    async def _take_back(self, tx: UnitOfWork) -> None:
+        """What a try has done, in memory and in the database; the rule set stays locked."""
+        self._memories.drop(tx.tenant_id)
+        await tx.undo()
+        await self._states.enter(tx)
 
     async def _judge_record(
         self, turn: Turn, events: Sequence[ingestion_pb2.Event], now_us: int, pace: Pace
@@ -187,7 +189,7 @@ class Evaluation:
         await turn.settle()
         turn.judged += len(events)
 
-    async def _enter(self, tx: UnitOfWork, partition: int, clears: _Clears) -> Turn:
+    async def _enter(self, tx: UnitOfWork, partition: int) -> Turn:
         state = await self._states.enter(tx) or _NEVER_SET
         memory = self._memories.get(tx.tenant_id)
         if memory is None or memory.stamp != state.stamp or memory.partition != partition:
@@ -201,8 +203,7 @@ class Evaluation:
             memory.compiled = await compiled(live, memory.compiled)
             await turn.add(memory.engine.replace(memory.compiled, self._effects.now_us()))
         if state.clears:
-            clears += await self._incidents.take_clears(tx)
-            await self._clear(turn, clears)
+            await self._clear(turn, await self._incidents.take_clears(tx))
         return turn
 
     async def _load(self, tx: UnitOfWork, state: SetState, partition: int) -> TenantMemory:
@@ -237,7 +238,7 @@ class Evaluation:
                 self._logger.exception("a stored rule is not in force", version=version)
         return found
 
-    async def _clear(self, turn: Turn, clears: _Clears) -> None:
+    async def _clear(self, turn: Turn, clears: Iterable[tuple[RuleName, DedupKey]]) -> None:
         memory = turn.memory
         by_name: dict[str, list[Rule]] = {}
         for rule in memory.rules.values():
@@ -266,12 +267,10 @@ class Evaluation:
         memory.version = turn.set_state.version
         memory.rules = dict(memory.compiled.versions)
         memory.changed = True
-        counters = memory.engine.counters
-        self._metrics.left_out_since(memory.counted, counters)
-        memory.counted = counters
         if turn.judged:
             patience_s = 0 if told else _SWEEP_AFTER_S
             self._effects.used(tx, "rules.evaluated", turn.judged, sweep_after_s=patience_s)
+        self._count(turn)
 
     async def _store_incidents(self, tx: UnitOfWork, slug: str, turn: Turn) -> bool:
         """Whether anything was published."""
@@ -285,13 +284,19 @@ class Evaluation:
                 await asyncio.sleep(0)
         if book.opened:
             self._effects.used(tx, "incidents.opened", book.opened)
+        return bool(told)
+
+    def _count(self, turn: Turn) -> None:
+        memory, book = turn.memory, turn.book
+        counters = memory.engine.counters
+        self._metrics.left_out_since(memory.counted, counters)
+        memory.counted = counters
         self._metrics.incidents.labels("opened").inc(book.opened)
         self._metrics.incidents.labels("resolved").inc(book.resolved)
         if book.refused or book.untold:
             self._logger.warning("a flood of incidents", not_opened=book.refused, not_told=book.untold)
             self._metrics.left_out.labels("incidents_refused").inc(book.refused)
             self._metrics.left_out.labels("changes_untold").inc(book.untold)
-        return bool(told)
 
 
 def _matcher(rule: Rule, key: DedupKey) -> Callable[[GroupKey], bool]:
