@@ -80,6 +80,7 @@ async def test_a_rule_that_cannot_be_judged_is_halted_and_the_others_go_on(world
         "held": "JUDGING_FAILED",
         "hot": "",
     }
+    assert world.counted("tlsy_rules_halted_total") == 1
     dead = await world.inspector.end_offsets("tlsy.ingestion.rules-engine.dlq")
     assert sum(dead.values()) == 0
     (halt,) = await own_doings(world, one)

@@ -214,6 +214,10 @@ class World:
 
         await until(empty)
 
+    def counted(self, metric, **labels):
+        """What the first replica exports."""
+        return self.hosts[0].telemetry.registry.get_sample_value(metric, labels)
+
     async def stop(self):
         for service in self.replicas:
             await service.stop(5)
