@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -16,8 +17,10 @@ from tlsy.rpc.audit import AuditTrail
 from tlsy.rules_engine import app
 from tlsy.rules_engine.domain.rows import pack
 from tlsy.rules_engine.handlers.effects import Effects
+from tlsy.rules_engine.handlers.incident_book import MAX_OPENED, MAX_TOLD
 from tlsy.rules_engine.handlers.memory import Memories
 from tlsy.rules_engine.handlers.metrics import RulesMetrics
+from tlsy.rules_engine.handlers.turn import SLICE
 from tlsy.rules_engine.settings import RulesEngineSettings
 from tlsy.tenancy.database import Databases, PoolLimits
 from tlsy.tenancy.errors import DatabaseBusy
@@ -32,7 +35,8 @@ class Judge:
     def __init__(self, tenancy, tenant, trail=None):
         self._tenancy, self._tenant = tenancy, tenant
         effects = Effects(trail or AuditTrail("rules-engine", CLOCK, IDS), clock=CLOCK, ids=IDS)
-        metrics = RulesMetrics(CollectorRegistry())
+        registry = CollectorRegistry()
+        metrics, self.counted = RulesMetrics(registry), registry.get_sample_value
         self._evaluation = app._evaluation(effects, RulesEngineSettings(), Memories(10), metrics)
 
     async def run(self, *events):
@@ -177,12 +181,30 @@ async def test_incidents_of_state_that_cannot_be_read_are_resolved(world, tenant
     await world.publish(tenant)
     await replica.stop(5)
     judge = Judge(tenancy, tenant)
-    await judge.run(event(97))
+    await judge.run(*(event(97, source=f"agent/{number}") for number in range(SLICE + 2)))
     owner = await world.installation.connect("tlsy_migrator", tenant.placement)
     await owner.execute("update shared.rule_state set payload = '\\xc1' where owner <> 'source'")
     await owner.execute("update shared.rule_set set stamp = gen_random_uuid()")
     await judge.run(event(97))
     incidents = await world.rows(tenant, "select state, firing_groups from incidents")
-    assert [tuple(row) for row in incidents] == [("RESOLVED", 0)]
+    assert [tuple(row) for row in incidents] == [("RESOLVED", 0)] * (SLICE + 2)
     told = await world.published(tenant, INCIDENT_CHANGED)
-    assert [IncidentChanged.FromString(data).change for data in told] == ["opened", "resolved"]
+    changes = Counter(IncidentChanged.FromString(data).change for data in told)
+    assert changes == {"opened": SLICE + 2, "resolved": SLICE}
+    assert judge.counted("tlsy_rules_left_out_total", {"reason": "changes_untold"}) == 2
+
+
+async def test_what_a_flood_leaves_out_is_counted(world, tenant, replica, tenancy):
+    await world.publish(tenant)
+    await replica.stop(5)
+    judge, began = Judge(tenancy, tenant), now_us()
+    flood = [
+        event(1.0 if step % 2 else 97.0, source=f"agent/{number}", time_us=began + step)
+        for step in range(5)
+        for number in range(MAX_OPENED + 1)
+    ]
+    await judge.run(*flood)
+    reasons = {"incidents_refused": 3, "changes_untold": 5 * MAX_OPENED - MAX_TOLD}
+    assert reasons == {
+        reason: judge.counted("tlsy_rules_left_out_total", {"reason": reason}) for reason in reasons
+    }
