@@ -134,6 +134,7 @@ async def test_a_defect_is_reported_with_whose_call_it_was(world, client, log_li
         (tenancy.LeaseLost(), errors.Unavailable, "LEASE_LOST"),
         (tenancy.UnknownTenant("x"), errors.NotFound, "UNKNOWN_TENANT"),
         (tenancy.CatalogUnavailable("x"), errors.Unavailable, "CATALOG_UNAVAILABLE"),
+        (tenancy.TenantNotUnderstood("x"), errors.Unavailable, "TENANT_NOT_UNDERSTOOD"),
         (tenancy.RequestIdReused("x"), errors.InvalidArgument, "REQUEST_ID_REUSED"),
         (tenancy.UnknownCluster("x"), errors.Internal, "INTERNAL"),
     ],

@@ -16,10 +16,11 @@ from tlsy.contracts.tenant_registry.v1 import tenant_pb2, tenant_registry_pb2
 from tlsy.contracts.tenant_registry.v1.tenant_registry_pb2 import CatalogEntry, SnapshotCatalogResponse
 from tlsy.rpc.catalog import CatalogFeed, entry_of
 from tlsy.rpc.errors import Unavailable
-from tlsy.runtime.ids import Slug
+from tlsy.runtime.ids import Slug, TenantId
 from tlsy.runtime.telemetry import open_telemetry
+from tlsy.tenancy.catalog import known
 from tlsy.tenancy.context import IsolationMode, Placement, TenantState
-from tlsy.tenancy.errors import CatalogUnavailable, UnknownTenant
+from tlsy.tenancy.errors import CatalogUnavailable, TenantNotUnderstood, UnknownTenant
 from tlsy.testkit.clock import FakeClock
 
 if TYPE_CHECKING:
@@ -227,6 +228,33 @@ async def test_an_entry_that_makes_no_sense_hides_no_other(feed, log_lines):
     feed.registry.entries = [told("no-id", "x", 2), told(version=2)]
     assert await feed.catalog.snapshot()
     assert feed.catalog.tenant(ACME).version == 2
+
+
+#: As a release to come may say it.
+LATER = {"state": 99}
+
+
+async def test_a_tenant_whose_entry_cannot_be_read_is_there_for_another_try(feed):
+    later = TenantId(uuid4())
+    feed.registry.entries = [told(version=2, slug="acme"), told(later, "new", 3, **LATER)]
+    assert await feed.catalog.snapshot()
+    with pytest.raises(TenantNotUnderstood):
+        await known(feed.catalog, later)
+    with pytest.raises(TenantNotUnderstood):
+        feed.catalog.by_slug(Slug("new"))
+    feed.catalog.on_event(changed(told(later, "new", 4)))
+    assert feed.catalog.by_slug(Slug("new")).version == 4
+    feed.catalog.on_event(changed(told(later, "new", 5, state=tenant_pb2.TENANT_STATE_DELETED)))
+    with pytest.raises(UnknownTenant):
+        feed.catalog.tenant(later)
+
+
+async def test_the_last_entry_that_could_be_read_is_in_use_until_its_epoch_is_refused(feed):
+    feed.catalog.on_event(changed(told(version=2)))
+    feed.catalog.on_event(changed(told(version=3, **LATER)))
+    assert feed.catalog.tenant(ACME).epoch == 2
+    with pytest.raises(TenantNotUnderstood):
+        await feed.catalog.refresh(ACME, 2)
 
 
 def test_an_entry_is_read_whole():

@@ -13,6 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from tlsy.contracts.events import INGEST_TOPIC
 from tlsy.contracts.ingestion.events.v1 import events_pb2
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as pb
+from tlsy.tenancy.context import PLATFORM
 
 MODULES = frozenset({"supervision"})
 #: An event whose source is one byte, and no UTF-8.
@@ -53,6 +54,11 @@ async def dead_letters(world):
 async def count(world, tenant):
     async with world.installation.tenancy("ingestion").transaction(tenant.context, write=False) as tx:
         return await tx.fetchval("select count(*) from events")
+
+
+async def parked(world):
+    async with world.installation.tenancy("ingestion").control(PLATFORM, write=False) as tx:
+        return await tx.fetchval("select count(*) from ingestion.parked_record")
 
 
 async def reaches(world, tenant, wanted):
@@ -274,6 +280,24 @@ async def test_a_record_of_a_tenant_that_is_gone_is_a_dead_letter_and_holds_up_n
         letter = await letters.getone()
     assert dict(letter.headers)["dlq-reason"] == b"TENANT_UNKNOWN"
     await reaches(world, tenant, 2)
+
+
+async def test_records_of_a_tenant_that_this_release_cannot_read_wait_for_one_that_can(
+    world, produce, make_events
+):
+    later, other = [await world.installation.provisioned_tenant(modules=MODULES) for _ in range(2)]
+    world.installation.catalog.unreadable.add(later.tenant_id)
+    await world.replica()
+    await produce(world.around.token(later, "agent"), make_events(2))
+    await produce(world.around.token(other, "agent"), make_events(1))
+    await reaches(world, other, 1)
+    async with asyncio.timeout(20):
+        while not await parked(world):
+            await asyncio.sleep(0.02)
+    await world.replicas.pop().stop(5)
+    world.installation.catalog.unreadable.clear()
+    await world.replica()
+    await reaches(world, later, 2)
 
 
 async def test_nothing_in_a_record_but_its_token_says_whose_it_is(world, produce, make_events):

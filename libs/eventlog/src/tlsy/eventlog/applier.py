@@ -25,7 +25,13 @@ from tlsy.eventlog.errors import (
 from tlsy.runtime.ids import TenantId
 from tlsy.runtime.logging import get_logger
 from tlsy.runtime.tracing import span_after
-from tlsy.tenancy.errors import NotWritable, PlacementUnavailable, Retryable, UnknownTenant
+from tlsy.tenancy.errors import (
+    NotWritable,
+    PlacementUnavailable,
+    Retryable,
+    TenantNotUnderstood,
+    UnknownTenant,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -57,9 +63,9 @@ _TRANSIENT: Final = (
     asyncpg.InterfaceError,
     OSError,
 )
-#: The tenant's database is away, not ready yet, or closed for a move or a suspension, or a handler
-#: paused the tenant: nothing is wrong with the record.
-_PARKS: Final = (PlacementUnavailable, NotWritable, TenantPaused, InboxNotReady)
+#: The tenant's database is away, not ready yet, or closed for a move or a suspension, its entry in the
+#: catalogue is of a newer release, or a handler paused the tenant: nothing is wrong with the record.
+_PARKS: Final = (PlacementUnavailable, NotWritable, TenantNotUnderstood, TenantPaused, InboxNotReady)
 
 
 #: Refused through no fault of the code: a deleted tenant, one that sends more than it may.

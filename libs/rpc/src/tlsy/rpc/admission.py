@@ -26,7 +26,7 @@ from tlsy.rpc.tokens import TokenRevoked
 from tlsy.runtime.ids import PLATFORM_TENANT_ID
 from tlsy.tenancy.catalog import known
 from tlsy.tenancy.context import TenantState
-from tlsy.tenancy.errors import UnknownTenant
+from tlsy.tenancy.errors import TenantNotUnderstood, UnknownTenant
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -155,7 +155,7 @@ class Admission:
         if _of_control_plane(method, claims):
             try:
                 return self.catalog.tenant(claims.tenant_id)
-            except (UnknownTenant, ServiceError):
+            except (UnknownTenant, TenantNotUnderstood, ServiceError):
                 # The control plane answers before there is a catalogue: it is what fills it.
                 return None
         if method.scope == options_pb2.SCOPE_PLATFORM:

@@ -38,7 +38,7 @@ from tlsy.runtime.service import Part, Supervisor
 from tlsy.tenancy.cluster import RELAY
 from tlsy.tenancy.context import PLATFORM, IsolationMode, Placement, TenantState
 from tlsy.tenancy.database import ClusterAddress, Databases, PoolLimits
-from tlsy.tenancy.errors import UnknownTenant
+from tlsy.tenancy.errors import TenantNotUnderstood, UnknownTenant
 from tlsy.tenancy.unit_of_work import Tenancy
 
 if TYPE_CHECKING:
@@ -356,7 +356,7 @@ def _denial_writer(
     def epoch_of(tenant_id: TenantId) -> int:
         try:
             return catalog.tenant(tenant_id).epoch
-        except UnknownTenant:
+        except (UnknownTenant, TenantNotUnderstood):
             return _NO_EPOCH  # TENANT_UNKNOWN is a reason to be refused, and is audited too
 
     async def write(denied: Sequence[DeniedCalls]) -> None:

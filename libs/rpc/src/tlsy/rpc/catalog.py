@@ -9,6 +9,7 @@ measured.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -25,7 +26,7 @@ from tlsy.runtime.logging import get_logger
 from tlsy.runtime.service import Task
 from tlsy.tenancy.catalog import TenantEntry
 from tlsy.tenancy.context import IsolationMode, Placement, TenantState
-from tlsy.tenancy.errors import CatalogUnavailable, UnknownTenant
+from tlsy.tenancy.errors import CatalogUnavailable, TenantNotUnderstood, UnknownTenant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,12 +47,13 @@ _MIN_BETWEEN_REFRESHES_S: Final = 0.2
 class Entries:
     """Tenants by id and by slug, highest version each; the registry fills one from its own tables."""
 
-    __slots__ = ("_by_id", "_by_slug", "_versions")
+    __slots__ = ("_by_id", "_by_slug", "_unread", "_versions")
 
     def __init__(self) -> None:
         self._by_id: dict[TenantId, TenantEntry] = {}
         self._by_slug: dict[Slug, TenantId] = {}
         self._versions: dict[TenantId, int] = {}
+        self._unread: dict[TenantId, tuple[int, Slug]] = {}
 
     def apply(self, entry: TenantEntry) -> bool:
         """Take the entry if it is newer, and say so; a deleted tenant is forgotten but for its version."""
@@ -67,6 +69,11 @@ class Entries:
             self._by_slug[entry.slug] = entry.tenant_id
         return True
 
+    def leave_unread(self, tenant_id: TenantId, slug: Slug, version: int) -> None:
+        """There is an entry that cannot be read; the one before it, if there is one, stays."""
+        if version > self._unread.get(tenant_id, (-1, slug))[0]:
+            self._unread[tenant_id] = (version, slug)
+
     def is_deleted(self, tenant_id: TenantId) -> bool:
         """Whether it is known to have been deleted, which is for good."""
         return tenant_id in self._versions and tenant_id not in self._by_id
@@ -75,15 +82,21 @@ class Entries:
         """See `Catalog.tenant`."""
         entry = self._by_id.get(tenant_id)
         if entry is None:
-            raise UnknownTenant(tenant_id)
+            raise TenantNotUnderstood(tenant_id) if self.is_unread(tenant_id) else UnknownTenant(tenant_id)
         return entry
 
     def by_slug(self, slug: Slug) -> TenantEntry:
         """See `Catalog.by_slug`."""
         tenant_id = self._by_slug.get(slug)
         if tenant_id is None:
-            raise UnknownTenant(slug)
+            unread = any(slug == of and self.is_unread(each) for each, (_, of) in self._unread.items())
+            raise TenantNotUnderstood(slug) if unread else UnknownTenant(slug)
         return self._by_id[tenant_id]
+
+    def is_unread(self, tenant_id: TenantId) -> bool:
+        """Whether the newest entry of it is one that cannot be read."""
+        version, _ = self._unread.get(tenant_id, (-1, ""))
+        return version > self._versions.get(tenant_id, -1)
 
     def __iter__(self) -> Iterator[TenantEntry]:
         return iter(tuple(self._by_id.values()))
@@ -197,11 +210,14 @@ class CatalogFeed:
         else:
             answered = _was_good(self._snapshot)
         try:
-            return self._entries.tenant(tenant_id)
+            entry = self._entries.tenant(tenant_id)
         except UnknownTenant:
             if answered or self._entries.is_deleted(tenant_id):
                 raise
             raise CatalogUnavailable(tenant_id) from None
+        if entry.epoch <= stale_epoch and self._entries.is_unread(tenant_id):
+            raise TenantNotUnderstood(tenant_id)
+        return entry
 
     def on_event(self, event: CloudEvent) -> None:
         """Take a TenantChanged; other types are left alone."""
@@ -213,11 +229,14 @@ class CatalogFeed:
         return await self._fresh_snapshot(_SNAPSHOT_TIMEOUT_S)
 
     def _take(self, told: CatalogEntry) -> None:
-        """Apply an entry; one that makes no sense is left out and logged, the others still count."""
+        """Apply an entry; one that makes no sense here is left out and logged, the others still count."""
         try:
             self._entries.apply(entry_of(told))
         except ValueError as error:
             self._logger.error("entry not understood", tenant_id=told.tenant_id, error=str(error))  # noqa: TRY400
+            # Without an id it is nobody's.
+            with suppress(ValueError):
+                self._entries.leave_unread(TenantId(UUID(told.tenant_id)), Slug(told.slug), told.version)
 
     def _require_loaded(self) -> None:
         if not self.loaded:

@@ -88,6 +88,11 @@ def _catalog_away(error: tenancy.TenancyError) -> ServiceError:
     return Unavailable(error.reason, text, retry_after_s=_AWAY_RETRY_S)
 
 
+def _not_understood(error: tenancy.TenancyError) -> ServiceError:
+    text = "The tenant's entry in the catalogue is newer than this replica can read; send again."
+    return Unavailable(error.reason, text, retry_after_s=_AWAY_RETRY_S)
+
+
 def _unknown_tenant(error: tenancy.TenancyError) -> ServiceError:
     return NotFound(error.reason, "There is no such tenant.")
 
@@ -106,6 +111,7 @@ _TENANCY: Final[
     (tenancy.DatabaseBusy, _database_busy),
     (tenancy.LeaseLost, _lease_lost),
     (tenancy.CatalogUnavailable, _catalog_away),
+    (tenancy.TenantNotUnderstood, _not_understood),
     (tenancy.UnknownTenant, _unknown_tenant),
     (tenancy.RequestIdReused, _request_id_reused),
 )

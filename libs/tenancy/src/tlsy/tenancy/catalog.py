@@ -62,7 +62,11 @@ class TenantEntry:
 
 
 class Catalog(Protocol):
-    """A local copy of the catalogue of tenants; it may be a moment behind its owner."""
+    """A local copy of the catalogue of tenants; it may be a moment behind its owner.
+
+    Of a tenant whose newest entry cannot be read the last one that can stays in use, as if the owner were
+    away, until a database refuses its epoch. Then, and where there is none, these raise TenantNotUnderstood.
+    """
 
     def tenant(self, tenant_id: TenantId) -> TenantEntry:
         """The tenant of this id, else UnknownTenant."""

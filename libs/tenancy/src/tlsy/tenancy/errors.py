@@ -106,6 +106,19 @@ class CatalogUnavailable(Retryable):
         self.tenant = tenant
 
 
+class TenantNotUnderstood(Retryable):
+    """The tenant is there, but what the catalogue's owner says of it is newer than this release can read.
+
+    A replica of a newer release can, and so can this one after its upgrade.
+    """
+
+    reason = "TENANT_NOT_UNDERSTOOD"
+
+    def __init__(self, tenant: UUID | str) -> None:
+        super().__init__(f"what the catalogue says of tenant {tenant} cannot be read here")
+        self.tenant = tenant
+
+
 class UnknownCluster(Permanent):
     """No cluster of this name is configured."""
 

@@ -23,6 +23,8 @@ class StaticCatalog:
         self._owned: dict[TenantId, TenantEntry] = {}
         self.refreshed: list[TenantId] = []
         self.away = False
+        #: Of these the owner tells what no release can read, in its snapshots.
+        self.unreadable: set[TenantId] = set()
 
     def put(self, entry: TenantEntry) -> None:
         """Make the entry known."""

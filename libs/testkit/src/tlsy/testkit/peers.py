@@ -11,6 +11,7 @@ import tempfile
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
 
 from grpc import StatusCode, aio
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     _Exchanged = identity_pb2.ExchangeApiKeyResponse
 
 _PEERS: Final = ("tenant-registry", "identity")
+_NO_STATE: Final = tenant_pb2.TenantState.ValueType(99)
 
 
 def catalog_entry(entry: TenantEntry) -> tenant_registry_pb2.CatalogEntry:
@@ -69,7 +71,11 @@ class _Registry(tenant_registry_pb2_grpc.TenantRegistryServiceServicer):
         self._installation = installation
 
     async def SnapshotCatalog(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802  the proto's
-        entries = [catalog_entry(entry) for entry in self._installation.catalog.entries()]
+        catalog = self._installation.catalog
+        entries = [catalog_entry(entry) for entry in catalog.entries()]
+        for entry in entries:
+            if UUID(entry.tenant_id) in catalog.unreadable:
+                entry.state = _NO_STATE
         yield tenant_registry_pb2.SnapshotCatalogResponse(entries=entries)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64decode
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from google.protobuf import empty_pb2
@@ -11,10 +12,10 @@ from google.protobuf import empty_pb2
 from tlsy.contracts.cloudevents import CloudEvent
 from tlsy.eventlog.delivery import Direct
 from tlsy.eventlog.errors import Poison, RetryableError
-from tlsy.ingestion.handlers.on_produced_events import PRODUCED_EVENTS
+from tlsy.ingestion.handlers.on_produced_events import MODULE, PRODUCED_EVENTS
 from tlsy.rpc.errors import Unauthenticated, Unavailable
 from tlsy.tenancy.catalog import known
-from tlsy.tenancy.errors import UnknownTenant
+from tlsy.tenancy.errors import TenantNotUnderstood, UnknownTenant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,11 +28,10 @@ if TYPE_CHECKING:
     from tlsy.ingestion.handlers.on_produced_events import OnProducedEvents
     from tlsy.rpc.tokens import TokenVerifier
     from tlsy.runtime.ids import TenantId, Uuid7
-    from tlsy.tenancy.catalog import Catalog, TenantEntry
+    from tlsy.tenancy.catalog import Catalog
 
 AUTHORIZATION: Final = "authorization"
 PERMISSION: Final = "events.write"
-MODULE: Final = "supervision"
 #: Not the record's value: the handler reads that, so that a tenant is told of what cannot be read.
 PAYLOADS: Final[Mapping[str, type[Message]]] = {PRODUCED_EVENTS: empty_pb2.Empty}
 
@@ -39,8 +39,9 @@ PAYLOADS: Final[Mapping[str, type[Message]]] = {PRODUCED_EVENTS: empty_pb2.Empty
 class ProducerCredentials:
     """Reads a producer's record as an event of the tenant whose token it carries.
 
-    What the interceptor checks for a call is checked here for a record: the token, the tenant, the module,
-    the permission. Nothing in the record but the token says whose it is.
+    What the interceptor checks for a call is checked here for a record: the token, the tenant, the
+    permission; the handler checks what may change until a parked record comes to it, as the module. Nothing
+    in the record but the token says whose it is.
     """
 
     def __init__(self, *, verifier: TokenVerifier, catalog: Catalog, ids: Uuid7) -> None:
@@ -53,7 +54,7 @@ class ProducerCredentials:
 
         Raises:
             Poison: the record may not be ingested; every reason is the verifier's or one of TOKEN_MISSING,
-                TENANT_UNKNOWN, MODULE_DISABLED, PERMISSION_MISSING.
+                TENANT_UNKNOWN, PERMISSION_MISSING.
             RetryableError: identity's keys are not known yet.
         """
         try:
@@ -64,22 +65,19 @@ class ProducerCredentials:
             raise Poison(refused.reason, [refused.message]) from refused
         except Unavailable as away:
             raise RetryableError(away.reason, away.message) from away
-        tenant = await self._tenant(verified.claims.tenant_id)
-        problems = []
-        if MODULE not in tenant.modules:
-            problems.append(("MODULE_DISABLED", f"module {MODULE} is off for {tenant.slug}"))
+        await self._look_for(verified.claims.tenant_id)
         if PERMISSION not in verified.grants.permissions(MODULE):
-            problems.append(("PERMISSION_MISSING", f"the token does not permit {PERMISSION}"))
-        if problems:
-            raise Poison(problems[0][0], [text for _, text in problems])
+            raise Poison("PERMISSION_MISSING", [f"the token does not permit {PERMISSION}"])
         return self._event(record, verified.claims.tenant_id, str(verified.claims.principal))
 
-    async def _tenant(self, tenant_id: TenantId) -> TenantEntry:
+    async def _look_for(self, tenant_id: TenantId) -> None:
         """A new one may not have come to the catalogue yet; one that was deleted still has good tokens."""
-        try:
-            return await known(self._catalog, tenant_id)
-        except UnknownTenant as unknown:
-            raise Poison("TENANT_UNKNOWN", ["the token's tenant does not exist any more"]) from unknown
+        # For one that is not understood the handler waits, and holds up nobody else.
+        with suppress(TenantNotUnderstood):
+            try:
+                await known(self._catalog, tenant_id)
+            except UnknownTenant as unknown:
+                raise Poison("TENANT_UNKNOWN", ["the token's tenant does not exist any more"]) from unknown
 
     def decode_parked(self, record: Received, tenant_id: UUID) -> CloudEvent:
         """The record again, after it was parked for the tenant that its token was verified to be of.

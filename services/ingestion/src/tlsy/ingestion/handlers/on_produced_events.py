@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tlsy.ingestion.handlers.ingest_events import IngestEvents
     from tlsy.tenancy.catalog import Catalog, TenantEntry
 
+MODULE: Final = "supervision"
 #: The type of the event that a record is read as; it is never published.
 PRODUCED_EVENTS: Final = "tlsy.ingestion.events.produced.v1"
 ENTITLEMENT: Final = "kafka_producers"
@@ -44,7 +45,8 @@ class OnProducedEvents:
         Raises:
             FinalError: KAFKA_PRODUCERS_NOT_ENTITLED, UNREADABLE_DATA, BATCH_REFUSED; the record can never be
                 taken, and its tenant is told.
-                TENANT_UNKNOWN; it was deleted while the record was parked.
+                TENANT_UNKNOWN; it was deleted while the record was parked. MODULE_DISABLED.
+            TenantNotUnderstood: the same record will be taken later.
             TenantOverRate: TENANT_OVER_RATE; the same record will be taken later. A FinalError of that reason
                 once no more can be kept for the tenant.
         """
@@ -53,6 +55,8 @@ class OnProducedEvents:
             tenant = self._catalog.tenant(TenantId(delivery.event.tenant_id))
         except UnknownTenant as unknown:
             raise Poison("TENANT_UNKNOWN", ["the token's tenant does not exist any more"]) from unknown
+        if MODULE not in tenant.modules:
+            raise Poison("MODULE_DISABLED", [f"module {MODULE} is off for {tenant.slug}"])
         place = ProducedRecord(record.partition, record.offset)
         # As with quotas, an entitlement that nobody told of limits nothing.
         if not tenant.entitlements.get(ENTITLEMENT, 1):

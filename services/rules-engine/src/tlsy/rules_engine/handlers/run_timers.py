@@ -17,7 +17,7 @@ from tlsy.eventlog.errors import Fenced
 from tlsy.rules_engine.handlers.on_events_accepted import MODULE
 from tlsy.runtime.logging import get_logger, reset_log_fields, set_log_fields
 from tlsy.tenancy.context import TenantState
-from tlsy.tenancy.errors import TenancyError, UnknownTenant
+from tlsy.tenancy.errors import TenancyError, TenantNotUnderstood, UnknownTenant
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -156,11 +156,13 @@ class RunTimers:
                 yield tenant, partition, None if tenant_id in asked else due[tenant_id]
 
     def _evaluated(self, tenant_id: TenantId) -> TenantEntry | None:
-        """The tenant. One that is suspended, or has the module off, stays to be worked on when it is back."""
+        """The tenant. One that is suspended, not understood, or has the module off waits until it is back."""
         try:
             tenant = self._catalog.tenant(tenant_id)
         except UnknownTenant:
             self._done(tenant_id)
+            return None
+        except TenantNotUnderstood:
             return None
         return tenant if tenant.state is TenantState.ACTIVE and MODULE in tenant.modules else None
 
