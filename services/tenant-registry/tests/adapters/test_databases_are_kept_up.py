@@ -10,7 +10,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
-from tlsy.tenancy.context import IsolationMode
+from tlsy.tenancy.context import PLATFORM, IsolationMode
+from tlsy.tenancy.executor import MAX_RELATIONS
 from tlsy.tenancy.migrations import Schemas, ServiceMigrations
 from tlsy.tenant_registry.consumers import Duty
 from tlsy.tenant_registry.handlers.upgrade import Upgrade
@@ -22,6 +23,9 @@ from tlsy.testkit.plugin import built_templates
 from .workshop import Workshop
 
 EVENTS = """
+create table incidents (tenant_id uuid not null, resolved_at timestamptz not null,
+    primary key (tenant_id, resolved_at));
+select tlsy.protect('incidents');
 create table events (tenant_id uuid not null, ts timestamptz not null, primary key (tenant_id, ts))
 partition by range (ts);
 select tlsy.protect('events');
@@ -73,15 +77,22 @@ class Worker(Workshop):
         self.tenants = []
         self._connections = {}
         self.metrics = CollectorRegistry()
-        catalogue = replace(self.catalogue, clock=self.fake)
-        self.upkeep = Upkeep(
-            catalogue, self.databases, installation.control, timedelta(days=30), metrics=self.metrics
-        )
+        self.upkeep = self.keeping_up(metrics=self.metrics)
 
     async def placed(self, mode, slug):
         tenant, operation = await self.create(mode, slug)
         await self.run_operation.run(operation, self.executor(await self.lease()))
         return tenant
+
+    def keeping_up(self, *, metrics=None, max_relations=MAX_RELATIONS):
+        return Upkeep(
+            replace(self.catalogue, clock=self.fake),
+            self.databases,
+            self.installation.control,
+            timedelta(days=30),
+            metrics=metrics or CollectorRegistry(),
+            max_relations=max_relations,
+        )
 
     def upgrade(self, schemas, percent=100):
         return Upgrade(
@@ -153,20 +164,38 @@ async def test_a_tenant_loses_what_is_past_its_retention_and_the_others_keep_the
     )
     await worker.upkeep.maintain_all()  # partitions of days that are past
     left = {}
+    tables = ("events", "incidents")
     for tenant in (brief, *worker.tenants):
         connection = await worker.at(tenant)
-        await connection.execute(
-            f"insert into {tenant.schema}.events select $1, $2::timestamptz - make_interval(hours => 20 * n) "
-            "from generate_series(0, 3) n",
-            tenant.tenant_id,
-            worker.fake.now(),
-        )
+        for table in tables:
+            await connection.execute(
+                f"insert into {tenant.schema}.{table} "
+                "select $1, $2::timestamptz - make_interval(hours => 20 * n) from generate_series(0, 3) n",
+                tenant.tenant_id,
+                worker.fake.now(),
+            )
     await worker.upkeep.maintain_all()
     for tenant in (brief, *worker.tenants):
         connection = await worker.at(tenant)
-        rows = f"select count(*) from {tenant.schema}.events where tenant_id = $1"
-        left[tenant.slug] = await connection.fetchval(rows, tenant.tenant_id)
-    assert left == {"acme-brief": 2, "acme-shared": 4, "acme-schema": 4, "acme-dedicated": 4}
+        rows = "select count(*) from {}.{} where tenant_id = $1"
+        left[tenant.slug] = [
+            await connection.fetchval(rows.format(tenant.schema, table), tenant.tenant_id) for table in tables
+        ]
+    kept = {"acme-shared": [4, 4], "acme-schema": [4, 4], "acme-dedicated": [4, 4]}
+    assert left == {"acme-brief": [2, 2], **kept}
+
+
+async def test_who_places_tenants_knows_whether_a_common_database_takes_more_schemas(worker):
+    async def full():
+        async with worker.catalogue.tenancy.control(PLATFORM, write=False) as tx:
+            (at,) = await worker.catalogue.places.clusters(tx)
+            return at.full(IsolationMode.SCHEMA)
+
+    found = []
+    for most in (9, 10**6):
+        await worker.keeping_up(max_relations=most).maintain_all()
+        found.append(await full())
+    assert found == [True, False]
 
 
 async def test_answers_to_requests_are_forgotten_when_they_expire(worker):

@@ -149,6 +149,12 @@ def test_a_child_with_more_than_its_parent_is_refused(changes, reason):
     assert reason in reasons(asked, around(parent=tenant(1)))
 
 
+def test_a_child_is_not_above_what_its_parent_s_tier_is_in_effect():
+    parent = replace(tenant(1, tier=Tier.ENTERPRISE), active_tier=Tier.STARTER)
+    asked = draft(slug="acme-2", parent_slug="acme-1", tier=Tier.BUSINESS)
+    assert "TIER_EXCEEDS_PARENT" in reasons(asked, around(parent=parent))
+
+
 def test_choices_left_open_below_a_parent_never_exceed_it():
     asked = draft(slug="acme-2", parent_slug="acme-1", sector_profile=SectorProfile.GOVERNMENT)
     assert reasons(asked, around(parent=tenant(1))) == set()
