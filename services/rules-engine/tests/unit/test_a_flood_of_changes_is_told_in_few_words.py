@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from uuid import UUID
+
 import pytest
 
 from tlsy.rules_engine.domain.incident import ReopenPolicy, dedup_key
@@ -12,7 +14,7 @@ from .rules import START_US, S, engine, event, rule
 def flood():
     """A book, and a way to have an event per subject open, or resolve, its incident there."""
     made, numbers = rule(), iter(range(10**6))
-    judge, book = engine(made), IncidentBook(ReopenPolicy(), lambda: next(numbers))
+    judge, book = engine(made), IncidentBook(ReopenPolicy(), lambda: UUID(int=next(numbers)))
 
     def put(at_s, subjects, value):
         events = [event(at_s, value, subject=f"room {n}") for n in range(subjects)]
