@@ -4,8 +4,10 @@ import asyncio
 
 from prometheus_client import CollectorRegistry
 
+from tlsy.ingestion.adapters.postgres.event_store import PostgresEventStore
 from tlsy.ingestion.domain.events import Outcome
 from tlsy.ingestion.domain.meter import REREAD_AFTER_S
+from tlsy.ingestion.ports import RowsRefused
 
 
 def limits(events, percent=100, hours=0):
@@ -58,6 +60,29 @@ async def test_batches_beyond_the_quota_are_counted_by_stage(installation, make_
         for stage in ("within", "grace", "exhausted")
     }
     assert batches == {"within": None, "grace": 2, "exhausted": 1}
+
+
+class RefusesTheSecondTry(PostgresEventStore):
+    tries = 0
+
+    async def insert(self, tx, rows):
+        self.tries += 1
+        if self.tries == 2:
+            raise RowsRefused("no")
+        return await super().insert(tx, rows)
+
+    async def refused(self, tx, rows):
+        return [0]
+
+
+async def test_a_batch_that_is_tried_again_is_counted_once(installation, make_pipeline, make_events):
+    tenant = await installation.provisioned_tenant(entitlements=limits(10, 150, 24))
+    registry, store = CollectorRegistry(), RefusesTheSecondTry(0)
+    pipeline = make_pipeline(registry=registry, store=store)
+    await pipeline.run(tenant, "k", make_events(10), 1)
+    await pipeline.run(tenant, "k", make_events(2, first=10), 1)
+    assert store.tries == 3
+    assert registry.get_sample_value("tlsy_ingest_quota_batches_total", {"stage": "grace"}) == 1
 
 
 async def test_what_is_stored_already_needs_no_room(installation, make_pipeline, make_events):

@@ -101,6 +101,7 @@ class _Work:
     problems: list[Problem]
     rows: list[Row]
     events: Sequence[ingestion_pb2.Event]
+    quota_stage: str = "within"
 
     def reject(self, row: Row, reason: str, field: str, message: str) -> None:
         """One row's event will not be taken; the caller leaves the row out."""
@@ -194,6 +195,8 @@ class IngestEvents:
         late = bisect_left(batch.rows, (_us(now) - _LATE_US,)) if batch.rows else 0
         retimed = self._recent.note(tenant_id, work.rows)
         self._observer.ingested(tally, work.problems, late=late, retimed=retimed)
+        if work.quota_stage != "within":
+            self._observer.passed_quota(work.quota_stage)
 
     def _grant(self, meter: TenantMeter, wanted: int, *, whole: bool) -> int:
         """How many events the tenant's rate allows now; a producer's record is taken whole or not at all."""
@@ -285,10 +288,8 @@ class IngestEvents:
                 text = "the month's quota is used up; ask for a higher entitlement events_per_month"
                 work.reject(row, "QUOTA_EXCEEDED", "", text)
             work.rows = sorted(by_place[: allowance.events])
-        if allowance.stage == "within":
-            return
-        self._observer.passed_quota(allowance.stage)
-        if meter.passed_at is None:
+        work.quota_stage = allowance.stage
+        if allowance.stage != "within" and meter.passed_at is None:
             await self._store.mark_quota_passed(tx, month_start(now), now)
             meter.passed_at = now
 
