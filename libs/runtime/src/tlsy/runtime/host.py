@@ -231,7 +231,7 @@ async def run(service: Service, *, grace_s: float) -> int:
 def spare_collector() -> None:
     """Takes what a started process holds for good out of the garbage collector's sight.
 
-    Modules, stubs and services are some 300,000 objects: to walk over them again and again is a fifth of
+    Modules, stubs and services are more than 100,000 objects: to walk over them again and again is a fifth of
     the processor time of a process that ingests, and each walk holds up every call.
     """
     gc.collect()
