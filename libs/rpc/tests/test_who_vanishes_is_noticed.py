@@ -31,10 +31,12 @@ class Line:
         self.cut = False
         self.pings = 0
         self.pinged = asyncio.Condition()
+        self._carrying = []
 
     async def open(self, port: int) -> str:
         async def serve(reader, writer):
             there, back = await asyncio.open_connection("127.0.0.1", port)
+            self._carrying.append((asyncio.current_task(), writer, back))
             await asyncio.gather(self._carry(reader, back, counts=True), self._carry(there, writer))
 
         self._server = await asyncio.start_server(serve, "127.0.0.1", 0)
@@ -43,6 +45,10 @@ class Line:
 
     async def close(self) -> None:
         self._server.close()
+        for task, *writers in self._carrying:
+            for writer in writers:
+                writer.close()
+            await asyncio.wait({task})
 
     async def _carry(self, reader, writer, *, counts=False):
         left = b"" if counts else None
