@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import replace
+from typing import Any
 
 import grpc
 import pytest
@@ -31,7 +32,7 @@ class Line:
         self.cut = False
         self.pings = 0
         self.pinged = asyncio.Condition()
-        self._carrying = []
+        self._carrying: list[Any] = []
 
     async def open(self, port: int) -> str:
         async def serve(reader, writer):
