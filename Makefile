@@ -88,6 +88,38 @@ check-lock: setup
 	@echo '--- lock: uv lock --check'
 	@$(BIN)/uv lock --check --no-progress
 
+# Linters of their own environment, which nothing else needs.
+LINTERS := build/delivery
+LINT := $(LINTERS)/bin
+
+$(LINTERS)/.synced: $(STAMP) uv.lock
+	@UV_PROJECT_ENVIRONMENT=$(LINTERS) $(BIN)/uv sync --only-group delivery --frozen --quiet --python $(RUN)
+	@touch $@
+
+.PHONY: check-delivery
+check-delivery: $(LINTERS)/.synced ## Workflows, scripts, Dockerfiles, and secrets in the whole history (needs Go)
+	@$(TIMED) check-delivery $(MAKE) --no-print-directory --keep-going --output-sync=target --jobs=$(WORKERS) check-history check-workflows check-scripts
+
+.PHONY: check-history check-workflows check-scripts
+check-history:
+	@echo '--- secrets in the whole history: gitleaks'
+	@program=$$(.ci/tool gitleaks) && $$program git --no-banner --no-color --log-level=warn --redact --verbose .
+
+check-workflows: $(LINTERS)/.synced
+	@echo '--- workflows: actionlint, zizmor'
+	@program=$$(.ci/tool actionlint) && PATH=$(CURDIR)/$(LINT):$$PATH $$program
+	@$(LINT)/zizmor --offline --quiet .github
+
+check-scripts: $(LINTERS)/.synced
+	@echo '--- scripts and Dockerfiles: shellcheck, hadolint'
+	@$(LINT)/shellcheck $$(git grep --files-with-matches --extended-regexp '^#!.*\bbash' -- .ci)
+	@git ls-files -z '*Dockerfile' | xargs --null --no-run-if-empty $(LINT)/hadolint --failure-threshold warning
+
+.PHONY: check-advisories
+check-advisories: $(LINTERS)/.synced ## Known vulnerabilities of what is locked (asks PyPI)
+	@$(BIN)/uv export --frozen --all-packages --no-emit-workspace --format requirements-txt --quiet > $(LINTERS)/locked.txt
+	@$(LINT)/pip-audit --disable-pip --require-hashes --requirement $(LINTERS)/locked.txt --progress-spinner off --strict
+
 .PHONY: test
 test: setup ## Unit, adapter, service, isolation and end-to-end tests (at most 10 minutes); ARGS go to pytest
 	@$(RUN) -m pytest -m 'not real' --numprocesses=$(WORKERS) --dist=loadfile $(ARGS)

@@ -105,11 +105,11 @@ def patches(path: Path) -> list[str]:
     return problems
 
 
-def tracked_text() -> list[Path]:
+def tracked_text(root: Path = ROOT) -> list[Path]:
     """Hand-written text under version control or about to be."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--deduplicate"],
-        cwd=ROOT,
+        cwd=root,
         capture_output=True,
         text=True,
         check=True,
@@ -120,7 +120,7 @@ def tracked_text() -> list[Path]:
         path
         for name in listed
         if name and "_pb2" not in name and not name.startswith(vendored)
-        if (path := ROOT / name).is_file() and path.suffix not in _BINARY
+        if (path := root / name).is_file() and path.suffix not in _BINARY
     ]
 
 
