@@ -18,7 +18,7 @@ MANIFESTS := pyproject.toml uv.lock $(wildcard libs/*/pyproject.toml services/*/
 # a service are type-checked on their own, as `tests.…`.
 with_python = $(foreach folder,$(1),$(if $(shell find $(folder) -name '*.py' -print -quit),$(folder)))
 HYPHENATED = $(call with_python,$(wildcard services/*-*/tests operators/*-*/tests))
-TYPED = conftest.py libs/contracts/generate.py $(call with_python,$(wildcard libs/*/src services/*/src operators/*/src examples) \
+TYPED = conftest.py libs/contracts/generate.py deploy $(call with_python,$(wildcard libs/*/src services/*/src operators/*/src examples) \
   tests $(filter-out $(HYPHENATED),$(wildcard libs/*/tests services/*/tests operators/*/tests)))
 
 .PHONY: help

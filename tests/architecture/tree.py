@@ -68,7 +68,9 @@ def python_files(*folders: Path) -> Iterator[Path]:
 
 def own_files(root: Path = ROOT) -> Iterator[Path]:
     """All hand-written Python of the repository."""
-    yield from python_files(*(root / kind for kind in _KINDS), root / "tests", root / "examples")
+    yield from python_files(
+        *(root / kind for kind in _KINDS), root / "tests", root / "examples", root / "deploy"
+    )
 
 
 def files_of_tests(root: Path = ROOT) -> Iterator[Path]:

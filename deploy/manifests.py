@@ -1,0 +1,152 @@
+"""A set of rendered manifests: read whole, or refused with everything that is wrong."""
+
+from __future__ import annotations
+
+import copy
+import gzip
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+#: Which set an object is of. Whatever has the label of a set and is not in it, is removed.
+LABEL: Final = "tlsy.dev/set"
+#: They hold data, or what they define does: a deployment makes and changes them, and never removes any.
+KEPT_KINDS: Final = frozenset(
+    {"CustomResourceDefinition", "Namespace", "PersistentVolume", "PersistentVolumeClaim"}
+)
+_SUFFIXES: Final = frozenset({".yaml", ".yml", ".json"})
+
+Document = dict[str, Any]
+
+
+class RefusedError(Exception):
+    """The set is not deployed; nothing was changed."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What two manifests of one object have in common; the version of its API is not part of it."""
+
+    group: str
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind.lower()}/{self.name}"
+
+
+def identity(document: Document) -> Identity:
+    """Of an object as written or as the cluster has it."""
+    group, _, version = document["apiVersion"].rpartition("/")
+    metadata = document["metadata"]
+    return Identity(
+        group if version else "", document["kind"], metadata.get("namespace", ""), metadata["name"]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestSet:
+    """What is to be in a namespace under a name, and nothing else under that name."""
+
+    name: str
+    namespace: str
+    documents: tuple[Document, ...]
+
+    @property
+    def label(self) -> str:
+        """The value of LABEL: two namespaces of a cluster may have a set of the same name."""
+        return f"{self.namespace}.{self.name}"
+
+    @property
+    def kept(self) -> list[Document]:
+        """What is applied first and outlives the set. It has no label."""
+        return [each for each in self.documents if each["kind"] in KEPT_KINDS]
+
+    @property
+    def replaceable(self) -> list[Document]:
+        """The rest, labelled."""
+        labelled = [copy.deepcopy(each) for each in self.documents if each["kind"] not in KEPT_KINDS]
+        for each in labelled:
+            each["metadata"].setdefault("labels", {})[LABEL] = self.label
+        return labelled
+
+    @property
+    def revision(self) -> str:
+        """The same for the same set, whatever files it is in."""
+        texts = sorted(json.dumps(each, sort_keys=True) for each in self.documents)
+        return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12]
+
+    def pack(self) -> bytes:
+        """For a Secret, which holds 1 MiB."""
+        return gzip.compress(json.dumps(self.documents).encode(), mtime=0)
+
+    def unpacked(self, packed: bytes) -> ManifestSet:
+        """The set of the same name that was packed."""
+        return ManifestSet(self.name, self.namespace, tuple(json.loads(gzip.decompress(packed))))
+
+
+def read(folder: Path, name: str, namespace: str) -> ManifestSet:
+    """Every manifest below a folder.
+
+    Raises:
+        RefusedError: with all that is wrong: none is there, is one, is there once, or is of the namespace.
+    """
+    documents: list[Document] = []
+    places: dict[tuple[str, str, str], str] = {}
+    problems = []
+    if len(f"{namespace}.{name}") > 63:  # noqa: PLR2004  the longest value of a label
+        problems.append(f"{namespace}.{name} is longer than a label's value may be")
+    for path in sorted(path for path in folder.rglob("*") if path.suffix in _SUFFIXES):
+        try:
+            found = list(_flat(yaml.safe_load_all(path.read_text(encoding="utf-8"))))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            problems.append(f"{path}: {error}")
+            continue
+        for document in found:
+            if problem := _wrong(document, namespace):
+                problems.append(f"{path}: {problem}")
+                continue
+            documents.append(document)
+            it = identity(document)
+            before = places.setdefault((it.group, it.kind, it.name), str(path))
+            if before != str(path) or sum(identity(each) == it for each in documents) > 1:
+                problems.append(f"{path}: {it} is also in {before}")
+    if not documents and not problems:
+        problems.append(f"{folder}: no manifest is there")
+    if problems:
+        raise RefusedError(problems)
+    return ManifestSet(name, namespace, tuple(documents))
+
+
+def _flat(documents: Iterator[Any]) -> Iterator[Any]:
+    for document in documents:
+        if isinstance(document, dict) and document.get("kind") == "List":
+            yield from document.get("items") or ()
+        elif document is not None:
+            yield document
+
+
+def _wrong(document: Any, namespace: str) -> str:
+    """What is wrong with a manifest, or nothing."""
+    if not isinstance(document, dict) or not isinstance(document.get("metadata"), dict):
+        return "not a manifest: it has no metadata"
+    if not all(isinstance(document.get(key), str) for key in ("apiVersion", "kind")):
+        return "not a manifest: apiVersion and kind are needed"
+    if not isinstance(document["metadata"].get("name"), str):
+        return f"{document['kind']} without a name: what is named by the cluster cannot be found again"
+    elsewhere = document["metadata"].get("namespace", namespace)
+    if elsewhere != namespace:
+        return f"{identity(document)} is of namespace {elsewhere}, the set of {namespace}"
+    return ""

@@ -1,0 +1,168 @@
+"""Puts a set of manifests into a cluster as one: it comes up whole, or the set before it is put back.
+
+Nothing is taken away before the new set is up. Then everything goes that has the set's label and is not in
+it: what the set before had, and what nobody remembers. What a deployment that was killed has left, the next
+one puts right.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+from deploy.manifests import ManifestSet, RefusedError, identity
+from deploy.readiness import state_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from deploy.manifests import Document, Identity
+
+
+#: A Secret holds 1 MiB, of which base64 takes a quarter.
+_MAX_PACKED_BYTES: Final = 750_000
+
+
+class CommandError(Exception):
+    """The cluster refused a command, or did not answer."""
+
+
+class NotReadyError(Exception):
+    """The set did not come up."""
+
+
+class Cluster(Protocol):
+    """What a deployment asks of a cluster. Every method raises CommandError if that cannot be done."""
+
+    def try_out(self, documents: Sequence[Document]) -> str:
+        """Apply without effect; returns what would change, for people."""
+
+    def apply(self, documents: Sequence[Document]) -> None:
+        """Make or change these objects."""
+
+    def objects(self, documents: Sequence[Document]) -> list[Document]:
+        """These objects as they are now; those that are there."""
+
+    def labelled(self, label: str) -> list[Document]:
+        """Every object of the set, of whatever kind, that no other object owns."""
+
+    def remove(self, found: Sequence[Document]) -> None:
+        """Remove these objects and what they own, and wait until they are gone."""
+
+    def remembered(self, name: str) -> bytes | None:
+        """What was last remembered under this name."""
+
+    def remember(self, name: str, packed: bytes, revision: str) -> None:
+        """Keep this in the cluster."""
+
+    def hold(self, name: str, at_most_s: float) -> None:
+        """Keep others from deploying a set of this name; CommandError says who does so already."""
+
+    def release(self, name: str) -> None:
+        """Let others deploy it."""
+
+    def tell(self) -> str:
+        """What helps to see why something does not come up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One deployment: how long a set may take to come up, and what waits and speaks."""
+
+    cluster: Cluster
+    timeout_s: float
+    now: Callable[[], float]
+    pause: Callable[[], None]
+    say: Callable[[str], None]
+
+    def deploy(self, wanted: ManifestSet) -> None:
+        """Put the set into the cluster.
+
+        Raises:
+            RefusedError: the cluster would not take it; nothing was changed, but what is kept.
+            NotReadyError: it did not come up. The set before it is back, or nothing where there was none.
+            CommandError: nor could the set before it be put back. The cluster is between two: deploy again.
+        """
+        packed_wanted = wanted.pack()
+        if len(packed_wanted) > _MAX_PACKED_BYTES:
+            raise RefusedError([f"the set is too big to be remembered: {len(packed_wanted)} bytes packed"])
+        try:
+            if wanted.kept:  # the namespace may be among it
+                self.cluster.apply(wanted.kept)
+                self._come_up(wanted.kept)
+            # There and back, each with applying, coming up, and removing.
+            self.cluster.hold(wanted.name, 6 * self.timeout_s)
+        except (CommandError, NotReadyError) as error:
+            raise RefusedError([str(error)]) from error
+        try:
+            self._deploy_alone(wanted, packed_wanted)
+        finally:
+            with contextlib.suppress(CommandError):  # it runs out by itself
+                self.cluster.release(wanted.name)
+
+    def _deploy_alone(self, wanted: ManifestSet, packed_wanted: bytes) -> None:
+        try:
+            packed = self.cluster.remembered(wanted.name)
+            forgotten = packed is None and bool(self.cluster.labelled(wanted.label))
+            if wanted.replaceable:
+                self.say(self.cluster.try_out(wanted.replaceable))
+        except CommandError as error:
+            raise RefusedError([str(error)]) from error
+        before = wanted.unpacked(packed) if packed else ManifestSet(wanted.name, wanted.namespace, ())
+        try:
+            self._put(wanted)
+        except BaseException as error:  # also Ctrl-C: what was begun is taken back
+            self.say(f"deploy: {wanted.revision} did not come up: {error or type(error).__name__}")
+            self.say(self.cluster.tell())
+            if forgotten:  # to go back to nothing would take away what works
+                raise CommandError(f"{error}; there is a set, and nothing tells what was in it") from error
+            self._put_back(before)
+            was = f"{before.revision} is back" if packed else "there was none before; nothing is left"
+            self.say(f"deploy: {was}")
+            if isinstance(error, CommandError):
+                raise NotReadyError(str(error)) from error
+            raise
+        self.cluster.remember(wanted.name, packed_wanted, wanted.revision)
+
+    def _put_back(self, before: ManifestSet) -> None:
+        try:
+            self._put(before)
+        except NotReadyError as error:
+            raise CommandError(f"the set before it did not come up either: {error}") from error
+
+    def _put(self, wanted: ManifestSet) -> None:
+        """Apply, wait, and remove what is no longer of the set."""
+        if wanted.replaceable:
+            self.cluster.apply(wanted.replaceable)
+            self._come_up(wanted.replaceable)
+        members = {_place(each, wanted.namespace) for each in wanted.replaceable}
+        superfluous = [
+            each
+            for each in self.cluster.labelled(wanted.label)
+            if _place(each, wanted.namespace) not in members
+        ]
+        if superfluous:
+            self.say(f"deploy: removing {', '.join(str(identity(each)) for each in superfluous)}")
+            self.cluster.remove(superfluous)
+
+    def _come_up(self, documents: Sequence[Document]) -> None:
+        deadline = self.now() + self.timeout_s
+        while True:
+            found = self.cluster.objects(documents)
+            states = [(each, state_of(each)) for each in found]
+            failed = [f"{identity(each)}: {state.why}" for each, state in states if state.state == "failed"]
+            waiting = [f"{identity(each)}: {state.why}" for each, state in states if state.state == "waiting"]
+            if failed:
+                raise NotReadyError("; ".join(failed))
+            if not waiting and len(found) == len(documents):
+                return
+            if self.now() >= deadline:
+                raise NotReadyError("; ".join(waiting) or "some of it is gone again")
+            self.pause()
+
+
+def _place(document: Document, namespace: str) -> Identity:
+    """Where an object is. A manifest need not say its namespace; the cluster does, unless it has none."""
+    it = identity(document)
+    return type(it)(it.group, it.kind, "" if it.namespace == namespace else it.namespace, it.name)

@@ -1,0 +1,282 @@
+"""A set of manifests comes up whole or the set before it is back; what is not in it goes, data stay."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from deploy.manifests import KEPT_KINDS, LABEL, ManifestSet, RefusedError, identity, read
+from deploy.readiness import state_of
+from deploy.rollout import CommandError, Deployment, NotReadyError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Document = dict[str, Any]
+
+
+class FakeCluster:
+    """Keeps what it is given. `broken` never comes up, `refused` is not taken, `cut` is not answered."""
+
+    def __init__(self) -> None:
+        self.there: dict[str, Document] = {}
+        self.kept: dict[str, bytes] = {}
+        self.told: list[set[str]] = []
+        self.held = False
+
+    def try_out(self, documents: Sequence[Document]) -> str:
+        if any("refused" in each["metadata"]["name"] for each in documents):
+            raise CommandError("admission refused it")
+        return ""
+
+    def apply(self, documents: Sequence[Document]) -> None:
+        for each in documents:
+            if "cut" in each["metadata"]["name"]:
+                raise CommandError("connection refused")
+            self.there[str(identity(each))] = {**each, "status": {"observedGeneration": 1}}
+
+    def objects(self, documents: Sequence[Document]) -> list[Document]:
+        found = [self.there[str(identity(each))] for each in documents]
+        return [
+            {**each, "spec": {"replicas": int("broken" in each["metadata"]["name"])}}
+            if each["kind"] == "Deployment"
+            else each
+            for each in found
+        ]
+
+    def labelled(self, label: str) -> list[Document]:
+        return [
+            each for each in self.there.values() if each["metadata"].get("labels", {}).get(LABEL) == label
+        ]
+
+    def remove(self, found: Sequence[Document]) -> None:
+        for each in found:
+            del self.there[str(identity(each))]
+
+    def remembered(self, name: str) -> bytes | None:
+        return self.kept.get(name)
+
+    def remember(self, name: str, packed: bytes, revision: str) -> None:
+        self.kept[name] = packed
+
+    def hold(self, name: str, at_most_s: float) -> None:
+        if self.held:
+            raise CommandError("somebody else is deploying")
+        self.held = True
+
+    def release(self, name: str) -> None:
+        self.held = False
+
+    def tell(self) -> str:
+        self.told.append(set(self.there))
+        return ""
+
+
+def manifest(kind: str, name: str, **more: Any) -> Document:
+    versions = {"Deployment": "apps/v1", "CustomResourceDefinition": "apiextensions.k8s.io/v1"}
+    return {"apiVersion": versions.get(kind, "v1"), "kind": kind, "metadata": {"name": name}, **more}
+
+
+def put(cluster: FakeCluster, *documents: Document) -> None:
+    clock = itertools.count()
+    wanted = ManifestSet("suite", "tlsy", documents)
+    Deployment(cluster, 5, lambda: next(clock), lambda: None, lambda text: None).deploy(wanted)
+
+
+def test_what_is_taken_out_of_the_set_is_gone():
+    cluster = FakeCluster()
+    put(cluster, manifest("Deployment", "a"), manifest("Deployment", "b"), manifest("Service", "b"))
+    put(cluster, manifest("Deployment", "a"))
+    assert set(cluster.there) == {"deployment/a"}
+
+
+def test_an_orphan_of_the_set_goes_and_what_is_not_ours_stays():
+    cluster = FakeCluster()
+    ours, others = {"labels": {LABEL: "tlsy.suite"}}, {"labels": {LABEL: "tlsy.other"}}
+    cluster.apply([manifest("ConfigMap", "orphan", metadata={"name": "orphan", **ours})])
+    cluster.apply([manifest("ConfigMap", "other", metadata={"name": "other", **others})])
+    put(cluster, manifest("Deployment", "a"))
+    assert set(cluster.there) == {"deployment/a", "configmap/other"}
+
+
+def test_a_set_that_does_not_come_up_is_taken_back():
+    cluster = FakeCluster()
+    put(cluster, manifest("Deployment", "a"), manifest("Deployment", "b"))
+    before = dict(cluster.there)
+    with pytest.raises(NotReadyError, match="deployment/broken: 1 wanted"):
+        put(cluster, manifest("Deployment", "a", spec={"paused": True}), manifest("Deployment", "broken"))
+    assert cluster.there == before
+    put(cluster, manifest("Deployment", "a"))
+    assert set(cluster.there) == {"deployment/a"}
+
+
+def test_nothing_is_taken_away_before_the_new_set_is_up():
+    cluster = FakeCluster()
+    put(cluster, manifest("Deployment", "a"))
+    with pytest.raises(NotReadyError):
+        put(cluster, manifest("Deployment", "broken"))
+    assert cluster.told == [{"deployment/a", "deployment/broken"}]
+
+
+def test_a_first_set_that_does_not_come_up_leaves_nothing():
+    cluster = FakeCluster()
+    with pytest.raises(NotReadyError):
+        put(cluster, manifest("ConfigMap", "a"), manifest("Deployment", "broken"))
+    assert cluster.there == {}
+    assert cluster.remembered("suite") is None
+
+
+def test_two_do_not_deploy_at_once():
+    cluster = FakeCluster()
+    cluster.held = True
+    with pytest.raises(RefusedError, match="somebody else is deploying"):
+        put(cluster, manifest("Deployment", "a"))
+    assert cluster.there == {}
+    assert cluster.held
+
+
+@pytest.mark.parametrize("name", ["fine", "broken", "refused", "cut"])
+def test_whatever_became_of_it_the_next_may_deploy(name):
+    cluster = FakeCluster()
+    with contextlib.suppress(NotReadyError, RefusedError):
+        put(cluster, manifest("Deployment", name))
+    assert not cluster.held
+
+
+def test_what_works_is_not_taken_away_because_nobody_remembers_it():
+    cluster = FakeCluster()
+    put(cluster, manifest("Deployment", "a"))
+    cluster.kept.clear()
+    with pytest.raises(CommandError, match="nothing tells what was in it"):
+        put(cluster, manifest("Deployment", "broken"))
+    assert "deployment/a" in cluster.there
+    put(cluster, manifest("Deployment", "b"))
+    assert set(cluster.there) == {"deployment/b"}
+
+
+def test_a_set_that_cannot_be_remembered_is_refused():
+    cluster = FakeCluster()
+    noise = random.Random(7).randbytes(800_000).hex()
+    with pytest.raises(RefusedError, match="too big to be remembered"):
+        put(cluster, manifest("ConfigMap", "big", data={"noise": noise}))
+    assert cluster.there == {}
+
+
+def test_a_cluster_that_stops_answering_halfway_is_taken_back_when_it_answers():
+    cluster = FakeCluster()
+    put(cluster, manifest("Deployment", "a"))
+    with pytest.raises(NotReadyError, match="connection refused"):
+        put(cluster, manifest("ConfigMap", "half"), manifest("Deployment", "cut"))
+    assert set(cluster.there) == {"deployment/a"}
+
+
+def test_a_set_that_cannot_be_put_back_is_not_called_put_back():
+    cluster = FakeCluster()
+    put(cluster, manifest("Deployment", "a"))
+    packed = ManifestSet("suite", "tlsy", (manifest("Deployment", "broken"),)).pack()
+    cluster.remember("suite", packed, "")
+    with pytest.raises(CommandError, match="the set before it did not come up either: deployment/broken"):
+        put(cluster, manifest("Deployment", "broken-too"))
+
+
+def test_what_is_stopped_is_taken_back():
+    cluster = FakeCluster()
+    put(cluster, manifest("Deployment", "a"))
+
+    def stop():
+        if "deployment/broken" in cluster.there:
+            raise KeyboardInterrupt
+
+    wanted = ManifestSet("suite", "tlsy", (manifest("Deployment", "broken"),))
+    with pytest.raises(KeyboardInterrupt):
+        Deployment(cluster, 5, lambda: 0, stop, lambda text: None).deploy(wanted)
+    assert set(cluster.there) == {"deployment/a"}
+
+
+def test_what_the_cluster_refuses_changes_nothing():
+    cluster = FakeCluster()
+    put(cluster, manifest("Deployment", "a"))
+    with pytest.raises(RefusedError, match="admission refused it"):
+        put(cluster, manifest("Deployment", "refused"), manifest("ConfigMap", "new"))
+    assert set(cluster.there) == {"deployment/a"}
+
+
+@pytest.mark.parametrize("kind", sorted(KEPT_KINDS - {"CustomResourceDefinition"}))
+def test_what_holds_data_outlives_the_set(kind):
+    cluster = FakeCluster()
+    put(cluster, manifest(kind, "data"), manifest("Deployment", "a"))
+    put(cluster, manifest("Deployment", "a"))
+    assert f"{kind.lower()}/data" in cluster.there
+
+
+def test_everything_that_is_wrong_with_a_set_is_said_at_once(tmp_path):
+    (tmp_path / "a.yaml").write_text(
+        "kind: ConfigMap\n---\napiVersion: v1\nkind: Pod\nmetadata: {generateName: x}\n"
+    )
+    (tmp_path / "b.yaml").write_text(
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: s, namespace: elsewhere}\n"
+    )
+    twice = "apiVersion: v1\nkind: Service\nmetadata: {name: s}\n"
+    (tmp_path / "c.yaml").write_text(f"{twice}---\n{twice}")
+    (tmp_path / "d.yaml").write_text("{")
+    with pytest.raises(RefusedError) as refused:
+        read(tmp_path, "suite", "tlsy")
+    said = [
+        "no metadata",
+        "without a name",
+        "namespace elsewhere",
+        "service/s is also in",
+        "d.yaml: while parsing",
+    ]
+    assert len(refused.value.problems) == len(said)
+    assert [text for text in said if text not in str(refused.value)] == []
+
+
+def test_an_empty_folder_is_refused_and_removes_nothing(tmp_path):
+    with pytest.raises(RefusedError, match="no manifest is there"):
+        read(tmp_path, "suite", "tlsy")
+
+
+def test_a_set_is_the_same_whatever_files_it_is_in(tmp_path):
+    (tmp_path / "a.yaml").write_text("apiVersion: v1\nkind: Service\nmetadata: {name: s}\n")
+    one = read(tmp_path, "suite", "tlsy")
+    (tmp_path / "a.yaml").rename(tmp_path / "b.yml")
+    (tmp_path / "c.json").write_text('{"kind": "List", "items": []}')
+    assert read(tmp_path, "suite", "tlsy").revision == one.revision
+    assert one.unpacked(one.pack()) == one
+
+
+STATUS = {"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}
+NO_PROGRESS = {"conditions": [{"type": "Progressing", "status": "False"}]}
+OF_NODES = {
+    "observedGeneration": 2,
+    "desiredNumberScheduled": 3,
+    "updatedNumberScheduled": 3,
+    "numberAvailable": 3,
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "state"),
+    [
+        ("Deployment", STATUS, "ready"),
+        ("Deployment", {**STATUS, "observedGeneration": 1}, "waiting"),
+        ("Deployment", {**STATUS, "replicas": 3}, "waiting"),
+        ("Deployment", {**STATUS, "availableReplicas": 1}, "waiting"),
+        ("Deployment", STATUS | NO_PROGRESS, "failed"),
+        ("StatefulSet", {**STATUS, "updatedReplicas": 1}, "waiting"),
+        ("DaemonSet", OF_NODES, "ready"),
+        ("DaemonSet", {**OF_NODES, "numberAvailable": 2}, "waiting"),
+        ("Job", {}, "waiting"),
+        ("Job", {"conditions": [{"type": "Complete", "status": "True"}]}, "ready"),
+        ("Job", {"conditions": [{"type": "Failed", "status": "True"}]}, "failed"),
+        ("ConfigMap", {}, "ready"),
+    ],
+)
+def test_when_a_workload_is_ready(kind, status, state):
+    found = {"kind": kind, "metadata": {"generation": 2}, "spec": {"replicas": 2}, "status": status}
+    assert state_of(found).state == state
