@@ -150,6 +150,18 @@ demo: setup ## Start the suite, onboard tenants, show events become incidents (O
 demo-clean: setup ## Remove the demo's data
 	@$(RUN) -m examples.demo --clean
 
+##@ Environments
+
+.PHONY: env-init env-edit env-show
+env-init: ## Seal the settings of ENV (local, staging, prod) for RECIPIENT=<age1…,age1…>, by default this machine's key
+	@.ci/env init '$(ENV)' '$(RECIPIENT)'
+
+env-edit: ## Open the sealed settings of ENV in your EDITOR
+	@.ci/env edit '$(ENV)'
+
+env-show: ## Print the sealed settings of ENV
+	@.ci/env show '$(ENV)'
+
 ##@ Figures (each prints one JSON object as its last line)
 
 .PHONY: bench-ingest bench-rules bench-incident bench-rls bench-provision bench-start
