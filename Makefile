@@ -91,16 +91,17 @@ check-lock: setup
 # Linters of their own environment, which nothing else needs.
 LINTERS := build/delivery
 LINT := $(LINTERS)/bin
+SKAFFOLD := github.com/GoogleContainerTools/skaffold/v2@v2.16.1
 
 $(LINTERS)/.synced: $(STAMP) uv.lock
 	@UV_PROJECT_ENVIRONMENT=$(LINTERS) $(BIN)/uv sync --only-group delivery --frozen --quiet --python $(RUN)
 	@touch $@
 
 .PHONY: check-delivery
-check-delivery: $(LINTERS)/.synced ## Workflows, scripts, Dockerfiles, and secrets in the whole history (needs Go)
-	@$(TIMED) check-delivery $(MAKE) --no-print-directory --keep-going --output-sync=target --jobs=$(WORKERS) check-history check-workflows check-scripts
+check-delivery: $(LINTERS)/.synced ## Workflows, scripts, Dockerfiles, skaffold.yaml, and secrets in the whole history (needs Go)
+	@$(TIMED) check-delivery $(MAKE) --no-print-directory --keep-going --output-sync=target --jobs=$(WORKERS) check-history check-workflows check-scripts check-skaffold
 
-.PHONY: check-history check-workflows check-scripts
+.PHONY: check-history check-workflows check-scripts check-skaffold
 check-history:
 	@echo '--- secrets in the whole history: gitleaks'
 	@program=$$(.ci/tool gitleaks) && $$program git --no-banner --no-color --log-level=warn --redact --verbose .
@@ -114,6 +115,11 @@ check-scripts: $(LINTERS)/.synced
 	@echo '--- scripts and Dockerfiles: shellcheck, hadolint'
 	@$(LINT)/shellcheck $$(git grep --files-with-matches --extended-regexp '^#!.*\bbash' -- .ci)
 	@git ls-files -z '*Dockerfile' | xargs --null --no-run-if-empty $(LINT)/hadolint --failure-threshold warning
+
+check-skaffold: $(LINTERS)/.synced
+	@echo '--- skaffold.yaml: the published schema of its version'
+	@module=$$(GOFLAGS=-mod=mod go mod download -json $(SKAFFOLD) | sed -n 's/^\s*"Dir": "\(.*\)",$$/\1/p') && \
+	$(LINT)/check-jsonschema --quiet --schemafile "$$module/docs-v2/content/en/schemas/$$(sed -n 's,^apiVersion: skaffold/,,p' skaffold.yaml).json" skaffold.yaml
 
 .PHONY: check-advisories
 check-advisories: $(LINTERS)/.synced ## Known vulnerabilities of what is locked (asks PyPI)
