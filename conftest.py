@@ -18,8 +18,13 @@ _BEGIN: Final = pytest.StashKey[float]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Remembers when the run began."""
+    """Remembers when the run began, and forgets which repository Git runs it for.
+
+    Below a hook or `git rebase --exec` the repositories that tests make would otherwise be this one.
+    """
     config.stash[_BEGIN] = time.monotonic()
+    for variable in [name for name in os.environ if name.startswith("GIT_")]:
+        del os.environ[variable]
 
 
 @pytest.hookimpl(optionalhook=True)
