@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import struct
 from dataclasses import replace
 
@@ -19,6 +20,7 @@ from tlsy.eventlog.kafka import partition_of
 
 NAME = "no-text"
 GZIP = 1
+ZSTD = 4
 
 
 def batch_of(*events, names=(NAME,), compression=0):
@@ -79,7 +81,35 @@ def no_gzip(batch):
     return sealed(batch[:61] + b"no gzip" + batch[68:])
 
 
-@pytest.mark.parametrize(("break_it", "compression"), [(no_records, 0), (no_gzip, GZIP)])
+def of_codec(batch, codec, body):
+    return sealed(batch[:21] + struct.pack(">h", codec) + batch[23:61] + body)
+
+
+def of_a_codec_that_is_not_here(batch):
+    return of_codec(batch, ZSTD, batch[61:])
+
+
+def much_of_little(batch):
+    broken = of_codec(batch, GZIP, gzip.compress(batch[61:] + bytes(9 * 1024 * 1024)))
+    return broken[:8] + struct.pack(">i", len(broken) - 12) + broken[12:]
+
+
+def at_one_offset(batch):
+    """The first record says that it is the last; the length before it takes two bytes."""
+    broken = no_text(batch)
+    return sealed(broken[:65] + b"\x02" + broken[66:])
+
+
+@pytest.mark.parametrize(
+    ("break_it", "compression"),
+    [
+        (no_records, 0),
+        (no_gzip, GZIP),
+        (of_a_codec_that_is_not_here, 0),
+        (much_of_little, 0),
+        (at_one_offset, 0),
+    ],
+)
 async def test_what_is_no_record_at_all_is_one_dead_letter(world, tenant, break_it, compression):
     await world.send(event_of(tenant, "before"))
     broken = break_it(batch_of(event_of(tenant, "a"), event_of(tenant, "b"), compression=compression))
@@ -90,6 +120,18 @@ async def test_what_is_no_record_at_all_is_one_dead_letter(world, tenant, break_
     (letter,) = await dead_letters(world, 1)
     assert dict(letter.headers)["dlq-reason"] == b"MALFORMED_RECORD"
     assert letter.value[61:] == broken[61:]
+
+
+async def test_more_records_than_anybody_sends_at_once_are_one_dead_letter(world, tenant):
+    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 1_000_000)
+    for at in range(20_001):
+        builder.append(at, 1_700_000_000_000, None, b"", [(NAME, b"")])
+    await put(world, tenant, no_text(bytes(builder.build())))
+    await world.send(event_of(tenant, "after"))
+    await world.consuming()
+    await world.noted(tenant, "after")
+    (letter,) = await dead_letters(world, 1)
+    assert dict(letter.headers)["dlq-reason"] == b"MALFORMED_RECORD"
 
 
 async def test_a_copy_in_memory_follows_past_it(world, tenant):

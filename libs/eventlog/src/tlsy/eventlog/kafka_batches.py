@@ -1,17 +1,18 @@
 """Reads what aiokafka cannot: batches in which a header's name is no text, or a record is none.
 
 Kafka's brokers check a batch's frame and checksum, not all of its records, and aiokafka gives up a whole
-partition for one that it cannot read. Slower than aiokafka's own way, so only for batches that this fails at.
+partition for one that it cannot read. Slower than aiokafka's own way, so only for batches that this fails at;
+what a batch may cost is limited, since whoever wrote it may want it to be slow.
 """
 
 from __future__ import annotations
 
 import asyncio
 import struct
+import zlib
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from aiokafka.codec import gzip_decode, lz4_decode, snappy_decode, zstd_decode
 from aiokafka.errors import CorruptRecordException, for_code
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.default_records import DefaultRecordBatch
@@ -29,26 +30,47 @@ _MAGIC: Final = 2
 _COUNT_AT: Final = 57
 _RECORDS_AT: Final = 61
 _LOG_APPEND_TIME: Final = 1
-_CODECS: Final[Mapping[int, Callable[[bytes], bytes]]] = MappingProxyType(
-    {0: bytes, 1: gzip_decode, 2: snappy_decode, 3: lz4_decode, 4: zstd_decode}
-)
+#: Of a batch without its compression; as it is sent it is 1 MiB, which gzip makes of 1 GiB, too.
+_MAX_BODY_BYTES: Final = 8 * 1024 * 1024
+_GZIP_WINDOW: Final = 31
+#: Of a batch; some hundred bytes each are a producer's token alone.
+_MAX_RECORDS: Final = 20_000
 
 
-async def fetch_batches(client: Any, partition: Any, offset: int, max_bytes: int) -> tuple[list[Any], int]:
+def inflate(body: bytes) -> bytes:
+    """The records of a batch that gzip compressed. Raises CorruptRecordException, zlib.error."""
+    inflater = zlib.decompressobj(_GZIP_WINDOW)
+    inflated = inflater.decompress(body, _MAX_BODY_BYTES)
+    if not inflater.eof:
+        raise CorruptRecordException(f"a batch is cut, or of more than {_MAX_BODY_BYTES} bytes")
+    return inflated
+
+
+#: aiokafka's others need a package that is not installed.
+_CODECS: Final[Mapping[int, Callable[[bytes], bytes]]] = MappingProxyType({0: bytes, 1: inflate})
+
+
+async def fetch_batches(
+    client: Any, partition: Any, offset: int, *, max_bytes: int, timeout_s: float
+) -> tuple[list[Any], int]:
     """The records from `offset` on, of whole batches, and the offset of the next; none where nothing is.
 
     What cannot be read of a batch is one record with its last offset, without headers and key, and with the
-    batch's bytes for a value. Raises KafkaError, also for a wrong checksum: that is not the writer's doing.
+    batch's bytes for a value. Raises KafkaError, also for a wrong checksum: that is not the writer's doing;
+    TimeoutError.
 
     Args:
         client: an AIOKafkaClient.
         partition: aiokafka's name of it.
         offset: where to begin.
         max_bytes: to be read at once; a first batch that is larger is read all the same.
+        timeout_s: for the broker. To read what it sent takes as long as it takes: who begins anew, because
+            that was long, never ends.
     """
     wanted = [(partition.topic, [(partition.partition, offset, max_bytes)])]
     node = client.cluster.leader_for_partition(partition)
-    answer = await client.send(node, FetchRequest(0, 1, max_bytes, 0, wanted))
+    async with asyncio.timeout(timeout_s):
+        answer = await client.send(node, FetchRequest(0, 1, max_bytes, 0, wanted))
     ((_, ((_, code, *_, raw),)),) = answer.topics
     if code:
         raise for_code(code)(f"fetching from {partition}")
@@ -59,6 +81,8 @@ async def fetch_batches(client: Any, partition: Any, offset: int, max_bytes: int
 def _records_of(partition: Any, raw: bytes, offset: int) -> tuple[list[Any], int]:
     found: list[Any] = []
     for one in _batches(raw):
+        if len(found) >= _MAX_RECORDS:
+            break
         batch = DefaultRecordBatch(bytearray(one))
         if not batch.validate_crc():
             raise CorruptRecordException(f"a batch of {partition} has a wrong checksum")
@@ -81,20 +105,29 @@ def _batches(raw: bytes) -> Iterator[bytes]:
 
 
 def _read(partition: Any, batch: Any, raw: bytes) -> Iterator[Any]:
-    before, last = batch.base_offset - 1, batch.next_offset - 1
     try:
-        body = _CODECS[batch.compression_type](raw[_RECORDS_AT:])
-        at = 0
-        for _ in range(_LENGTH.unpack_from(raw, _COUNT_AT)[0]):
-            size, at = decode_varint(body, at)
-            record = _record(partition, batch, body[at : at + size], after=before)
-            yield record
-            before, at = record.offset, at + size
+        yield from _records(partition, batch, raw)
     except Exception:  # noqa: BLE001 - whatever it is, whoever wrote the batch has done it
-        yield _made(partition, batch, last, batch.max_timestamp, value=raw)
+        yield _made(partition, batch, batch.next_offset - 1, batch.max_timestamp, value=raw)
 
 
-def _record(partition: Any, batch: Any, body: bytes, *, after: int) -> Any:
+def _records(partition: Any, batch: Any, raw: bytes) -> Iterator[Any]:
+    (count,) = _LENGTH.unpack_from(raw, _COUNT_AT)
+    if count > _MAX_RECORDS:
+        raise CorruptRecordException(f"a batch has more than {_MAX_RECORDS} records")
+    body = _CODECS[batch.compression_type](raw[_RECORDS_AT:])
+    before, at = batch.base_offset - 1, 0
+    for following in reversed(range(count)):
+        size, at = decode_varint(body, at)
+        record = _record(partition, batch, body[at : at + size])
+        # An offset is left for each that follows, and so for what cannot be read of them.
+        if not before < record.offset < batch.next_offset - following:
+            raise CorruptRecordException("a record is not where it says")
+        yield record
+        before, at = record.offset, at + size
+
+
+def _record(partition: Any, batch: Any, body: bytes) -> Any:
     # Not aiokafka's fast one, which reads on behind the end.
     time_delta, at = decode_varint(body, 1)
     offset_delta, at = decode_varint(body, at)
@@ -106,11 +139,11 @@ def _record(partition: Any, batch: Any, body: bytes, *, after: int) -> Any:
         name, at = _bytes(body, at)
         content, at = _bytes(body, at)
         headers.append(((name or b"").decode(errors="backslashreplace"), content))
-    offset = batch.base_offset + offset_delta
-    if at != len(body) or not after < offset < batch.next_offset:
-        raise CorruptRecordException("a record is not as long as it says, or not where it says")
+    if at != len(body):
+        raise CorruptRecordException("a record is not as long as it says")
     of_broker = batch.timestamp_type == _LOG_APPEND_TIME
     time_ms = batch.max_timestamp if of_broker else batch.first_timestamp + time_delta
+    offset = batch.base_offset + offset_delta
     return _made(partition, batch, offset, time_ms, key=key, value=value, headers=tuple(headers))
 
 

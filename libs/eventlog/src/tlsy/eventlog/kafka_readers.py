@@ -8,7 +8,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import aiokafka
-from aiokafka.errors import ConsumerStoppedError, CorruptRecordException, KafkaError
+from aiokafka.errors import (
+    ConsumerStoppedError,
+    CorruptRecordException,
+    KafkaError,
+    UnsupportedCodecError,
+)
 
 from tlsy.eventlog.errors import LogUnavailable
 from tlsy.eventlog.kafka import (
@@ -102,7 +107,8 @@ class KafkaGroupReader:
         except Exception as error:
             _check_unreadable(error)
             try:
-                records = await _read_slowly(self._client, theirs, await self._client.position(theirs))
+                position = await asyncio.wait_for(self._client.position(theirs), ASK_TIMEOUT_S)
+                records = await _read_slowly(self._client, theirs, position)
             except FAILURES as failure:
                 raise LogUnavailable(f"fetching failed: {failure!r}") from error
             if not records:
@@ -261,19 +267,20 @@ class KafkaTail:
 
 def _check_unreadable(error: Exception) -> None:
     """Raises LogUnavailable if it is not about records; what reading one may raise is what codecs may."""
-    if isinstance(error, KafkaError | ConsumerStoppedError) and not isinstance(error, CorruptRecordException):
+    of_log = isinstance(error, KafkaError | ConsumerStoppedError)
+    if of_log and not isinstance(error, CorruptRecordException | UnsupportedCodecError):
         raise LogUnavailable(f"fetching failed: {error!r}") from error
 
 
 async def _read_slowly(client: Any, partition: Any, offset: int) -> Sequence[Any]:
     """What aiokafka fails at; it goes on behind that."""
-    async with asyncio.timeout(ASK_TIMEOUT_S):
-        records, following = await fetch_batches(
-            client._client,  # noqa: SLF001 - aiokafka has no public way to the bytes of a batch
-            partition,
-            offset,
-            MAX_FETCH_BYTES,
-        )
+    records, following = await fetch_batches(
+        client._client,  # noqa: SLF001 - aiokafka has no public way to the bytes of a batch
+        partition,
+        offset,
+        max_bytes=MAX_FETCH_BYTES,
+        timeout_s=ASK_TIMEOUT_S,
+    )
     client.seek(partition, following)
     return records
 
