@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as pb
-from tlsy.ingestion.domain.events import TimeWindow, event_key, read_batch
+from tlsy.ingestion.domain.events import TimeWindow, columns, event_key, read_batch
 
 NOW_US = 1_750_000_000_000_000
 WINDOW = TimeWindow(NOW_US - 1_000_000, NOW_US + 1_000_000)
@@ -161,3 +161,14 @@ def test_each_event_is_a_row_a_duplicate_or_has_a_problem(events):
     assert batch.rows == sorted(batch.rows)
     for row in batch.rows:
         assert all("\0" not in text for text in row[3:8])
+
+
+def test_what_separates_texts_is_in_none_of_them_whatever_they_hold():
+    every = "".join(map(chr, (*range(1, 0xD800), *range(0xE000, 0x110000))))
+    rows = [
+        (0, b"k", 0, "\x1f", "1", "t", "", "", 2, None, "{}", every),
+        (1, b"l", 1, "b\x1f", "2", "t", "", "", 2, None, "{}", None),
+    ]
+    _, _, sources, *_, data, separator = map(str, columns(rows))
+    assert sources.split(separator) == ["\x1f", "b\x1f"]
+    assert data.split(separator) == [every, ""]
