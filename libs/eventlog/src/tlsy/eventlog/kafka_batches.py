@@ -8,6 +8,7 @@ what a batch may cost is limited, since whoever wrote it may want it to be slow.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import struct
 import zlib
 from types import MappingProxyType
@@ -44,6 +45,12 @@ def inflate(body: bytes) -> bytes:
     if not inflater.eof:
         raise CorruptRecordException(f"a batch is cut, or of more than {_MAX_BODY_BYTES} bytes")
     return inflated
+
+
+def limit_batches() -> None:
+    """Has aiokafka read no more of a batch either; its own way takes what memory there is."""
+    # aiokafka has no setting for it.
+    importlib.import_module(DefaultRecordBatch.__module__).gzip_decode = inflate  # type: ignore[attr-defined]
 
 
 #: aiokafka's others need a package that is not installed.

@@ -24,7 +24,7 @@ from tlsy.eventlog.kafka import (
     KafkaInspector,
     stop_consumer,
 )
-from tlsy.eventlog.kafka_batches import fetch_batches
+from tlsy.eventlog.kafka_batches import fetch_batches, limit_batches
 from tlsy.eventlog.ports import Received, TopicPartition
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ class KafkaGroupReader:
         on_revoked: Callable[[Sequence[TopicPartition]], Awaitable[None]],
     ) -> None:
         """See `GroupReader.start`."""
+        limit_batches()
         self._client = aiokafka.AIOKafkaConsumer(
             bootstrap_servers=self._servers,
             client_id=self._client_id,
@@ -194,6 +195,7 @@ class KafkaTail:
 
     async def open(self) -> None:
         """See `Tail.open`."""
+        limit_batches()
         self._cluster_id = await self._inspector.cluster_id()
         for topic in self._topics:
             ends = await self._inspector.end_offsets(topic)
