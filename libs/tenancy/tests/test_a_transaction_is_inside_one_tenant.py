@@ -14,7 +14,7 @@ from tlsy.runtime.clock import SystemClock
 from tlsy.runtime.ids import PrincipalName, Uuid7
 from tlsy.tenancy.context import PLATFORM, IsolationMode
 from tlsy.tenancy.database import Databases, PoolLimits
-from tlsy.tenancy.errors import RequestIdReused, StaleEpoch
+from tlsy.tenancy.errors import PlacementUnavailable, RequestIdReused, StaleEpoch
 from tlsy.tenancy.provisioning import DesiredState
 from tlsy.tenancy.unit_of_work import IdempotentRequest, Tenancy, uuid7_day
 from tlsy.testkit.clock import FakeClock
@@ -145,6 +145,20 @@ async def test_what_is_undone_leaves_neither_rows_nor_events(installation):
         assert await tx.fetchval("select count(*) from orders") == 1
         tx.publish(event_of(tenant, b"after"))
     assert await outbox_of(installation, tenant) == [b"before", b"after"]
+
+
+async def test_a_tenant_that_is_not_migrated_yet_is_tried_again(installation):
+    tenant = await installation.provisioned_tenant(IsolationMode.DEDICATED)
+    owner = await installation.connect("tlsy_migrator", tenant.placement)
+    await owner.execute("set role tlsy_owner; alter table web_shop.outbox drop column principal")
+    shop = installation.tenancy("web_shop")
+    with pytest.raises(PlacementUnavailable, match="not migrated"):
+        async with shop.transaction(tenant.context, write=True) as tx:
+            tx.publish(event_of(tenant))
+    await owner.execute("alter table web_shop.outbox add column principal varchar(256) not null default ''")
+    async with shop.transaction(tenant.context, write=True) as tx:
+        tx.publish(event_of(tenant, b"again"))
+    assert await outbox_of(installation, tenant) == [b"again"]
 
 
 async def test_events_are_in_the_outbox_in_the_order_of_their_publication(installation):

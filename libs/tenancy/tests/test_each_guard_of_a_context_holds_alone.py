@@ -15,7 +15,7 @@ import pytest
 
 from tlsy.tenancy.context import IsolationMode
 from tlsy.tenancy.database import PoolLimits
-from tlsy.tenancy.errors import NotWritable, StaleEpoch
+from tlsy.tenancy.errors import NotWritable, PlacementUnavailable, StaleEpoch
 from tlsy.tenancy.provisioning import DesiredState
 from tlsy.testkit.mutants import alter_function
 
@@ -286,7 +286,7 @@ async def test_the_guard_holds(world, guard):
 async def test_without_the_guard_its_probe_fails(world, guard):
     probe, mutate = KILLS[guard]
     await mutate(world.owner)
-    with pytest.raises((AssertionError, pytest.fail.Exception, asyncpg.PostgresError)):
+    with pytest.raises((AssertionError, pytest.fail.Exception, asyncpg.PostgresError, PlacementUnavailable)):
         await probe(world)
 
 

@@ -35,7 +35,7 @@ class StaleEpoch(Retryable):
 
 
 class PlacementUnavailable(Retryable):
-    """The database cannot be reached, was lost, or has no connection left within the deadline.
+    """The database cannot be reached, was lost, is behind, or has no connection left within the deadline.
 
     `outcome_unknown`: it was lost during COMMIT, so the transaction may have happened; repeat it only under
     an idempotency key or an inbox row. `refused`: connecting was tried and failed.

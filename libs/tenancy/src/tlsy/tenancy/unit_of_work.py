@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from tlsy.tenancy.catalog import Catalog
     from tlsy.tenancy.context import Placement, TenantContext
     from tlsy.tenancy.database import Connection, Databases
+    from tlsy.tenancy.errors import TenancyError
 
 T = TypeVar("T")
 
@@ -55,6 +56,8 @@ _BUSY: Final = (
     asyncpg.SerializationError,
     asyncpg.QueryCanceledError,
 )
+#: Every statement is prepared against the tables of its release by a test: these tables are of one before.
+_BEHIND: Final = (asyncpg.UndefinedColumnError, asyncpg.UndefinedTableError)
 
 
 class _NoAnswerError(TimeoutError):
@@ -322,16 +325,13 @@ class Tenancy:
                 committing = True
                 await _answered(connection.execute("commit", timeout=timeout_s))
             except asyncpg.PostgresError as error:
-                if error.sqlstate == "TL001":
-                    raise StaleEpoch(f"epoch of {tx.tenant_id} changed") from error
-                if error.sqlstate == "TL002":
-                    raise NotWritable(f"{tx.tenant_id} is not writable") from error
                 if connection.is_closed() or isinstance(error, _SERVER_GONE):
                     connection.terminate()
                     raise PlacementUnavailable(placement, "lost", outcome_unknown=committing) from error
-                if isinstance(error, _BUSY):
-                    raise DatabaseBusy(placement, type(error).__name__) from error
-                raise
+                meaning = _meaning_of(error, placement, tx)
+                if meaning is None:
+                    raise
+                raise meaning from error
             except _NoAnswerError as error:
                 if committing:
                     raise PlacementUnavailable(placement, "no answer", outcome_unknown=True) from error
@@ -340,6 +340,18 @@ class Tenancy:
                 if not connection.is_closed():
                     raise
                 raise PlacementUnavailable(placement, "lost", outcome_unknown=committing) from error
+
+
+def _meaning_of(error: asyncpg.PostgresError, placement: Placement, tx: UnitOfWork) -> TenancyError | None:
+    if error.sqlstate == "TL001":
+        return StaleEpoch(f"epoch of {tx.tenant_id} changed")
+    if error.sqlstate == "TL002":
+        return NotWritable(f"{tx.tenant_id} is not writable")
+    if isinstance(error, _BUSY):
+        return DatabaseBusy(placement, type(error).__name__)
+    if isinstance(error, _BEHIND) and not isinstance(tx.scope, Platform):
+        return PlacementUnavailable(placement, f"it is not migrated to this release yet: {error}")
+    return None
 
 
 async def _answered(sent: Awaitable[T]) -> T:
