@@ -68,7 +68,7 @@ async def apache_kafka() -> AsyncIterator[str]:
         ServerStartError: the release could not be fetched, or the server did not get ready in a minute.
     """
     java = _tool("java", "a Java runtime, version 17 or newer (Debian: openjdk-17-jre-headless)")
-    class_path = f"{await _fetched_jars()}/*"
+    class_path = f"{await fetched_jars()}/*"
     with tempfile.TemporaryDirectory(prefix="tlsy-kafka-") as root:
         directory = Path(root)
         broker_port, controller_port = _free_ports(2)
@@ -94,7 +94,13 @@ async def apache_kafka() -> AsyncIterator[str]:
             await _end(server)
 
 
-async def _fetched_jars() -> Path:
+async def fetched_jars() -> Path:
+    """The folder with the release's jars, fetched if it is not there.
+
+    Raises:
+        MissingToolError: mvn, to fetch them, is not on the PATH.
+        ServerStartError: they cannot be fetched.
+    """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tlsy"
     jars = cache / f"apache-kafka-{APACHE_KAFKA_VERSION}"
     if jars.is_dir():
