@@ -18,7 +18,7 @@ MANIFESTS := pyproject.toml uv.lock $(wildcard libs/*/pyproject.toml services/*/
 # a service are type-checked on their own, as `tests.…`.
 with_python = $(foreach folder,$(1),$(if $(shell find $(folder) -name '*.py' -print -quit),$(folder)))
 HYPHENATED = $(call with_python,$(wildcard services/*-*/tests operators/*-*/tests))
-TYPED = conftest.py libs/contracts/generate.py deploy $(call with_python,$(wildcard libs/*/src services/*/src operators/*/src examples) \
+TYPED = conftest.py libs/contracts/generate.py deploy $(call with_python,$(wildcard libs/*/src services/*/src operators/*/src examples images) \
   tests $(filter-out $(HYPHENATED),$(wildcard libs/*/tests services/*/tests operators/*/tests)))
 
 .PHONY: help
@@ -128,7 +128,7 @@ check-advisories: $(LINTERS)/.synced ## Known vulnerabilities of what is locked 
 
 .PHONY: test
 test: setup ## Unit, adapter, service, isolation and end-to-end tests (at most 10 minutes); ARGS go to pytest
-	@$(RUN) -m pytest -m 'not real' --numprocesses=$(WORKERS) --dist=loadfile $(ARGS)
+	@$(RUN) -m pytest -m 'not real and not docker' --numprocesses=$(WORKERS) --dist=loadfile $(ARGS)
 
 .PHONY: test-real
 test-real: setup ## What needs other ecosystems: Apache Kafka 4.1 (Java, Maven), PgBouncer, grpcurl (Go); ARGS go to pytest
@@ -138,6 +138,10 @@ test-real: setup ## What needs other ecosystems: Apache Kafka 4.1 (Java, Maven),
 test-containers: setup ## A service's adapters on PostgreSQL in a container, where Docker runs; BASE_IMAGE=<image>
 	@TLSY_TEST_POSTGRES_BASE_IMAGE=$(or $(BASE_IMAGE),debian:bookworm-slim) $(RUN) -m pytest -m 'not real' services/identity/tests/adapters $(ARGS)
 
+.PHONY: test-images
+test-images: setup ## Builds the images and runs the suite on them, locked down; needs Docker, starts one for root
+	@.ci/with-docker $(RUN) -m pytest -m docker tests/images $(ARGS)
+
 .PHONY: test-alone
 test-alone: setup ## Each service's own tests with only its own dependencies; SERVICE=<name> for one
 	@failed=0; for tests in $(wildcard services/$(or $(SERVICE),*)/tests); do \
@@ -145,6 +149,12 @@ test-alone: setup ## Each service's own tests with only its own dependencies; SE
 	  UV_PROJECT_ENVIRONMENT=$$alone $(BIN)/uv sync --package tlsy-$$service --frozen --compile-bytecode --quiet --python $(RUN) \
 	  && $$alone/bin/python -m pytest -m 'not real' $$tests $(ARGS) || failed=1; \
 	done; exit $$failed
+
+##@ Container images
+
+.PHONY: images
+images: setup ## Build all images, or ARGS="identity --output json"; as OCI layout with SBOMs in build/images
+	@.ci/with-docker $(RUN) -m images $(ARGS)
 
 ##@ Demonstration
 
@@ -170,13 +180,16 @@ env-show: ## Print the sealed settings of ENV
 
 ##@ Figures (each prints one JSON object as its last line)
 
-.PHONY: bench-ingest bench-rules bench-incident bench-rls bench-provision bench-start
+.PHONY: bench-ingest bench-rules bench-incident bench-rls bench-provision bench-start bench-images
 bench-ingest: setup ## Events per second through the pipeline, against raw inserts
 bench-rules: setup ## Microseconds per event for 1, 20 and 200 rules, against hand-written Python
 bench-incident: setup ## From an event to its incident at 5,000 events/s
 bench-rls: setup ## What row-level security and the tenant context cost a query
 bench-provision: setup ## Tenants per second in each isolation mode, and 1,000 of them
 bench-start: setup ## How soon the suite is ready and what memory it takes
+
+bench-images: setup ## MB of each image, and seconds from a container's start to ready
+	@.ci/with-docker $(RUN) -m tests.bench.images $(ARGS)
 
 bench-ingest bench-rules bench-incident bench-rls bench-provision bench-start:
 	@$(RUN) -m tests.bench.$(@:bench-%=%) $(ARGS)

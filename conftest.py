@@ -71,5 +71,5 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
     """Says the minutes of the run, for the table in CONTRIBUTING.md."""
     minutes = (time.monotonic() - config.stash[_BEGIN]) / 60
-    tier = "test-real" if config.option.markexpr == "real" else "test"
+    tier = {"real": "test-real", "docker": "test-images"}.get(config.option.markexpr, "test")
     terminalreporter.line(f"{tier}: {minutes:.1f} min")

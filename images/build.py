@@ -1,0 +1,194 @@
+"""Builds images with a Docker engine and puts them into a layout, each with its bill of materials."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final
+
+from images.context import (
+    ROOT,
+    BuildError,
+    Distribution,
+    build_wheels,
+    distribution,
+    locked_sbom,
+    prepare,
+)
+from images.layout import Image, Layout
+from images.sbom import sbom
+from images.servers import SERVERS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+#: Programs of their own machines, and of people's: they are started from their packages.
+_NO_IMAGE: Final = frozenset({"cli", "embedded"})
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """Images by their short names, and the bytes of each that no other of them has."""
+
+    images: Mapping[str, Image]
+    beyond_shared: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What one `docker build` needs."""
+
+    name: str
+    folder: Path
+    base: str
+    target: str
+    labels: Mapping[str, str]
+
+
+def names() -> tuple[str, ...]:
+    """What can be built: services, operators, and the servers that they need in tests."""
+    return (*(folder.name for folder in _folders()), *SERVERS)
+
+
+def build(wanted: Sequence[str], output: Path, *, tag: str, cache: bool = True, load: bool = True) -> Built:
+    """Build these images; all of them are in `output`/oci then, and in the engine if they are to be loaded.
+
+    Args:
+        wanted: some of `names()`.
+        output: a folder, which keeps other images that were built into it.
+        tag: of their names, `tlsy/<name>:<tag>`.
+        cache: whether the engine may use what it built before.
+        load: whether the engine is given what was built.
+
+    Raises:
+        BuildError: no engine answers, or one of them cannot be built.
+    """
+    try:
+        _docker("version")
+    except BuildError as error:
+        raise BuildError(f"no Docker engine answers: start one, or use .ci/with-docker\n{error}") from None
+    folders = {folder.name: folder for folder in _folders()}
+    distributions = {name: distribution(folder) for name, folder in folders.items()}
+    servers = [each for each in distributions.values() if each.answers_calls]
+    created = datetime.fromtimestamp(int(_git("log", "-1", "--format=%ct")), UTC)
+    layout = Layout(output / "oci")
+    images = {}
+    with tempfile.TemporaryDirectory(prefix="tlsy-images-") as scratch:
+        needed = [distributions[name] for name in wanted if name in distributions]
+        ours = {path for each in needed for path in each.ours}
+        if any(each.provisions for each in needed):
+            ours |= {each.folder for each in servers}
+        wheels = build_wheels(ours, Path(scratch) / "wheels")
+        for name in wanted:
+            folder = Path(scratch) / name
+            if name in distributions:
+                prepare(distributions[name], servers, wheels, folder)
+                job = _service(distributions[name], folder, created)
+            else:
+                job = _server(name, folder, created)
+            images[name] = _build(job, layout, tag, created, cache=cache, load=load)
+            shutil.rmtree(folder)
+            locked = locked_sbom(distributions[name]) if name in distributions else None
+            document = sbom(layout, images[name], locked)
+            (output / f"{name}.cdx.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
+    return Built(images, _beyond_shared(images))
+
+
+def _folders() -> list[Path]:
+    """Of what runs as a process of its own in a cluster."""
+    found = [
+        *ROOT.glob("services/*/src/tlsy/*/__main__.py"),
+        *ROOT.glob("operators/*/src/tlsy/*/__main__.py"),
+    ]
+    folders = sorted(path.parents[3].relative_to(ROOT) for path in found)
+    return [folder for folder in folders if folder.name not in _NO_IMAGE]
+
+
+def _service(image: Distribution, folder: Path, created: datetime) -> _Job:
+    base = os.environ.get("PYTHON_BASE_IMAGE", "")
+    labels = _labels(image.name, image.description, image.version, created)
+    return _Job(image.name, folder, base, "server" if image.answers_calls else "program", labels)
+
+
+def _server(name: str, folder: Path, created: datetime) -> _Job:
+    server = SERVERS[name]
+    server.prepare(folder)
+    labels = _labels(name, server.description, server.version(), created)
+    return _Job(name, folder, os.environ.get(server.base_variable, ""), "", labels)
+
+
+def _labels(name: str, description: str, version: str, created: datetime) -> dict[str, str]:
+    label = {
+        "title": f"tlsy-{name}",
+        "description": description,
+        "vendor": "TLS-Y",
+        "licenses": "Apache-2.0",
+        "version": version,
+        "revision": _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"),
+        "created": created.isoformat(),
+    }
+    return {f"org.opencontainers.image.{key}": value for key, value in label.items()}
+
+
+def _build(job: _Job, layout: Layout, tag: str, created: datetime, *, cache: bool, load: bool) -> Image:
+    name, built = f"tlsy/{job.name}:{tag}", f"tlsy-build/{job.name}"
+    base = ["--build-arg", f"BASE_IMAGE={job.base}"] if job.base else []
+    labels = [word for label, value in job.labels.items() for word in ("--label", f"{label}={value}")]
+    _docker(
+        *("build", "--quiet", "--tag", built, *base, *labels),
+        *(() if cache else ("--no-cache",)),
+        *(("--target", job.target) if job.target else ()),
+        str(job.folder),
+    )
+    with tempfile.TemporaryDirectory(prefix="tlsy-saved-") as folder:
+        saved = Path(folder) / "image.tar"
+        _docker("save", "--output", str(saved), built)
+        image = layout.add(name, saved, created)
+    if load and _loaded(name) != image.config_digest:
+        with tempfile.TemporaryFile() as archive:
+            layout.archive(name, archive)
+            archive.seek(0)
+            _docker("load", "--quiet", stdin=archive)
+    return image
+
+
+def _loaded(name: str) -> str:
+    """What the engine has by that name; "" if nothing."""
+    return _docker("image", "ls", "--no-trunc", "--quiet", name)
+
+
+def _beyond_shared(images: Mapping[str, Image]) -> dict[str, int]:
+    """Bytes of each image's layers that no other of these has; not of servers for tests."""
+    ours = {name: image for name, image in images.items() if name not in SERVERS}
+    having = Counter(layer.diff_id for image in ours.values() for layer in set(image.layers))
+    return {
+        name: sum(layer.bytes for layer in image.layers if having[layer.diff_id] == 1)
+        for name, image in ours.items()
+    }
+
+
+def _git(*arguments: str) -> str:
+    return _run(["git", *arguments])
+
+
+def _docker(*arguments: str, stdin: IO[bytes] | None = None) -> str:
+    return _run(["docker", *arguments], stdin)
+
+
+def _run(command: Sequence[str], stdin: IO[bytes] | None = None) -> str:
+    try:
+        ran = subprocess.run(  # noqa: S603 - programs of this machine with arguments of our own
+            command, cwd=ROOT, stdin=stdin or subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        raise BuildError(f"'{command[0]}' is not on the PATH: install it") from None
+    if ran.returncode:
+        raise BuildError(f"{' '.join(command[:2])} failed:\n{(ran.stderr or ran.stdout).strip()[-4000:]}")
+    return ran.stdout.strip()
