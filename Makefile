@@ -128,7 +128,7 @@ check-advisories: $(LINTERS)/.synced ## Known vulnerabilities of what is locked 
 
 .PHONY: test
 test: setup ## Unit, adapter, service, isolation and end-to-end tests (at most 10 minutes); ARGS go to pytest
-	@$(RUN) -m pytest -m 'not real and not docker' --numprocesses=$(WORKERS) --dist=loadfile $(ARGS)
+	@$(RUN) -m pytest -m 'not real and not cluster and not docker' --numprocesses=$(WORKERS) --dist=loadfile $(ARGS)
 
 .PHONY: test-real
 test-real: setup ## What needs other ecosystems: Apache Kafka 4.1 (Java, Maven), PgBouncer, grpcurl (Go); ARGS go to pytest
@@ -149,6 +149,24 @@ test-alone: setup ## Each service's own tests with only its own dependencies; SE
 	  UV_PROJECT_ENVIRONMENT=$$alone $(BIN)/uv sync --package tlsy-$$service --frozen --compile-bytecode --quiet --python $(RUN) \
 	  && $$alone/bin/python -m pytest -m 'not real' $$tests $(ARGS) || failed=1; \
 	done; exit $$failed
+
+##@ Cluster (root, containerd, Go)
+
+.PHONY: cluster-up cluster-down cluster-shell test-cluster bench-cluster
+cluster-up: setup ## Start Kubernetes on this machine, with two nodes (its first use builds it: minutes)
+	@$(RUN) -m tests.cluster up
+
+cluster-down: setup ## End it; nothing of it stays
+	@$(RUN) -m tests.cluster down
+
+cluster-shell: setup ## A shell with its kubectl; NODE=node-0 for one on a node
+	@$(RUN) -m tests.cluster shell $(if $(NODE),--node $(NODE))
+
+test-cluster: setup ## What needs a cluster, in the one that is up or in one of its own; ARGS go to pytest
+	@$(RUN) -m pytest -m cluster tests/cluster $(ARGS)
+
+bench-cluster: setup ## Seconds to build it and to start it, as one JSON line (COLD=1: builds it from nothing)
+	@$(RUN) -m tests.cluster bench $(if $(COLD),--cold)
 
 ##@ Container images
 

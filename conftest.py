@@ -71,5 +71,6 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
     """Says the minutes of the run, for the table in CONTRIBUTING.md."""
     minutes = (time.monotonic() - config.stash[_BEGIN]) / 60
-    tier = {"real": "test-real", "docker": "test-images"}.get(config.option.markexpr, "test")
+    tiers = {"real": "test-real", "cluster": "test-cluster", "docker": "test-images"}
+    tier = tiers.get(config.option.markexpr, "test")
     terminalreporter.line(f"{tier}: {minutes:.1f} min")

@@ -1,0 +1,107 @@
+"""`make cluster-up`, `cluster-down`, `cluster-shell` and `bench-cluster`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+from tests.cluster.cluster import SHARED, Cluster, running_cluster, shared_cluster, stop
+from tests.cluster.plan import ClusterError, home
+from tests.cluster.preflight import check_machine
+from tests.cluster.programs import build_report, programs
+
+#: The share of packages to compile in a build that counts as cold; other programs share some with it.
+_COLD: Final = 0.8
+
+
+def main() -> int:
+    """Does what the arguments say; problems are said on standard error, and the exit code is 1."""
+    parser = argparse.ArgumentParser(prog="tests.cluster")
+    commands = parser.add_subparsers(required=True)
+    for name, run in (("build", _build), ("up", _up), ("down", _down), ("shell", _shell), ("bench", _bench)):
+        command = commands.add_parser(name)
+        command.set_defaults(run=run)
+        if name == "shell":
+            command.add_argument("--node", default="", help="inside a node, such as node-0")
+        if name == "bench":
+            command.add_argument(
+                "--cold", action="store_true", help="build again, with nothing compiled or fetched"
+            )
+    arguments = parser.parse_args()
+    try:
+        return int(arguments.run(arguments) or 0)
+    except ClusterError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+
+
+def _build(_: argparse.Namespace) -> None:
+    _say(str(programs()))
+
+
+def _up(_: argparse.Namespace) -> None:
+    begin = time.monotonic()
+    with running_cluster(SHARED, stay=True) as cluster:
+        _say(f"The cluster is up, after {time.monotonic() - begin:.1f} s: {cluster.plan.nodes} nodes")
+        _say(f"  export KUBECONFIG={cluster.kubeconfig} PATH={cluster.plan.programs}:$PATH")
+        _say("  make cluster-shell    a shell with these     make cluster-down    ends it")
+
+
+def _down(_: argparse.Namespace) -> None:
+    check_machine()
+    _say("The cluster is gone" if stop() else "There is no cluster")
+
+
+def _shell(arguments: argparse.Namespace) -> int:
+    cluster = shared_cluster()
+    if cluster is None:
+        raise ClusterError("no cluster is up: make cluster-up")
+    return subprocess.call(
+        (*cluster.entering(arguments.node), "bash") if arguments.node else ("bash",), env=_prompting(cluster)
+    )
+
+
+def _prompting(cluster: Cluster) -> dict[str, str]:
+    return {**cluster.environment(), "PS1": "cluster \\w \\$ ", "debian_chroot": "cluster"}
+
+
+def _bench(arguments: argparse.Namespace) -> None:
+    if arguments.cold:
+        with tempfile.TemporaryDirectory(prefix="tlsy-cold-", dir=home().parent) as empty:
+            nothing = {
+                "GOCACHE": f"{empty}/compiled",
+                "GOMODCACHE": f"{empty}/fetched",
+                "GOFLAGS": "-modcacherw",
+            }
+            cold = build_report(programs(Path(empty) / "built", nothing))
+    else:
+        cold = build_report(programs())
+    begin = time.monotonic()
+    with running_cluster() as cluster:
+        start_s = time.monotonic() - begin
+        nodes = cluster.plan.nodes
+    stopped_s = time.monotonic() - begin - start_s
+    figures = {
+        # Unknown here, if most had been compiled before: COLD=1 measures it.
+        "cold_build_s": cold["seconds"] if cold["compiled"] >= _COLD else None,
+        "start_s": round(start_s, 1),
+        "stop_s": round(stopped_s, 1),
+        "nodes": nodes,
+    }
+    _say(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

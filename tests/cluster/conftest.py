@@ -1,0 +1,37 @@
+"""Fixtures of tests in a cluster: the cluster, and a namespace of the test's own."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from tests.cluster.cluster import Cluster, running_cluster, shared_cluster
+from tests.cluster.namespace import Namespace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_LONGEST_NAME: Final = 50
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """The cluster of `make cluster-up`, if it is up; otherwise one that ends with the tests."""
+    shared = shared_cluster()
+    if shared is not None:
+        yield shared
+        return
+    with running_cluster() as own:
+        yield own
+
+
+@pytest.fixture
+def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Namespace]:
+    """A namespace that is removed, with all that is in it, at the end."""
+    words = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())
+    name = words[:_LONGEST_NAME].strip("-")
+    cluster.kubectl("create", "namespace", name)
+    yield Namespace(cluster, name)
+    cluster.kubectl("delete", "namespace", name, "--wait=false")

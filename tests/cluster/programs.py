@@ -1,0 +1,163 @@
+"""The cluster's programs, built once from the Go module beside this file into the user's cache.
+
+A folder of the cache is whole or not there: it is filled under another name, and renamed. Its name has the
+hash of the module, so that a change of the module is another folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from tests.cluster.images import write_image
+from tests.cluster.plan import POD_IMAGE, ClusterError, cache
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+KUBERNETES: Final = "1.36.3"
+#: What `cluster` does is told by the name by which it is called.
+NAMES: Final = (
+    "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl",
+    "coredns", "metrics-server", "network-policies", "volumes",
+)  # fmt: skip
+_MODULE: Final = Path(__file__).parent / "go"
+_VERSION: Final = "k8s.io/component-base/version"
+_LINK: Final = (
+    f"-s -w -X {_VERSION}.gitVersion=v{KUBERNETES} "
+    f"-X {_VERSION}.gitMajor={KUBERNETES.split('.')[0]} -X {_VERSION}.gitMinor={KUBERNETES.split('.')[1]}"
+)
+#: Older ones cannot fetch the version of Go that go.mod names.
+_OLDEST_GO: Final = (1, 21)
+_NEEDED_BYTES: Final = 6 * 2**30
+_TIMEOUT_S: Final = 3_600
+
+
+def programs(folder: Path | None = None, environment: Mapping[str, str] | None = None) -> Path:
+    """The folder of the programs, of the image of tests' pods (pod.tar), and of what the build took.
+
+    The first use builds them, which takes minutes; of two at once one builds and the other waits for it.
+
+    Raises:
+        ClusterError: Go is missing or too old, the disk is full, or the build failed.
+    """
+    folder = folder or cache()
+    built = folder / f"{KUBERNETES}-{_fingerprint()}"
+    if built.is_dir():
+        return built
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder):
+        if not built.is_dir():
+            _build(built, {**os.environ, **(environment or {})})
+    return built
+
+
+def build_report(built: Path) -> dict[str, float]:
+    """How many `seconds` it took, and the share of packages that had to be `compiled` for it."""
+    report: dict[str, float] = json.loads((built / "build.json").read_text())
+    return report
+
+
+def _fingerprint() -> str:
+    digest = hashlib.sha256(f"{_LINK} {platform.machine()} {' '.join(NAMES)}".encode())
+    for file in sorted(path for path in _MODULE.rglob("*") if path.is_file()):
+        digest.update(f"{file.relative_to(_MODULE)}\0".encode() + file.read_bytes() + b"\0")
+    return digest.hexdigest()[:12]
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One build at a time; what a killed one left is removed."""
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for leftover in folder.glob("building-*"):
+            shutil.rmtree(leftover)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _build(built: Path, environment: Mapping[str, str]) -> None:
+    go = _go(environment)
+    free = shutil.disk_usage(built.parent).free
+    if free < _NEEDED_BYTES:
+        raise ClusterError(
+            f"the build needs {_NEEDED_BYTES >> 30} GiB on the disk of {built.parent}, "
+            f"{free / 2**30:.1f} are free: make room, or name another disk by XDG_CACHE_HOME"
+        )
+    sys.stderr.write(f"Building Kubernetes {KUBERNETES} into {built}, once; this takes minutes\n")
+    begin = time.monotonic()
+    to_compile = _to_compile(go, environment)
+    with tempfile.TemporaryDirectory(prefix="building-", dir=built.parent) as aside:
+        part = Path(aside) / "whole"
+        part.mkdir()
+        for name in ("cluster", "pod"):
+            _compile(go, name, part / name, environment)
+        for name in NAMES:
+            (part / name).symlink_to("cluster")
+        write_image(part / "pod.tar", POD_IMAGE, part / "pod")
+        report = {"seconds": round(time.monotonic() - begin, 1), "compiled": to_compile}
+        (part / "build.json").write_text(json.dumps(report))
+        part.rename(built)
+
+
+def _go(environment: Mapping[str, str]) -> str:
+    go = shutil.which("go", path=environment.get("PATH"))
+    if go is None:
+        raise ClusterError("'go' is not on the PATH: install Go 1.21 or newer (https://go.dev/dl)")
+    said = _go_says(go, {**environment, "GOTOOLCHAIN": "local"}, "env", "GOVERSION")
+    version = re.match(r"go(\d+)\.(\d+)", said)
+    if version is None or (int(version[1]), int(version[2])) < _OLDEST_GO:
+        raise ClusterError(f"{go} is {said}: install Go 1.21 or newer (https://go.dev/dl)")
+    return go
+
+
+def _go_says(go: str, environment: Mapping[str, str], *arguments: str) -> str:
+    # Outside the module: an old Go refuses its go.mod before it answers.
+    answer = subprocess.run(
+        (go, *arguments), env=environment, cwd="/", capture_output=True, text=True, check=True
+    )
+    return answer.stdout.strip()
+
+
+def _to_compile(go: str, environment: Mapping[str, str]) -> float:
+    """The share of the packages that Go has not compiled before; 1.0 on a machine that never built this."""
+    stale = _in_module(environment, go, "list", "-deps", "-f", "{{.Stale}}", "./cluster").split()
+    return round(stale.count("true") / len(stale), 2) if stale else 1.0
+
+
+def _compile(go: str, package: str, program: Path, environment: Mapping[str, str]) -> None:
+    _in_module(environment, go, "build", "-ldflags", _LINK, "-o", str(program), f"./{package}")
+
+
+def _in_module(environment: Mapping[str, str], *command: str) -> str:
+    done = subprocess.run(
+        # It dies with whoever waits for it.
+        ("setpriv", "--pdeathsig", "TERM", *command),
+        cwd=_MODULE,
+        env={**environment, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT_S,
+        check=False,
+    )
+    if done.returncode != 0:
+        last = "\n".join(done.stderr.splitlines()[-15:])
+        raise ClusterError(
+            f"the cluster's programs could not be built (go ended with {done.returncode}):\n{last}"
+        )
+    return done.stdout

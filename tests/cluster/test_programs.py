@@ -1,0 +1,88 @@
+"""The cache of the cluster's programs: whole or not there, whatever happens to a build."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from tests.cluster.images import write_image
+from tests.cluster.plan import ROOT, ClusterError
+from tests.cluster.processes import wait_until
+from tests.cluster.programs import NAMES, build_report, programs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: In the place of Go: it says its version, and then does this in the place of building.
+FAKE_GO: Final = """#!/bin/sh
+case "$1 $2" in
+"env GOVERSION") echo {version} ;;
+"list -deps") ;;
+*) while [ "$1" != -o ]; do shift; done; {build} ;;
+esac
+"""
+BUILDS: Final = 'echo built > "$2"'
+HANGS: Final = 'echo half > "$2"; exec sleep 600'
+FAILS: Final = "echo no space left on device >&2; exit 1"
+
+
+def go(folder: Path, build: str, version: str = "go1.26.8") -> dict[str, str]:
+    """An environment in which Go is this."""
+    bin_folder = folder / "bin"
+    bin_folder.mkdir(exist_ok=True)
+    program = bin_folder / "go"
+    program.write_text(FAKE_GO.format(build=build, version=version))
+    program.chmod(0o755)
+    return {"PATH": f"{bin_folder}:{os.environ['PATH']}"}
+
+
+def test_programs_are_built_once(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    built = programs(cache, go(tmp_path, BUILDS))
+    assert {path.name for path in built.iterdir()} == {*NAMES, "cluster", "pod", "pod.tar", "build.json"}
+    assert build_report(built)["compiled"] == 1.0
+    assert programs(cache, go(tmp_path, FAILS)) == built
+
+
+def test_a_failed_build_says_why_and_leaves_nothing(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    with pytest.raises(ClusterError, match="no space left on device"):
+        programs(cache, go(tmp_path, FAILS))
+    assert list(cache.iterdir()) == []
+
+
+def test_what_a_killed_build_left_is_never_used_and_is_removed_by_the_next(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    build = "import sys, pathlib, tests.cluster.programs as p; p.programs(pathlib.Path(sys.argv[1]))"
+    builder = subprocess.Popen(
+        (sys.executable, "-c", build, str(cache)), cwd=ROOT, env={**os.environ, **go(tmp_path, HANGS)}
+    )
+    wait_until(lambda: bool([*cache.glob("building-*/whole/cluster")]), "the half of a build", 30)
+    builder.send_signal(signal.SIGKILL)
+    builder.wait()
+    built = programs(cache, go(tmp_path, BUILDS))
+    assert [path.name for path in cache.iterdir()] == [built.name]
+    assert (built / "cluster").read_text() == "built\n"
+
+
+def test_an_old_go_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match=r"is go1\.19\.8: install Go 1\.21 or newer"):
+        programs(tmp_path / "cache", go(tmp_path, BUILDS, version="go1.19.8"))
+
+
+def test_no_go_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match="'go' is not on the PATH: install Go"):
+        programs(tmp_path / "cache", {"PATH": str(tmp_path)})
+
+
+def test_the_same_program_gives_the_same_image(tmp_path: Path) -> None:
+    program = tmp_path / "pod"
+    program.write_text("a program")
+    for name in ("a.tar", "b.tar"):
+        write_image(tmp_path / name, "tlsy.local/pod:1", program)
+    assert (tmp_path / "a.tar").read_bytes() == (tmp_path / "b.tar").read_bytes()

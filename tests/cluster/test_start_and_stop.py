@@ -1,0 +1,165 @@
+"""However a cluster ends, the machine is as it was before: a look at all that it could leave says so."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from tests.cluster.plan import ROOT
+from tests.cluster.processes import wait_until
+from tests.cluster.programs import programs
+from tests.cluster.traces import traces
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.cluster
+
+CLUSTER: Final = (sys.executable, "-m", "tests.cluster")
+#: Starts a cluster for as long as it lives, which it says when it has one.
+OWNER: Final = (
+    "from tests.cluster.cluster import running_cluster\n"
+    "with running_cluster() as cluster: print(cluster.plan.state, flush=True); input()"
+)
+TIMEOUT_S: Final = 120
+GONE_TIMEOUT_S: Final = 60
+
+
+class Machine:
+    """This machine, with a home of clusters that no other test uses."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self._before = traces(str(home))
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command,
+            cwd=ROOT,
+            env=self._environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=TIMEOUT_S,
+        )
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=self._environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def is_as_before(self) -> None:
+        """Processes that were killed take a moment to be gone."""
+        try:
+            wait_until(
+                lambda: traces(str(self.home)) == self._before, "the end of all traces", GONE_TIMEOUT_S
+            )
+        except TimeoutError:
+            now = traces(str(self.home))
+            assert {kind: sorted(now[kind] ^ self._before[kind]) for kind in now} == {
+                kind: [] for kind in now
+            }
+
+    def keeper(self) -> int:
+        lines = (line for line in traces(str(self.home))["processes"] if "tests.cluster.keeper" in line)
+        return int(next(lines).split()[0])
+
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, "TLSY_CLUSTER_HOME": str(self.home / "home")}
+
+
+@pytest.fixture
+def machine() -> Iterator[Machine]:
+    programs()
+    home = Path(tempfile.mkdtemp(prefix="tlsy-"))
+    machine = Machine(home)
+    yield machine
+    machine.run(*CLUSTER, "down")
+    shutil.rmtree(home)
+
+
+def test_after_down_nothing_is_left_also_of_pods_and_volumes(machine: Machine) -> None:
+    up = machine.run(*CLUSTER, "up")
+    assert up.returncode == 0, up.stderr
+    again = machine.run(*CLUSTER, "up")
+    assert again.returncode == 1
+    assert "use it (make cluster-shell) or end it (make cluster-down)" in again.stderr
+    assert machine.run(*CLUSTER, "down").stdout == "The cluster is gone\n"
+    machine.is_as_before()
+    assert machine.run(*CLUSTER, "down").stdout == "There is no cluster\n"
+
+
+def test_a_cluster_ends_with_its_owner_however_that_dies(machine: Machine) -> None:
+    owner = machine.start(sys.executable, "-c", OWNER)
+    assert owner.stdout is not None
+    assert owner.stdout.readline().startswith(str(machine.home))
+    owner.kill()
+    owner.communicate()
+    machine.is_as_before()
+
+
+def test_what_a_killed_keeper_left_is_removed_by_down(machine: Machine) -> None:
+    up = machine.run(*CLUSTER, "up")
+    assert up.returncode == 0, up.stderr
+    os.kill(machine.keeper(), signal.SIGKILL)
+    assert machine.run(*CLUSTER, "down").stdout == "The cluster is gone\n"
+    machine.is_as_before()
+
+
+@pytest.mark.parametrize("made", ["plan.json", "kubeconfig", "node-1/containerd.sock"])
+def test_a_start_that_is_interrupted_leaves_nothing(machine: Machine, made: str) -> None:
+    up = machine.start(*CLUSTER, "up")
+    wait_until(lambda: any(machine.home.glob(f"home/*/{made}")), made, TIMEOUT_S)
+    up.send_signal(signal.SIGINT)
+    up.communicate()
+    assert up.returncode == 130
+    machine.is_as_before()
+
+
+def test_a_full_disk_is_said_and_nothing_is_made(machine: Machine) -> None:
+    small = "mount -t tmpfs -o size=16m tlsy-small {home} && exec {python} -m tests.cluster up"
+    command = small.format(home=machine.home, python=sys.executable)
+    up = machine.run("unshare", "--mount", "sh", "-c", command)
+    assert up.returncode == 1
+    assert "0.0 GiB are free" in up.stderr
+    assert "make room, or name another disk by TLSY_CLUSTER_HOME" in up.stderr
+    machine.is_as_before()
+
+
+def test_addresses_that_are_all_taken_are_said_and_nothing_is_left(machine: Machine) -> None:
+    taken = (
+        f"ip link set lo up && ip route add 10.0.0.0/8 dev lo && exec {sys.executable} -m tests.cluster up"
+    )
+    up = machine.run("unshare", "--net", "sh", "-c", taken)
+    assert up.returncode == 1
+    assert "are all taken (ip route): end another cluster (make cluster-down)" in up.stderr
+    machine.is_as_before()
+
+
+def test_a_part_that_ends_is_named_with_its_last_words(machine: Machine) -> None:
+    """The programs are there, but one of them is none: what a cache that others have touched looks like."""
+    broken = machine.home / "cache"
+    shutil.copytree(programs(), broken / "tlsy" / "cluster" / programs().name, symlinks=True)
+    etcd = broken / "tlsy" / "cluster" / programs().name / "etcd"
+    etcd.unlink()
+    etcd.write_text("#!/bin/sh\necho this is no database >&2; exit 3\n")
+    etcd.chmod(0o755)
+    up = machine.run("env", f"XDG_CACHE_HOME={broken}", *CLUSTER, "up")
+    assert up.returncode == 1
+    assert "control/etcd ended" in up.stderr
+    assert "this is no database" in up.stderr
+    shutil.rmtree(broken)
+    machine.is_as_before()
