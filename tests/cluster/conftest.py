@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -31,7 +32,7 @@ def cluster() -> Iterator[Cluster]:
 def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Namespace]:
     """A namespace that is removed, with all that is in it, at the end."""
     words = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())
-    name = words[:_LONGEST_NAME].strip("-")
+    name = f"{words[:_LONGEST_NAME].strip('-')}-{secrets.token_hex(2)}"
     cluster.kubectl("create", "namespace", name)
     yield Namespace(cluster, name)
     cluster.kubectl("delete", "namespace", name, "--wait=false")
