@@ -16,7 +16,7 @@ from typing import Final
 
 from tests.cluster.certificates import Authority, write_signing_key
 from tests.cluster.plan import INSIDE, PROGRAMS_INSIDE, Plan, plan_of
-from tests.cluster.processes import Processes, run, wait_until
+from tests.cluster.processes import Processes, run
 
 _CONTROL: Final = INSIDE / "control"
 _START_TIMEOUT_S: Final = 60.0
@@ -55,7 +55,7 @@ def main() -> None:
 
 def _end_with_the_keeper() -> None:
     """Its end of this pipe closes when it does so, and when it dies."""
-    sys.stdin.buffer.read()
+    os.read(sys.stdin.fileno(), 1)
     os._exit(0)
 
 
@@ -198,7 +198,7 @@ def _node(index: int, name: str) -> tuple[str, ...]:
 
 def _start_control(plan: Plan, processes: Processes) -> None:
     trusted = ssl.create_default_context(cafile=str(_CONTROL / "ca.crt"))
-    wait_until(lambda: _answers(f"{plan.api}/readyz", trusted), "the API server", _START_TIMEOUT_S)
+    processes.wait_until(lambda: _answers(f"{plan.api}/readyz", trusted), "the API server", _START_TIMEOUT_S)
     # One of each: nobody else could lead.
     common = ("--leader-elect=false", "--bind-address=127.0.0.1")
     for name in ("kube-controller-manager", "kube-scheduler"):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.cluster.plan import INSIDE, POD_IMAGE, PROGRAMS_INSIDE, Plan, plan_of
-from tests.cluster.processes import Processes, run, wait_until
+from tests.cluster.processes import Processes, run
 
 #: Where Debian and the plugins' own releases put them.
 PLUGIN_FOLDERS: Final = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
@@ -38,8 +38,7 @@ def main() -> None:
     processes.start("containerd", ("containerd", "--config", str(folder / "containerd.toml")))
     kubeconfig = str(INSIDE / "control" / f"system:node:{name}.kubeconfig")
     _queue_new_connections()
-    wait_until(runtime.exists, "containerd's socket", _START_TIMEOUT_S)
-    _import_pod_image(runtime)
+    _import_pod_image(processes, runtime)
     processes.start(
         "kubelet",
         (
@@ -122,15 +121,17 @@ def _queue_new_connections() -> None:
     run(*chain, "-m", "conntrack", "--ctstate", "NEW", "-j", "NFQUEUE", "--queue-num", _QUEUE)
 
 
-def _import_pod_image(runtime: Path) -> None:
+def _import_pod_image(processes: Processes, runtime: Path) -> None:
     image = str(PROGRAMS_INSIDE / "pod.tar")
     command = ("ctr", "--address", str(runtime), "--namespace", "k8s.io", "images", "import", image)
 
     def imported() -> bool:
+        if not runtime.exists():
+            return False
         # The socket is there a moment before the service answers.
         return subprocess.run(command, check=False, stdin=subprocess.DEVNULL).returncode == 0
 
-    wait_until(imported, "the import of the pods' image", _START_TIMEOUT_S)
+    processes.wait_until(imported, "the import of the pods' image", _START_TIMEOUT_S)
 
 
 def _containerd(runtime: Path, folder: Path) -> str:

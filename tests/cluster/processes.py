@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import time
@@ -21,7 +22,7 @@ class Processes:
     def __init__(self, logs: Path, ended: Path) -> None:
         self._logs = logs
         self._ended = ended
-        self._names: dict[int, str] = {}
+        self._started: dict[int, tuple[str, subprocess.Popen[bytes]]] = {}
         for folder in (logs, ended):
             folder.mkdir(exist_ok=True)
 
@@ -36,20 +37,34 @@ class Processes:
                 start_new_session=True,
                 env={**os.environ, **(environment or {})},
             )
-        self._names[process.pid] = name
+        # Kept: Python itself waits for what nobody holds any more, and how it ended is lost.
+        self._started[process.pid] = (name, process)
         return process.pid
+
+    def wait_until(self, condition: Callable[[], bool], what: str, timeout_s: float) -> None:
+        """As `wait_until` below; meanwhile it is noted what ends."""
+
+        def reaped() -> bool:
+            self._reap()
+            return condition()
+
+        wait_until(reaped, what, timeout_s)
 
     def reap_forever(self) -> NoReturn:
         """Ends only by being killed, and all below it in the namespace with it."""
         while True:
-            try:
-                pid, status = os.wait()
-            except ChildProcessError:
-                time.sleep(_POLL_INTERVAL_S)
-                continue
-            name = self._names.pop(pid, None)
-            if name is not None:
-                (self._ended / name).write_text(str(os.waitstatus_to_exitcode(status)))
+            with contextlib.suppress(ChildProcessError):
+                os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+            self._reap()
+            time.sleep(_POLL_INTERVAL_S)
+
+    def _reap(self) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                if ended[0] in self._started:
+                    name, process = self._started.pop(ended[0])
+                    process.returncode = os.waitstatus_to_exitcode(ended[1])
+                    (self._ended / name).write_text(str(process.returncode))
 
 
 def run(*command: str, keep: int | None = None) -> None:

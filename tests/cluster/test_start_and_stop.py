@@ -91,7 +91,7 @@ def machine() -> Iterator[Machine]:
     shutil.rmtree(home)
 
 
-def test_after_down_nothing_is_left_also_of_pods_and_volumes(machine: Machine) -> None:
+def test_after_down_nothing_is_left(machine: Machine) -> None:
     up = machine.run(*CLUSTER, "up")
     assert up.returncode == 0, up.stderr
     again = machine.run(*CLUSTER, "up")

@@ -30,7 +30,7 @@ def traces(*marks: str) -> dict[str, frozenset[str]]:
     """By kind; of processes and files those whose command line or name has one of the marks."""
     return {
         "processes": frozenset(_processes(marks)),
-        "mounts": frozenset(_mounts()),
+        "mounts": frozenset(_mounts((*marks, " tlsy "))),
         "devices": frozenset(path.name for path in Path("/sys/class/net").iterdir()),
         "routes": frozenset(_says("ip", "-4", "route", "show", "table", "all")),
         "rules": frozenset(_COUNTERS.sub("", line) for line in _says("iptables-save") if line[:1] != "#"),
@@ -53,7 +53,7 @@ def _processes(marks: tuple[str, ...]) -> list[str]:
     return found
 
 
-def _mounts() -> list[str]:
+def _mounts(marks: tuple[str, ...]) -> list[str]:
     """Of every mount namespace: a process in one of its own keeps what is mounted there."""
     namespaces: dict[str, list[str]] = {}
     for pid in psutil.pids():
@@ -61,7 +61,9 @@ def _mounts() -> list[str]:
             namespace = str(Path(f"/proc/{pid}/ns/mnt").readlink())
             if namespace not in namespaces:
                 lines = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
-                namespaces[namespace] = [line.split(" ", 3)[3] for line in lines if "tlsy" in line]
+                namespaces[namespace] = [
+                    line.split(" ", 3)[3] for line in lines if any(mark in line for mark in marks)
+                ]
         except OSError:
             continue
     return [line for lines in namespaces.values() for line in lines]
