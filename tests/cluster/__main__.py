@@ -13,7 +13,7 @@ from typing import Final
 
 from tests.cluster.cluster import SHARED, Cluster, running_cluster, shared_cluster, stop
 from tests.cluster.plan import ClusterError, home
-from tests.cluster.preflight import check_machine
+from tests.cluster.preflight import check_rights
 from tests.cluster.programs import build_report, programs
 
 #: The share of packages to compile in a build that counts as cold; other programs share some with it.
@@ -60,11 +60,12 @@ def _up(_: argparse.Namespace) -> None:
 
 
 def _down(_: argparse.Namespace) -> None:
-    check_machine()
+    check_rights()
     _say("The cluster is gone" if stop() else "There is no cluster")
 
 
 def _shell(arguments: argparse.Namespace) -> int:
+    check_rights()
     cluster = shared_cluster()
     if cluster is None:
         raise ClusterError("no cluster is up: make cluster-up")

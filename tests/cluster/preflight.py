@@ -44,10 +44,21 @@ def check_machine(path: str | None = None, user: int | None = None, folder: Path
         raise ClusterError("\n".join(("a cluster cannot run here:", *(f"- {each}" for each in problems))))
 
 
+def check_rights(user: int | None = None) -> None:
+    """By default of this process's user.
+
+    Raises:
+        ClusterError: it is not root.
+    """
+    problems = _of_rights(os.geteuid() if user is None else user)
+    if problems:
+        raise ClusterError(problems[0])
+
+
 def _of_rights(user: int) -> list[str]:
     if user == 0:
         return []
-    return ["it needs root (namespaces, mounts, devices): run it with sudo"]
+    return ["a cluster needs root (for namespaces, mounts, devices): run this with sudo"]
 
 
 def _of_programs(path: str | None) -> list[str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.cluster.images import write_image
 from tests.cluster.namespace import container, server
 from tests.cluster.plan import ClusterError
 
@@ -22,6 +24,16 @@ def test_its_log_and_its_processes_are_reached(namespace: Namespace) -> None:
     answer = namespace.run("server", "get", "http://127.0.0.1:8080/hello")
     assert answer.startswith("server to 127.0.0.1:")
     assert namespace.kubectl("logs", "server") == "GET /hello\n"
+
+
+def test_an_image_from_a_file_is_on_every_node(
+    cluster: Cluster, namespace: Namespace, tmp_path: Path
+) -> None:
+    name = f"tlsy.local/{namespace.name}:1"
+    write_image(tmp_path / "image.tar", name, Path(cluster.plan.programs) / "pod")
+    cluster.import_image(tmp_path / "image.tar")
+    for node in cluster.plan.node_names():
+        namespace.pod(f"on-{node}", "pause", node=node, image=name, imagePullPolicy="Never")
 
 
 def test_a_service_is_found_by_name_from_another_node(namespace: Namespace) -> None:

@@ -15,7 +15,7 @@ def test_who_is_not_root_and_has_no_containerd_is_told_both_at_once(tmp_path: Pa
     with pytest.raises(ClusterError) as refused:
         check_machine(path=str(tmp_path), user=1000, folder=tmp_path)
     problems = str(refused.value)
-    assert "it needs root" in problems
+    assert "a cluster needs root" in problems
     assert "'containerd'" in problems
     assert "apt-get install --no-install-recommends" in problems
     assert "containerd" in problems.rsplit("--no-install-recommends", maxsplit=1)[1]

@@ -23,6 +23,7 @@ _TUNABLES: Final = (
     "kernel/panic",
     "kernel/panic_on_oops",
     "net/netfilter/nf_conntrack_max",
+    "net/netfilter/nf_conntrack_tcp_timeout_established",
 )
 
 
