@@ -134,7 +134,7 @@ class Cluster:
         keeper = _keeper(Path(self.plan.state))
         for process in psutil.Process(keeper[0]).children(recursive=True) if keeper else ():
             line = process.cmdline()
-            if line[:1] == [sys.executable] and line[-3:] == ending:
+            if line[-3:] == ending and Path(line[0]).name.startswith("python"):
                 return ("nsenter", f"--target={process.pid}", "--mount", "--net", "--pid", "--uts", "--ipc")
         raise ClusterError(f"there is no node {node}: {', '.join(self.plan.node_names())}")
 

@@ -84,7 +84,7 @@ def _alone(folder: Path) -> Iterator[None]:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for leftover in folder.glob("building-*"):
-            shutil.rmtree(leftover)
+            shutil.rmtree(leftover, ignore_errors=True)
         yield
     finally:
         os.close(lock)
@@ -100,8 +100,10 @@ def _build(built: Path, environment: Mapping[str, str]) -> None:
         )
     sys.stderr.write(f"Building Kubernetes {KUBERNETES} into {built}, once; this takes minutes\n")
     begin = time.monotonic()
-    to_compile = _to_compile(go, environment)
-    with tempfile.TemporaryDirectory(prefix="building-", dir=built.parent) as aside:
+    # A killed Go has no time to remove what it is at; the next build does.
+    with tempfile.TemporaryDirectory("", "building-", built.parent, ignore_cleanup_errors=True) as aside:
+        environment = {**environment, "GOTMPDIR": aside}
+        to_compile = _to_compile(go, environment)
         part = Path(aside) / "whole"
         part.mkdir()
         for name in ("cluster", "pod"):
