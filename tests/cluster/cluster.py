@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import psutil
 
-from tests.cluster.keeper import KEEPER_FILE, PLAN_FILE, STAY, alive, claim, empty
+from tests.cluster.keeper import KEEPER_FILE, PLAN_FILE, STAY, alive, claim, give_back
 from tests.cluster.plan import POD_IMAGE, PROGRAMS_INSIDE, ROOT, ClusterError, Plan, home, plan_of
 from tests.cluster.preflight import check_machine
 from tests.cluster.processes import wait_until
@@ -205,16 +205,13 @@ def sweep() -> None:
     if not home().is_dir():
         return
     for state in home().iterdir():
-        if not state.is_dir() or ((keeper := _keeper(state)) is not None and alive(keeper)):
+        keeper = _keeper(state)
+        if keeper is None or alive(keeper):
             continue
-        # Another that starts there, or what is not a cluster's.
+        # Another starts there.
         with contextlib.suppress(ClusterError):
             lock = claim(state)
-            empty(state)
-            state.rmdir()
-            os.close(lock)
-    with contextlib.suppress(OSError):
-        home().rmdir()
+            give_back(state, lock)
 
 
 def _keeper(state: Path) -> list[int] | None:

@@ -65,9 +65,7 @@ def main() -> None:
     except (ClusterError, OSError, subprocess.CalledProcessError) as error:
         _say(error=str(error))
     finally:
-        empty(state)
-        state.rmdir()
-        os.close(lock)
+        give_back(state, lock)
 
 
 def claim(state: Path) -> int:
@@ -77,8 +75,11 @@ def claim(state: Path) -> int:
         ClusterError: another keeper has it, or it holds what no cluster put there.
     """
     while True:
-        state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(state, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            state.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = os.open(state, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            continue  # another has removed it at this moment
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -93,8 +94,19 @@ def claim(state: Path) -> int:
         os.close(lock)
     if any(state.iterdir()) and not (state / KEEPER_FILE).exists():
         os.close(lock)
-        raise ClusterError(f"{state} holds something else than a cluster: name another by TLSY_CLUSTER_STATE")
+        raise ClusterError(
+            f"{state} holds something else than a cluster: name another home by TLSY_CLUSTER_HOME"
+        )
     return lock
+
+
+def give_back(state: Path, lock: int) -> None:
+    """Removes what was claimed, with all that a cluster left; the home of clusters too, after the last."""
+    empty(state)
+    state.rmdir()
+    with contextlib.suppress(OSError):
+        state.parent.rmdir()
+    os.close(lock)
 
 
 def empty(state: Path) -> None:

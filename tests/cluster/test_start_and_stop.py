@@ -69,9 +69,8 @@ class Machine:
             )
         except TimeoutError:
             now = traces(str(self.home))
-            assert {kind: sorted(now[kind] ^ self._before[kind]) for kind in now} == {
-                kind: [] for kind in now
-            }
+            assert [f"{kind}: {line}" for kind in now for line in now[kind] ^ self._before[kind]] == []
+        assert list(self.home.iterdir()) == []
 
     def keeper(self) -> int:
         lines = (line for line in traces(str(self.home))["processes"] if "tests.cluster.keeper" in line)

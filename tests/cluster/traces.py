@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import subprocess
@@ -28,21 +30,40 @@ _TUNABLES: Final = (
 
 
 def traces(*marks: str) -> dict[str, frozenset[str]]:
-    """By kind; of processes and files those whose command line or name has one of the marks."""
-    return {
-        "processes": frozenset(_processes(marks)),
-        "mounts": frozenset(_mounts((*marks, " tlsy "))),
-        "devices": frozenset(path.name for path in Path("/sys/class/net").iterdir()),
-        "routes": frozenset(_says("ip", "-4", "route", "show", "table", "all")),
-        "rules": frozenset(_COUNTERS.sub("", line) for line in _says("iptables-save") if line[:1] != "#"),
-        "groups": frozenset(folder for folder, _, _ in os.walk("/sys/fs/cgroup") if "tlsy" in folder),
-        "files": frozenset(_files(marks)),
-        "settings": frozenset(
-            f"{each}={(Path('/proc/sys') / each).read_text()}"
-            for each in _TUNABLES
-            if (Path("/proc/sys") / each).exists()
-        ),
+    """By kind; of processes and files those whose command line or name has one of the marks.
+
+    What clusters without a mark have, that run at the moment, is theirs and left out.
+    """
+    others = _others(marks)
+    found = {
+        "processes": _processes(marks),
+        "mounts": _mounts((*marks, " tlsy "), others),
+        "devices": [path.name for path in Path("/sys/class/net").iterdir()],
+        "routes": _says("ip", "-4", "route", "show", "table", "all"),
+        "rules": [_COUNTERS.sub("", line) for line in _says("iptables-save") if line[:1] != "#"],
+        "groups": [folder for folder, _, _ in os.walk("/sys/fs/cgroup") if "tlsy" in folder],
+        "files": _files(marks),
+        "settings": [
+            f"{each}={path.read_text()}" for each in _TUNABLES if (path := Path("/proc/sys") / each).exists()
+        ],
     }
+    return {
+        kind: frozenset(line for line in lines if not any(other in line for other in others))
+        for kind, lines in found.items()
+    }
+
+
+def _others(marks: tuple[str, ...]) -> list[str]:
+    """The state directories and keys of clusters that have keepers and none of the marks."""
+    found = []
+    for line in _processes(("tests.cluster.keeper",)):
+        if any(mark in line for mark in marks):
+            continue
+        state = line.split("tests.cluster.keeper ")[1].split()[0]
+        found.append(state)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            found.append(str(json.loads((Path(state) / "plan.json").read_text())["key"]))
+    return found
 
 
 def _processes(marks: tuple[str, ...]) -> list[str]:
@@ -54,7 +75,7 @@ def _processes(marks: tuple[str, ...]) -> list[str]:
     return found
 
 
-def _mounts(marks: tuple[str, ...]) -> list[str]:
+def _mounts(marks: tuple[str, ...], others: list[str]) -> list[str]:
     """Of every mount namespace: a process in one of its own keeps what is mounted there."""
     namespaces: dict[str, list[str]] = {}
     for pid in psutil.pids():
@@ -62,12 +83,16 @@ def _mounts(marks: tuple[str, ...]) -> list[str]:
             namespace = str(Path(f"/proc/{pid}/ns/mnt").readlink())
             if namespace not in namespaces:
                 lines = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
-                namespaces[namespace] = [
-                    line.split(" ", 3)[3] for line in lines if any(mark in line for mark in marks)
-                ]
+                namespaces[namespace] = [line.split(" ", 3)[3] for line in lines]
         except OSError:
             continue
-    return [line for lines in namespaces.values() for line in lines]
+    return [
+        line
+        for lines in namespaces.values()
+        if not any(other in line for line in lines for other in others)
+        for line in lines
+        if any(mark in line for mark in marks)
+    ]
 
 
 def _files(marks: tuple[str, ...]) -> list[str]:
