@@ -13,6 +13,7 @@ import string
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ _NODES: Final = 2
 _START_TIMEOUT_S: Final = 120.0
 _STOP_TIMEOUT_S: Final = 40.0
 _CALL_TIMEOUT_S: Final = 60.0
-_PROBE_TIMEOUT_S: Final = 2.0
+_PROBE_TIMEOUT_S: Final = 20.0
 _POLL_INTERVAL_S: Final = 0.1
 #: Of the log of a part that ended, in the message of it.
 _LINES: Final = 6
@@ -91,10 +92,7 @@ class Cluster:
         control = Path(self.plan.state) / "control"
         trusted = ssl.create_default_context(cafile=str(control / "ca.crt"))
         trusted.load_cert_chain(control / "admin.crt", control / "admin.key")
-        with urllib.request.urlopen(
-            self.plan.api + path, timeout=_PROBE_TIMEOUT_S, context=trusted
-        ) as answer:
-            return cast("dict[str, Any]", json.load(answer))
+        return cast("dict[str, Any]", json.loads(_answer(self.plan.api + path, trusted)))
 
     def import_image(self, file: Path) -> None:
         """Gives all nodes the images of a file of `docker save`.
@@ -162,6 +160,7 @@ def running_cluster(name: str = "", *, nodes: int = _NODES, stay: bool = False) 
         start_new_session=True,
     )
     assert keeper.stdin is not None
+    assert keeper.stdout is not None
     kept = False
     try:
         cluster = _started(keeper)
@@ -172,6 +171,7 @@ def running_cluster(name: str = "", *, nodes: int = _NODES, stay: bool = False) 
         yield cluster
     finally:
         keeper.stdin.close()
+        keeper.stdout.close()
         if not kept:
             keeper.wait(_STOP_TIMEOUT_S)
 
@@ -212,6 +212,15 @@ def sweep() -> None:
         with contextlib.suppress(ClusterError):
             lock = claim(state)
             give_back(state, lock)
+
+
+def _answer(url: str, trusted: ssl.SSLContext | None = None) -> bytes:
+    try:
+        with urllib.request.urlopen(url, timeout=_PROBE_TIMEOUT_S, context=trusted) as answer:
+            return cast("bytes", answer.read())
+    except urllib.error.HTTPError as error:
+        error.close()  # it is an answer, with a connection
+        raise
 
 
 def _keeper(state: Path) -> list[int] | None:
@@ -288,9 +297,7 @@ def _nodes_ready(cluster: Cluster) -> bool:
 
 def _proxies_ready(cluster: Cluster) -> bool:
     for index in range(cluster.plan.nodes):
-        url = f"http://{cluster.plan.node_address(index)}:10256/healthz"
-        with urllib.request.urlopen(url, timeout=_PROBE_TIMEOUT_S):
-            pass
+        _answer(f"http://{cluster.plan.node_address(index)}:10256/healthz")
     return True
 
 

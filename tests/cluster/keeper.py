@@ -113,8 +113,7 @@ def empty(state: Path) -> None:
     """Removes what a cluster left outside, and all in its state directory; who calls has claimed that."""
     with contextlib.suppress(FileNotFoundError):
         plan = plan_of((state / PLAN_FILE).read_text())
-        if (Path("/sys/class/net") / plan.device).exists():
-            run("ip", "link", "delete", plan.device)
+        wait_until(partial(_disconnected, plan), f"the removal of {plan.device}", _REMOVE_TIMEOUT_S)
         for cgroup in _cgroups(plan):
             wait_until(partial(_removed, cgroup), f"the removal of {cgroup}", _REMOVE_TIMEOUT_S)
     # What tells that this is a cluster's goes last.
@@ -226,6 +225,13 @@ def _delegate(cgroup: Path) -> None:
     for group in (_CGROUPS, cgroup.parent, cgroup):
         controllers = (group / "cgroup.controllers").read_text().split()
         (group / "cgroup.subtree_control").write_text(" ".join(f"+{each}" for each in controllers))
+
+
+def _disconnected(plan: Plan) -> bool:
+    """The kernel removes the device too, once the namespace of its other end is gone: it may be faster."""
+    if (Path("/sys/class/net") / plan.device).exists():
+        subprocess.run(("ip", "link", "delete", plan.device), check=False, stderr=subprocess.DEVNULL)
+    return not (Path("/sys/class/net") / plan.device).exists()
 
 
 def _removed(cgroup: Path) -> bool:

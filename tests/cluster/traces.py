@@ -12,6 +12,8 @@ from typing import Final
 
 import psutil
 
+#: Its devices, and rules and routes that name them or its chains.
+_DOCKERS: Final = re.compile(r"docker|DOCKER|\bbr-[0-9a-f]{12}|\bveth[0-9a-f]{7}\b")
 _COUNTERS: Final = re.compile(r"\[\d+:\d+\]")
 #: Where Kubernetes, containerd and kubectl put things if nothing is said.
 _FOLDERS: Final = (
@@ -32,7 +34,7 @@ _TUNABLES: Final = (
 def traces(*marks: str) -> dict[str, frozenset[str]]:
     """By kind; of processes and files those whose command line or name has one of the marks.
 
-    What clusters without a mark have, that run at the moment, is theirs and left out.
+    What clusters without a mark have, that run at the moment, is theirs and left out, as is what Docker has.
     """
     others = _others(marks)
     found = {
@@ -47,8 +49,11 @@ def traces(*marks: str) -> dict[str, frozenset[str]]:
             f"{each}={path.read_text()}" for each in _TUNABLES if (path := Path("/proc/sys") / each).exists()
         ],
     }
+    others += _others(marks)
     return {
-        kind: frozenset(line for line in lines if not any(other in line for other in others))
+        kind: frozenset(
+            line for line in lines if not _DOCKERS.search(line) and not any(each in line for each in others)
+        )
         for kind, lines in found.items()
     }
 
