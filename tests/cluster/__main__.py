@@ -55,7 +55,9 @@ def _up(_: argparse.Namespace) -> None:
     begin = time.monotonic()
     with running_cluster(SHARED, stay=True) as cluster:
         _say(f"The cluster is up, after {time.monotonic() - begin:.1f} s: {cluster.plan.nodes} nodes")
-        _say(f"  export KUBECONFIG={cluster.kubeconfig} PATH={cluster.plan.programs}:$PATH")
+        names = ("KUBECONFIG", "KUBECACHEDIR")
+        settings = " ".join(f"{name}={cluster.environment()[name]}" for name in names)
+        _say(f"  export {settings} PATH={cluster.plan.programs}:$PATH")
         _say("  make cluster-shell    a shell with these     make cluster-down    ends it")
 
 
