@@ -1,0 +1,103 @@
+"""What `.ci/deploy` promises, on this cluster: all of a set or the set before it, and nothing besides."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from tests.cluster.namespace import container, server
+
+if TYPE_CHECKING:
+    from tests.cluster.namespace import Namespace
+
+pytestmark = pytest.mark.cluster
+
+_DEPLOY: Final = Path(__file__).parents[2] / ".ci" / "deploy"
+_DEPLOYED, _ROLLED_BACK, _REFUSED = 0, 1, 2
+
+
+def workload(name: str, **more: Any) -> dict[str, Any]:
+    """A Deployment of one pod, ready when it answers."""
+    spec = {"terminationGracePeriodSeconds": 1, "containers": [server(**more)]}
+    template = {"metadata": {"labels": {"app": name}}, "spec": spec}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name},
+        "spec": {"selector": {"matchLabels": {"app": name}}, "template": template},
+    }
+
+
+def claim(name: str) -> dict[str, Any]:
+    """A volume claim, which holds data."""
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": spec}
+
+
+def put(namespace: Namespace, folder: Path, *documents: dict[str, Any], timeout_s: int = 60) -> int:
+    """Deploys these as a set; the exit code."""
+    (folder / "set.json").write_text(json.dumps({"kind": "List", "items": documents}))
+    return subprocess.run(
+        [_DEPLOY, folder, "--name", "set", "--namespace", namespace.name, "--timeout", str(timeout_s)],
+        env=namespace.cluster.environment(),
+        stdout=subprocess.DEVNULL,
+        check=False,
+        timeout=300,
+    ).returncode
+
+
+def names(namespace: Namespace, kinds: str) -> list[str]:
+    """What is there of these kinds, besides what a deployment remembers and every namespace has."""
+    found = namespace.kubectl("get", kinds, "--output=name").split()
+    return sorted(name for name in found if not name.endswith(("/set-deployed", "/kube-root-ca.crt")))
+
+
+def test_a_workload_taken_out_is_gone_with_its_pods_and_its_data_stay(
+    namespace: Namespace, tmp_path: Path
+) -> None:
+    assert put(namespace, tmp_path, workload("one"), workload("other"), claim("data")) == _DEPLOYED
+    assert len(namespace.pods("other")) == 1
+    assert put(namespace, tmp_path, workload("one")) == _DEPLOYED
+    assert names(namespace, "deployments,persistentvolumeclaims") == [
+        "deployment.apps/one",
+        "persistentvolumeclaim/data",
+    ]
+    assert namespace.pods("other") == []
+
+
+def test_an_orphan_of_the_set_is_removed_and_a_strangers_object_is_not(
+    namespace: Namespace, tmp_path: Path
+) -> None:
+    for name in ("orphan", "strangers"):
+        namespace.kubectl("create", "configmap", name)
+    namespace.kubectl("label", "configmap/orphan", f"tlsy.dev/set={namespace.name}.set")
+    assert put(namespace, tmp_path, workload("one")) == _DEPLOYED
+    assert names(namespace, "configmaps") == ["configmap/strangers"]
+
+
+def test_a_set_that_does_not_come_up_is_taken_back(namespace: Namespace, tmp_path: Path) -> None:
+    assert put(namespace, tmp_path, workload("one")) == _DEPLOYED
+    (before,) = namespace.pods("one")
+    crashing = workload("one", command=["/nothing"])
+    assert put(namespace, tmp_path, crashing, workload("new"), timeout_s=10) == _ROLLED_BACK
+    assert names(namespace, "deployments") == ["deployment.apps/one"]
+    assert [pod["metadata"]["uid"] for pod in namespace.pods("one")] == [before["metadata"]["uid"]]
+
+
+def test_what_the_cluster_refuses_changes_nothing(namespace: Namespace, tmp_path: Path) -> None:
+    broken = workload("one")
+    del broken["spec"]["selector"]
+    assert put(namespace, tmp_path, workload("new"), broken) == _REFUSED
+    assert names(namespace, "deployments,secrets") == []
+
+
+def test_a_job_that_fails_takes_its_set_back(namespace: Namespace, tmp_path: Path) -> None:
+    pod = {"restartPolicy": "Never", "containers": [container("get", "http://127.0.0.1:1")]}
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "migrate"}}
+    failing = {**job, "spec": {"backoffLimit": 0, "template": {"spec": pod}}}
+    assert put(namespace, tmp_path, failing, workload("one")) == _ROLLED_BACK
+    assert names(namespace, "jobs,deployments,pods") == []
