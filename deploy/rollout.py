@@ -104,7 +104,9 @@ class Deployment:
     def _deploy_alone(self, wanted: ManifestSet, packed_wanted: bytes) -> None:
         try:
             packed = self.cluster.remembered(wanted.name)
-            forgotten = packed is None and bool(self.cluster.labelled(wanted.label))
+            # Also where something is remembered: a cluster that cannot list cannot go back either.
+            there = self.cluster.labelled(wanted.label)
+            forgotten = packed is None and bool(there)
             if wanted.replaceable:
                 self.say(self.cluster.try_out(wanted.replaceable))
         except CommandError as error:
@@ -112,6 +114,7 @@ class Deployment:
         before = wanted.unpacked(packed) if packed else ManifestSet(wanted.name, wanted.namespace, ())
         try:
             self._put(wanted)
+            self.cluster.remember(wanted.name, packed_wanted, wanted.revision)
         except BaseException as error:  # also Ctrl-C: what was begun is taken back
             self.say(f"deploy: {wanted.revision} did not come up: {error or type(error).__name__}")
             self.say(self.cluster.tell())
@@ -123,13 +126,14 @@ class Deployment:
             if isinstance(error, CommandError):
                 raise NotReadyError(str(error)) from error
             raise
-        self.cluster.remember(wanted.name, packed_wanted, wanted.revision)
 
     def _put_back(self, before: ManifestSet) -> None:
         try:
             self._put(before)
         except NotReadyError as error:
             raise CommandError(f"the set before it did not come up either: {error}") from error
+        except KeyboardInterrupt as error:
+            raise CommandError("it was stopped before the set before it was back") from error
 
     def _put(self, wanted: ManifestSet) -> None:
         """Apply, wait, and remove what is no longer of the set."""

@@ -197,6 +197,47 @@ def test_what_is_stopped_is_taken_back():
     assert set(cluster.there) == {"deployment/a"}
 
 
+def test_what_is_stopped_twice_is_not_called_taken_back():
+    class Stopped(FakeCluster):
+        def apply(self, documents: Sequence[Document]) -> None:
+            if documents and self.kept:
+                raise KeyboardInterrupt
+            super().apply(documents)
+
+    cluster = Stopped()
+    put(cluster, manifest("Deployment", "a"))
+    with pytest.raises(CommandError, match="stopped before"):
+        put(cluster, manifest("Deployment", "b"))
+
+
+def test_a_set_that_is_up_and_cannot_be_remembered_is_taken_back():
+    class Forgetful(FakeCluster):
+        def remember(self, name: str, packed: bytes, revision: str) -> None:
+            if self.kept:
+                raise CommandError("connection refused")
+            super().remember(name, packed, revision)
+
+    cluster = Forgetful()
+    put(cluster, manifest("Deployment", "a"))
+    with pytest.raises(NotReadyError):
+        put(cluster, manifest("Deployment", "b"))
+    assert set(cluster.there) == {"deployment/a"}
+
+
+def test_a_cluster_that_cannot_list_the_set_is_not_changed():
+    class Unlisted(FakeCluster):
+        def labelled(self, label: str) -> list[Document]:
+            if self.kept:
+                raise CommandError("a group of its API does not answer")
+            return super().labelled(label)
+
+    cluster = Unlisted()
+    put(cluster, manifest("Deployment", "a"))
+    with pytest.raises(RefusedError, match="does not answer"):
+        put(cluster, manifest("Deployment", "b"))
+    assert set(cluster.there) == {"deployment/a"}
+
+
 def test_what_the_cluster_refuses_changes_nothing():
     cluster = FakeCluster()
     put(cluster, manifest("Deployment", "a"))
