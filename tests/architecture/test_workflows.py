@@ -60,6 +60,8 @@ def loose(path: Path) -> list[str]:
     problems += [
         f"on: {name} runs a stranger's text with our rights" for name in sorted(_DANGEROUS & set(triggers))
     ]
+    if workflow.get("defaults", {}).get("run", {}).get("shell") != "bash":
+        problems.append("defaults: run: shell: bash, or what fails in a pipe is overlooked")
     if "concurrency" not in workflow:
         problems.append("concurrency: say what runs beside what")
     for name, job in workflow["jobs"].items():
@@ -89,6 +91,7 @@ on: [push]
 permissions:
   contents: read
 concurrency: sample
+defaults: {run: {shell: bash}}
 jobs:
   build:
     timeout-minutes: 5
@@ -135,6 +138,7 @@ def test_an_action_at_two_versions_is_found(tmp_path: Path) -> None:
         ("permissions:\n  contents: read\n", ""),
         ("on: [push]", "on: [pull_request_target]"),
         ("concurrency: sample\n", ""),
+        ("defaults: {run: {shell: bash}}\n", ""),
         ("    timeout-minutes: 5\n", ""),
         ("    permissions:\n      packages: write", "    permissions: write-all"),
         ("persist-credentials: false", "fetch-depth: 0"),
