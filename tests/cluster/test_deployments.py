@@ -12,12 +12,20 @@ import pytest
 from tests.cluster.namespace import container, server
 
 if TYPE_CHECKING:
+    from tests.cluster.cluster import Cluster
     from tests.cluster.namespace import Namespace
 
 pytestmark = pytest.mark.cluster
 
 _DEPLOY: Final = Path(__file__).parents[2] / ".ci" / "deploy"
 _DEPLOYED, _ROLLED_BACK, _REFUSED = 0, 1, 2
+
+
+@pytest.fixture(autouse=True)
+def every_group_answers(cluster: Cluster) -> None:
+    """A deployment asks for objects of every kind, and the kinds of metrics are the last that the API has."""
+    metrics = "apiservice/v1beta1.metrics.k8s.io"
+    cluster.kubectl("wait", metrics, "--for=condition=Available", "--timeout=120s", timeout_s=130)
 
 
 def workload(name: str, **more: Any) -> dict[str, Any]:
@@ -83,7 +91,7 @@ def test_a_set_that_does_not_come_up_is_taken_back(namespace: Namespace, tmp_pat
     assert put(namespace, tmp_path, workload("one")) == _DEPLOYED
     (before,) = namespace.pods("one")
     crashing = workload("one", command=["/nothing"])
-    assert put(namespace, tmp_path, crashing, workload("new"), timeout_s=10) == _ROLLED_BACK
+    assert put(namespace, tmp_path, crashing, workload("new"), timeout_s=30) == _ROLLED_BACK
     assert names(namespace, "deployments") == ["deployment.apps/one"]
     assert [pod["metadata"]["uid"] for pod in namespace.pods("one")] == [before["metadata"]["uid"]]
 

@@ -29,7 +29,7 @@ OWNER: Final = (
     "from tests.cluster.cluster import running_cluster\n"
     "with running_cluster() as cluster: print(cluster.plan.state, flush=True); input()"
 )
-TIMEOUT_S: Final = 120
+TIMEOUT_S: Final = 180  # more than a start may take, so that its reason is told
 GONE_TIMEOUT_S: Final = 60
 
 
