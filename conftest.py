@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -25,6 +26,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_BEGIN] = time.monotonic()
     for variable in [name for name in os.environ if name.startswith("GIT_")]:
         del os.environ[variable]
+    # Who runs the tests in the background lets them ignore Ctrl-C, and what they start inherits that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)

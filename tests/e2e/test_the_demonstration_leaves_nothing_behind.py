@@ -43,21 +43,16 @@ class Demonstration:
         self.process: Process | None = None
 
     async def start(self) -> None:
-        # Who runs the tests in the background lets them ignore Ctrl-C, and programs inherit that.
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        try:
-            with (self.folder / "shown").open("wb") as shown:
-                self.process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", "examples.demo", "--data-dir", str(self.data)),
-                    cwd=ROOT,
-                    env={**os.environ, "TMPDIR": str(self.folder), "PYTHONUNBUFFERED": "1"},
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=shown,
-                    stderr=shown,
-                    start_new_session=True,
-                )
-        finally:
-            signal.signal(signal.SIGINT, before)
+        with (self.folder / "shown").open("wb") as shown:
+            self.process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "examples.demo", "--data-dir", str(self.data)),
+                cwd=ROOT,
+                env={**os.environ, "TMPDIR": str(self.folder), "PYTHONUNBUFFERED": "1"},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=shown,
+                stderr=shown,
+                start_new_session=True,
+            )
 
     def shown(self) -> str:
         return (self.folder / "shown").read_text()

@@ -17,19 +17,14 @@ from tlsy.contracts.ingestion.v1 import ingestion_pb2
 @pytest.fixture
 def start(tlsy):
     async def run(*args, **options):
-        # Who runs the tests in the background lets them ignore Ctrl-C, and programs inherit that.
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        try:
-            return await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "tlsy.cli", *args,
-                stdin=options.get("stdin", asyncio.subprocess.DEVNULL),
-                stdout=options.get("stdout", asyncio.subprocess.PIPE),
-                stderr=asyncio.subprocess.PIPE,
-                # Buffered, as programs are where nobody sets that.
-                env={**os.environ, "TLSY_CONFIG": str(tlsy.config), "PYTHONUNBUFFERED": ""},
-            )  # fmt: skip
-        finally:
-            signal.signal(signal.SIGINT, before)
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tlsy.cli", *args,
+            stdin=options.get("stdin", asyncio.subprocess.DEVNULL),
+            stdout=options.get("stdout", asyncio.subprocess.PIPE),
+            stderr=asyncio.subprocess.PIPE,
+            # Buffered, as programs are where nobody sets that.
+            env={**os.environ, "TLSY_CONFIG": str(tlsy.config), "PYTHONUNBUFFERED": ""},
+        )  # fmt: skip
 
     return run
 
