@@ -1,18 +1,14 @@
 from __future__ import annotations
 
-import io
-import json
-import logging
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import pytest
-import structlog
 
 from libs.eventlog.tests.world import event_of, note_down, until
 from tlsy.contracts.events import EVENTS_ACCEPTED
 from tlsy.eventlog.delivery import Batch, Each
-from tlsy.runtime.logging import configure_logging, get_logger
+from tlsy.runtime.logging import get_logger
 from tlsy.runtime.tracing import ORIGIN
 
 KEY = "tenants/acme/apiKeys/0b6d7a39-6a68-4d7c-8d61-000000000001"
@@ -31,16 +27,6 @@ def answering(principal, correlation_id):
     token = ORIGIN.set(Asked(principal, correlation_id))
     yield
     ORIGIN.reset(token)
-
-
-@pytest.fixture
-def lines():
-    handlers, level = logging.root.handlers[:], logging.root.level
-    stream = io.StringIO()
-    configure_logging(stream=stream)
-    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
-    structlog.reset_defaults()
-    logging.root.handlers[:], logging.root.level = handlers, level
 
 
 @pytest.fixture

@@ -1,13 +1,9 @@
 from __future__ import annotations
 
 import asyncio
-import io
-import json
-import logging
 from itertools import pairwise
 
 import pytest
-import structlog
 from opentelemetry import context as otel_context
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -18,7 +14,7 @@ from libs.eventlog.tests.world import note_down
 from tlsy.contracts.events import EVENTS_ACCEPTED
 from tlsy.eventlog.delivery import Each
 from tlsy.eventlog.metrics import EventLogMetrics
-from tlsy.runtime.logging import configure_logging, get_logger
+from tlsy.runtime.logging import get_logger
 from tlsy.runtime.telemetry import open_telemetry
 from tlsy.runtime.tracing import ORIGIN, begin_span, context_of, current_traceparent
 
@@ -29,16 +25,6 @@ class Unrecorded:
     traceparent = UNRECORDED
     principal = "users/1"
     correlation_id = "r-1"
-
-
-@pytest.fixture
-def lines():
-    handlers, level = logging.root.handlers[:], logging.root.level
-    stream = io.StringIO()
-    configure_logging(stream=stream)
-    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
-    structlog.reset_defaults()
-    logging.root.handlers[:], logging.root.level = handlers, level
 
 
 @pytest.fixture
