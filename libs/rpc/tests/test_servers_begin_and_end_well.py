@@ -103,6 +103,17 @@ async def test_a_stop_sends_readers_of_streams_elsewhere(world, server, client):
     assert (await refused(stream.read())).reason == "SERVER_STOPPING"
 
 
+async def test_a_stream_that_is_ended_while_it_sends_its_first_answer_tells_why(world, server, client):
+    stopping = []
+    world.ingestion.begin = lambda: stopping.append(asyncio.create_task(server.stop(10)))
+    request = ingestion.TailEventsRequest(parent="tenants/acme")
+    stream = client.ingestion.TailEvents(request, metadata=bearer(world.token("viewer")))
+    async with asyncio.timeout(5):
+        assert (await stream.read()).missed == 1
+        assert (await refused(stream.read())).reason == "SERVER_STOPPING"
+        await stopping[0]
+
+
 async def test_a_stop_does_not_wait_for_watchers_of_health(server, client):
     watch = health_pb2_grpc.HealthStub(client.channel).Watch(health_pb2.HealthCheckRequest())
     await watch.read()

@@ -122,6 +122,7 @@ class Registry(tenant_registry_pb2_grpc.TenantRegistryServiceServicer):
 
 class Ingestion(ingestion_pb2_grpc.IngestionServiceServicer):
     def __init__(self) -> None:
+        self.begin: Callable[[], object] = lambda: None
         self.act: Callable[[], Awaitable[None]] | None = None
 
     async def IngestEvents(self, request, context):  # noqa: N802
@@ -130,6 +131,7 @@ class Ingestion(ingestion_pb2_grpc.IngestionServiceServicer):
         )
 
     async def TailEvents(self, request, context):  # noqa: N802
+        self.begin()
         yield ingestion_pb2.TailEventsResponse(missed=1)
         if self.act is not None:
             await self.act()

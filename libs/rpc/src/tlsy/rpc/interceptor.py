@@ -199,7 +199,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     self._in_flight.enter_stream(call.tenant_id)
                     try:
                         await self._last(
-                            lambda: _write_all(handle(request, context), context, stands), stands
+                            lambda: _write_all(handle(request, context), context, stands), context, stands
                         )
                     finally:
                         self._in_flight.leave_stream(call.tenant_id)
@@ -212,8 +212,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         return answer
 
-    async def _last(self, run: Callable[[], Awaitable[None]], stands: Callable[[], None]) -> None:
+    async def _last(
+        self, run: Callable[[], Awaitable[None]], context: Context, stands: Callable[[], None]
+    ) -> None:
         """Answer a stream until it is done or ended."""
+        # Sent before anything can end the stream: who is cancelled while sending them can send no status.
+        await context.send_initial_metadata(())
         task = asyncio.current_task()
         if task is None or self._draining:
             raise _stopping()
@@ -244,7 +248,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     await _write_all(answered, context, _always)
 
             try:
-                await self._last(run, _always)
+                await self._last(run, context, _always)
             except Unavailable as error:
                 await context.abort(error.code, error.message)
 
