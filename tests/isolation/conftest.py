@@ -1,17 +1,15 @@
 from __future__ import annotations
 
-import io
 import logging
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
-import structlog
 
-from tlsy.runtime.logging import configure_logging
 from tlsy.tenancy.cluster import MIGRATOR
 from tlsy.testkit.installation import connect
+from tlsy.testkit.logs import recorded_logs
 from tlsy.testkit.suite import running_suite
 
 from .calls import Client
@@ -21,24 +19,23 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from tlsy.testkit.installation import Installation, Templates
+    from tlsy.testkit.logs import LogLines
 
 
-@pytest.fixture(scope="session")
-def log_lines() -> Iterator[io.StringIO]:
+@pytest.fixture(scope="package")
+def log_lines() -> Iterator[LogLines]:
     """Everything that our code logs in this process, debug lines included."""
-    stream = io.StringIO()
-    configure_logging(level="debug", stream=stream)
-    # They write every request that they send, which takes more time than all else here.
-    for library in ("aiokafka", "grpc"):
-        logging.getLogger(library).setLevel(logging.WARNING)
-    yield stream
-    for library in ("aiokafka", "grpc"):
-        logging.getLogger(library).setLevel(logging.NOTSET)
-    structlog.reset_defaults()
+    with recorded_logs(level="debug") as lines:
+        # They write every request that they send, which takes more time than all else here.
+        for library in ("aiokafka", "grpc"):
+            logging.getLogger(library).setLevel(logging.WARNING)
+        yield lines
+        for library in ("aiokafka", "grpc"):
+            logging.getLogger(library).setLevel(logging.NOTSET)
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="session")
-async def world(database_templates: Templates, log_lines: io.StringIO) -> AsyncIterator[World]:
+async def world(database_templates: Templates, log_lines: LogLines) -> AsyncIterator[World]:
     """Two replicas of every service, each with one connection per database, and twelve tenants."""
     async with AsyncExitStack() as stack:
         installation = await stack.enter_async_context(database_templates.installation())

@@ -14,7 +14,6 @@ from tlsy.testkit.installation import connect
 from .calls import readable
 
 if TYPE_CHECKING:
-    import io
     from collections.abc import Iterable, Iterator, Sequence
 
     from tlsy.tenancy.context import Placement
@@ -70,9 +69,9 @@ def text_of(record: Any) -> bytes:
     return readable(b"\n".join(parts))
 
 
-def lines(stream: io.StringIO) -> Iterator[tuple[dict[str, Any], bytes]]:
+def lines(logged: str) -> Iterator[tuple[dict[str, Any], bytes]]:
     """Log lines, parsed and as they are."""
-    for line in stream.getvalue().splitlines():
+    for line in logged.splitlines():
         if line.startswith("{"):
             yield json.loads(line), line.encode()
 

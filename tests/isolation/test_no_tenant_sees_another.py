@@ -136,7 +136,7 @@ async def test_no_log_line_holds_personal_data_or_a_canary_of_another_tenant(wor
             request = registry.GetTenantRequest(name="tenants/platform")
             tag = f"{tenant.slug}.refused"
             await world.client.ask(BY_NAME["GetTenant"], request, tenant.tokens["operator"], tag=tag)
-        for line, _ in leaks.lines(log_lines):
+        for line, _ in leaks.lines(log_lines.text):
             asked_by = str(line.get("request_id", "")).partition(".")[0]
             if asked_by in world.tenants and "tenant" in line:
                 assert asked_by == line["tenant"], line
@@ -144,7 +144,7 @@ async def test_no_log_line_holds_personal_data_or_a_canary_of_another_tenant(wor
         return named == world.tenants.keys()
 
     await until(every_tenant_is_named)
-    for line, text in leaks.lines(log_lines):
+    for line, text in leaks.lines(log_lines.text):
         tenant = world.tenants.get(line.get("tenant"))
         allowed = frozenset({tenant.canaries.data, tenant.canaries.name}) if tenant else frozenset()
         assert world.leaked(text, allowed) == [], line

@@ -1,15 +1,9 @@
 from __future__ import annotations
 
-import io
-import json
-import logging
-
 import pytest
-import structlog
 
 from libs.eventlog.tests.ledger import LEDGER, PUBLISHER
 from libs.eventlog.tests.world import BrokerControl, World
-from tlsy.runtime.logging import configure_logging
 from tlsy.tenancy.context import IsolationMode
 from tlsy.testkit.plugin import built_templates
 
@@ -37,17 +31,6 @@ async def world(installation, broker):
     made = World(installation=installation, servers=broker.address)
     yield made
     await made.stop()
-
-
-@pytest.fixture
-def lines():
-    """The log lines until now; the logging of before comes back at the end."""
-    handlers, level = logging.root.handlers[:], logging.root.level
-    stream = io.StringIO()
-    configure_logging(stream=stream)
-    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
-    structlog.reset_defaults()
-    logging.root.handlers[:], logging.root.level = handlers, level
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ def causes(events):
     return [(event.principal, event.correlation_id) for event in events]
 
 
-async def test_what_a_call_publishes_names_who_asked_and_for_what(world, tenant, told, lines):
+async def test_what_a_call_publishes_names_who_asked_and_for_what(world, tenant, told, log_lines):
     with answering(KEY, "r-1"):
         await world.publish(tenant, "a")
     await world.relaying()
@@ -57,7 +57,7 @@ async def test_what_a_call_publishes_names_who_asked_and_for_what(world, tenant,
     (record,) = await world.records()
     headers = dict(record.headers)
     assert (headers["ce_principal"], headers["ce_requestid"]) == (KEY.encode(), b"r-1")
-    (noting,) = [line for line in lines() if line["event"] == "noting"]
+    (noting,) = log_lines.of("noting")
     assert (noting["principal"], noting["request_id"], noting["of"]) == (KEY, "r-1", [KEY, "r-1"])
     assert causes(told) == [(KEY, "r-1")]
 
@@ -76,7 +76,9 @@ async def test_a_service_that_nobody_known_asked_names_itself(world, tenant, ask
     assert dict(record.headers).get("ce_requestid") == (None if asked is None else b"r-1")
 
 
-async def test_an_event_of_before_is_applied_and_what_follows_is_the_services_own(world, tenant, told, lines):
+async def test_an_event_of_before_is_applied_and_what_follows_is_the_services_own(
+    world, tenant, told, log_lines
+):
     await world.publish(tenant, "a")
     owner = await world.installation.connect(None, tenant.placement)
     await owner.execute("update ingestion.outbox set principal = default, correlation_id = default")
@@ -85,7 +87,7 @@ async def test_an_event_of_before_is_applied_and_what_follows_is_the_services_ow
     await world.noted(tenant, "a")
     (record,) = await world.records()
     assert {"ce_principal", "ce_requestid"}.isdisjoint(dict(record.headers))
-    (noting,) = [line for line in lines() if line["event"] == "noting"]
+    (noting,) = log_lines.of("noting")
     assert (noting["principal"], noting["request_id"]) == ("", "")
     assert causes(told) == [(ITSELF, "")]
 

@@ -21,9 +21,9 @@ def test_another_reason_is_said_at_once():
     assert said == [1, 1, 0, 0]
 
 
-async def test_a_relay_without_a_broker_is_quiet(world, fake_clock, capsys):
+async def test_a_relay_without_a_broker_is_quiet(world, fake_clock, log_lines):
     relay = world.relay(clock=fake_clock)
     for _ in range(1_000):
         relay._count_failure(LogUnavailable("away"))
         fake_clock.advance(0.05)
-    assert capsys.readouterr().out.count("relaying failed") == 2
+    assert log_lines.text.count("relaying failed") == 2

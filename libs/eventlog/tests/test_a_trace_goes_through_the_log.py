@@ -53,7 +53,7 @@ async def consumer(world, spans, handed_on):
 
 
 async def test_what_a_call_publishes_is_applied_in_its_trace(
-    world, spans, consumer, tenant, lines, handed_on
+    world, spans, consumer, tenant, log_lines, handed_on
 ):
     tracer = world.metrics.tracer
     server = begin_span(tracer, "IngestEvents", SpanKind.SERVER, "")
@@ -76,18 +76,18 @@ async def test_what_a_call_publishes_is_applied_in_its_trace(
         assert below.parent.span_id == above.context.span_id
     assert chain[3].attributes["tlsy.principal"] == "services/ingestion"
     assert {span.context.trace_id for span in found} == {server.get_span_context().trace_id}
-    (noting,) = [line for line in lines() if line["event"] == "noting"]
+    (noting,) = log_lines.of("noting")
     assert noting["trace_id"] == f"{server.get_span_context().trace_id:032x}"
     assert handed_on[0][3:35] == noting["trace_id"]
 
 
 async def test_a_trace_that_nobody_records_goes_on_without_spans(
-    world, spans, consumer, tenant, lines, handed_on
+    world, spans, consumer, tenant, log_lines, handed_on
 ):
     token = ORIGIN.set(Unrecorded())
     await world.publish(tenant, "a")
     ORIGIN.reset(token)
     await world.noted(tenant, "a")
     assert handed_on == [UNRECORDED]
-    assert [line["trace_id"] for line in lines() if line["event"] == "noting"] == ["a" * 32]
+    assert [line["trace_id"] for line in log_lines.of("noting")] == ["a" * 32]
     assert spans.get_finished_spans() == ()

@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-import io
-import json
-import logging
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 import pytest
-import structlog
 
 from libs.rpc.tests.world import Client, World
 from tlsy.rpc.server import RpcServer, ServerLimits
-from tlsy.runtime.logging import configure_logging
 from tlsy.tenancy.migrations import ServiceMigrations
 from tlsy.testkit.plugin import built_templates
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-
-
-class LogLines:
-    """What was logged since the test began, parsed."""
-
-    def __init__(self) -> None:
-        self.stream = io.StringIO()
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return iter([json.loads(line) for line in self.stream.getvalue().splitlines()])
 
 
 @pytest.fixture(scope="session")
@@ -44,16 +29,6 @@ def service_migrations():
 @pytest.fixture(scope="session")
 def database_templates(postgres_server, service_migrations):
     yield from built_templates(postgres_server, service_migrations)
-
-
-@pytest.fixture
-def log_lines() -> Iterator[LogLines]:
-    handlers, level = logging.root.handlers[:], logging.root.level
-    lines = LogLines()
-    configure_logging(stream=lines.stream)
-    yield lines
-    structlog.reset_defaults()
-    logging.root.handlers[:], logging.root.level = handlers, level
 
 
 @pytest.fixture

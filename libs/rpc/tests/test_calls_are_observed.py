@@ -70,7 +70,7 @@ async def test_a_line_says_who_called_what(world, client, log_lines):
 async def test_a_token_is_in_no_line(world, client, log_lines):
     token = world.token("viewer")
     await refused(client.identity.GetUser(REQUEST, metadata=bearer(token)))
-    text = log_lines.stream.getvalue()
+    text = log_lines.text
     assert "PERMISSION_MISSING" in text
     assert token not in text
 

@@ -1,18 +1,17 @@
 from __future__ import annotations
 
-import io
 import json
 import logging
 import subprocess
 import sys
 
 import pytest
-import structlog
 from sentry_sdk.transport import Transport
 
 from tlsy.runtime.crash_reports import open_crash_reports
-from tlsy.runtime.logging import configure_logging, get_logger, reset_log_fields, set_log_fields
+from tlsy.runtime.logging import get_logger, reset_log_fields, set_log_fields
 from tlsy.runtime.settings import SettingsInvalid
+from tlsy.testkit.logs import recorded_logs
 
 DSN = "https://key@sentry.example.org/1"
 TOKEN = "eyJhbGciOiJFUzI1NiJ9.e30.c2ln"
@@ -30,15 +29,12 @@ class Recorded(Transport):
 
 @pytest.fixture
 def sent():
-    handlers, level = logging.root.handlers[:], logging.root.level
     Recorded.sent = []
     reports = open_crash_reports("shop", DSN, variable="X", transport=Recorded)
     assert reports is not None
-    configure_logging(stream=io.StringIO(), report=reports.report)
-    yield Recorded.sent
+    with recorded_logs(report=reports.report):
+        yield Recorded.sent
     reports.close()
-    structlog.reset_defaults()
-    logging.root.handlers[:], logging.root.level = handlers, level
 
 
 def log_in(typed: str) -> None:

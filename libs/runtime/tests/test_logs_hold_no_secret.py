@@ -1,62 +1,43 @@
 from __future__ import annotations
 
 import asyncio
-import io
-import json
 import logging
-from contextlib import contextmanager
 
 import pytest
-import structlog
 
-from tlsy.runtime.logging import configure_logging, get_logger, reset_log_fields, set_log_fields
-
-
-@contextmanager
-def logged(**settings):
-    handlers, level = logging.root.handlers[:], logging.root.level
-    stream = io.StringIO()
-    configure_logging(stream=stream, **settings)
-    yield stream
-    structlog.reset_defaults()
-    logging.root.handlers[:], logging.root.level = handlers, level
+from tlsy.runtime.logging import get_logger, reset_log_fields, set_log_fields
+from tlsy.testkit.logs import recorded_logs
 
 
-@pytest.fixture
-def lines():
-    with logged() as stream:
-        yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
-
-
-def test_a_line_is_one_json_object(lines):
+def test_a_line_is_one_json_object(log_lines):
     get_logger("shop").info("sold", count=2)
-    (line,) = lines()
+    (line,) = log_lines
     assert (line["event"], line["component"], line["count"], line["level"]) == ("sold", "shop", 2, "info")
     assert line["time"].endswith("Z")
 
 
-def test_a_line_break_stays_inside_its_line(lines):
+def test_a_line_break_stays_inside_its_line(log_lines):
     get_logger("shop").info('sold\n{"event": "forged"}')
-    assert len(lines()) == 1
+    assert len(list(log_lines)) == 1
 
 
-def test_the_calls_fields_are_on_every_line(lines):
+def test_the_calls_fields_are_on_every_line(log_lines):
     before = set_log_fields({"tenant": "acme", "request_id": "r"})
     get_logger("shop").info("sold")
     logging.getLogger("a.library").warning("careful")
     reset_log_fields(before)
     get_logger("shop").info("closed")
-    assert [line.get("tenant") for line in lines()] == ["acme", "acme", None]
+    assert [line.get("tenant") for line in log_lines] == ["acme", "acme", None]
 
 
-async def test_fields_of_one_task_are_not_anothers(lines):
+async def test_fields_of_one_task_are_not_anothers(log_lines):
     async def sell(tenant: str) -> None:
         set_log_fields({"tenant": tenant})
         await asyncio.sleep(0)
         get_logger("shop").info(tenant)
 
     await asyncio.gather(sell("a"), sell("b"))
-    assert all(line["tenant"] == line["event"] for line in lines())
+    assert all(line["tenant"] == line["event"] for line in log_lines)
 
 
 @pytest.mark.parametrize(
@@ -70,68 +51,78 @@ async def test_fields_of_one_task_are_not_anothers(lines):
         "access_token",
     ],
 )
-def test_what_is_named_like_a_secret_is_taken_out(lines, key):
+def test_what_is_named_like_a_secret_is_taken_out(log_lines, key):
     get_logger("shop").info("sold", **{key: "hunter2"}, inside={"deep": [{key: "hunter2"}]})
-    assert "hunter2" not in json.dumps(lines())
+    assert "hunter2" not in log_lines.text
 
 
-def test_credentials_inside_texts_are_taken_out(lines):
+def test_credentials_inside_texts_are_taken_out(log_lines):
     token = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ4In0.c2ln"
     key = "tlsy_" + "a" * 32 + "_" + "b" * 32 + "_Zm9v-YmFy"
     get_logger("shop").info(f"got {token} and {key}", list=[f"Bearer {token}"])
     logging.getLogger("a.library").warning("%s", token)
-    written = json.dumps(lines())
+    written = log_lines.text
     assert token not in written
     assert "Zm9v" not in written
 
 
-def test_a_stack_is_in_the_line_without_credentials(lines):
+def test_a_stack_is_in_the_line_without_credentials(log_lines):
     try:
         int("eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ4In0.c2ln")
     except ValueError:
         get_logger("shop").exception("broken")
-    (line,) = lines()
+    (line,) = log_lines
     assert "ValueError" in line["exception"]
     assert "eyJ" not in line["exception"]
 
 
-def test_debug_is_left_out_unless_asked_for(lines):
+def test_debug_is_left_out_unless_asked_for(log_lines):
     get_logger("shop").debug("detail")
-    assert lines() == []
+    assert log_lines.text == ""
 
 
-def test_a_database_error_is_in_the_line_without_the_row_it_tells(lines):
+def test_a_database_error_is_in_the_line_without_the_row_it_tells(log_lines):
     told = "violates a check\nDETAIL:  Failing row contains (ada@example.org,\n\nAda).\nHINT:  Mend it."
     later = KeyError("later")
     later.__cause__ = ValueError(told)
     group = ExceptionGroup("all", [ValueError(told), later])
     get_logger("shop").error(told, exc_info=later, error=ValueError(told), all=[told])
     logging.getLogger("a.library").warning("%s", told, exc_info=group)
-    written = json.dumps(lines())
+    written = log_lines.text
     assert "ada@" not in written
     assert "Ada" not in written
     assert (written.count("HINT"), written.count("later")) == (7, 2)
 
 
 def test_a_person_reads_a_line_without_credentials_that_leaves_the_terminal_alone():
-    with logged(text=True) as stream:
+    with recorded_logs(text=True) as lines:
         get_logger("shop").info("sold\n12:00:00 forged", count=2, password="hunter2", by="\x1b[2Jada")
         logging.getLogger("a.library").warning("careful\r%s", "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ4In0.c2ln")
-    sold, careful = stream.getvalue().splitlines()
+    sold, careful = lines.text.splitlines()
     assert "count=2" in sold
     assert "hunter2" not in sold
     assert "careful" in careful
     assert "eyJ" not in careful
-    assert "\x1b" not in stream.getvalue()
-    assert "\r" not in stream.getvalue()
+    assert "\x1b" not in lines.text
+    assert "\r" not in lines.text
 
 
 def test_a_person_reads_a_stack_as_its_lines():
-    with logged(text=True) as stream:
+    with recorded_logs(text=True) as lines:
         try:
             int("\x1b[2J eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ4In0.c2ln")
         except ValueError:
             get_logger("shop").exception("broken")
-    assert "\nTraceback (most recent call last):\n" in stream.getvalue()
-    assert "eyJ" not in stream.getvalue()
-    assert "\x1b" not in stream.getvalue()
+    assert "\nTraceback (most recent call last):\n" in lines.text
+    assert "eyJ" not in lines.text
+    assert "\x1b" not in lines.text
+
+
+def test_what_a_test_configures_ends_with_it(log_lines):
+    with recorded_logs(level="debug") as inside:
+        get_logger("shop").debug("detail")
+    get_logger("shop").debug("detail")
+    get_logger("shop").info("sold")
+    logging.getLogger("a.library").warning("careful")
+    assert [line["event"] for line in inside] == ["detail"]
+    assert [line["event"] for line in log_lines] == ["sold", "careful"]

@@ -78,14 +78,14 @@ async def test_events_refused_for_good_are_counted_and_never_sent_again(agent, s
     assert (agent.deliverer.delivered, agent.deliverer.rejected) == (2, 1)
 
 
-async def test_a_clock_that_is_ahead_is_told_loudly(agent, stand_in, capsys):
+async def test_a_clock_that_is_ahead_is_told_loudly(agent, stand_in, log_lines):
     problems = [pb.Rejection(index=0, reason="TIME_IN_FUTURE")]
     stand_in.script = [answer("REJECTED", rejections=problems)]
     agent.collected("1")
     await agent.deliver()
-    told = next(line for line in capsys.readouterr().out.splitlines() if "critical" in line)
-    assert "clock is ahead" in told
-    assert "refused=1" in told
+    (told,) = [line for line in log_lines if line["level"] == "critical"]
+    assert "clock is ahead" in told["event"]
+    assert told["refused"] == 1
 
 
 class FailingOnce:

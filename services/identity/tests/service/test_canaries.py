@@ -1,15 +1,13 @@
 from __future__ import annotations
 
-import io
 import re
 from typing import Any
 
 import grpc
 import pytest
-import structlog
 
 from tlsy.contracts.identity.v1 import identity_pb2 as pb
-from tlsy.runtime.logging import configure_logging
+from tlsy.testkit.logs import recorded_logs
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 EMAIL = "canary.email@example.org"
@@ -17,9 +15,9 @@ NAME = "Canary Displayname"
 FIRST, SECOND, WRONG = "canary password one", "canary password two", "canary password wrong"
 
 
-async def everything(suite, stream: io.StringIO) -> str:
+async def everything(suite, logged: str) -> str:
     """Every text that the service wrote anywhere but in its answers."""
-    written = [stream.getvalue()]
+    written = [logged]
     places = {suite.installation.control, *(e.placement for e in suite.tenants.values() if e.placement)}
     for place in places:
         async with suite.administrator(place) as connection:
@@ -70,13 +68,9 @@ async def _refused(call: Any) -> None:
 
 @pytest.mark.parametrize("tenant", ["shared", "schema", "dedicated"])
 async def test_no_secret_and_no_personal_data_is_written_in_clear(suite, tenant) -> None:
-    stream = io.StringIO()
-    configure_logging(level="debug", stream=stream)
-    try:
+    with recorded_logs(level="debug") as lines:
         secret = await use_everything(suite, tenant)
-    finally:
-        structlog.reset_defaults()
-    text = await everything(suite, stream)
+    text = await everything(suite, lines.text)
     assert "CreateUser" in text
     for canary in (EMAIL, EMAIL.upper(), NAME, FIRST, SECOND, WRONG, secret):
         assert canary not in text

@@ -18,6 +18,7 @@ import pytest
 from tlsy.tenancy import migrations
 from tlsy.testkit.clock import FakeClock
 from tlsy.testkit.installation import Templates
+from tlsy.testkit.logs import LogLines, recorded_logs
 from tlsy.testkit.postgres import PostgresServer, running_postgres
 
 if TYPE_CHECKING:
@@ -76,6 +77,13 @@ async def installation(
         raise pytest.UsageError("who overrides service_migrations overrides database_templates too")
     async with database_templates.installation() as fresh:
         yield fresh
+
+
+@pytest.fixture
+def log_lines() -> Iterator[LogLines]:
+    """What is logged from here on."""
+    with recorded_logs() as lines:
+        yield lines
 
 
 @pytest.fixture
