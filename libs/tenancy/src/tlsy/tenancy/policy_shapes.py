@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 _TENANT: Final = (
     "(( SELECT NULLIF(current_setting('app.current_tenant'::text, true), ''::text) AS \"nullif\"))::uuid"
 )
-_EPOCH: Final = "(( SELECT NULLIF(current_setting('app.epoch'::text, true), ''::text) AS \"nullif\"))::bigint"
 _PLATFORM: Final = (
     "(( SELECT NULLIF(current_setting('app.scope'::text, true), ''::text) AS \"nullif\") = 'platform'::text)"
 )
-_FENCED: Final = f"(f.tenant_id = {_TENANT}) AND (f.epoch = {_EPOCH})"
+_FENCED: Final = (
+    "(f.tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid)"
+    " AND (f.epoch = (NULLIF(current_setting('app.epoch'::text, true), ''::text))::bigint)"
+)
 _READABLE: Final = f"(EXISTS ( SELECT FROM tlsy.fence f WHERE ({_FENCED})))"
 _WRITABLE: Final = f"(EXISTS ( SELECT FROM tlsy.fence f WHERE ({_FENCED} AND f.writable)))"
 _OWN: Final = f"(tenant_id = {_TENANT})"

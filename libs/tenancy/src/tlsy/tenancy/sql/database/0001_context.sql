@@ -40,23 +40,21 @@ declare
     admits_writes boolean;
     path text;
 begin
-    -- Assignments, not SELECTs or PERFORMs: as simple expressions they cost a tenth.
+    -- Assignments, not SELECTs or PERFORMs: as simple expressions they cost a tenth. And few of them.
     path := pg_advisory_xact_lock_shared(uuid_hash_extended(tenant, 0));
     path := set_config('app.current_tenant', tenant::text, true);
     path := set_config('app.epoch', enter.epoch::text, true);
     select f.epoch, f.writable, f.schema_name into found_epoch, admits_writes, path
         from tlsy.fence f where f.tenant_id = enter.tenant;
-    if found_epoch is distinct from enter.epoch then
+    if found_epoch is distinct from enter.epoch or enter.write and not admits_writes then
+        if found_epoch = enter.epoch then
+            raise exception using errcode = 'TL002', message = 'NOT_WRITABLE';
+        end if;
         raise exception using errcode = 'TL001', message = 'STALE_EPOCH';
     end if;
-    if enter.write and not admits_writes then
-        raise exception using errcode = 'TL002', message = 'NOT_WRITABLE';
-    end if;
-    if path is null then
-        path := set_config('app.scope', '', true);
-        path := substr(current_user, 6);
-    end if;
-    path := set_config('search_path', quote_ident(path), true);
+    -- What follows `path` is evaluated if that is null: in the control database, where there is a scope too.
+    path := set_config('search_path', quote_ident(
+        coalesce(path, set_config('app.scope', '', true) || substr(current_user, 6))), true);
 end
 $$;
 
@@ -90,7 +88,8 @@ $$;
 
 -- Row-level security of one table, in one of two shapes: 'tenant' shows the rows of the tenant that was
 -- entered; 'platform' (control database only) also shows all rows inside enter_platform().
--- The sub-select is evaluated once per statement; nullif because a transaction-local setting leaves '' behind.
+-- A sub-select is evaluated once per statement, and what is inside it needs none of its own; nullif because a
+-- transaction-local setting leaves '' behind.
 -- The restrictive policies are the second line behind enter(): no row without a fence of the same epoch, no
 -- write without a writable one (DELETE has a policy of its own, because it has no WITH CHECK). They hold for
 -- `fenced`, PUBLIC but where another role must read across tenants (the relay, on outboxes).
@@ -99,10 +98,11 @@ returns void language plpgsql security invoker as $$
 declare
     tenant constant text :=
         '(select nullif(current_setting(''app.current_tenant'', true), ''''))::uuid';
-    epoch constant text := '(select nullif(current_setting(''app.epoch'', true), ''''))::bigint';
     platform constant text := '(select nullif(current_setting(''app.scope'', true), '''')) = ''platform''';
-    fence constant text := format(
-        'exists (select from tlsy.fence f where f.tenant_id = %s and f.epoch = %s', tenant, epoch);
+    fence constant text :=
+        'exists (select from tlsy.fence f'
+        ' where f.tenant_id = nullif(current_setting(''app.current_tenant'', true), '''')::uuid'
+        ' and f.epoch = nullif(current_setting(''app.epoch'', true), '''')::bigint';
     role constant text := case fenced when 'public' then 'public' else quote_ident(fenced) end;
     either text := case shape when 'tenant' then '' when 'platform' then ' or ' || platform end;
     own text := format('tenant_id = %s%s', tenant, either);
