@@ -41,6 +41,14 @@ async def test_committed_events_are_published_from_memory(world, tenant):
     assert world.metrics.published.labels("ingestion", "hot")._value.get() == 2
 
 
+async def test_what_is_held_back_is_swept_at_once(world, tenant):
+    relay = await world.relaying(sweep_s=60.0, hot_window_s=600.0, hot_bytes=1)
+    await ready(world, relay, tenant)
+    relay.publish_after_commit(tenant.placement, await commit(world, relay, tenant, "more than a byte"))
+    await world.published(tenant)
+    assert await published_notes(world) == ["more than a byte"]
+
+
 async def test_what_a_crash_left_is_found_by_the_sweep(world, tenant):
     relay = await world.relaying(sweep_s=0.05, hot_window_s=0.5)
     await ready(world, relay, tenant)

@@ -9,7 +9,7 @@ from libs.eventlog.tests.world import CLOCK, event_of, note_of, until
 from tlsy.eventlog.errors import LogUnavailable
 from tlsy.eventlog.outboxes import Outboxes
 from tlsy.eventlog.ports import OutboxDatabase
-from tlsy.tenancy.context import Placement
+from tlsy.tenancy.context import IsolationMode, Placement
 from tlsy.tenancy.database import ClusterAddress, Databases, PoolLimits
 from tlsy.tenancy.errors import PlacementUnavailable
 
@@ -201,11 +201,13 @@ async def _at_least(counter, count):
     return counter._value.get() >= count
 
 
-async def test_a_commit_wakes_the_relay(world, tenant):
+@pytest.mark.parametrize("mode", IsolationMode)
+async def test_a_commit_wakes_the_relay(world, mode):
+    tenant = await world.installation.provisioned_tenant(mode)
     await world.relaying(sweep_s=60.0)
     await world.publish(tenant, "first")
     await world.published(tenant)
-    await world.publish(tenant, "notified")
+    await world.publish(tenant, "told at once")
     await until(lambda: _published(world, tenant), 5.0)
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from tlsy.tenancy.catalog import TenantEntry
+    from tlsy.tenancy.context import Placement
     from tlsy.tenancy.unit_of_work import Tenancy
     from tlsy.testkit.installation import Installation
 
@@ -101,8 +102,13 @@ class World:
     def tenancy(self, package: str) -> Tenancy:
         """The transactions of the test itself."""
         if package not in self.tenancies:
-            self.tenancies[package] = self.installation.tenancy(package)
+            self.tenancies[package] = self.installation.tenancy(package, wake=self._wake)
         return self.tenancies[package]
+
+    def _wake(self, placement: Placement) -> None:
+        for component in self.components:
+            if isinstance(component, Relay):
+                component.wake(placement)
 
     def producer(self) -> KafkaProducer:
         self.clients.append(producer := KafkaProducer(self.servers, "test"))

@@ -87,6 +87,7 @@ class Lane:
         """Something did not get out from memory: its row is for the next sweep."""
         self.swept = False
         self._held = True
+        self.wake.set()
 
     def look(self) -> None:
         """Before a sweep reads: what is held from now on, it may not see."""

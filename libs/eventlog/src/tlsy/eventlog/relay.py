@@ -63,7 +63,7 @@ class RelaySettings:
         batch_rows: rows of one transaction.
         batch_bytes: their data.
         publish_timeout_s: one batch; the transaction that holds the lead is open meanwhile.
-        sweep_s: between sweeps of a database that nobody woke.
+        sweep_s: between sweeps of a database that nobody woke: what a crash left, and facts that can wait.
         retry_min_s: first wait after a failure, doubled each time, half of it random.
         retry_max_s: longest wait; a relay resumes within it once the broker is back.
         database_retry_max_s: the same for a database that is away. One that is back is noticed after that and
@@ -78,7 +78,7 @@ class RelaySettings:
     batch_rows: int = 500
     batch_bytes: int = 4_194_304
     publish_timeout_s: float = 5.0
-    sweep_s: float = 0.5
+    sweep_s: float = 2.0
     retry_min_s: float = 0.05
     retry_max_s: float = 0.8
     database_retry_max_s: float = 5.0

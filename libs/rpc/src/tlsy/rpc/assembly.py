@@ -265,7 +265,6 @@ def assemble(
     limits = PoolLimits(per_database=host.connections_per_database)
     databases = Databases(ClusterDsns(host.clusters, f"tlsy_{package}"), limits, clock)
     relays = Databases(ClusterDsns(host.clusters, RELAY), _RELAY_LIMITS, clock)
-    tenancy = Tenancy(package=package, databases=databases, catalog=catalog, control=control)
     audit = AuditTrail(host.service, clock, host.ids)
     metrics = EventLogMetrics(host.telemetry.registry, host.telemetry.tracer("tlsy.eventlog"))
     servers = ",".join(host.brokers)
@@ -282,6 +281,7 @@ def assemble(
         jitter=jitter_of(host),
         metrics=metrics,
     )
+    tenancy = Tenancy(package=package, databases=databases, catalog=catalog, control=control, wake=relay.wake)
     return Assembly(
         host=host,
         package=package,

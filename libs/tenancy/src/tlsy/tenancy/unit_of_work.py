@@ -100,8 +100,9 @@ class UnitOfWork:
         "_principal",
         "_sql",
         "_timeout_s",
+        "notifies",
         "scope",
-        "wakes_relay",
+        "tells_at_once",
     )
 
     def __init__(
@@ -111,14 +112,15 @@ class UnitOfWork:
         sql: ServiceStatements,
         *,
         timeout_s: float,
-        wakes_relay: bool,
+        notifies: bool,
         itself: PrincipalName,
     ) -> None:
         origin = ORIGIN.get(None)
         self._principal = (origin.principal if origin is not None else None) or itself
         self._correlation_id = origin.correlation_id if origin is not None else ""
         self.scope = scope
-        self.wakes_relay = wakes_relay
+        self.notifies = notifies
+        self.tells_at_once = False
         self._connection = connection
         self._sql = sql
         self._timeout_s = timeout_s
@@ -232,7 +234,7 @@ class UnitOfWork:
             await self.execute(self._sql.store_response, *key, response)
         if not self._events:
             return
-        wake = self.wakes_relay and not any(after_s for _, _, after_s in self._events)
+        self.tells_at_once = not any(after_s for _, _, after_s in self._events)
         columns = zip(
             *(
                 (e.tenant_id, day, e.id, e.key, e.type, e.source, e.epoch, e.time, e.traceparent, e.data, s)
@@ -240,7 +242,7 @@ class UnitOfWork:
             ),
             strict=True,
         )
-        sql = self._sql.append_and_wake if wake else self._sql.append
+        sql = self._sql.append_and_wake if self.notifies and self.tells_at_once else self._sql.append
         await self.execute(sql, *map(list, columns), self._principal, self._correlation_id)
 
 
@@ -251,10 +253,20 @@ class Tenancy:
         package: the service's package name, e.g. "rules_engine": its schema, and the tail of its role.
         databases: connects as that role.
         control: the control database; its schema is not used.
+        wake: called after the COMMIT of events in a database where nobody listens for a NOTIFY.
     """
 
-    def __init__(self, *, package: str, databases: Databases, catalog: Catalog, control: Placement) -> None:
+    def __init__(
+        self,
+        *,
+        package: str,
+        databases: Databases,
+        catalog: Catalog,
+        control: Placement,
+        wake: Callable[[Placement], None] | None = None,
+    ) -> None:
         self._databases = databases
+        self._wake = wake
         self._catalog = catalog
         self._control = control
         self._sql = ServiceStatements.load(package)
@@ -272,18 +284,16 @@ class Tenancy:
         Raises StaleEpoch, NotWritable, PlacementUnavailable, DatabaseBusy. A read transaction is READ ONLY in
         the database.
         """
-        wakes_relay = tenant.mode is not IsolationMode.DEDICATED
+        notifies = tenant.mode is not IsolationMode.DEDICATED
         with span_below("transaction"):
-            async with self._transaction(
-                tenant.placement, tenant, write=write, wakes_relay=wakes_relay
-            ) as tx:
+            async with self._transaction(tenant.placement, tenant, write=write, notifies=notifies) as tx:
                 yield tx
 
     @asynccontextmanager
     async def control(self, scope: TenantContext | Platform, *, write: bool) -> AsyncIterator[UnitOfWork]:
         """The same in the control database, on the service's own tables: for one tenant, or for PLATFORM."""
         with span_below("transaction"):
-            async with self._transaction(self._control, scope, write=write, wakes_relay=True) as tx:
+            async with self._transaction(self._control, scope, write=write, notifies=True) as tx:
                 yield tx
 
     async def run(self, tenant_id: TenantId, work: Callable[[UnitOfWork], Awaitable[T]], *, write: bool) -> T:
@@ -305,7 +315,7 @@ class Tenancy:
 
     @asynccontextmanager
     async def _transaction(
-        self, placement: Placement, scope: TenantContext | Platform, *, write: bool, wakes_relay: bool
+        self, placement: Placement, scope: TenantContext | Platform, *, write: bool, notifies: bool
     ) -> AsyncIterator[UnitOfWork]:
         timeout_s = self._databases.limits.command_timeout_s
         committing = False
@@ -315,7 +325,7 @@ class Tenancy:
                 scope,
                 self._sql,
                 timeout_s=timeout_s,
-                wakes_relay=wakes_relay,
+                notifies=notifies,
                 itself=self._itself,
             )
             try:
@@ -340,6 +350,8 @@ class Tenancy:
                 if not connection.is_closed():
                     raise
                 raise PlacementUnavailable(placement, "lost", outcome_unknown=committing) from error
+        if self._wake is not None and tx.tells_at_once and not notifies:
+            self._wake(placement)
 
 
 def _meaning_of(error: asyncpg.PostgresError, placement: Placement, tx: UnitOfWork) -> TenancyError | None:

@@ -40,7 +40,7 @@ from tlsy.tenancy.unit_of_work import Tenancy
 from tlsy.testkit.catalog import StaticCatalog
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from tlsy.tenancy.database import ClusterAddress, Connection
     from tlsy.tenancy.migrations import ServiceMigrations
@@ -155,13 +155,20 @@ class Installation:
         self._databases.append(made)
         return made
 
-    def tenancy(self, package: str, limits: PoolLimits | None = None) -> Tenancy:
+    def tenancy(
+        self,
+        package: str,
+        limits: PoolLimits | None = None,
+        *,
+        wake: Callable[[Placement], None] | None = None,
+    ) -> Tenancy:
         """Transactions of a service, as its own role; `package` as in "rules_engine"."""
         return Tenancy(
             package=package,
             databases=self.databases(f"tlsy_{package}", limits),
             catalog=self.catalog,
             control=self.control,
+            wake=wake,
         )
 
     async def connect(self, role: str | None, placement: Placement) -> Connection:
