@@ -8,7 +8,7 @@ import os
 import stat
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import structlog
 
@@ -17,7 +17,7 @@ from tlsy.agent.app import build, readings
 from tlsy.agent.settings import SettingsError, load
 from tlsy.runtime.clock import SystemClock
 from tlsy.runtime.host import EXIT_SETTINGS, run
-from tlsy.runtime.logging import configure_logging
+from tlsy.runtime.logging import LogFormat, configure_logging, wants_text
 
 if TYPE_CHECKING:
     from tlsy.agent.settings import Settings
@@ -61,12 +61,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="tlsy-agent", description="Collects this host's telemetry.")
     parser.add_argument("--config", type=Path, required=True, help="the YAML file")
     parser.add_argument("--check", action="store_true", help="read everything once, print it, send nothing")
+    text = "auto: text where stdout is a terminal"
+    parser.add_argument("--log-format", choices=get_args(LogFormat), default="auto", help=text)
     arguments = parser.parse_args()
     try:
         settings = load(arguments.config)
         if arguments.check:
             return asyncio.run(_check(settings))
-        configure_logging(level=settings.log_level)
+        configure_logging(level=settings.log_level, text=wants_text(arguments.log_format))
         return asyncio.run(_run(settings))
     except (SettingsError, BufferInUseError, OSError) as error:
         sys.stderr.write(f"tlsy-agent: {error}\n")
