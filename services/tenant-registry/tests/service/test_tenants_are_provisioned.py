@@ -8,6 +8,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 
+from tlsy.contracts.audit_log.events.v1.events_pb2 import AuditRecorded
 from tlsy.contracts.tenant_registry.v1 import tenant_pb2
 from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2 as pb
 
@@ -55,6 +56,21 @@ async def test_creation_tells_services_the_audit_log_and_billing_in_its_transact
         "tlsy.tenant-registry.tenant.changed.v1",
         "tlsy.tenant-registry.usage.recorded.v1",
     ]
+
+
+async def test_what_an_operation_does_names_who_asked_and_in_which_request(suite):
+    begun = await suite.begin(isolation_mode="ISOLATION_MODE_DEDICATED")
+    await suite.finish(begun)
+    rows = await suite.fetch(
+        "select type, principal, correlation_id, data from tenant_registry.outbox where tenant_id ="
+        " (select target_id from tenant_registry.operations where operation_id = $1) order by seq",
+        begun.name.rpartition("/")[2],
+    )
+    ((principal, request_id),) = {(row["principal"], row["correlation_id"]) for row in rows}
+    asked, done = [AuditRecorded.FromString(row["data"]) for row in rows if ".audit." in row["type"]]
+    assert (principal, request_id) == (asked.principal, asked.request_id)
+    assert (done.principal, done.request_id) == ("services/tenant-registry", request_id)
+    assert request_id
 
 
 async def test_everything_wrong_with_a_request_is_told_at_once(suite, refused):

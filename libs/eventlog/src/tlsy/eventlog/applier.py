@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 import asyncpg
 from opentelemetry.trace import SpanKind
 
-from tlsy.eventlog.causes import cause_of, caused_by
+from tlsy.eventlog.causes import cause_of
 from tlsy.eventlog.dead_letters import OutsiderGauge
 from tlsy.eventlog.delivery import Batch, Delivery, Direct, Each, parse
 from tlsy.eventlog.errors import (
@@ -22,6 +22,7 @@ from tlsy.eventlog.errors import (
     TenantPaused,
     TooOld,
 )
+from tlsy.runtime.causes import caused_by
 from tlsy.runtime.ids import TenantId
 from tlsy.runtime.logging import get_logger
 from tlsy.runtime.tracing import span_after
@@ -242,7 +243,7 @@ class Applier:
             done.append(unit[0])
             return
         cause = cause_of([envelope.event for envelope in unit])
-        with caused_by(cause):
+        with caused_by(cause, cause.tenant_id):
             settled = await self._settle(route, unit, cause, overflow=overflow)
         if settled:
             done.extend(unit)

@@ -11,9 +11,9 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Final
 
-from tlsy.eventlog.causes import caused_by
 from tlsy.eventlog.delivery import decode_event
 from tlsy.eventlog.errors import LogUnavailable, Poison, RetryableError
+from tlsy.runtime.causes import caused_by
 from tlsy.runtime.logging import get_logger
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class Broadcast:
                 except Poison as poison:
                     self._logger.warning("record skipped", topic=record.topic, error=str(poison))
                 else:
-                    with caused_by(event):
+                    with caused_by(event, event.tenant_id):
                         self._apply(event)
             if self._clock.monotonic() >= check_at:
                 if await tail.lost():

@@ -12,6 +12,7 @@ from tlsy.contracts.audit_log.events.v1.events_pb2 import AuditRecorded
 from tlsy.contracts.billing.events.v1.events_pb2 import UsageRecorded
 from tlsy.contracts.cloudevents import CloudEvent
 from tlsy.runtime.ids import PLATFORM_TENANT_ID, service_principal
+from tlsy.runtime.tracing import ORIGIN, trace_id_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,7 +81,11 @@ class AuditTrail:
         epoch: int,
         details: Mapping[str, object] | None = None,
     ) -> CloudEvent:
-        """What the service did by itself, e.g. "provision"; the others as for `recorded`."""
+        """What the service did by itself, e.g. "provision"; the others as for `recorded`.
+
+        It names the request that it goes back to, if there is one.
+        """
+        origin = ORIGIN.get(None)
         itself = service_principal(self._service)
         record = AuditRecorded(
             method=f"{itself}/{name}",
@@ -88,6 +93,8 @@ class AuditTrail:
             principal_tenant_id="" if tenant_id == PLATFORM_TENANT_ID else str(PLATFORM_TENANT_ID),
             resource=resource,
             outcome="OK",
+            request_id="" if origin is None else origin.correlation_id,
+            trace_id="" if origin is None else trace_id_of(origin.traceparent),
             details=ParseDict(dict(details or {}), Struct()),
             count=1,
         )

@@ -48,7 +48,7 @@ class Origin(Protocol):
         ...
 
 
-#: Set for the task that answers a call or applies an event; nothing else may set it.
+#: Set for the task that answers a call, applies an event or carries out an operation; by nothing else.
 ORIGIN: Final[ContextVar[Origin]] = ContextVar("tlsy_origin")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
+from tlsy.runtime.causes import caused_by
 from tlsy.runtime.logging import get_logger
 from tlsy.tenancy.context import PLATFORM
 from tlsy.tenancy.errors import LeaseLost, TenancyError
@@ -208,7 +209,8 @@ class Provisioner:
 
     async def _attempt(self, operation: Operation, placements: Placements) -> None:
         try:
-            await self._run_operation.run(operation, placements)
+            with caused_by(operation.cause, operation.target_id):
+                await self._run_operation.run(operation, placements)
         except LeaseLost:
             raise
         except _FAILURES as error:

@@ -51,6 +51,24 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """What an operation goes back to; "" where it is not known.
+
+    Attributes:
+        principal: who asked for it.
+        correlation_id: of the request.
+        traceparent: W3C.
+    """
+
+    principal: str = ""
+    correlation_id: str = ""
+    traceparent: str = ""
+
+
+_UNKNOWN: Final = Cause()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
     """How often and how soon a failed attempt is repeated.
 
@@ -88,6 +106,7 @@ class Operation:
     message: str
     created_at: datetime
     due_at: datetime
+    cause: Cause
 
     def is_done(self, name: str) -> bool:
         """Whether the step `name` is done."""
@@ -102,6 +121,7 @@ def started(
     target_id: TenantId,
     target_slug: str,
     now: datetime,
+    cause: Cause = _UNKNOWN,
 ) -> Operation:
     """A new operation, due at once. The catalogue row exists with it, so `register` is done."""
     return Operation(
@@ -117,6 +137,7 @@ def started(
         message="",
         created_at=now,
         due_at=now,
+        cause=cause,
     )
 
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 from tlsy.rpc.errors import FailedPrecondition, NotFound, Unavailable
 from tlsy.runtime.ids import PLATFORM_TENANT_ID
+from tlsy.runtime.tracing import ORIGIN, current_traceparent
 from tlsy.tenancy.context import PLATFORM, TenantState
 from tlsy.tenancy.errors import NotWritable
 from tlsy.tenant_registry.domain.kinds import Verb
-from tlsy.tenant_registry.domain.operation import started
+from tlsy.tenant_registry.domain.operation import Cause, started
 from tlsy.tenant_registry.domain.tenant import cascade
 
 if TYPE_CHECKING:
@@ -119,6 +120,7 @@ class Catalogue:
             target_id=target.tenant_id,
             target_slug=target.slug,
             now=now,
+            cause=_cause(),
         )
         await self.operations.add(tx, operation)
         return operation
@@ -176,3 +178,15 @@ def refuse_platform(tenant: Tenant) -> None:
     """Raise FailedPrecondition for the platform's own tenant, without which nobody could act any more."""
     if tenant.tenant_id == PLATFORM_TENANT_ID:
         raise FailedPrecondition("PLATFORM_TENANT", "The platform's own tenant is not suspended or deleted.")
+
+
+def _cause() -> Cause:
+    """What the running call or operation goes back to."""
+    origin = ORIGIN.get(None)
+    if origin is None:
+        return Cause()
+    return Cause(
+        principal=origin.principal or "",
+        correlation_id=origin.correlation_id,
+        traceparent=current_traceparent(),
+    )

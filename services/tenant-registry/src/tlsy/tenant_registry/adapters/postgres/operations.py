@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tlsy.runtime.ids import TenantId
 from tlsy.tenant_registry.domain.kinds import Verb
-from tlsy.tenant_registry.domain.operation import Operation, Outcome, Step
+from tlsy.tenant_registry.domain.operation import Cause, Operation, Outcome, Step
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,6 +42,9 @@ class PostgresOperations:
             operation.message,
             operation.created_at,
             operation.due_at,
+            operation.cause.principal,
+            operation.cause.correlation_id,
+            operation.cause.traceparent,
         )
 
     async def save(self, tx: UnitOfWork, operation: Operation, now: datetime) -> None:
@@ -106,4 +109,9 @@ def _operation(row: asyncpg.Record) -> Operation:
         message=row["message"],
         created_at=row["created_at"],
         due_at=row["due_at"],
+        cause=Cause(
+            principal=row["principal"],
+            correlation_id=row["correlation_id"],
+            traceparent=row["traceparent"],
+        ),
     )
