@@ -8,7 +8,7 @@ from tlsy.eventlog.ports import Received, TopicPartition
 
 
 class SwappedLog:
-    """What a broker holds: records in order, and the offset that the group committed."""
+    """What a broker holds: records in order, what the group committed, and had when it went back."""
 
     def __init__(self, topic=TOPIC):
         self.topic = topic
@@ -16,6 +16,7 @@ class SwappedLog:
         self.committed = None
         self.joined = 0
         self.rewound = 0
+        self.committed_before = None
 
     def reader(self):
         self.joined += 1
@@ -41,6 +42,7 @@ class SwappedReader:
 
     async def rewind(self, partition):
         self._log.rewound += 1
+        self._log.committed_before = self._log.committed
         self._position = 0
 
     async def commit(self, offsets):

@@ -43,14 +43,14 @@ async def test_a_log_cut_while_the_consumer_was_away(world, tenant, log):
 async def test_a_log_cut_under_a_running_consumer(world, tenant, log):
     a, b, gone, c, d, e = (event_of(tenant, note) for note in ("a", "b", "gone", "c", "d", "e"))
     log.records = received(1, a, b, gone)
-    await world.consuming(reader=log.reader, partition=PartitionSettings(fetch_records=1))
+    await world.consuming(reader=log.reader, partition=PartitionSettings(fetch_records=1, tell_s=600))
     await world.noted(tenant, "a", "b", "gone")
     await world.outboxes().next_topic_log(TOPIC, 1, "cluster")
     log.records = received(1, a, b) + received(2, c, d, first=2)
     await world.noted(tenant, "a", "b", "gone", "c", "d")
     log.records += received(2, e, first=4)
     await world.noted(tenant, "a", "b", "gone", "c", "d", "e")
-    assert (log.joined, log.rewound) == (1, 1)
+    assert (log.joined, log.rewound, log.committed_before) == (1, 1, 3)
 
 
 async def test_what_is_too_old_when_it_is_read_again_is_no_news(world, tenant, log):

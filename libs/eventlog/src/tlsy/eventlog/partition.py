@@ -1,9 +1,9 @@
 """One assigned partition: reads it in order, applies each tenant's records in order, tenants side by side.
 
-Offsets are committed after the effects of all records below them: applied, refused, skipped or parked. A
-tenant whose database cannot be written to is paused: its records go to the parking, and while any is there
-its new ones follow them; a task of its own tries the oldest from time to time. What a tenant over its rate
-cannot park any more is refused; what any other paused tenant cannot park stops the partition.
+Offsets are committed a while after the effects of all records below them: applied, refused, skipped or
+parked. A tenant whose database cannot be written to is paused: its records go to the parking, and while any
+is there its new ones follow them; a task of its own tries the oldest from time to time. What a tenant over
+its rate cannot park any more is refused; what any other paused tenant cannot park stops the partition.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from tlsy.eventlog.errors import (
     RetryableError,
     TenantOverRate,
 )
+from tlsy.eventlog.progress import Progress
 from tlsy.runtime.ids import TenantId
 from tlsy.runtime.logging import get_logger
 from tlsy.tenancy.errors import Retryable
@@ -55,7 +56,8 @@ class PartitionSettings:
     """Bounds of one partition's work.
 
     Attributes:
-        fetch_records: taken at a time; committed together.
+        fetch_records: taken at a time.
+        tell_s: between commits of what is applied.
         tenants_at_once: that are applied side by side.
         retry_s: between tries of what must succeed before anything goes on (books, parking, dead letters).
         replay_s: between tries of a paused tenant, doubled each time.
@@ -63,6 +65,7 @@ class PartitionSettings:
     """
 
     fetch_records: int = 500
+    tell_s: float = 0.25
     tenants_at_once: int = 8
     retry_s: float = 0.2
     replay_s: float = 0.2
@@ -96,6 +99,7 @@ class PartitionWorker:
         "_parking",
         "_partition",
         "_paused",
+        "_progress",
         "_reader",
         "_settings",
         "_stopping",
@@ -126,6 +130,7 @@ class PartitionWorker:
         self._clock = clock
         self._settings = settings
         self._paused: dict[UUID, _Paused] = {}
+        self._progress = Progress(partition, books=books, reader=reader, clock=clock, every_s=settings.tell_s)
         self._expected: int | None = None
         self._log = 0
         self._cluster_id: str | None = None
@@ -143,6 +148,7 @@ class PartitionWorker:
         """Work until `finish`. Raises Fenced, DeadLetterLimitReached; LogUnavailable when reading fails."""
         await self._until_done(self._begin)
         replaying = asyncio.create_task(self._replay_loop())
+        telling = asyncio.create_task(self._progress.run())
         try:
             while not self._stopping.is_set():
                 records = await self._reader.fetch(
@@ -152,11 +158,15 @@ class PartitionWorker:
                 )
                 if records:
                     await self._work(records)
-                if replaying.done():
-                    replaying.result()
+                for task in (replaying, telling):
+                    if task.done():
+                        task.result()
         finally:
             replaying.cancel()
-            await asyncio.wait({replaying})
+            telling.cancel()
+            await asyncio.wait({replaying, telling})
+            if not _is_cancelled():
+                await self._progress.tell()
 
     async def _begin(self) -> None:
         for tenant_id in await self._parking.tenants(self._partition):
@@ -176,7 +186,7 @@ class PartitionWorker:
             raise failure
         settled = list(takewhile(lambda record: record.offset in done, records))
         if settled:
-            await self._settle(settled)
+            self._settle(settled)
         self.unsettled -= len(settled)
         self.behind_since = records[min(len(settled), len(records) - 1)].time
         if failure is not None:
@@ -270,18 +280,12 @@ class PartitionWorker:
         else:
             done.extend(envelopes)
 
-    async def _settle(self, records: Sequence[Received]) -> None:
-        """Everything up to the last of `records` has its effect: say so, in PostgreSQL and to the broker.
-
-        Neither is needed to go on: what is not said is delivered again, and dropped by the inbox.
-        """
+    def _settle(self, records: Sequence[Received]) -> None:
+        """Everything up to the last of `records` has its effect."""
         next_offsets = {log: r.offset + 1 for r in records if (log := _incarnation(r)) is not None}
         self._log = max((self._log, *next_offsets))
         self._expected = records[-1].offset + 1
-        with contextlib.suppress(*_AWAY):
-            await self._books.raise_watermarks(self._partition, next_offsets)
-        with contextlib.suppress(LogUnavailable):
-            await self._reader.commit({self._partition: self._expected})
+        self._progress.note(next_offsets, self._expected)
 
     async def _continues(self, first: Received) -> bool:
         """Whether the log in which `first` is goes on from what was read before; if not, it begins anew.
@@ -294,6 +298,7 @@ class PartitionWorker:
         log, cluster_id, begun = _incarnation(first), None, False
         if log is None or log <= self._log:
             return True
+        await self._progress.tell()
 
         async def look_up() -> None:
             nonlocal cluster_id, begun
@@ -408,6 +413,11 @@ class PartitionWorker:
                 await self._clock.sleep(self._settings.retry_s)
             else:
                 return
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _incarnation(record: Received) -> int | None:

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tlsy.eventlog.errors import LogUnavailable
+from tlsy.eventlog.ports import TopicPartition
+from tlsy.eventlog.progress import Progress
+from tlsy.tenancy.context import Placement
+from tlsy.tenancy.errors import PlacementUnavailable
+
+PARTITION = TopicPartition(topic="events", partition=0)
+
+
+class Told:
+    """The books and the broker's reader: what they were told, and what they fail with first."""
+
+    def __init__(self):
+        self.marks = []
+        self.offsets = []
+        self.failures = {}
+
+    async def raise_watermarks(self, partition, next_offsets):
+        if "marks" in self.failures:
+            raise self.failures.pop("marks")
+        self.marks.append(dict(next_offsets))
+
+    async def commit(self, offsets):
+        if "offsets" in self.failures:
+            raise self.failures.pop("offsets")
+        self.offsets.append(offsets[PARTITION])
+
+
+@pytest.fixture
+def told():
+    return Told()
+
+
+@pytest.fixture
+def progress(told, fake_clock):
+    return Progress(PARTITION, books=told, reader=told, clock=fake_clock, every_s=0.25)
+
+
+async def test_the_newest_is_told_once_in_a_while(progress, told, fake_clock):
+    running = asyncio.create_task(progress.run())
+    for offset in (1, 2, 3):
+        progress.note({1: offset}, offset)
+        await asyncio.sleep(0)
+    while not fake_clock.sleepers:
+        await asyncio.sleep(0)
+    assert told.offsets == []
+    fake_clock.advance(0.25)
+    while not told.offsets:
+        await asyncio.sleep(0)
+    running.cancel()
+    assert (told.marks, told.offsets) == ([{1: 3}], [3])
+
+
+@pytest.mark.parametrize(
+    "failures",
+    [
+        {"offsets": LogUnavailable("away")},
+        {"marks": PlacementUnavailable(Placement("c", "d", "s"), "away")},
+    ],
+)
+async def test_what_could_not_be_told_is_told_the_next_time(progress, told, failures):
+    progress.note({1: 5, 2: 2}, 7)
+    told.failures = failures
+    await progress.tell()
+    await progress.tell()
+    assert told.marks[-1] == {1: 5, 2: 2}
+    assert told.offsets[-1] == 7
+    count = len(told.offsets)
+    await progress.tell()
+    assert len(told.offsets) == count
