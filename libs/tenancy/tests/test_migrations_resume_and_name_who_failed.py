@@ -17,9 +17,9 @@ from tlsy.tenancy.migrations import (
     create_schemas,
     migrate,
     pending,
-    render,
     versions,
 )
+from tlsy.tenancy.rendering import render
 
 
 def extended(components: tuple[Component, ...], *sql: str) -> tuple[Component, ...]:

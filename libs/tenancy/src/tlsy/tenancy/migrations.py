@@ -9,23 +9,20 @@ What the libraries need comes first, by the same mechanism.
 
 from __future__ import annotations
 
-import io
 import re
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Final, Literal
 
 import asyncpg
-from alembic.operations import Operations
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 
 from tlsy.tenancy import sql
 from tlsy.tenancy.context import DEDICATED_SCHEMA, SHARED_SCHEMA
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from tlsy.tenancy.database import Connection
@@ -136,34 +133,34 @@ def installed() -> tuple[ServiceMigrations, ...]:
     return tuple(sorted(found, key=lambda migrations: migrations.service))
 
 
-def render(migrations: ServiceMigrations, branch: BranchName) -> tuple[Revision, ...]:
-    """The revisions of a branch as SQL, oldest first. ValueError if the branch has several heads."""
-    root = migrations.root / branch
-    versions = root / "versions"
-    if not versions.is_dir():
-        return ()
-    script = ScriptDirectory(str(root), version_locations=[str(versions)])
-    if len(script.get_heads()) > 1:
-        raise ValueError(f"{migrations.service} {branch}: several heads: {script.get_heads()}")
-    rendered = []
-    for revision in reversed(list(script.walk_revisions())):
-        output = io.StringIO()
-        context = MigrationContext.configure(
-            dialect_name="postgresql+asyncpg", opts={"as_sql": True, "output_buffer": output}
-        )
-        with Operations.context(context):
-            revision.module.upgrade()
-        rendered.append(Revision(revision.revision, output.getvalue()))
-    return tuple(rendered)
+def renderer() -> Callable[[ServiceMigrations, BranchName], tuple[Revision, ...]]:
+    """What renders a branch; loaded at the first call, which for half a second is no event loop's to make."""
+    # Alembic and SQLAlchemy are as much as all else that a service loads, and most never migrate anything.
+    from tlsy.tenancy.rendering import render  # noqa: PLC0415 - see above
+
+    return render
 
 
 class Schemas:
-    """What belongs into which database and schema, for a given set of services. Renders each branch once."""
+    """What belongs into which database and schema, for a given set of services.
+
+    The first question renders all their revisions.
+    """
 
     def __init__(self, services: Sequence[ServiceMigrations]) -> None:
         self.services = tuple(services)
-        self._tenant = {s.service: render(s, "tenant") for s in services}
-        self._control = {s.service: render(s, "control") for s in services}
+
+    @cached_property
+    def _tenant(self) -> Mapping[str, tuple[Revision, ...]]:
+        return self._rendered("tenant")
+
+    @cached_property
+    def _control(self) -> Mapping[str, tuple[Revision, ...]]:
+        return self._rendered("control")
+
+    def _rendered(self, branch: BranchName) -> Mapping[str, tuple[Revision, ...]]:
+        render = renderer()
+        return {service.service: render(service, branch) for service in self.services}
 
     def control(self) -> tuple[Component, ...]:
         """The control database."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from zoneinfo import available_timezones
@@ -13,7 +15,7 @@ from tlsy.runtime.service import Part, Task
 from tlsy.tenancy.cluster import MIGRATOR
 from tlsy.tenancy.database import Databases, PoolLimits
 from tlsy.tenancy.executor import Executor
-from tlsy.tenancy.migrations import Schemas, installed
+from tlsy.tenancy.migrations import Schemas, installed, renderer
 from tlsy.tenant_registry.adapters.postgres import load_statements
 from tlsy.tenant_registry.adapters.postgres.operations import PostgresOperations
 from tlsy.tenant_registry.adapters.postgres.places import PostgresPlaces
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     from tlsy.tenant_registry.settings import TenantRegistrySettings
 
 _PACKAGE: Final = "tenant_registry"
+_SETTLED_S: Final = 2.0
 
 
 def build(settings: TenantRegistrySettings, host: Host) -> Service:
@@ -97,7 +100,7 @@ def build(settings: TenantRegistrySettings, host: Host) -> Service:
     return assembly.supervisor(
         [served],
         parts=[Part(signals), Part(Task("bootstrap", bootstrap.run))],
-        workers=[Part(Task("provisioner", provisioner.run), needs=(signals.name,))],
+        workers=[Part(_provisioning(provisioner, assembly), needs=(signals.name,))],
         checks=[bootstrap.missing],
     )
 
@@ -127,6 +130,17 @@ def _handlers(settings: TenantRegistrySettings, catalogue: Catalogue, installati
         list_clusters=ListClusters(catalogue),
         snapshot_catalog=SnapshotCatalog(catalogue),
     )
+
+
+def _provisioning(provisioner: Provisioner, assembly: Assembly) -> Task:
+    async def run(stopping: asyncio.Event) -> None:
+        # What renders the tables is heavy to load: when the service has started, and beside its calls.
+        with suppress(TimeoutError):
+            await asyncio.wait_for(assembly.catalog.wait_ready(), _SETTLED_S)
+        await asyncio.to_thread(renderer)
+        await provisioner.run(stopping)
+
+    return Task("provisioner", run)
 
 
 def _provisioner(

@@ -12,7 +12,7 @@ from tlsy.embedded.settings import COMMON_DATABASE
 from tlsy.tenancy.cluster import MIGRATOR, RELAY, create_roles, install_database
 from tlsy.tenancy.context import SHARED_SCHEMA, Placement
 from tlsy.tenancy.database import Databases, PoolLimits
-from tlsy.tenancy.migrations import Schemas, installed
+from tlsy.tenancy.migrations import Schemas, installed, renderer
 
 if TYPE_CHECKING:
     from tlsy.broker import BrokerSettings
@@ -38,6 +38,8 @@ class PostgresPart:
         """Returns once services may connect; one that does not get that far leaves no server behind."""
         starting = asyncio.ensure_future(asyncio.to_thread(self._server.start))
         try:
+            # Loaded meanwhile: it is what makes the tables.
+            await asyncio.to_thread(renderer)
             await asyncio.shield(starting)
             await self._install()
         except BaseException:
