@@ -43,6 +43,11 @@ class Distribution:
         """Where that module's files are."""
         return self.folder / "src" / "tlsy" / self.name.replace("-", "_")
 
+    @property
+    def answers_calls(self) -> bool:
+        """Whether it has a server."""
+        return (self.package / "rpc").is_dir()
+
 
 def distributions(root: Path = ROOT, *, kinds: tuple[Kind, ...] = _KINDS) -> tuple[Distribution, ...]:
     """Every distribution of these kinds, by kind and name."""

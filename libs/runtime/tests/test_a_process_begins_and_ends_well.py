@@ -36,7 +36,7 @@ def build(settings, host):
         print("frozen", gc.get_freeze_count(), "young", gc.get_threshold()[0], flush=True)
     return Supervisor("shop", [Part(Task("till", run))])
 
-raise SystemExit(main("shop", ShopSettings, build))
+raise SystemExit(main("shop", ShopSettings, app=__name__))
 """
 
 

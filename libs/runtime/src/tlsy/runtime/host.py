@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import importlib
 import os
 import signal
 import sys
@@ -151,8 +152,14 @@ def host_from(settings: HostSettings, service: str, role: Role) -> Host:
     )
 
 
-def main(service: str, settings_cls: type[S], build: Build, argv: Sequence[str] | None = None) -> int:
+def main(service: str, settings_cls: type[S], app: str, argv: Sequence[str] | None = None) -> int:
     """Run one service until SIGTERM or SIGINT; what a service's __main__.py calls.
+
+    Args:
+        service: its name.
+        settings_cls: its settings.
+        app: the module whose `build` makes it, loaded once the settings are good.
+        argv: instead of the process's own arguments.
 
     Returns:
         The exit code: 0 stopped, 1 a component failed, 78 the settings are wrong (all problems on stderr).
@@ -180,6 +187,8 @@ def main(service: str, settings_cls: type[S], build: Build, argv: Sequence[str] 
     except OSError as error:
         sys.stderr.write(f"{service}: a file that the settings name cannot be read: {error}\n")
         return EXIT_SETTINGS
+    rest_collector()
+    build: Build = importlib.import_module(app).build
     try:
         return asyncio.run(_build_and_run(build, settings, host, host_settings.stop_grace_s))
     finally:
@@ -228,15 +237,21 @@ async def run(service: Service, *, grace_s: float) -> int:
     return EXIT_FAILED if failed is not None else 0
 
 
+def rest_collector() -> None:
+    """Until `spare_collector` nothing is collected: what a process loads and makes at its start stays."""
+    gc.disable()
+
+
 def spare_collector() -> None:
     """Takes what a started process holds for good out of the garbage collector's sight.
 
     Modules, stubs and services are more than 100,000 objects: to walk over them again and again is a fifth of
-    the processor time of a process that ingests, and each walk holds up every call.
+    the processor time of a process that ingests, and each walk holds up every call. Even the first walk would
+    find next to nothing.
     """
-    gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG_OBJECTS, *gc.get_threshold()[1:])
+    gc.enable()
 
 
 def _parser(service: str) -> argparse.ArgumentParser:

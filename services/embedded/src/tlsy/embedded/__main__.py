@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from tlsy.embedded.adapters.data_directory import DataDirectory, DataDirectoryInUseError
-from tlsy.embedded.app import Suite
 from tlsy.embedded.settings import EmbeddedSettings
 from tlsy.runtime.crash_reports import open_crash_reports
-from tlsy.runtime.host import EXIT_SETTINGS, run
+from tlsy.runtime.host import EXIT_SETTINGS, rest_collector, run
 from tlsy.runtime.logging import LogFormat, configure_logging, wants_text
 from tlsy.runtime.settings import SettingsInvalid, load
 
@@ -46,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (DataDirectoryInUseError, OSError) as error:
         sys.stderr.write(f"embedded: {error}\n")
         return EXIT_SETTINGS
+    rest_collector()
     try:
         return asyncio.run(_run(settings, directory, _tell if text else _keep_to_logs))
     finally:
@@ -55,6 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 async def _run(settings: EmbeddedSettings, directory: DataDirectory, tell: Callable[[str], None]) -> int:
+    # All services: not for its help, nor for settings that are wrong.
+    from tlsy.embedded.app import Suite  # noqa: PLC0415 - see above
+
     try:
         # Built inside the loop: channels belong to the loop that they are made in.
         suite = Suite(settings, directory, tell)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from tlsy.identity.app import build
 from tlsy.identity.settings import IdentitySettings
 from tlsy.runtime.host import main
 
 if __name__ == "__main__":
-    raise SystemExit(main("identity", IdentitySettings, build))
+    raise SystemExit(main("identity", IdentitySettings, app="tlsy.identity.app"))

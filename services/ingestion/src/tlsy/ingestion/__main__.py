@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from tlsy.ingestion.app import build
 from tlsy.ingestion.settings import IngestionSettings
 from tlsy.runtime.host import main
 
 if __name__ == "__main__":
-    sys.exit(main("ingestion", IngestionSettings, build))
+    sys.exit(main("ingestion", IngestionSettings, app="tlsy.ingestion.app"))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from tlsy.rules_engine.app import build
 from tlsy.rules_engine.settings import RulesEngineSettings
 from tlsy.runtime.host import main
 
 if __name__ == "__main__":
-    sys.exit(main("rules-engine", RulesEngineSettings, build))
+    sys.exit(main("rules-engine", RulesEngineSettings, app="tlsy.rules_engine.app"))
