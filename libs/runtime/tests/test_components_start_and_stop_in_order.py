@@ -49,6 +49,18 @@ async def test_what_is_needed_starts_before_and_stops_after():
     assert log == ["+c", "+b", "+a", "-a", "-b", "-c"]
 
 
+async def test_what_only_begins_after_another_may_stop_after_it_too():
+    log: list[str] = []
+    late = Part(Recorded("late", log), after=("first",))
+    supervisor = Supervisor(
+        "shop", [late, Part(Recorded("base", log)), Part(Recorded("first", log), ("base",))]
+    )
+    await supervisor.start()
+    await supervisor.stop(1)
+    assert log[:3] == ["+base", "+first", "+late"]
+    assert log.index("-first") < log.index("-late")
+
+
 async def test_independent_parts_start_at_the_same_time():
     both = asyncio.Barrier(2)
 
@@ -67,6 +79,12 @@ async def test_independent_parts_start_at_the_same_time():
 def test_needs_that_cannot_be_met_are_refused(needs, problem):
     with pytest.raises(ValueError, match=problem):
         shop([], *needs)
+
+
+def test_parts_that_begin_after_each_other_are_refused():
+    parts = [Part(Recorded("a", []), needs=("b",)), Part(Recorded("b", []), after=("a",))]
+    with pytest.raises(ValueError, match="need each other"):
+        Supervisor("shop", parts)
 
 
 def test_two_parts_of_one_name_are_refused():

@@ -184,8 +184,10 @@ class Assembly:
         own = (*parts, *(workers if self.host.works else ()))
         everything = [
             Part(closer),
-            Part(self.catalog),
-            Part(self._revocations),
+            # One of them asks its own server in the registry and in identity: before it listens is too early,
+            # and the channel would try again only after a while. While it drains they still hear of changes.
+            Part(self.catalog, after=(server.name,)),
+            Part(self._revocations, after=(server.name,)),
             Part(self._broadcast, needs=(closer.name,)),
             Part(self._denials, needs=(closer.name,)),
             Part(self.relay, needs=(closer.name,)),

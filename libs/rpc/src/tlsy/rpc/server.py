@@ -37,6 +37,7 @@ MAX_REQUEST_BYTES: Final = 4 * 1024 * 1024 + 64 * 1024
 MAX_RESPONSE_BYTES: Final = 8 * 1024 * 1024
 _HEALTH: Final = "grpc.health.v1.Health"
 _KEEP_EVERY_S: Final = 0.1
+_KEEP_UNREADY_EVERY_S: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +94,8 @@ def build_server(
         verifier: checks tokens.
         catalog: knows tenants.
         denials: is told of refused calls.
-        ready: asked ten times a second, when streams are looked at too; health follows it.
+        ready: asked ten times a second, when streams are looked at too, and more often until it is; health
+            follows it.
         limits: its bounds.
 
     Raises:
@@ -247,7 +249,7 @@ class RpcServer:
                 await self._set_health(serving=was)
                 self._logger.info("serving" if was else "not serving", missing=list(readiness.missing))
             self._interceptor.check_streams()
-            await asyncio.sleep(_KEEP_EVERY_S)
+            await asyncio.sleep(_KEEP_EVERY_S if was else _KEEP_UNREADY_EVERY_S)
 
     async def _set_health(self, *, serving: bool) -> None:
         states = health_pb2.HealthCheckResponse

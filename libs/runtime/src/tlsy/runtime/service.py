@@ -62,10 +62,17 @@ class Service(Component, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A component and the names of those that must have started before it and must stop after it."""
+    """A component, and what it waits for.
+
+    Attributes:
+        component: itself.
+        needs: names of those that must have started before it and must stop after it.
+        after: names of those that must have started before it, and may stop when they like.
+    """
 
     component: Component
     needs: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
 
 
 class Task:
@@ -154,12 +161,14 @@ class Supervisor:
         self._parts = {part.component.name: part for part in parts}
         if len(self._parts) != len(parts):
             raise ValueError(f"{name}: two parts have the same name")
-        unknown = {need for part in parts for need in part.needs} - self._parts.keys()
+        unknown = {need for part in parts for need in (*part.needs, *part.after)} - self._parts.keys()
         if unknown:
             raise ValueError(f"{name}: needed but not there: {', '.join(sorted(unknown))}")
         try:
-            graph = {key: set(part.needs) for key, part in self._parts.items()}
-            self._order = tuple(TopologicalSorter(graph).static_order())
+            stopping = {key: set(part.needs) for key, part in self._parts.items()}
+            self._order = tuple(TopologicalSorter(stopping).static_order())
+            starting = {key: {*part.needs, *part.after} for key, part in self._parts.items()}
+            TopologicalSorter(starting).prepare()
         except CycleError as error:
             raise ValueError(f"{name}: parts need each other: {' -> '.join(error.args[1])}") from error
         self._running: list[str] = []
@@ -227,7 +236,7 @@ class Supervisor:
 
     async def _start_part(self, name: str, started: dict[str, asyncio.Event]) -> None:
         part = self._parts[name]
-        for need in part.needs:
+        for need in (*part.needs, *part.after):
             await started[need].wait()
         try:
             await part.component.start()
