@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+from argon2.exceptions import HashingError
 
 from tlsy.identity.adapters.argon2 import Argon2Passwords
 from tlsy.identity.ports import PasswordsBusy
@@ -37,6 +38,27 @@ async def test_the_right_password_verifies_and_no_other_one() -> None:
 async def test_nothing_verifies_against_no_hash() -> None:
     async with started(CHEAP) as passwords:
         assert not await passwords.verify(None, "anything")
+
+
+async def test_the_start_does_not_wait_for_what_unknown_users_are_checked_against() -> None:
+    asked: list[int] = []
+
+    def random(count: int) -> bytes:
+        asked.append(count)
+        return os.urandom(count)
+
+    passwords = Argon2Passwords(CHEAP, random)
+    await passwords.start()
+    assert not asked
+    assert not await passwords.verify(None, "anything")
+    assert asked
+    await passwords.stop(1)
+
+
+async def test_costs_that_nothing_can_be_hashed_with_break_it() -> None:
+    async with started(Argon2Cost(memory_kib=1, passes=1, concurrency=1, queue=1)) as passwords:
+        with pytest.raises(HashingError):
+            await passwords.wait()
 
 
 async def test_more_than_may_wait_are_turned_away() -> None:

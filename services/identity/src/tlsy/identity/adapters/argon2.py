@@ -42,6 +42,7 @@ class Argon2Passwords:
         self._random = random
         self._dummy = ""
         self._last_s = 0.0
+        self._learning: asyncio.Task[None] | None = None
 
     @property
     def name(self) -> str:
@@ -49,16 +50,21 @@ class Argon2Passwords:
         return "passwords"
 
     async def start(self) -> None:
-        """Make the hash that unknown users are checked against, and learn how long a check takes."""
-        self._dummy = await self.hash(self._random(16).hex())
-        await self.verify(None, "")
+        """Begin to learn how long a check takes; only who needs to know waits for it."""
+        self._learning = asyncio.create_task(self._learn(), name=self.name)
 
     async def stop(self, grace_s: float) -> None:  # noqa: ARG002  a hash takes less than any grace
         """Let the threads end; hashes under way finish unread."""
+        if self._learning is not None:
+            self._learning.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def wait(self) -> None:
-        """Returns at once: it cannot break."""
+        """It breaks if there is no memory to hash with, and returns else."""
+        if self._learning is not None:
+            await asyncio.wait({self._learning})
+            if not self._learning.cancelled():
+                self._learning.result()
 
     @contextmanager
     def place(self) -> Iterator[Argon2Passwords]:
@@ -77,19 +83,35 @@ class Argon2Passwords:
 
     async def verify(self, stored: str | None, password: str) -> bool:
         """See `PasswordPlace.verify`."""
-        loop = asyncio.get_running_loop()
-        begun = loop.time()
-        right = await self._run(self._verify, stored or self._dummy, prepare(password))
-        self._last_s = loop.time() - begun
+        if not stored:
+            await self._learned()
+        right = await self._check(stored or self._dummy, password)
         return right and stored is not None
 
     async def pretend(self) -> None:
         """See `Passwords.pretend`."""
+        await self._learned()
         await asyncio.sleep(self._last_s)
 
     def outdated(self, stored: str) -> bool:
         """Whether `stored` was made with other costs than today's."""
         return self._hasher.check_needs_rehash(stored)
+
+    async def _learn(self) -> None:
+        """Make the hash that unknown users are checked against, and check against it."""
+        self._dummy = await self.hash(self._random(16).hex())
+        await self._check(self._dummy, "")
+
+    async def _learned(self) -> None:
+        if self._learning is not None:
+            await asyncio.wait({self._learning})
+
+    async def _check(self, stored: str, password: str) -> bool:
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        right = await self._run(self._verify, stored, prepare(password))
+        self._last_s = loop.time() - begun
+        return right
 
     def _verify(self, stored: str, password: str) -> bool:
         try:
