@@ -34,5 +34,8 @@ def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Name
     words = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())
     name = f"{words[:_LONGEST_NAME].strip('-')}-{secrets.token_hex(2)}"
     cluster.kubectl("create", "namespace", name)
-    yield Namespace(cluster, name)
+    own = Namespace(cluster, name)
+    # Pods are refused until its controller has made it.
+    own.wait("wait", "serviceaccount/default", "--for=create")
+    yield own
     cluster.kubectl("delete", "namespace", name, "--wait=false")

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from tests.cluster.cluster import Cluster
 
 _TIMEOUT_S: Final = 60.0
+#: For kubectl to say itself that it waited in vain.
+_SLACK_S: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,16 @@ class Namespace:
     def kubectl(self, *arguments: str, stdin: str = "") -> str:
         """What kubectl prints, in this namespace."""
         return self.cluster.kubectl(f"--namespace={self.name}", *arguments, stdin=stdin)
+
+    def wait(self, *arguments: str) -> None:
+        """Lets kubectl wait; in vain, it says what happened here meanwhile."""
+        try:
+            limit = f"--timeout={_TIMEOUT_S:.0f}s"
+            self.cluster.kubectl(
+                f"--namespace={self.name}", *arguments, limit, timeout_s=_TIMEOUT_S + _SLACK_S
+            )
+        except ClusterError as error:
+            raise ClusterError(f"{error}\n{self.kubectl('events')}") from None
 
     def make(self, kind: str, name: str, spec: Mapping[str, Any], api: str = "v1") -> None:
         """Makes or changes an object."""
@@ -45,7 +57,7 @@ class Namespace:
         if node:
             spec["nodeSelector"] = {"kubernetes.io/hostname": node}
         self.make("Pod", name, spec)
-        self.kubectl("wait", f"pod/{name}", "--for=condition=Ready", f"--timeout={_TIMEOUT_S:.0f}s")
+        self.wait("wait", f"pod/{name}", "--for=condition=Ready")
 
     def deployment(self, name: str, spec: Mapping[str, Any], replicas: int = 1) -> None:
         """Starts pods of a specification and waits until they are available."""
@@ -59,7 +71,7 @@ class Namespace:
             {"replicas": replicas, "selector": {"matchLabels": {"app": name}}, "template": template},
             api="apps/v1",
         )
-        self.kubectl("rollout", "status", f"deployment/{name}", f"--timeout={_TIMEOUT_S:.0f}s")
+        self.wait("rollout", "status", f"deployment/{name}")
 
     def service(self, name: str, port: int) -> None:
         """A service in front of the pods of this name."""
@@ -83,7 +95,25 @@ class Namespace:
 
     def soon_succeeds(self, pod: str, *command: str) -> None:
         """Waits until a command succeeds in a pod."""
-        self.soon(lambda: self.succeeds(pod, *command), f"success of {' '.join(command)} in {pod}")
+        self.soon_says("", pod, *command)
+
+    def soon_says(self, beginning: str, pod: str, *command: str) -> None:
+        """Waits until what a command prints in a pod begins so: all learn of changes by and by."""
+        said = ""
+
+        def says() -> bool:
+            nonlocal said
+            try:
+                said = self.run(pod, *command)
+            except ClusterError as error:
+                said = str(error)
+                return False
+            return said.startswith(beginning)
+
+        try:
+            self.soon(says, f"{beginning or 'success'} of {' '.join(command)} in {pod}")
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}; it said last: {said}") from None
 
     def soon_fails(self, pod: str, *command: str) -> None:
         """Waits until a command fails in a pod."""
@@ -100,11 +130,14 @@ class Namespace:
 
 
 def container(*command: str, **more: Any) -> dict[str, Any]:
-    """A container of the tests' image that runs a command of `go/pod`."""
+    """A container of the tests' image that runs a command of `go/pod`; a server is ready when it says so."""
+    if command[0] == "serve":
+        port = int(command[1].rpartition(":")[2])
+        probe = {"httpGet": {"path": "/ready", "port": port}, "periodSeconds": 1, "failureThreshold": 1}
+        more = {"readinessProbe": probe, **more}
     return {"name": "main", "image": POD_IMAGE, "args": list(command), **more}
 
 
 def server(**more: Any) -> dict[str, Any]:
-    """A container that serves HTTP on port 8080 and is ready when it says so."""
-    probe = {"httpGet": {"path": "/ready", "port": 8080}, "periodSeconds": 1, "failureThreshold": 1}
-    return container("serve", ":8080", readinessProbe=probe, **more)
+    """A container that serves HTTP on port 8080."""
+    return container("serve", ":8080", **more)

@@ -23,7 +23,7 @@ def test_its_log_and_its_processes_are_reached(namespace: Namespace) -> None:
     namespace.pod("server", "serve", ":8080")
     answer = namespace.run("server", "get", "http://127.0.0.1:8080/hello")
     assert answer.startswith("server to 127.0.0.1:")
-    assert namespace.kubectl("logs", "server") == "GET /hello\n"
+    namespace.soon(lambda: namespace.kubectl("logs", "server") == "GET /hello\n", "the line in its log")
 
 
 def test_an_image_from_a_file_is_on_every_node(
@@ -42,9 +42,9 @@ def test_a_service_is_found_by_name_from_another_node(namespace: Namespace) -> N
     namespace.pod("client", "pause", node="node-1")
     name = f"server.{namespace.name}.svc.cluster.local"
     address = json.loads(namespace.kubectl("get", "service", "server", "--output=json"))["spec"]["clusterIP"]
-    assert namespace.run("client", "resolve", name) == f"{address}\n"
-    namespace.soon_succeeds("client", "get", "http://server")
-    assert namespace.run("client", "get", f"http://{name}").startswith("server to ")
+    namespace.soon_says(f"{address}\n", "client", "resolve", name)
+    namespace.soon_says("server to ", "client", "get", "http://server")
+    namespace.soon_says("server to ", "client", "get", f"http://{name}")
 
 
 def test_a_pod_that_is_not_ready_is_taken_out_of_its_service(namespace: Namespace) -> None:

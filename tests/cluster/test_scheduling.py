@@ -42,8 +42,10 @@ def test_a_drained_node_is_left_no_faster_than_a_budget_allows(
     ours = ("--pod-selector=app=server", "--ignore-daemonsets", "--timeout=60s")
     try:
         cluster.kubectl("drain", "node-1", *ours, timeout_s=90)
-        namespace.kubectl("rollout", "status", "deployment/server", "--timeout=60s")
-        assert nodes_of(namespace, "server") == ["node-0", "node-0"]
+        namespace.soon(
+            lambda: nodes_of(namespace, "server") == ["node-0", "node-0"], "pods on the other node"
+        )
+        namespace.wait("rollout", "status", "deployment/server")
     finally:
         cluster.kubectl("uncordon", "node-1")
 
@@ -63,5 +65,10 @@ def test_an_autoscaler_adds_pods_under_load(namespace: Namespace) -> None:
     }
     namespace.make("HorizontalPodAutoscaler", "busy", scaling, api="autoscaling/v2")
     namespace.soon(lambda: len(namespace.pods("busy")) == 2, "a second pod", timeout_s=120)
-    used = json.loads(namespace.cluster.kubectl("get", "--raw", "/apis/metrics.k8s.io/v1beta1/nodes"))
-    assert {node["metadata"]["name"] for node in used["items"]} == set(namespace.cluster.plan.node_names())
+
+    def measured() -> set[str]:
+        used = json.loads(namespace.cluster.kubectl("get", "--raw", "/apis/metrics.k8s.io/v1beta1/nodes"))
+        return {node["metadata"]["name"] for node in used["items"]}
+
+    nodes = set(namespace.cluster.plan.node_names())
+    namespace.soon(lambda: measured() == nodes, "figures of both nodes")
