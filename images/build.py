@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 #: Programs of their own machines, and of people's: they are started from their packages.
 _NO_IMAGE: Final = frozenset({"cli", "embedded"})
+#: Of one program: many times what the longest takes.
+_TIMEOUT_S: Final = 1800.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,10 +187,20 @@ def _docker(*arguments: str, stdin: IO[bytes] | None = None) -> str:
 def _run(command: Sequence[str], stdin: IO[bytes] | None = None) -> str:
     try:
         ran = subprocess.run(  # noqa: S603 - programs of this machine with arguments of our own
-            command, cwd=ROOT, stdin=stdin or subprocess.DEVNULL, capture_output=True, text=True, check=False
+            command,
+            cwd=ROOT,
+            stdin=stdin or subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_TIMEOUT_S,
         )
     except FileNotFoundError:
         raise BuildError(f"'{command[0]}' is not on the PATH: install it") from None
+    except subprocess.TimeoutExpired:
+        raise BuildError(
+            f"{' '.join(command[:2])} did not end in {_TIMEOUT_S:.0f} s: see what the engine does (docker ps)"
+        ) from None
     if ran.returncode:
         raise BuildError(f"{' '.join(command[:2])} failed:\n{(ran.stderr or ran.stdout).strip()[-4000:]}")
     return ran.stdout.strip()
