@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import ssl
@@ -13,15 +14,15 @@ import string
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import psutil
 
-from tests.cluster.keeper import KEEPER_FILE, PLAN_FILE, STAY, alive, claim, give_back
+from tests.cluster.direct import answer, environment
+from tests.cluster.keeper import KEEPER_FILE, PLAN_FILE, STAY, alive, claim, give_back, is_empty
 from tests.cluster.plan import POD_IMAGE, PROGRAMS_INSIDE, ROOT, ClusterError, Plan, home, plan_of
 from tests.cluster.preflight import check_machine
 from tests.cluster.processes import wait_until
@@ -32,10 +33,12 @@ if TYPE_CHECKING:
 
 #: The cluster of `make cluster-up`.
 SHARED: Final = "up"
+_NAMES: Final = re.compile(rf"{SHARED}|of-\d+")
 _NODES: Final = 2
 _START_TIMEOUT_S: Final = 120.0
 _STOP_TIMEOUT_S: Final = 40.0
 _CALL_TIMEOUT_S: Final = 60.0
+_IMPORT_TIMEOUT_S: Final = 300.0
 _PROBE_TIMEOUT_S: Final = 20.0
 _POLL_INTERVAL_S: Final = 0.1
 #: Of the log of a part that ended, in the message of it.
@@ -54,27 +57,32 @@ class Cluster:
         return Path(self.plan.state) / "kubeconfig"
 
     def environment(self) -> dict[str, str]:
-        """This process's, with the cluster's kubectl first on the PATH and its kubeconfig."""
+        """This process's without proxies, with the cluster's kubectl first on the PATH and its kubeconfig."""
         path = f"{self.plan.programs}:{os.environ['PATH']}"
         cache = f"{self.plan.state}/kubectl"
-        return {**os.environ, "PATH": path, "KUBECONFIG": str(self.kubeconfig), "KUBECACHEDIR": cache}
+        return {**environment(), "PATH": path, "KUBECONFIG": str(self.kubeconfig), "KUBECACHEDIR": cache}
 
     def kubectl(self, *arguments: str, stdin: str = "", timeout_s: float = _CALL_TIMEOUT_S) -> str:
         """What kubectl prints.
 
         Raises:
-            ClusterError: it failed; with what it said.
+            ClusterError: it failed; with what it said, or with the part of the cluster that ended.
         """
-        done = subprocess.run(
-            (f"{self.plan.programs}/kubectl", *arguments),
-            env=self.environment(),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                (f"{self.plan.programs}/kubectl", *arguments),
+                env=self.environment(),
+                input=stdin,
+                capture_output=True,
+                text=True,
+                timeout=timeout_s,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            self.check()
+            raise ClusterError(f"kubectl {' '.join(arguments)}: no answer in {timeout_s:.0f} s") from None
         if done.returncode != 0:
+            self.check()
             raise ClusterError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
         return done.stdout
 
@@ -92,34 +100,32 @@ class Cluster:
         control = Path(self.plan.state) / "control"
         trusted = ssl.create_default_context(cafile=str(control / "ca.crt"))
         trusted.load_cert_chain(control / "admin.crt", control / "admin.key")
-        return cast("dict[str, Any]", json.loads(_answer(self.plan.api + path, trusted)))
+        return cast("dict[str, Any]", json.loads(answer(self.plan.api + path, trusted)))
 
     def import_image(self, file: Path) -> None:
         """Gives all nodes the images of a file of `docker save`.
 
         Pods whose images have a tag other than `latest`, or that say `imagePullPolicy: Never`, run on them.
-        """
-        imports = [
-            subprocess.Popen(
-                ("ctr", "--address", f"{self.plan.state}/{node}/containerd.sock", "--namespace", "k8s.io",
-                 "images", "import", str(file)),
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-            )
-            for node in self.plan.node_names()
-        ]  # fmt: skip
-        failures = [said for each in imports if (said := each.communicate()[1]) and each.returncode != 0]
-        if failures:
-            raise ClusterError(f"{file} could not be imported: {failures[0].strip()}")
 
-    def on_node(self, node: str, *command: str) -> str:
-        """What a program prints that runs as root on a node, in its namespaces."""
-        done = subprocess.run(
-            (*self.entering(node), *command),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        Raises:
+            ClusterError: one does not take it, or not in time.
+        """
+
+        def import_to(node: str) -> None:
+            where = (f"--address={self.plan.state}/{node}/containerd.sock", "--namespace=k8s.io")
+            what = f"the import of {file} to {node}"
+            _run(what, "ctr", *where, "images", "import", str(file), timeout_s=_IMPORT_TIMEOUT_S)
+
+        with ThreadPoolExecutor() as at_once:
+            list(at_once.map(import_to, self.plan.node_names()))
+
+    def on_node(self, node: str, *command: str, timeout_s: float = _CALL_TIMEOUT_S) -> str:
+        """What a program prints that runs as root on a node, in its namespaces.
+
+        Raises:
+            ClusterError: it failed, or did not end in time.
+        """
+        done = _run(f"{' '.join(command)} on {node}", *self.entering(node), *command, timeout_s=timeout_s)
         return done.stdout
 
     def entering(self, node: str) -> tuple[str, ...]:
@@ -140,6 +146,18 @@ class Cluster:
         """The log of one of its programs, such as `control/kube-apiserver` or `node-0/kubelet`."""
         return (Path(self.plan.state) / "log" / f"{part}.log").read_text(errors="replace")
 
+    def check(self) -> None:
+        """None of its programs ends by itself: whoever waits for something else would wait in vain.
+
+        Raises:
+            ClusterError: one has; with its name, its exit code and the end of its log.
+        """
+        ended = _ended(self)
+        if ended:
+            codes = ", ".join(f"{part} ended with {code}" for part, code in ended.items())
+            words = _last_words(self, list(ended))
+            raise ClusterError(f"the cluster is broken (make cluster-down ends it): {codes}\n{words}")
+
 
 @contextlib.contextmanager
 def running_cluster(name: str = "", *, nodes: int = _NODES, stay: bool = False) -> Iterator[Cluster]:
@@ -155,6 +173,7 @@ def running_cluster(name: str = "", *, nodes: int = _NODES, stay: bool = False) 
     keeper = subprocess.Popen(
         (sys.executable, "-m", "tests.cluster.keeper", str(state), str(built), str(nodes)),
         cwd=ROOT,
+        env=environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,
@@ -205,22 +224,12 @@ def sweep() -> None:
     if not home().is_dir():
         return
     for state in home().iterdir():
-        keeper = _keeper(state)
-        if keeper is None or alive(keeper):
-            continue
-        # Another starts there.
-        with contextlib.suppress(ClusterError):
-            lock = claim(state)
-            give_back(state, lock)
-
-
-def _answer(url: str, trusted: ssl.SSLContext | None = None) -> bytes:
-    try:
-        with urllib.request.urlopen(url, timeout=_PROBE_TIMEOUT_S, context=trusted) as answer:
-            return cast("bytes", answer.read())
-    except urllib.error.HTTPError as error:
-        error.close()  # it is an answer, with a connection
-        raise
+        # One that died at once left its directory empty; in the home there may be others' too.
+        if (state / KEEPER_FILE).exists() or (_NAMES.fullmatch(state.name) and is_empty(state)):
+            # Another is running there, or starts.
+            with contextlib.suppress(ClusterError):
+                lock = claim(state)
+                give_back(state, lock)
 
 
 def _keeper(state: Path) -> list[int] | None:
@@ -254,11 +263,7 @@ def _holds(cluster: Cluster, what: str, condition: Callable[[Cluster], bool], de
     Raises:
         ClusterError: never, since a part of the cluster has ended, or it is too late.
     """
-    ended = _ended(cluster)
-    if ended:
-        raise ClusterError(
-            f"the cluster did not start: {', '.join(ended)} ended\n{_last_words(cluster, ended)}"
-        )
+    cluster.check()
     why: object = "not yet"
     try:
         if condition(cluster):
@@ -297,7 +302,7 @@ def _nodes_ready(cluster: Cluster) -> bool:
 
 def _proxies_ready(cluster: Cluster) -> bool:
     for index in range(cluster.plan.nodes):
-        _answer(f"http://{cluster.plan.node_address(index)}:10256/healthz")
+        answer(f"http://{cluster.plan.node_address(index)}:10256/healthz")
     return True
 
 
@@ -309,9 +314,29 @@ def _names_ready(cluster: Cluster) -> bool:
     return True
 
 
-def _ended(cluster: Cluster) -> list[str]:
+def _run(what: str, *command: str, timeout_s: float = _CALL_TIMEOUT_S) -> subprocess.CompletedProcess[str]:
+    try:
+        done = subprocess.run(
+            command,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise ClusterError(f"{what}: not in {timeout_s:.0f} s") from None
+    if done.returncode != 0:
+        raise ClusterError(f"{what}: {done.stderr.strip()}")
+    return done
+
+
+def _ended(cluster: Cluster) -> dict[str, str]:
+    """Part to exit code."""
     folder = Path(cluster.plan.state) / "ended"
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_text() for path in files}
 
 
 def _last_words(cluster: Cluster, parts: list[str]) -> str:

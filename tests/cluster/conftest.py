@@ -38,4 +38,6 @@ def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Name
     # Pods are refused until its controller has made it.
     own.wait("wait", "serviceaccount/default", "--for=create")
     yield own
+    # What went wrong in the test may be this.
+    cluster.check()
     cluster.kubectl("delete", "namespace", name, "--wait=false")

@@ -23,6 +23,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -39,6 +40,8 @@ PLAN_FILE: Final = "plan.json"
 _NETWORKS: Final = range(89, 105)
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 _REMOVE_TIMEOUT_S: Final = 20.0
+_CLAIM_TIMEOUT_S: Final = 2.0
+_POLL_INTERVAL_S: Final = 0.05
 
 
 def main() -> None:
@@ -74,6 +77,7 @@ def claim(state: Path) -> int:
     Raises:
         ClusterError: another keeper has it, or it holds what no cluster put there.
     """
+    deadline = time.monotonic() + _CLAIM_TIMEOUT_S
     while True:
         try:
             state.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -84,6 +88,10 @@ def claim(state: Path) -> int:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)
+            # Another begins there at this moment, or removes what one left that died so early.
+            if is_empty(state) and time.monotonic() < deadline:
+                time.sleep(_POLL_INTERVAL_S)
+                continue
             raise ClusterError(
                 f"a cluster is running in {state}: use it (make cluster-shell) or end it (make cluster-down)"
             ) from None
@@ -98,6 +106,14 @@ def claim(state: Path) -> int:
             f"{state} holds something else than a cluster: name another home by TLSY_CLUSTER_HOME"
         )
     return lock
+
+
+def is_empty(state: Path) -> bool:
+    """Whether nothing is in a directory; what is no directory, or gone, is not empty."""
+    try:
+        return not any(state.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def give_back(state: Path, lock: int) -> None:

@@ -125,8 +125,13 @@ class Namespace:
         return [pod for pod in listed if "deletionTimestamp" not in pod["metadata"]]
 
     def soon(self, condition: Callable[[], bool], what: str, timeout_s: float = _TIMEOUT_S) -> None:
-        """Waits for a condition."""
-        wait_until(condition, what, timeout_s)
+        """Waits for a condition, unless a part of the cluster has ended."""
+
+        def met() -> bool:
+            self.cluster.check()
+            return condition()
+
+        wait_until(met, what, timeout_s)
 
 
 def container(*command: str, **more: Any) -> dict[str, Any]:
