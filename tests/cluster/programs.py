@@ -39,8 +39,8 @@ _LINK: Final = (
     f"-s -w -X {_VERSION}.gitVersion=v{KUBERNETES} "
     f"-X {_VERSION}.gitMajor={KUBERNETES.split('.')[0]} -X {_VERSION}.gitMinor={KUBERNETES.split('.')[1]}"
 )
-#: Older ones cannot fetch the version of Go that go.mod names.
-_OLDEST_GO: Final = (1, 21)
+#: From this one on Go fetches the version that a go.mod names, if it may.
+_FETCHES: Final = (1, 21)
 _NEEDED_BYTES: Final = 6 * 2**30
 _TIMEOUT_S: Final = 3_600
 
@@ -117,18 +117,34 @@ def _build(built: Path, environment: Mapping[str, str]) -> None:
 
 
 def _go(environment: Mapping[str, str]) -> str:
+    needed = _go_needed()
+    get = f"install Go {needed} or newer (https://go.dev/dl)"
     go = shutil.which("go", path=environment.get("PATH"))
     if go is None:
-        raise ClusterError("'go' is not on the PATH: install Go 1.21 or newer (https://go.dev/dl)")
-    said = _go_says(go, {**environment, "GOTOOLCHAIN": "local"}, "env", "GOVERSION")
-    version = re.match(r"go(\d+)\.(\d+)", said)
-    if version is None or (int(version[1]), int(version[2])) < _OLDEST_GO:
-        raise ClusterError(f"{go} is {said}: install Go 1.21 or newer (https://go.dev/dl)")
-    return go
+        raise ClusterError(f"'go' is not on the PATH: {get}")
+    said = _go_says(go, environment, "env", "GOVERSION", "GOTOOLCHAIN").splitlines()
+    found, toolchain = said[0], "".join(said[1:])
+    if _version(found) >= _version(needed) or (_version(found) >= _FETCHES and "auto" in toolchain):
+        return go
+    if _version(found) >= _FETCHES:
+        get += f", or let it fetch that (GOTOOLCHAIN=auto, it is {toolchain or 'not set'})"
+    raise ClusterError(f"{go} is {found}, the cluster's programs need {needed}: {get}")
+
+
+def _go_needed() -> str:
+    """The version that go.mod names."""
+    named = re.search(r"^go (\S+)$", (_MODULE / "go.mod").read_text(), re.MULTILINE)
+    if named is None:
+        raise ClusterError(f"{_MODULE / 'go.mod'} names no version of Go: restore it")
+    return named[1]
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", text)[:3])
 
 
 def _go_says(go: str, environment: Mapping[str, str], *arguments: str) -> str:
-    # Outside the module: an old Go refuses its go.mod before it answers.
+    # Outside the module: an old Go refuses its go.mod before it answers, a newer one fetches what that names.
     answer = subprocess.run(
         (go, *arguments), env=environment, cwd="/", capture_output=True, text=True, check=True
     )

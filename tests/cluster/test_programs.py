@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: In the place of Go: it says its version, and then does this in the place of building.
 FAKE_GO: Final = """#!/bin/sh
 case "$1 $2" in
-"env GOVERSION") echo {version} ;;
+"env GOVERSION") echo {version}; echo {toolchain} ;;
 "list -deps") ;;
 *) while [ "$1" != -o ]; do shift; done; {build} ;;
 esac
@@ -31,12 +31,12 @@ HANGS: Final = 'echo half > "$2"; exec sleep 600'
 FAILS: Final = "echo no space left on device >&2; exit 1"
 
 
-def go(folder: Path, build: str, version: str = "go1.26.8") -> dict[str, str]:
+def go(folder: Path, build: str, version: str = "go1.26.8", toolchain: str = "local") -> dict[str, str]:
     """An environment in which Go is this."""
     bin_folder = folder / "bin"
     bin_folder.mkdir(exist_ok=True)
     program = bin_folder / "go"
-    program.write_text(FAKE_GO.format(build=build, version=version))
+    program.write_text(FAKE_GO.format(build=build, version=version, toolchain=toolchain))
     program.chmod(0o755)
     return {"PATH": f"{bin_folder}:{os.environ['PATH']}"}
 
@@ -70,13 +70,30 @@ def test_what_a_killed_build_left_is_never_used_and_is_removed_by_the_next(tmp_p
     assert (built / "cluster").read_text() == "built\n"
 
 
-def test_an_old_go_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ClusterError, match=r"is go1\.19\.8: install Go 1\.21 or newer"):
-        programs(tmp_path / "cache", go(tmp_path, BUILDS, version="go1.19.8"))
+@pytest.mark.parametrize(
+    ("version", "toolchain", "told"),
+    [
+        (
+            "go1.19.8",
+            "",
+            r"is go1\.19\.8, .* need 1\.26\.4: install Go 1\.26\.4 or newer \(https://go.dev/dl\)$",
+        ),
+        ("go1.26.3", "local", r"install Go .*, or let it fetch that \(GOTOOLCHAIN=auto, it is local\)"),
+    ],
+)
+def test_a_go_that_is_too_old_and_may_not_fetch_another_is_named(
+    tmp_path: Path, version: str, toolchain: str, told: str
+) -> None:
+    with pytest.raises(ClusterError, match=told):
+        programs(tmp_path / "cache", go(tmp_path, BUILDS, version, toolchain))
+
+
+def test_an_older_go_that_may_fetch_the_one_needed_is_enough(tmp_path: Path) -> None:
+    assert programs(tmp_path / "cache", go(tmp_path, BUILDS, "go1.21.0", "auto")).is_dir()
 
 
 def test_no_go_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ClusterError, match="'go' is not on the PATH: install Go"):
+    with pytest.raises(ClusterError, match=r"'go' is not on the PATH: install Go 1\.26\.4"):
         programs(tmp_path / "cache", {"PATH": str(tmp_path)})
 
 
