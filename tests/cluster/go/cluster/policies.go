@@ -1,15 +1,9 @@
 package main
 
 import (
-	"context"
 	"flag"
-	"os"
-	"os/signal"
 
-	"golang.org/x/sys/unix"
 	"k8s.io/client-go/informers"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/kube-network-policies/pkg/networkpolicy"
 )
 
@@ -20,21 +14,13 @@ import (
 // has. Whoever starts this queues the packets (iptables, NFQUEUE); the rules that the library tries to
 // write as well fail as a whole where that queue is missing, and it says so in its log and goes on.
 func enforcePolicies() error {
-	kubeconfig := flag.String("kubeconfig", "", "the file that says where the API is")
 	node := flag.String("node", "", "the node whose pods are protected")
 	queue := flag.Int("queue", 100, "the number of the netfilter queue")
-	flag.Parse()
-	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
+	ctx, cancel, client, err := connect()
+	if err != nil {
+		return err
+	}
 	defer cancel()
-
-	config, err := clientcmd.BuildConfigFromFlags("", *kubeconfig)
-	if err != nil {
-		return err
-	}
-	client, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return err
-	}
 	factory := informers.NewSharedInformerFactory(client, 0)
 	controller, err := networkpolicy.NewController(
 		client,

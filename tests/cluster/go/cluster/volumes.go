@@ -4,14 +4,10 @@ import (
 	"context"
 	"flag"
 	"os"
-	"os/signal"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/sig-storage-lib-external-provisioner/v13/controller"
 )
 
@@ -23,21 +19,13 @@ type directories struct {
 
 // provisionVolumes makes and removes volumes for claims of the class `standard`.
 func provisionVolumes() error {
-	kubeconfig := flag.String("kubeconfig", "", "the file that says where the API is")
 	root := flag.String("root", "", "the directory of the volumes")
 	name := flag.String("name", "tlsy.io/directory", "the provisioner's name in storage classes")
-	flag.Parse()
-	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
+	ctx, cancel, client, err := connect()
+	if err != nil {
+		return err
+	}
 	defer cancel()
-
-	config, err := clientcmd.BuildConfigFromFlags("", *kubeconfig)
-	if err != nil {
-		return err
-	}
-	client, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return err
-	}
 	provisioner := controller.NewProvisionController(ctx, client, *name, directories{*root}, controller.LeaderElection(false))
 	provisioner.Run(ctx)
 	return nil
