@@ -24,11 +24,26 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.cluster
 
 CLUSTER: Final = (sys.executable, "-m", "tests.cluster")
+#: A shell ends with what it was told to; make says 2 for whatever is not 0.
+SHELL: Final = ("make", "--no-print-directory", "cluster-shell")
 #: Starts a cluster for as long as it lives, which it says when it has one.
 OWNER: Final = (
     "from tests.cluster.cluster import running_cluster\n"
     "with running_cluster() as cluster: print(cluster.plan.state, flush=True); input()"
 )
+#: One of which a part is killed, and who waits for something else meanwhile.
+BROKEN: Final = """
+import os, psutil, signal
+from tests.cluster.cluster import running_cluster
+from tests.cluster.namespace import Namespace
+with running_cluster() as cluster:
+    for process in psutil.process_iter(["cmdline"]):
+        line = process.info["cmdline"] or [""]
+        if line[0].endswith("/network-policies") and cluster.plan.node_names()[1] in " ".join(line):
+            if os.path.samefile(f"/proc/{process.pid}/root/run/tlsy", cluster.plan.state):
+                process.kill()
+    Namespace(cluster, "any").soon(lambda: False, "what never happens")
+"""
 TIMEOUT_S: Final = 180  # more than a start may take, so that its reason is told
 GONE_TIMEOUT_S: Final = 60
 
@@ -40,9 +55,10 @@ class Machine:
         self.home = home
         self._before = traces(str(home))
 
-    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             command,
+            input=stdin,
             cwd=ROOT,
             env=self._environment(),
             capture_output=True,
@@ -99,9 +115,14 @@ def test_after_down_nothing_is_left(machine: Machine) -> None:
     again = machine.run(*CLUSTER, "up")
     assert again.returncode == 1
     assert "use it (make cluster-shell) or end it (make cluster-down)" in again.stderr
+    shell = machine.run(*SHELL, stdin="kubectl get nodes --output=name\nexit 3\n")
+    assert (shell.stdout, shell.returncode) == ("node/node-0\nnode/node-1\n", 2), shell.stderr
+    assert machine.run(*SHELL, "NODE=node-1", stdin="hostname\n").stdout == "node-1\n"
+    assert "there is no node node-7: node-0, node-1" in machine.run(*SHELL, "NODE=node-7").stderr
     assert machine.run(*CLUSTER, "down").stdout == "The cluster is gone\n"
     machine.is_as_before()
     assert machine.run(*CLUSTER, "down").stdout == "There is no cluster\n"
+    assert "no cluster is up: make cluster-up" in machine.run(*SHELL).stderr
 
 
 def test_a_cluster_ends_with_its_owner_however_that_dies(machine: Machine) -> None:
@@ -128,6 +149,12 @@ def test_a_start_that_is_interrupted_leaves_nothing(machine: Machine, made: str)
     up.send_signal(signal.SIGINT)
     up.communicate()
     assert up.returncode == 130
+    machine.is_as_before()
+
+
+def test_a_part_that_is_killed_later_is_told_to_who_waits(machine: Machine) -> None:
+    told = machine.run(sys.executable, "-c", BROKEN)
+    assert "node-1/network-policies ended with -9" in told.stderr
     machine.is_as_before()
 
 
