@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
@@ -21,18 +20,18 @@ from images.context import (
     distribution,
     locked_sbom,
     prepare,
+    run,
 )
 from images.layout import Image, Layout
 from images.sbom import sbom
 from images.servers import SERVERS
+from images.source import LABEL, source_digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 #: Programs of their own machines, and of people's: they are started from their packages.
 _NO_IMAGE: Final = frozenset({"cli", "embedded"})
-#: Of one program: many times what the longest takes.
-_TIMEOUT_S: Final = 1800.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +135,8 @@ def _labels(name: str, description: str, version: str, created: datetime) -> dic
         "revision": _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"),
         "created": created.isoformat(),
     }
-    return {f"org.opencontainers.image.{key}": value for key, value in label.items()}
+    named = {f"org.opencontainers.image.{key}": value for key, value in label.items()}
+    return {**named, LABEL: source_digest()}
 
 
 def _build(job: _Job, layout: Layout, tag: str, created: datetime, *, cache: bool, load: bool) -> Image:
@@ -177,30 +177,8 @@ def _beyond_shared(images: Mapping[str, Image]) -> dict[str, int]:
 
 
 def _git(*arguments: str) -> str:
-    return _run(["git", *arguments])
+    return run(["git", *arguments])
 
 
 def _docker(*arguments: str, stdin: IO[bytes] | None = None) -> str:
-    return _run(["docker", *arguments], stdin)
-
-
-def _run(command: Sequence[str], stdin: IO[bytes] | None = None) -> str:
-    try:
-        ran = subprocess.run(  # noqa: S603 - programs of this machine with arguments of our own
-            command,
-            cwd=ROOT,
-            stdin=stdin or subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_TIMEOUT_S,
-        )
-    except FileNotFoundError:
-        raise BuildError(f"'{command[0]}' is not on the PATH: install it") from None
-    except subprocess.TimeoutExpired:
-        raise BuildError(
-            f"{' '.join(command[:2])} did not end in {_TIMEOUT_S:.0f} s: see what the engine does (docker ps)"
-        ) from None
-    if ran.returncode:
-        raise BuildError(f"{' '.join(command[:2])} failed:\n{(ran.stderr or ran.stdout).strip()[-4000:]}")
-    return ran.stdout.strip()
+    return run(["docker", *arguments], stdin=stdin)

@@ -16,7 +16,7 @@ import tomllib
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -25,6 +25,8 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 #: Of the base images, see images/Dockerfile.
 PYTHON: Final = "3.11"
 _SYSTEM: Final = "manylinux_2_36"
+#: Of one program: many times what the longest takes.
+_TIMEOUT_S: Final = 1800.0
 #: Make and migrate the tables of every service, in tenants' databases too: they have everybody's migrations.
 _PROVISIONERS: Final = frozenset({"tenant-registry"})
 _LAUNCHER: Final = """\
@@ -166,6 +168,33 @@ def _tidy(folder: Path) -> None:
     for path in [folder, *folder.rglob("*")]:
         # The mask of whoever builds is no part of an image, nor is a mark that a wheel's maker left.
         path.chmod(0o755 if path.is_dir() or ".so" in path.suffixes else 0o644)
+
+
+def run(command: Sequence[str], folder: Path = ROOT, stdin: IO[bytes] | None = None) -> str:
+    """What a program prints.
+
+    Raises:
+        BuildError: it is not there, failed, or did not end.
+    """
+    try:
+        ran = subprocess.run(  # noqa: S603 - programs of this machine with arguments of our own
+            command,
+            cwd=folder,
+            stdin=stdin or subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_TIMEOUT_S,
+        )
+    except FileNotFoundError:
+        raise BuildError(f"'{command[0]}' is not on the PATH: install it") from None
+    except subprocess.TimeoutExpired:
+        raise BuildError(
+            f"{' '.join(command[:2])} did not end in {_TIMEOUT_S:.0f} s: see what the engine does (docker ps)"
+        ) from None
+    if ran.returncode:
+        raise BuildError(f"{' '.join(command[:2])} failed:\n{(ran.stderr or ran.stdout).strip()[-4000:]}")
+    return ran.stdout.strip()
 
 
 def _uv(*arguments: str) -> str:

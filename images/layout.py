@@ -111,7 +111,7 @@ class Layout:
         Raises:
             LookupError: there is none.
         """
-        named = {each["annotations"][_NAME]: each["digest"] for each in self._index()["manifests"]}
+        named = self._named()
         if name not in named:
             raise LookupError(f"{self._folder} has no image {name}: {', '.join(named) or 'none at all'}")
         manifest = json.loads(self._path(named[name]).read_bytes())
@@ -125,6 +125,16 @@ class Layout:
             entry = tarfile.TarInfo("manifest.json")
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
+
+    def labels(self, name: str) -> dict[str, str] | None:
+        """Of the image of this name; None if there is none."""
+        digest = self._named().get(name)
+        if digest is None:
+            return None
+        manifest = json.loads(self._path(digest).read_bytes())
+        config = json.loads(self._path(manifest["config"]["digest"]).read_bytes())
+        labels: dict[str, str] = config["config"].get("Labels", {})
+        return labels
 
     def files(self, image: Image) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
         """Every entry of every layer, lowest first, with its content if it is a file."""
@@ -172,6 +182,10 @@ class Layout:
         path = self._folder / "index.json"
         empty: dict[str, Any] = {"schemaVersion": 2, "manifests": []}
         return json.loads(path.read_bytes()) if path.exists() else empty
+
+    def _named(self) -> dict[str, str]:
+        """The digest of each image's manifest."""
+        return {each["annotations"][_NAME]: each["digest"] for each in self._index()["manifests"]}
 
     def _name(self, name: str, descriptor: Mapping[str, Any]) -> None:
         index = self._index()

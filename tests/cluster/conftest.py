@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from images.build import names
+from images.context import ROOT
+from images.layout import Layout
+from images.source import check_sources, source_digest
 from tests.cluster.cluster import Cluster, running_cluster, shared_cluster
 from tests.cluster.namespace import Namespace
 
@@ -26,6 +30,14 @@ def cluster() -> Iterator[Cluster]:
         return
     with running_cluster() as own:
         yield own
+
+
+@pytest.fixture(scope="session")
+def built_images() -> Layout:
+    """What `make images` built, if it is of these sources."""
+    layout = Layout(ROOT / "build" / "images" / "oci")
+    check_sources(layout, [f"tlsy/{name}:dev" for name in names()], source_digest())
+    return layout
 
 
 @pytest.fixture

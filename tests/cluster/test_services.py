@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from images.context import ROOT
-from images.layout import Layout
 from images.servers import SERVERS
 from tests.cluster.namespace import Namespace
 from tests.images.settings import GRACE_S, KEYS, PORT, SERVICES, environment, installed, keys
@@ -20,6 +18,7 @@ from tlsy.testkit.postgres import PostgresServer
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from images.layout import Layout
     from tests.cluster.cluster import Cluster
 
 pytestmark = pytest.mark.cluster
@@ -43,15 +42,16 @@ raise SystemExit(main([]))
 
 
 @pytest.fixture(scope="module")
-def images(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def images(
+    cluster: Cluster, built_images: Layout, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
     """Short name to name, on every node."""
-    layout = Layout(ROOT / "build" / "images" / "oci")
     file = tmp_path_factory.mktemp("images") / "image.tar"
     named = {name: f"tlsy/{name}:{TAG}" for name in (*SERVICES, *SERVERS)}
     for name in named.values():
         with file.open("wb") as archive:
             try:
-                layout.archive(name, archive)
+                built_images.archive(name, archive)
             except LookupError as error:
                 pytest.skip(f"{error}: make images")
         cluster.import_image(file)
