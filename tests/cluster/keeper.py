@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import ipaddress
 import json
@@ -29,7 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tests.cluster.plan import ROOT, ClusterError, Plan, plan_of
-from tests.cluster.processes import run, wait_until
+from tests.cluster.processes import MACHINE, run, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -65,8 +66,11 @@ def main() -> None:
         with _machine(plan) as machine:
             _say(plan=plan.text())
             _watch(machine, wake, state / "ended")
-    except (ClusterError, OSError, subprocess.CalledProcessError) as error:
+    except (ClusterError, TimeoutError, subprocess.CalledProcessError) as error:
         _say(error=str(error))
+    except OSError as error:
+        refused = error.errno in {errno.EPERM, errno.EACCES, errno.EROFS}
+        _say(error=f"{error}; {MACHINE}" if refused else str(error))
     finally:
         give_back(state, lock)
 

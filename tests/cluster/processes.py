@@ -8,11 +8,17 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Final
 
+from tests.cluster.plan import ClusterError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from typing import NoReturn
 
+#: What to do about a machine that does not let its root do something.
+MACHINE: Final = (
+    "a cluster needs a machine whose kernel has it and whose root may do it: in a container, a privileged one"
+)
 _POLL_INTERVAL_S: Final = 0.05
 
 
@@ -71,9 +77,19 @@ def run(*command: str, keep: int | None = None) -> None:
     """Runs a program to its end; it may get one open file of this process.
 
     Raises:
-        subprocess.CalledProcessError: it failed; why is on standard error.
+        ClusterError: it failed; with what it said.
     """
-    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, pass_fds=() if keep is None else (keep,))
+    done = subprocess.run(
+        command,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        pass_fds=() if keep is None else (keep,),
+    )
+    if done.returncode != 0:
+        said = done.stderr.strip() or f"ended with {done.returncode}"
+        raise ClusterError(f"{' '.join(command)}: {said}; {MACHINE}")
 
 
 def wait_until(condition: Callable[[], bool], what: str, timeout_s: float) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.cluster.keeper import claim, free_networks
 from tests.cluster.plan import ClusterError
-from tests.cluster.preflight import check_machine
+from tests.cluster.preflight import check_machine, check_rights
 
 
 def test_who_is_not_root_and_has_no_containerd_is_told_both_at_once(tmp_path: Path) -> None:
@@ -19,6 +19,11 @@ def test_who_is_not_root_and_has_no_containerd_is_told_both_at_once(tmp_path: Pa
     assert "'containerd'" in problems
     assert "apt-get install --no-install-recommends" in problems
     assert "containerd" in problems.rsplit("--no-install-recommends", maxsplit=1)[1]
+
+
+def test_only_root_looks_into_a_cluster_or_ends_it() -> None:
+    with pytest.raises(ClusterError, match=r"a cluster needs root .*: run this with sudo"):
+        check_rights(user=1000)
 
 
 @pytest.mark.parametrize(

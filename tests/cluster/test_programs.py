@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -47,6 +48,14 @@ def test_programs_are_built_once(tmp_path: Path) -> None:
     assert {path.name for path in built.iterdir()} == {*NAMES, "cluster", "pod", "pod.tar", "build.json"}
     assert build_report(built)["compiled"] == 1.0
     assert programs(cache, go(tmp_path, FAILS)) == built
+
+
+def test_of_two_at_once_one_builds_and_the_other_waits_for_it(tmp_path: Path) -> None:
+    environment = go(tmp_path, f'echo "$2" >> {tmp_path}/made; {BUILDS}')
+    with ThreadPoolExecutor() as at_once:
+        first, second = at_once.map(lambda _: programs(tmp_path / "cache", environment), range(2))
+    assert first == second
+    assert len((tmp_path / "made").read_text().splitlines()) == 2  # cluster and pod, once each
 
 
 def test_a_failed_build_says_why_and_leaves_nothing(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -165,6 +166,24 @@ def test_a_full_disk_is_said_and_nothing_is_made(machine: Machine) -> None:
     assert up.returncode == 1
     assert "0.0 GiB are free" in up.stderr
     assert "make room, or name another disk by TLSY_CLUSTER_HOME" in up.stderr
+    machine.is_as_before()
+
+
+def test_a_disk_too_full_for_the_build_is_said(machine: Machine) -> None:
+    small = "mount -t tmpfs -o size=16m tlsy-small {home} && exec {python} -m tests.cluster build"
+    command = small.format(home=machine.home, python=sys.executable)
+    build = machine.run("unshare", "--mount", "env", f"XDG_CACHE_HOME={machine.home}", "sh", "-c", command)
+    assert build.returncode == 1
+    assert re.search(
+        r"the build needs 6 GiB on the disk of .*: make room, or name another disk by XDG", build.stderr
+    )
+
+
+def test_a_root_that_may_not_make_devices_is_told_and_nothing_is_left(machine: Machine) -> None:
+    bound = ("setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin")
+    up = machine.run(*bound, *CLUSTER, "up")
+    assert up.returncode == 1
+    assert re.search(r"ip link add tlsy.*not permitted; .* in a container, a privileged one", up.stderr)
     machine.is_as_before()
 
 
