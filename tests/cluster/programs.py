@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tests.cluster.images import write_image
-from tests.cluster.plan import POD_IMAGE, ClusterError, cache
+from tests.cluster.plan import POD_IMAGE, ROOT, ClusterError, cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -39,8 +38,6 @@ _LINK: Final = (
     f"-s -w -X {_VERSION}.gitVersion=v{KUBERNETES} "
     f"-X {_VERSION}.gitMajor={KUBERNETES.split('.')[0]} -X {_VERSION}.gitMinor={KUBERNETES.split('.')[1]}"
 )
-#: From this one on Go fetches the version that a go.mod names, if it may.
-_FETCHES: Final = (1, 21)
 _NEEDED_BYTES: Final = 6 * 2**30
 _TIMEOUT_S: Final = 3_600
 
@@ -51,7 +48,7 @@ def programs(folder: Path | None = None, environment: Mapping[str, str] | None =
     The first use builds them, which takes minutes; of two at once one builds and the other waits for it.
 
     Raises:
-        ClusterError: Go is missing or too old, the disk is full, or the build failed.
+        ClusterError: there is no Go that is new enough, the disk is full, or the build failed.
     """
     folder = folder or cache()
     built = folder / f"{KUBERNETES}-{_fingerprint()}"
@@ -117,38 +114,17 @@ def _build(built: Path, environment: Mapping[str, str]) -> None:
 
 
 def _go(environment: Mapping[str, str]) -> str:
-    needed = _go_needed()
-    get = f"install Go {needed} or newer (https://go.dev/dl)"
-    go = shutil.which("go", path=environment.get("PATH"))
-    if go is None:
-        raise ClusterError(f"'go' is not on the PATH: {get}")
-    said = _go_says(go, environment, "env", "GOVERSION", "GOTOOLCHAIN").splitlines()
-    found, toolchain = said[0], "".join(said[1:])
-    if _version(found) >= _version(needed) or (_version(found) >= _FETCHES and "auto" in toolchain):
-        return go
-    if _version(found) >= _FETCHES:
-        get += f", or let it fetch that (GOTOOLCHAIN=auto, it is {toolchain or 'not set'})"
-    raise ClusterError(f"{go} is {found}, the cluster's programs need {needed}: {get}")
-
-
-def _go_needed() -> str:
-    """The version that go.mod names."""
-    named = re.search(r"^go (\S+)$", (_MODULE / "go.mod").read_text(), re.MULTILINE)
-    if named is None:
-        raise ClusterError(f"{_MODULE / 'go.mod'} names no version of Go: restore it")
-    return named[1]
-
-
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", text)[:3])
-
-
-def _go_says(go: str, environment: Mapping[str, str], *arguments: str) -> str:
-    # Outside the module: an old Go refuses its go.mod before it answers, a newer one fetches what that names.
-    answer = subprocess.run(
-        (go, *arguments), env=environment, cwd="/", capture_output=True, text=True, check=True
+    """One that is new enough, fetched if there is none."""
+    found = subprocess.run(
+        (ROOT / ".ci" / "go",),
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    return answer.stdout.strip()
+    if found.returncode != 0:
+        raise ClusterError(found.stderr.splitlines()[-1])
+    return found.stdout.strip()
 
 
 def _to_compile(go: str, environment: Mapping[str, str]) -> float:

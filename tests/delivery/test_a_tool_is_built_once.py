@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 TOOL: Final = Path(__file__).parents[2] / ".ci" / "tool"
-BUILDS: Final = 'echo "$*" >> "$CALLS"; : > "$GOBIN/gitleaks"; chmod +x "$GOBIN/gitleaks"'
-FAILS: Final = 'case $1 in env) echo go1.19 ;; *) : > "$GOBIN/half"; exit 1 ;; esac'
+PROGRAMS: Final = (
+    *("bash", "awk", "chmod", "dirname", "env", "head", "mkdir", "mktemp", "mv", "rm", "sha256sum", "sort"),
+    *("tail", "uname"),
+)
+#: As a Go that is new enough answers.
+GO: Final = '[[ $1 != env ]] || { for name in "${@:2}"; do echo "${name/GOVERSION/go1.26.8}"; done; exit; }; '
+BUILDS: Final = f'{GO} echo "$*" >> "$CALLS"; : > "$GOBIN/gitleaks"; chmod +x "$GOBIN/gitleaks"'
+FAILS: Final = f'{GO} : > "$GOBIN/half"; exit 1'
 
 
 @pytest.fixture
 def ask(tmp_path: Path):
     """Asks for a program, where Go is the script that is given."""
+    folder = tmp_path / "path"
+    folder.mkdir()
+    for program in PROGRAMS:
+        (folder / program).symlink_to(f"/usr/bin/{program}")
+    (folder / "python3").symlink_to(Path(sys.executable).resolve())
 
-    def run(name: str, go: str) -> subprocess.CompletedProcess[str]:
-        folder = tmp_path / "path"
-        folder.mkdir(exist_ok=True)
-        for program in ("bash", "awk", "dirname", "mkdir", "mktemp", "mv", "rm", "chmod"):
-            if not (folder / program).exists():
-                (folder / program).symlink_to(f"/usr/bin/{program}")
+    def run(
+        name: str, go: str, script: Path = TOOL, proxy: str = "file:///nowhere"
+    ) -> subprocess.CompletedProcess[str]:
         if go:
             (folder / "go").write_text(f"#!/usr/bin/bash\n{go}\n")
             (folder / "go").chmod(0o755)
@@ -31,14 +40,15 @@ def ask(tmp_path: Path):
             "PATH": str(folder),
             "XDG_CACHE_HOME": str(tmp_path / "cache"),
             "CALLS": str(tmp_path / "calls"),
+            "GOPROXY": proxy,
         }
         return subprocess.run(
-            ["/usr/bin/bash", TOOL, name],
+            ["/usr/bin/bash", script, name],
             env=environ,
             capture_output=True,
             text=True,
             check=False,
-            timeout=20,
+            timeout=300,
         )
 
     return run
@@ -54,8 +64,8 @@ def test_the_second_time_it_is_there(ask, tmp_path):
 @pytest.mark.parametrize(
     ("name", "go", "said"),
     [
-        ("gitleaks", "", "'go' is not on the PATH"),
-        ("gitleaks", FAILS, "the Go here is go1.19, is that too old?"),
+        ("gitleaks", "", "Go 1.26.4 is needed; fetching one failed"),
+        ("gitleaks", FAILS, "the Go here is go1.26.8, is that too old?"),
         ("nothing", BUILDS, ".ci/tools.txt has no nothing"),
     ],
 )
@@ -65,3 +75,13 @@ def test_what_cannot_be_built_is_said_and_leaves_nothing(ask, tmp_path, name, go
     assert ran.stdout == ""
     assert said in ran.stderr
     assert [path for path in tmp_path.glob("cache/**/*") if path.is_file()] == []
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("go", ["", "echo go1.19.8"])
+def test_go_is_fetched_where_there_is_none_that_is_new_enough(ask, go):
+    ran = ask("", go, TOOL.parent / "go", "https://proxy.golang.org")
+    assert ran.returncode == 0, ran.stderr
+    said = subprocess.run([ran.stdout.strip(), "version"], capture_output=True, text=True, check=True).stdout
+    assert said.startswith("go version go1.26.8 ")
+    assert ask("", go, TOOL.parent / "go").stdout == ran.stdout

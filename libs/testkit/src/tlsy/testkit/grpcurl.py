@@ -28,7 +28,7 @@ def grpcurl() -> Path:
     if not program.exists():
         go = shutil.which("go")
         if go is None:
-            raise MissingToolError("'go' is not on the PATH: install Go (Debian: golang-go)")
+            raise MissingToolError("'go' is not on the PATH: install Go 1.21 or newer (https://go.dev/dl)")
         subprocess.run(  # noqa: S603 - a pinned module
             [go, "install", f"{_MODULE}@{_VERSION}"],
             check=True,
