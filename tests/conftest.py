@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
+
+# What these assert is told as what tests assert is.
+pytest.register_assert_rewrite("tests.e2e.checks")
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from asyncio.subprocess import Process
     from collections.abc import AsyncIterator
 
+    from .world import World
+
 _STOP_S: Final = 30.0
 
 
@@ -60,6 +62,10 @@ class KillableSuite:
         password = (self.data / "postgres.password").read_text()
         server = ClusterAddress(host=running.postgres, port=PORT, user=MIGRATOR, password=password)
         return running, Databases(server, CONTROL_DATABASE, COMMON_DATABASE)
+
+    async def back(self, world: World) -> None:
+        """Returns once it is ready, and the world knows where."""
+        world.moved(*await self.ready())
 
     async def kill(self) -> None:
         """SIGKILL: what it has in memory is gone; its database server, a process apart, is left behind."""

@@ -36,7 +36,7 @@ class KillablePostgres:
         self._data = Path(server.host) / "data"
         self._local = LocalPostgres(self._data, Path(server.host), _SETTINGS)
 
-    def kill(self) -> None:
+    async def kill(self) -> None:
         """SIGKILL to its first process; the others notice and end."""
         os.kill(int((self._data / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
 
@@ -77,7 +77,7 @@ class WipeableBroker:
         self._broker = Broker(self._settings)
         await self._broker.start()
 
-    async def stop(self) -> None:
+    async def kill(self) -> None:
         """Everything that it held is gone."""
         await self._broker.stop()
 
@@ -90,4 +90,4 @@ async def wipeable_broker() -> AsyncIterator[WipeableBroker]:
     try:
         yield broker
     finally:
-        await broker.stop()
+        await broker.kill()

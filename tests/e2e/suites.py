@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from examples.demo.processes import Running
@@ -25,6 +26,7 @@ from tlsy.testkit.suite import running_suite
 from .world import Databases, World, until
 
 if TYPE_CHECKING:
+    from asyncio.subprocess import Process
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from tlsy.runtime.host import Host
@@ -48,28 +50,47 @@ async def suite_in_process(installation: Installation, brokers: str) -> AsyncIte
         replicas = [await suite.start(service, build) for service, build in builders.items()]
         await suite.ready()
         await until(lambda: asyncio.to_thread((suite.folder / _KEY_FILE).exists))
-        world = world_of(suite, 0, tenants)
+        databases = Databases(
+            installation.server.address(MIGRATOR), installation.control.database, installation.common.database
+        )
+        world = World(_running(suite, 0), databases, suite.folder / "kept.json", tenants)
         stack.push_async_callback(world.aclose)
         async with _unbroken(replicas):
             yield suite, world
 
 
-def world_of(suite: Suite, replica: int, tenants: list[Tenant]) -> World:
-    """The suite as it is seen by who calls this replica of each service."""
-    installation = suite.installation
-    running = Running(
+@dataclass(frozen=True, slots=True)
+class ProcessOfEach:
+    """A replica of each service that is a process of its own."""
+
+    running: Running
+    processes: Sequence[Process]
+
+    async def kill(self) -> None:
+        """SIGKILL."""
+        for process in self.processes:
+            process.kill()
+
+
+async def processes_beside(suite: Suite) -> ProcessOfEach:
+    """One more replica of each service."""
+    settings = _process_settings(suite)
+    processes = [suite.start_process(service, settings[service]) for service in SERVICES]
+    started = await asyncio.gather(*processes)
+    return ProcessOfEach(_running(suite, -1), started)
+
+
+def _running(suite: Suite, replica: int) -> Running:
+    """Where this replica of each service is called."""
+    return Running(
         services={service: suite.addresses[service][replica] for service in SERVICES},
         brokers=(suite.brokers,),
-        postgres=installation.server.host,
+        postgres=suite.installation.server.host,
         api_key_file=suite.folder / _KEY_FILE,
     )
-    databases = Databases(
-        installation.server.address(MIGRATOR), installation.control.database, installation.common.database
-    )
-    return World(running, databases, suite.folder / "kept.json", tenants)
 
 
-def process_settings(suite: Suite) -> Mapping[str, Mapping[str, str]]:
+def _process_settings(suite: Suite) -> Mapping[str, Mapping[str, str]]:
     """What a replica of each service that runs as a process of its own is started with."""
     return {
         "tenant-registry": {

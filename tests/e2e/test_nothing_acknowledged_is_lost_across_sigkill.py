@@ -1,86 +1,15 @@
 from __future__ import annotations
 
-import asyncio
-import random
-from functools import partial
-from typing import TYPE_CHECKING, Final
+from contextlib import aclosing
 
-from tlsy.tenancy.context import IsolationMode
-
-from .books import ONBOARDED, books_once
+from .checks.sigkill import nothing_acknowledged_is_lost_and_nothing_counts_twice
 from .killable import killable_suite
-from .load import counted, marks
-from .world import World, until
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from .killable import KillableSuite
-    from .load import Sender
-    from .world import Tenant
-
-_SEED: Final = 4_711
-_SOURCES: Final = ("gate-a", "gate-b")
-_NUMBERS: Final = 300
-_PAUSE_S: Final = 0.05
-_KILLS_UNDER_LOAD: Final = 2
-_COUNTED: Final = len(_SOURCES) * counted(_NUMBERS)
+from .world import World
 
 
 async def test_nothing_acknowledged_is_lost_and_nothing_counts_twice() -> None:
     async with killable_suite() as suite:
         await suite.start()
-        world = World(*await suite.ready(), suite.folder / "kept.json")
-        try:
-            tenants = [
-                await world.tenant("shop", IsolationMode.SHARED),
-                await world.tenant("bank", IsolationMode.DEDICATED),
-            ]
-            await asyncio.gather(*(world.publish_rules(tenant, _COUNTED) for tenant in tenants))
-            senders = [world.sender(tenant, source) for tenant in tenants for source in _SOURCES]
-            async with asyncio.TaskGroup() as group:
-                for sender in senders:
-                    group.create_task(sender.send(range(_NUMBERS), pause_s=_PAUSE_S))
-                await _kill_at_random(suite, world, senders)
-            assert all(sender.acknowledged == set(range(_NUMBERS)) for sender in senders)
-            assert all(sender.refused for sender in senders)
-            assert suite.socket_folders() == 1
-            await asyncio.gather(*(_reconcile(world, tenant) for tenant in tenants))
-        finally:
-            await world.aclose()
-
-
-async def _kill_at_random(suite: KillableSuite, world: World, senders: Sequence[Sender]) -> None:
-    """Somewhere in each third of the load but the last, and once while it starts again."""
-    moments = random.Random(_SEED)
-    total = len(senders) * _NUMBERS
-    for kill in range(_KILLS_UNDER_LOAD):
-        wanted = total * moments.uniform(kill + 0.1, kill + 0.9) / (_KILLS_UNDER_LOAD + 1)
-        await until(partial(_acknowledged, senders, wanted))
-        await suite.kill()
-        await suite.start()
-        if kill == 1:
-            await asyncio.sleep(moments.uniform(0.5, 3.0))
-            await suite.kill()
-            await suite.start()
-        world.moved(*await suite.ready())
-
-
-async def _acknowledged(senders: Sequence[Sender], wanted: float) -> bool:
-    return sum(len(sender.acknowledged) for sender in senders) >= wanted
-
-
-async def _reconcile(world: World, tenant: Tenant) -> None:
-    accepted = len(_SOURCES) * _NUMBERS
-    books = await books_once(world.place(tenant), accepted)
-    await until(lambda: world.has(tenant, "all", 1))
-    await world.counted_exactly(tenant, _COUNTED, range(_NUMBERS + 1, _NUMBERS + 2))
-    books = await books_once(world.place(tenant), accepted + 1)
-    books.reconcile(accepted + 1)
-    # Its people log in again where the suite listens now.
-    assert {**books.audited, "LogIn": 1} == ONBOARDED
-    assert books.incidents == {
-        ("marked", "RESOLVED"): len(_SOURCES) * marks(_NUMBERS),
-        ("all", "OPEN"): 1,
-        ("more", "OPEN"): 1,
-    }
+        async with aclosing(World(*await suite.ready(), suite.folder / "kept.json")) as world:
+            await nothing_acknowledged_is_lost_and_nothing_counts_twice(world, suite)
+        assert suite.socket_folders() == 1

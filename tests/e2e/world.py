@@ -56,14 +56,23 @@ class Tenant:
 
 
 class World:
-    """Sessions are of the suite as it runs now; `moved` says that it was started again elsewhere."""
+    """Sessions are of the suite as it runs now; `moved` says that it was started again elsewhere.
+
+    `suffix` ends the names of its tenants, where several worlds are of one suite.
+    """
 
     def __init__(
-        self, running: Running, databases: Databases, kept: Path, tenants: list[Tenant] | None = None
+        self,
+        running: Running,
+        databases: Databases,
+        kept: Path,
+        tenants: list[Tenant] | None = None,
+        suffix: str = "",
     ) -> None:
         self.began_us = time.time_ns() // 1000
         self.tenants = [] if tenants is None else tenants
         self._kept = kept
+        self._suffix = suffix
         self._opened: list[Principals] = []
         self.moved(running, databases)
 
@@ -77,12 +86,17 @@ class World:
         self._administrators: dict[str, Session] = {}
         self.platform = self._principals.platform()
 
+    def elsewhere(self, running: Running) -> World:
+        """The same tenants as who calls other replicas sees them."""
+        return World(running, self.databases, self._kept, self.tenants)
+
     async def aclose(self) -> None:
         for principals in self._opened:
             await principals.close()
 
-    async def tenant(self, slug: str, mode: IsolationMode) -> Tenant:
+    async def tenant(self, name: str, mode: IsolationMode) -> Tenant:
         """Made by the platform over RPC, with an administrator and an agent's key."""
+        slug = name + self._suffix
         asked = tenant_pb2.Tenant(
             display_name=slug,
             country="countries/fr",
