@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from uuid import UUID
 
 import pytest
@@ -126,6 +127,26 @@ async def test_a_call_gets_the_policys_deadline(world, server):
         world.host.listen, DESCRIPTOR, token, clock=world.clock, random=os.urandom, policy=policy
     ) as channel:
         error = await refused(identity_pb2_grpc.IdentityServiceStub(channel).GetUser(READ))
+    assert isinstance(error, DeadlineExceeded)
+
+
+async def test_a_server_that_is_slow_to_greet_is_waited_for(world):
+    """One attempt lasts as long as the call may, also of a call that is not sent again."""
+
+    async def token():
+        return world.token("client-admin")
+
+    # Connections to it are made, and nobody takes them.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        async with dial_bearer(
+            f"127.0.0.1:{silent.getsockname()[1]}",
+            DESCRIPTOR,
+            token,
+            clock=world.clock,
+            random=os.urandom,
+            policy=CallPolicy(timeout_s=1),
+        ) as channel:
+            error = await refused(identity_pb2_grpc.IdentityServiceStub(channel).ExchangeToken(EXCHANGE))
     assert isinstance(error, DeadlineExceeded)
 
 

@@ -38,8 +38,10 @@ if TYPE_CHECKING:
     Continuation = Callable[[grpc.aio.ClientCallDetails, Any], Awaitable[Any]]
 
 _REQUEST_ID: Final = "request_id"
+_FIRST_RECONNECT_MS: Final = 100
 _MAX_RECONNECT_MS: Final = 2_000
-_MIN_RECONNECT_MS: Final = 100
+#: Two lost packets, or a server that is short of time, are waited for.
+_CONNECT_MS: Final = 5_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -333,8 +335,9 @@ _OPTIONS: Final = (
     ("grpc.max_send_message_length", MAX_REQUEST_BYTES),
     ("grpc.max_receive_message_length", MAX_RESPONSE_BYTES),
     *METADATA_OPTIONS,
-    ("grpc.initial_reconnect_backoff_ms", _MIN_RECONNECT_MS),
-    ("grpc.min_reconnect_backoff_ms", _MIN_RECONNECT_MS),
+    ("grpc.initial_reconnect_backoff_ms", _FIRST_RECONNECT_MS),
+    # Whatever its name says: how long one attempt may take, from the connection to the server's settings.
+    ("grpc.min_reconnect_backoff_ms", _CONNECT_MS),
     ("grpc.max_reconnect_backoff_ms", _MAX_RECONNECT_MS),
     # Channels of one process to one target are kept apart, or they would share their service config.
     ("grpc.use_local_subchannel_pool", 1),
