@@ -36,6 +36,7 @@ _NOT_YET: Final = frozenset(
     {"UNKNOWN_TENANT", "TENANT_UNKNOWN", "TENANT_NOT_ACTIVE", "NOT_WRITABLE", "NOT_AN_ANCESTOR"}
 )
 
+_WITHIN_S: Final = 60.0
 _SLOW: Final = frozenset({grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE})
 
 IDENTITY: Final = identity_pb2.DESCRIPTOR.services_by_name["IdentityService"]
@@ -109,23 +110,21 @@ class Principals:
         if "password" not in self._secrets.setdefault(slug, {}):
             password = secrets.token_urlsafe(18)
             onboarding = await self._exchanged(name, platform)
-            user = await onboarding.identity.CreateUser(
-                identity_pb2.CreateUserRequest(
-                    parent=name,
-                    user=identity_pb2.User(email=email, display_name="Administrator"),
-                    password=password,
-                )
+            asked = identity_pb2.CreateUserRequest(
+                parent=name,
+                user=identity_pb2.User(email=email, display_name="Administrator"),
+                password=password,
             )
+            user = await known(lambda: onboarding.identity.CreateUser(asked))
             binding = identity_pb2.RoleBinding(principal=user.name, role="client-admin")
-            await onboarding.identity.CreateRoleBinding(
-                identity_pb2.CreateRoleBindingRequest(parent=name, role_binding=binding)
-            )
+            request = identity_pb2.CreateRoleBindingRequest(parent=name, role_binding=binding)
+            await known(lambda: onboarding.identity.CreateRoleBinding(request))
             self._keep(slug, "password", password)
         password = self._secrets[slug]["password"]
 
         async def log_in() -> identity_pb2.Token:
             request = identity_pb2.LogInRequest(tenant=name, email=email, password=password)
-            return (await self._public.identity.LogIn(request)).token
+            return (await known(lambda: self._public.identity.LogIn(request))).token
 
         return self._open(log_in)
 
@@ -135,7 +134,8 @@ class Principals:
             request = identity_pb2.CreateApiKeyRequest(
                 parent=f"tenants/{slug}", display_name="demonstration", role="agent"
             )
-            self._keep(slug, "agent_key", (await administrator.identity.CreateApiKey(request)).secret)
+            made = await known(lambda: administrator.identity.CreateApiKey(request))
+            self._keep(slug, "agent_key", made.secret)
         path = self._kept.with_name(f"{slug}.key")
         _write_secret(path, self._secrets[slug]["agent_key"])
         return path
@@ -152,7 +152,7 @@ class Principals:
     def _by_key(self, api_key: str) -> Session:
         async def exchange() -> identity_pb2.Token:
             request = identity_pb2.ExchangeApiKeyRequest(api_key=api_key)
-            return (await self._public.identity.ExchangeApiKey(request)).token
+            return (await known(lambda: self._public.identity.ExchangeApiKey(request))).token
 
         return self._open(exchange)
 
@@ -175,17 +175,22 @@ class Principals:
         _write_secret(self._kept, json.dumps(self._secrets))
 
 
-async def eventually(ask: Callable[[], Awaitable[T]], *, within_s: float = 60.0) -> T:
-    """Asks until a service that is a moment behind knows the tenant, and a slow machine has the time.
+async def known(ask: Callable[[], Awaitable[T]]) -> T:
+    """Asks until the replica that answers, which may be a moment behind, knows the tenant."""
+    return await eventually(ask, passing=frozenset())
+
+
+async def eventually(ask: Callable[[], Awaitable[T]], *, passing: frozenset[grpc.StatusCode] = _SLOW) -> T:
+    """The same, and until a slow machine has the time.
 
     What is asked must do no harm when it is done twice.
     """
-    deadline = time.monotonic() + within_s
+    deadline = time.monotonic() + _WITHIN_S
     while True:
         try:
             return await ask()
         except grpc.aio.AioRpcError as error:
-            again = error.code() in _SLOW or ServiceError.from_rpc_error(error).reason in _NOT_YET
+            again = error.code() in passing or ServiceError.from_rpc_error(error).reason in _NOT_YET
             if not again or time.monotonic() > deadline:
                 raise
         await asyncio.sleep(0.05)

@@ -16,7 +16,7 @@ from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2 as registry
 from tlsy.runtime.ids import TenantId
 from tlsy.tenancy.context import DEDICATED_SCHEMA, SHARED_SCHEMA, IsolationMode, tenant_schema
 
-from .books import Place
+from .books import WITHIN_S, Place
 from .load import STEP_US, Sender, rule_documents
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from tlsy.tenancy.database import ClusterAddress
 
 
-_WITHIN_S: Final = 60.0
 _POLL_S: Final = 0.02
 _MODULES: Final = ("supervision", "expert-rules")
 
@@ -149,7 +148,7 @@ class World:
         request = rules.ListIncidentsRequest(
             parent=tenant.name, rule=f"{tenant.name}/rules/{rule}", states=states, page_size=1000
         )
-        return list((await stub.ListIncidents(request)).incidents)
+        return list((await eventually(lambda: stub.ListIncidents(request))).incidents)
 
     async def has(
         self, tenant: Tenant, rule: str, count: int, *states: rules.IncidentState.ValueType
@@ -181,7 +180,7 @@ class World:
         return Place(self.databases.server, self.databases.control, database, schema, tenant.tenant_id)
 
 
-async def until(asked: Callable[[], Awaitable[Any]], within_s: float = _WITHIN_S) -> Any:
+async def until(asked: Callable[[], Awaitable[Any]], within_s: float = WITHIN_S) -> Any:
     """The first answer that is true."""
     async with asyncio.timeout(within_s):
         while not (answer := await asked()):

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from itertools import cycle
 from typing import TYPE_CHECKING, Final, Protocol
 
-from tests.e2e.books import ONBOARDED, books_once
+from tests.e2e.books import ONBOARDED, WITHIN_S, books_once
 from tests.e2e.load import Sender, counted, marks
 from tests.e2e.world import until
 from tlsy.tenancy.context import IsolationMode
@@ -40,7 +40,7 @@ async def a_replica_of_each_service_dies(world: World, dying: Replicas) -> None:
     await asyncio.gather(*(world.publish_rules(tenant, _COUNTED) for tenant in tenants))
     async with aclosing(world.elsewhere(dying.running)) as there:
         senders = [_sender((world, there), tenant, source) for tenant in tenants for source in _SOURCES]
-        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(WITHIN_S), asyncio.TaskGroup() as group:
             for sender in senders:
                 group.create_task(sender.send(range(_NUMBERS), pause_s=_PAUSE_S))
             await until(lambda: _half_way(senders))

@@ -22,7 +22,6 @@ _SEED: Final = 4_711
 _SOURCES: Final = ("gate-a", "gate-b")
 _NUMBERS: Final = 300
 _PAUSE_S: Final = 0.05
-_KILLS_UNDER_LOAD: Final = 2
 _COUNTED: Final = len(_SOURCES) * counted(_NUMBERS)
 
 
@@ -39,7 +38,9 @@ class Suite(Protocol):
         """Returns once it is ready, and the world knows where."""
 
 
-async def nothing_acknowledged_is_lost_and_nothing_counts_twice(world: World, suite: Suite) -> None:
+async def nothing_acknowledged_is_lost_and_nothing_counts_twice(
+    world: World, suite: Suite, kills: int
+) -> None:
     tenants = [
         await world.tenant("shop", IsolationMode.SHARED),
         await world.tenant("bank", IsolationMode.DEDICATED),
@@ -49,22 +50,22 @@ async def nothing_acknowledged_is_lost_and_nothing_counts_twice(world: World, su
     async with asyncio.TaskGroup() as group:
         for sender in senders:
             group.create_task(sender.send(range(_NUMBERS), pause_s=_PAUSE_S))
-        await _kill_at_random(suite, world, senders)
+        await _kill_at_random(suite, world, senders, kills)
     assert all(sender.acknowledged == set(range(_NUMBERS)) for sender in senders)
     assert all(sender.refused for sender in senders)
     await asyncio.gather(*(_reconcile(world, tenant) for tenant in tenants))
 
 
-async def _kill_at_random(suite: Suite, world: World, senders: Sequence[Sender]) -> None:
-    """Somewhere in each third of the load but the last, and once while it starts again."""
+async def _kill_at_random(suite: Suite, world: World, senders: Sequence[Sender], kills: int) -> None:
+    """Somewhere in each part of the load but the last, and once while it starts again."""
     moments = random.Random(_SEED)
     total = len(senders) * _NUMBERS
-    for kill in range(_KILLS_UNDER_LOAD):
-        wanted = total * moments.uniform(kill + 0.1, kill + 0.9) / (_KILLS_UNDER_LOAD + 1)
+    for kill in range(kills):
+        wanted = total * moments.uniform(kill + 0.1, kill + 0.9) / (kills + 1)
         await until(partial(_acknowledged, senders, wanted))
         await suite.kill()
         await suite.start()
-        if kill == 1:
+        if kill == kills - 1:
             await asyncio.sleep(moments.uniform(0.5, 3.0))
             await suite.kill()
             await suite.start()
