@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-import math
-import os
 import re
-import socket
 import subprocess
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from deploy.lease import Lease
 from deploy.manifests import KEPT_KINDS, LABEL
 from deploy.rollout import CommandError
 
@@ -115,41 +112,13 @@ class Kubectl:
         }
         self._apply([document])
 
-    def hold(self, name: str, at_most_s: float) -> None:
-        """By a Lease; one that has run out is taken over."""
-        now = datetime.now(UTC)
-        lease: Document = {
-            "apiVersion": "coordination.k8s.io/v1",
-            "kind": "Lease",
-            "metadata": {"name": f"{name}-deploy"},
-            "spec": {
-                "holderIdentity": f"process {os.getpid()} of {socket.gethostname()}",
-                "leaseDurationSeconds": math.ceil(at_most_s),
-                "acquireTime": now.isoformat(timespec="microseconds").replace("+00:00", "Z"),
-            },
-        }
-        stdin = ("--namespace", self.namespace, "--filename=-")
-        created = self._run("create", *stdin, stdin=json.dumps(lease))
-        if created.returncode == 0:
-            return
-        where = (f"lease/{name}-deploy", "--namespace", self.namespace)
-        got = self._succeed("get", *where, "--ignore-not-found", "--output=json")
-        if not got.strip():
-            raise CommandError(_said(created.stderr))
-        held: Document = json.loads(got)
-        spec = held["spec"]
-        ends = datetime.fromisoformat(spec["acquireTime"]) + timedelta(seconds=spec["leaseDurationSeconds"])
-        if ends > now:
-            raise CommandError(
-                f"{spec['holderIdentity']} is deploying {name} since {spec['acquireTime']}. "
-                f"If that is dead: kubectl delete {' '.join(where)}"
-            )
-        lease["metadata"]["resourceVersion"] = held["metadata"]["resourceVersion"]
-        self._succeed("replace", *stdin, stdin=json.dumps(lease))
+    def held(self, name: str) -> Lease:
+        """By a Lease, whose name says of which set it is."""
 
-    def release(self, name: str) -> None:
-        """Removes the Lease."""
-        self._succeed("delete", f"lease/{name}-deploy", "--namespace", self.namespace, "--ignore-not-found")
+        def run(*arguments: str, stdin: str = "") -> str:
+            return self._succeed(*arguments, "--namespace", self.namespace, stdin=stdin)
+
+        return Lease(run, f"{name}-deploy")
 
     def tell(self) -> str:
         """Pods and warnings."""

@@ -7,7 +7,7 @@ one puts right.
 
 from __future__ import annotations
 
-import contextlib
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -16,6 +16,7 @@ from deploy.readiness import state_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from deploy.manifests import Document, Identity
 
@@ -30,6 +31,13 @@ class CommandError(Exception):
 
 class NotReadyError(Exception):
     """The set did not come up."""
+
+
+class Hold(Protocol):
+    """That nobody else deploys the set."""
+
+    def assure(self) -> None:
+        """CommandError if that does not hold any longer."""
 
 
 class Cluster(Protocol):
@@ -56,11 +64,8 @@ class Cluster(Protocol):
     def remember(self, name: str, packed: bytes, revision: str) -> None:
         """Keep this in the cluster."""
 
-    def hold(self, name: str, at_most_s: float) -> None:
-        """Keep others from deploying a set of this name; CommandError says who does so already."""
-
-    def release(self, name: str) -> None:
-        """Let others deploy it."""
+    def held(self, name: str) -> AbstractContextManager[Hold]:
+        """Keep others from deploying a set of this name meanwhile; entering it says who does so already."""
 
     def tell(self) -> str:
         """What helps to see why something does not come up."""
@@ -87,21 +92,17 @@ class Deployment:
         packed_wanted = wanted.pack()
         if len(packed_wanted) > _MAX_PACKED_BYTES:
             raise RefusedError([f"the set is too big to be remembered: {len(packed_wanted)} bytes packed"])
-        try:
-            if wanted.kept:  # the namespace may be among it
-                self.cluster.apply(wanted.kept)
-                self._come_up(wanted.kept)
-            # There and back, each with applying, coming up, and removing.
-            self.cluster.hold(wanted.name, 6 * self.timeout_s)
-        except (CommandError, NotReadyError) as error:
-            raise RefusedError([str(error)]) from error
-        try:
-            self._deploy_alone(wanted, packed_wanted)
-        finally:
-            with contextlib.suppress(CommandError):  # it runs out by itself
-                self.cluster.release(wanted.name)
+        with ExitStack() as stack:
+            try:
+                if wanted.kept:  # the namespace may be among it
+                    self.cluster.apply(wanted.kept)
+                    self._come_up(wanted.kept)
+                hold = stack.enter_context(self.cluster.held(wanted.name))
+            except (CommandError, NotReadyError) as error:
+                raise RefusedError([str(error)]) from error
+            self._deploy_alone(wanted, packed_wanted, hold)
 
-    def _deploy_alone(self, wanted: ManifestSet, packed_wanted: bytes) -> None:
+    def _deploy_alone(self, wanted: ManifestSet, packed_wanted: bytes, hold: Hold) -> None:
         try:
             packed = self.cluster.remembered(wanted.name)
             # Also where something is remembered: a cluster that cannot list cannot go back either.
@@ -113,30 +114,32 @@ class Deployment:
             raise RefusedError([str(error)]) from error
         before = wanted.unpacked(packed) if packed else ManifestSet(wanted.name, wanted.namespace, ())
         try:
-            self._put(wanted)
+            self._put(wanted, hold)
+            hold.assure()
             self.cluster.remember(wanted.name, packed_wanted, wanted.revision)
         except BaseException as error:  # also Ctrl-C: what was begun is taken back
             self.say(f"deploy: {wanted.revision} did not come up: {error or type(error).__name__}")
             self.say(self.cluster.tell())
             if forgotten:  # to go back to nothing would take away what works
                 raise CommandError(f"{error}; there is a set, and nothing tells what was in it") from error
-            self._put_back(before)
+            self._put_back(before, hold)
             was = f"{before.revision} is back" if packed else "there was none before; nothing is left"
             self.say(f"deploy: {was}")
             if isinstance(error, CommandError):
                 raise NotReadyError(str(error)) from error
             raise
 
-    def _put_back(self, before: ManifestSet) -> None:
+    def _put_back(self, before: ManifestSet, hold: Hold) -> None:
         try:
-            self._put(before)
+            self._put(before, hold)
         except NotReadyError as error:
             raise CommandError(f"the set before it did not come up either: {error}") from error
         except KeyboardInterrupt as error:
             raise CommandError("it was stopped before the set before it was back") from error
 
-    def _put(self, wanted: ManifestSet) -> None:
+    def _put(self, wanted: ManifestSet, hold: Hold) -> None:
         """Apply, wait, and remove what is no longer of the set."""
+        hold.assure()
         if wanted.replaceable:
             self.cluster.apply(wanted.replaceable)
             self._come_up(wanted.replaceable)
@@ -147,6 +150,7 @@ class Deployment:
             if _place(each, wanted.namespace) not in members
         ]
         if superfluous:
+            hold.assure()
             self.say(f"deploy: removing {', '.join(str(identity(each)) for each in superfluous)}")
             self.cluster.remove(superfluous)
 

@@ -48,14 +48,19 @@ def claim(name: str) -> dict[str, Any]:
 
 def put(namespace: Namespace, folder: Path, *documents: dict[str, Any], timeout_s: int = 60) -> int:
     """Deploys these as a set; the exit code."""
+    return begin(namespace, folder, *documents, timeout_s=timeout_s).wait(300)
+
+
+def begin(
+    namespace: Namespace, folder: Path, *documents: dict[str, Any], timeout_s: int = 60
+) -> subprocess.Popen[bytes]:
+    """The same, not waited for."""
     (folder / "set.json").write_text(json.dumps({"kind": "List", "items": documents}))
-    return subprocess.run(
+    return subprocess.Popen(
         [_DEPLOY, folder, "--name", "set", "--namespace", namespace.name, "--timeout", str(timeout_s)],
         env=namespace.cluster.environment(),
         stdout=subprocess.DEVNULL,
-        check=False,
-        timeout=300,
-    ).returncode
+    )
 
 
 def names(namespace: Namespace, kinds: str) -> list[str]:
@@ -109,3 +114,19 @@ def test_a_job_that_fails_takes_its_set_back(namespace: Namespace, tmp_path: Pat
     failing = {**job, "spec": {"backoffLimit": 0, "template": {"spec": pod}}}
     assert put(namespace, tmp_path, failing, workload("one")) == _ROLLED_BACK
     assert names(namespace, "jobs,deployments,pods") == []
+
+
+def test_a_killed_deployment_keeps_others_away_for_a_minute_at_most(
+    namespace: Namespace, tmp_path: Path
+) -> None:
+    killed = begin(namespace, tmp_path, workload("one", command=["/nothing"]))
+    namespace.soon(lambda: names(namespace, "deployments") != [], "something of the set")
+    killed.kill()
+    killed.wait(20)
+    assert put(namespace, tmp_path, workload("one")) == _REFUSED
+    (lease,) = json.loads(namespace.kubectl("get", "leases", "--output=json"))["items"]
+    assert lease["spec"]["leaseDurationSeconds"] <= 60
+    a_minute_later = {"spec": {"renewTime": "2026-01-01T00:00:00.000000Z"}}
+    namespace.kubectl("patch", "lease/set-deploy", "--type=merge", f"--patch={json.dumps(a_minute_later)}")
+    assert put(namespace, tmp_path, workload("one")) == _DEPLOYED
+    assert names(namespace, "leases") == []

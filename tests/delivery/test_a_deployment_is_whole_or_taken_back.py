@@ -14,7 +14,7 @@ from deploy.readiness import state_of
 from deploy.rollout import CommandError, Deployment, NotReadyError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 Document = dict[str, Any]
 
@@ -26,7 +26,7 @@ class FakeCluster:
         self.there: dict[str, Document] = {}
         self.kept: dict[str, bytes] = {}
         self.told: list[set[str]] = []
-        self.held = False
+        self.holder = ""
 
     def try_out(self, documents: Sequence[Document]) -> str:
         if any("refused" in each["metadata"]["name"] for each in documents):
@@ -63,13 +63,19 @@ class FakeCluster:
     def remember(self, name: str, packed: bytes, revision: str) -> None:
         self.kept[name] = packed
 
-    def hold(self, name: str, at_most_s: float) -> None:
-        if self.held:
-            raise CommandError("somebody else is deploying")
-        self.held = True
+    @contextlib.contextmanager
+    def held(self, name: str) -> Iterator[FakeCluster]:
+        if self.holder:
+            raise CommandError(f"{self.holder} is deploying")
+        self.holder = "this"
+        try:
+            yield self
+        finally:
+            self.holder = ""
 
-    def release(self, name: str) -> None:
-        self.held = False
+    def assure(self) -> None:
+        if self.holder != "this":
+            raise CommandError(f"{self.holder} is deploying")
 
     def tell(self) -> str:
         self.told.append(set(self.there))
@@ -132,11 +138,28 @@ def test_a_first_set_that_does_not_come_up_leaves_nothing():
 
 def test_two_do_not_deploy_at_once():
     cluster = FakeCluster()
-    cluster.held = True
-    with pytest.raises(RefusedError, match="somebody else is deploying"):
+    cluster.holder = "somebody"
+    with pytest.raises(RefusedError, match="somebody is deploying"):
         put(cluster, manifest("Deployment", "a"))
     assert cluster.there == {}
-    assert cluster.held
+    assert cluster.holder == "somebody"
+
+
+def test_who_is_no_longer_the_only_one_changes_nothing_more():
+    class Overtaken(FakeCluster):
+        def apply(self, documents: Sequence[Document]) -> None:
+            super().apply(documents)
+            if self.kept:
+                self.holder = "somebody"
+
+    cluster = Overtaken()
+    put(cluster, manifest("Deployment", "a"))
+    with pytest.raises(CommandError, match="somebody is deploying"):
+        put(cluster, manifest("Deployment", "b"))
+    assert set(cluster.there) == {"deployment/a", "deployment/b"}
+    assert ManifestSet("suite", "tlsy", ()).unpacked(cluster.kept["suite"]).documents[0]["metadata"] == {
+        "name": "a"
+    }
 
 
 @pytest.mark.parametrize("name", ["fine", "broken", "refused", "cut"])
@@ -144,7 +167,7 @@ def test_whatever_became_of_it_the_next_may_deploy(name):
     cluster = FakeCluster()
     with contextlib.suppress(NotReadyError, RefusedError):
         put(cluster, manifest("Deployment", name))
-    assert not cluster.held
+    assert not cluster.holder
 
 
 def test_what_works_is_not_taken_away_because_nobody_remembers_it():
