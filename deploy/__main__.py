@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import signal
 import sys
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from deploy.kubectl import Kubectl
 from deploy.manifests import RefusedError, read
+from deploy.origin import Origin
 from deploy.rollout import CommandError, Deployment, NotReadyError
 
 if TYPE_CHECKING:
@@ -35,6 +37,13 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def _origin(text: str) -> Origin:
+    named = re.fullmatch(r"([\w.-]+/[\w.-]+)@([0-9a-f]{40})", text)
+    if named is None:
+        raise argparse.ArgumentTypeError(f"'{text}' is not OWNER/REPOSITORY@COMMIT")
+    return Origin(named[1], named[2])
+
+
 def main() -> int:
     """Returns 0 deployed, 1 rolled back, 2 refused and nothing changed, 3 neither one set nor the other."""
     parser = argparse.ArgumentParser(prog=".ci/deploy", description=__doc__)
@@ -43,6 +52,12 @@ def main() -> int:
     parser.add_argument("--namespace", required=True, help="it has to be there")
     parser.add_argument(
         "--timeout", type=float, default=600, help="seconds to come up (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--origin",
+        type=_origin,
+        metavar="OWNER/REPOSITORY@COMMIT",
+        help="refuse images that images.yml did not make, sign and attest for this commit (by gh, cosign)",
     )
     parser.add_argument("--kubectl", default="kubectl", help="the program (default: %(default)s)")
     arguments = parser.parse_args()
@@ -53,6 +68,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _stop)
     try:
         wanted = read(arguments.manifests, arguments.name, arguments.namespace)
+        if arguments.origin:
+            arguments.origin.check(wanted.documents)
         deployment.deploy(wanted)
     except RefusedError as error:
         sys.stderr.write(f"deploy: refused, nothing was changed:\n{error}\n")
