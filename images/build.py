@@ -114,7 +114,7 @@ def _folders() -> list[Path]:
 
 def _service(image: Distribution, folder: Path, created: datetime) -> _Job:
     base = os.environ.get("PYTHON_BASE_IMAGE", "")
-    labels = _labels(image.name, image.description, image.version, created)
+    labels = _labels(image.name, image.description, image.version, created) | base_labels(base)
     return _Job(image.name, folder, base, "server" if image.answers_calls else "program", labels)
 
 
@@ -137,6 +137,13 @@ def _labels(name: str, description: str, version: str, created: datetime) -> dic
     }
     named = {f"org.opencontainers.image.{key}": value for key, value in label.items()}
     return {**named, LABEL: source_digest()}
+
+
+def base_labels(base: str) -> dict[str, str]:
+    """Which image was built on, if it is named by digest: `name@digest`."""
+    name, _, digest = base.partition("@")
+    told = {"name": name, "digest": digest} if digest else {}
+    return {f"org.opencontainers.image.base.{key}": value for key, value in told.items()}
 
 
 def _build(job: _Job, layout: Layout, tag: str, created: datetime, *, cache: bool, load: bool) -> Image:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 import yaml
 
+from images.build import names
+from images.servers import SERVERS
 from tests.architecture.tree import ROOT, at, services
 
 if TYPE_CHECKING:
@@ -152,15 +154,21 @@ def test_a_workflow_that_may_do_too_much_is_found(tmp_path: Path, written: str, 
     assert len(loose(sample)) == 1
 
 
-def test_every_server_is_built_scanned_and_released() -> None:
-    servers = sorted(each.name for each in services() if each.answers_calls)
+def test_every_image_that_is_shipped_is_built_scanned_and_released() -> None:
+    shipped = sorted(set(names()) - set(SERVERS))
+    assert "agent" in shipped
+    listed = " ".join(shipped)
     named = {
-        "images.yml": f"-m images {' '.join(servers)} ",
-        "security.yml": f"-m images {' '.join(servers)} ",
-        "release.yml": f"service: [{', '.join(servers)}]",
+        "images.yml": (f"-m images {listed} ", f'.ci/scan-images "sha-$GITHUB_SHA" {listed}\n'),
+        "security.yml": (f"-m images {listed} ", f".ci/scan-images scanned {listed}\n"),
+        "release.yml": (f"service: [{', '.join(shipped)}]",),
     }
     texts = {name: (WORKFLOWS / name).read_text(encoding="utf-8") for name in named}
-    assert [name for name, text in named.items() if text not in texts[name]] == []
+    assert [text for name, found in named.items() for text in found if text not in texts[name]] == []
+
+
+def test_every_server_is_built_by_skaffold() -> None:
+    servers = sorted(each.name for each in services() if each.answers_calls)
     skaffold = yaml.safe_load((ROOT / "skaffold.yaml").read_text(encoding="utf-8"))
     assert sorted(each["image"] for each in skaffold["build"]["artifacts"]) == [
         f"tlsy-{name}" for name in servers
