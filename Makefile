@@ -190,7 +190,7 @@ demo-clean: setup ## Remove the demo's data
 env-init: ## Seal the settings of ENV (local, staging, prod) for RECIPIENT=<age1…,age1…>, by default this machine's key
 	@.ci/env init '$(ENV)' '$(RECIPIENT)'
 
-env-edit: ## Open the sealed settings of ENV in your EDITOR
+env-edit: ## Open the sealed settings of ENV in your EDITOR; the first time they are .env.example's
 	@.ci/env edit '$(ENV)'
 
 env-show: ## Print the sealed settings of ENV

@@ -11,40 +11,12 @@ from typing import Final
 
 import pytest
 
+from tests.architecture.test_environments import clear_lines
 from tlsy.identity.settings import IdentitySettings
 from tlsy.runtime.environment import HostSettings
 
 ROOT: Final = Path(__file__).parents[2]
-#: SOPS leaves what is empty as it is; a comment is sealed too.
-_SEALED: Final = re.compile(r"#?[A-Z0-9_]*=?(ENC\[AES256_GCM,.+\])?|sops_\w+=.*")
 _SETTING: Final = re.compile(r"^([A-Z0-9_]+)=", re.MULTILINE)
-
-
-def clear_lines(path: Path) -> list[str]:
-    """Lines that anybody can read."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    sealed = any(line.startswith("sops_mac=") for line in lines)
-    return [line for line in lines if not sealed or not _SEALED.fullmatch(line)]
-
-
-def test_no_environment_is_in_the_repository_in_clear():
-    listed = subprocess.run(
-        ["git", "ls-files", ".env*"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=20
-    ).stdout.split()
-    sealed = [ROOT / name for name in listed if name != ".env.example"]
-    assert [line for path in sealed for line in clear_lines(path)] == []
-
-
-def test_a_value_in_clear_is_found(tmp_path):
-    sample = tmp_path / ".env.prod"
-    enc = "ENC[AES256_GCM,data:A=]"
-    sealed = f"#{enc}\nTLSY_A={enc}\nTLSY_B=\nsops_mac={enc}\n"
-    sample.write_text(sealed)
-    assert clear_lines(sample) == []
-    sample.write_text(f"{sealed}TLSY_C=clear\n")
-    assert clear_lines(sample) == ["TLSY_C=clear"]
-    sample.write_text("TLSY_A=clear\n")
-    assert clear_lines(sample) == ["TLSY_A=clear"]
 
 
 def test_every_name_in_the_example_is_a_setting():
@@ -137,18 +109,34 @@ def test_nobody_is_locked_out_by_leaving_them_unnamed(environment):
 
 
 @pytest.mark.real
-def test_the_first_use_on_a_machine_makes_its_key_and_its_own_settings(environment):
-    assert environment.run("edit", "local", EDITOR="true").returncode == 0
-    assert environment.run("show", "local").stdout == (ROOT / ".env.example").read_text()
+@pytest.mark.parametrize("name", ["local", "staging", "prod"])
+def test_editing_is_all_that_a_fresh_clone_needs(environment, name):
+    ran = environment.run("edit", name, EDITOR="sed -i s/LEVEL=info/LEVEL=debug/")
+    assert ran.returncode == 0, ran.stderr
     (key,) = environment.folder.glob("config/sops/age/keys.txt")
     assert key.stat().st_mode & 0o077 == 0
+    (recipient,) = re.findall(r"age1\w+", key.read_text())
+    assert clear_lines(environment.folder / f".env.{name}") == []
+    assert environment.run("show", name).stdout == (ROOT / ".env.example").read_text().replace(
+        "=info", "=debug"
+    )
+    committed = recipient in (environment.folder / ".sops.yaml").read_text()
+    assert committed == (name != "local") == (f"commit .env.{name} and .sops.yaml" in ran.stderr)
+    assert environment.run("edit", name, EDITOR="true").stderr.endswith("env: nothing was changed\n")
+
+
+@pytest.mark.real
+def test_an_editor_that_fails_leaves_nothing_in_clear(environment):
+    ran = environment.run("edit", "prod", EDITOR="false")
+    assert ran.returncode == 1
+    assert clear_lines(environment.folder / ".env.prod") == []
 
 
 @pytest.mark.real
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["show", "prod"], "there is no .env.prod yet: make env-init ENV=prod"),
+        (["show", "prod"], "there is no .env.prod yet: make env-edit ENV=prod"),
         (["edit", "../etc"], "ENV is local, staging or prod"),
         (["init", "prod", "nobody"], "'nobody' is no age recipient"),
         (["init", "prod", "age1qqqq"], "not sealed"),
