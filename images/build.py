@@ -48,7 +48,7 @@ class _Job:
 
     name: str
     folder: Path
-    base: str
+    bases: Mapping[str, str]
     target: str
     labels: Mapping[str, str]
 
@@ -58,7 +58,15 @@ def names() -> tuple[str, ...]:
     return (*(folder.name for folder in _folders()), *SERVERS)
 
 
-def build(wanted: Sequence[str], output: Path, *, tag: str, cache: bool = True, load: bool = True) -> Built:
+def build(
+    wanted: Sequence[str],
+    output: Path,
+    *,
+    tag: str,
+    cache: bool = True,
+    again: str = "",
+    load: bool = True,
+) -> Built:
     """Build these images; all of them are in `output`/oci then, and in the engine if they are to be loaded.
 
     Args:
@@ -66,6 +74,7 @@ def build(wanted: Sequence[str], output: Path, *, tag: str, cache: bool = True, 
         output: a folder, which keeps other images that were built into it.
         tag: of their names, `tlsy/<name>:<tag>`.
         cache: whether the engine may use what it built before.
+        again: with a word that was not used before it builds at least that again which only one image has.
         load: whether the engine is given what was built.
 
     Raises:
@@ -80,6 +89,7 @@ def build(wanted: Sequence[str], output: Path, *, tag: str, cache: bool = True, 
     servers = [each for each in distributions.values() if each.answers_calls]
     created = datetime.fromtimestamp(int(_git("log", "-1", "--format=%ct")), UTC)
     layout = Layout(output / "oci")
+    options = [*([] if cache else ["--no-cache"]), *(["--build-arg", f"AGAIN={again}"] if again else [])]
     images = {}
     with tempfile.TemporaryDirectory(prefix="tlsy-images-") as scratch:
         needed = [distributions[name] for name in wanted if name in distributions]
@@ -94,7 +104,7 @@ def build(wanted: Sequence[str], output: Path, *, tag: str, cache: bool = True, 
                 job = _service(distributions[name], folder, created)
             else:
                 job = _server(name, folder, created)
-            images[name] = _build(job, layout, tag, created, cache=cache, load=load)
+            images[name] = _build(job, layout, tag, created, options=options, load=load)
             shutil.rmtree(folder)
             locked = locked_sbom(distributions[name]) if name in distributions else None
             document = sbom(layout, images[name], locked)
@@ -115,14 +125,19 @@ def _folders() -> list[Path]:
 def _service(image: Distribution, folder: Path, created: datetime) -> _Job:
     base = os.environ.get("PYTHON_BASE_IMAGE", "")
     labels = _labels(image.name, image.description, image.version, created) | base_labels(base)
-    return _Job(image.name, folder, base, "server" if image.answers_calls else "program", labels)
+    return _Job(
+        image.name, folder, {"BASE_IMAGE": base}, "server" if image.answers_calls else "program", labels
+    )
 
 
 def _server(name: str, folder: Path, created: datetime) -> _Job:
     server = SERVERS[name]
     server.prepare(folder)
+    for path in folder.rglob("*"):
+        if not path.is_symlink():  # the mask of whoever fetched or checked it out is no part of an image
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
     labels = _labels(name, server.description, server.version(), created)
-    return _Job(name, folder, os.environ.get(server.base_variable, ""), "", labels)
+    return _Job(name, folder, {each: os.environ.get(each, "") for each in server.bases}, "", labels)
 
 
 def _labels(name: str, description: str, version: str, created: datetime) -> dict[str, str]:
@@ -146,13 +161,15 @@ def base_labels(base: str) -> dict[str, str]:
     return {f"org.opencontainers.image.base.{key}": value for key, value in told.items()}
 
 
-def _build(job: _Job, layout: Layout, tag: str, created: datetime, *, cache: bool, load: bool) -> Image:
+def _build(
+    job: _Job, layout: Layout, tag: str, created: datetime, *, options: Sequence[str], load: bool
+) -> Image:
     name, built = f"tlsy/{job.name}:{tag}", f"tlsy-build/{job.name}"
-    base = ["--build-arg", f"BASE_IMAGE={job.base}"] if job.base else []
+    bases = [f"--build-arg={name}={base}" for name, base in job.bases.items() if base]
     labels = [word for label, value in job.labels.items() for word in ("--label", f"{label}={value}")]
     _docker(
-        *("build", "--quiet", "--tag", built, *base, *labels),
-        *(() if cache else ("--no-cache",)),
+        *("build", "--quiet", "--tag", built, *bases, *labels),
+        *options,
         *(("--target", job.target) if job.target else ()),
         str(job.folder),
     )

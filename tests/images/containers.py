@@ -19,7 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tlsy.testkit.postgres import PostgresServer
 
-from .settings import KEYS, PORT, SERVICES, environment, installed, keys
+from .settings import AGENT_BUFFER, KEYS, PORT, SERVICES, environment, installed, keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -78,6 +78,7 @@ class Containers:
             (self._secret / name).write_text(content)
         for path in (self._secret, *self._secret.iterdir()):
             os.chown(path, _USER, _USER)
+            path.chmod(0o700 if path.is_dir() else 0o600)
 
     def close(self) -> None:
         """Nothing of it is left."""
@@ -90,6 +91,15 @@ class Containers:
             environment=environment(service, self._installation),
             volumes={str(self._secret): {"bind": KEYS, "mode": "ro"}},
             command=["--role", role],
+        )
+
+    def start_agent(self, *arguments: str) -> Container:
+        """The agent with the tests' settings, which keeps nothing but its buffer; returns at once."""
+        return self._run(
+            *("agent", f"agent-{secrets.token_hex(2)}"),
+            volumes={str(self._secret): {"bind": KEYS, "mode": "ro"}},
+            tmpfs={AGENT_BUFFER: f"uid={_USER},gid={_USER},mode=0700"},
+            command=["--config", f"{KEYS}/agent.yaml", *arguments],
         )
 
     def start_all(self) -> None:

@@ -22,6 +22,14 @@ SERVICES: Final = ("tenant-registry", "identity", "ingestion", "rules-engine")
 PORT: Final = 7000
 GRACE_S: Final = 20
 KEYS: Final = "/keys"
+AGENT_BUFFER: Final = "/var/lib/tlsy-agent"
+_AGENT: Final = {
+    "endpoints": {"identity": f"identity:{PORT}", "ingestion": f"ingestion:{PORT}"},
+    "api_key_file": f"{KEYS}/agent.key",
+    "buffer": {"directory": AGENT_BUFFER, "max_bytes": 1 << 26},
+    "source": "agent/tests",
+    "tcp": [{"name": "database", "host": "postgresql", "port": 5432}],
+}
 
 
 def environment(service: str, installation: Installation) -> dict[str, str]:
@@ -51,8 +59,15 @@ def environment(service: str, installation: Installation) -> dict[str, str]:
 
 
 def keys() -> dict[str, str]:
-    """File to content of what is in `KEYS`: a key per service, whom to trust, identity's encryption keys."""
-    files = {"identity.keys": new_keys_file(os.urandom)}
+    """File to content of what is in `KEYS`: a key per service, whom to trust, identity's encryption keys.
+
+    And the agent's settings, with a key that opens nothing.
+    """
+    files = {
+        "identity.keys": new_keys_file(os.urandom),
+        "agent.yaml": json.dumps(_AGENT),
+        "agent.key": "none",
+    }
     for service in SERVICES:
         key = generate_key()
         files |= {f"{service}.key": key.private_jwk, f"{service}.json": jwks_of((key,))}

@@ -46,6 +46,12 @@ def test_it_is_small(image, name, built):
     assert built.beyond_shared[name] <= 25 * MB
 
 
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_server_for_tests_is_small_too_and_shares_what_it_is_built_on(name, built):
+    assert built.images[name].bytes <= 180 * MB
+    assert len({built.images[server].layers[0] for server in SERVERS}) == 1
+
+
 def test_it_runs_as_a_numbered_user_that_is_not_root(image):
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", image.config["config"]["User"])
 

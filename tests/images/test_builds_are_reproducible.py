@@ -1,16 +1,23 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import secrets
+import shutil
 import subprocess
 import sys
 import tarfile
+from typing import TYPE_CHECKING
 
 import pytest
 
-from images.build import build
-from images.context import ROOT
+from images.context import ROOT, BuildError
 from images.layout import Layout, rewrite
+from images.servers import SERVERS
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def layer(*entries: tuple[str, bytes], **changes) -> io.BytesIO:
@@ -58,11 +65,50 @@ def test_a_hard_link_comes_after_what_it_links_to():
         assert [(entry.name, entry.linkname) for entry in archive] == [("z", ""), ("a", "z")]
 
 
+_BUILD = """
+import sys
+from pathlib import Path
+from images.build import build
+from images.servers import SERVERS
+output, again, first, *others = sys.argv[1:]
+build([first, *SERVERS], Path(output), tag="again", cache=False, load=False)
+build(others, Path(output), tag="again", again=again, load=False)
+"""
+
+
+def copy_of_the_tree(target: Path) -> None:
+    """The same commit and the same changes, with other times, at another place."""
+    subprocess.run(["git", "clone", "--quiet", ROOT, target], check=True, timeout=120)
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout
+    for name in names.strip("\0").split("\0"):
+        if not (ROOT / name).exists():
+            (target / name).unlink()
+            continue
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, target / name)
+        os.utime(target / name, (1, 1))
+
+
 @pytest.mark.docker
 def test_two_builds_have_one_digest(engine, built, tmp_path):
-    again = build(["identity"], tmp_path, tag="again", cache=False, load=False)
-    assert again.images["identity"].digest == built.images["identity"].digest
-    assert (tmp_path / "identity.cdx.json").exists()
+    """Elsewhere, later, with another mask; what all services share is built again once, the rest for each."""
+    copy_of_the_tree(tmp_path / "tree")
+    services = [name for name in built.images if name not in SERVERS]
+    subprocess.run(
+        [sys.executable, "-c", _BUILD, tmp_path, secrets.token_hex(4), *services],
+        cwd=tmp_path / "tree",
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "tree" / "libs" / "testkit" / "src")},
+        umask=0o077,
+        check=True,
+        timeout=600,
+    )
+    index = json.loads((tmp_path / "oci" / "index.json").read_text())
+    again = {each["annotations"]["io.containerd.image.name"]: each["digest"] for each in index["manifests"]}
+    assert again == {f"tlsy/{name}:again": image.digest for name, image in built.images.items()}
+    assert {path.name for path in tmp_path.glob("*.cdx.json")} == {
+        f"{name}.cdx.json" for name in built.images
+    }
 
 
 def test_without_an_engine_it_says_so(tmp_path):
@@ -78,6 +124,13 @@ def test_without_an_engine_it_says_so(tmp_path):
     assert ran.returncode == 1
     assert ran.stderr.startswith("images: no Docker engine answers: start one")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_maven_it_says_what_to_install(tmp_path, monkeypatch):
+    for name in ("PATH", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    with pytest.raises(BuildError, match="Apache Kafka's jars: 'mvn' is not on the PATH: install"):
+        SERVERS["kafka"].prepare(tmp_path / "kafka")
 
 
 def test_an_unknown_image_is_named_beside_those_that_there_are():

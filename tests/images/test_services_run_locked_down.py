@@ -7,7 +7,7 @@ import time
 import pytest
 
 from .containers import serves, until
-from .settings import GRACE_S, SERVICES
+from .settings import AGENT_BUFFER, GRACE_S, SERVICES
 
 pytestmark = pytest.mark.docker
 
@@ -18,6 +18,12 @@ PROBE = ["python3", "-m", "tlsy.rpc.probe"]
 def suite(containers):
     containers.start_all()
     return containers
+
+
+def buffers(agent):
+    listing = f"import os; print(sum(len(files) for *_, files in os.walk({AGENT_BUFFER!r})))"
+    listed = agent.exec_run(["python3", "-c", listing])
+    return listed.exit_code == 0 and int(listed.output) > 0
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -65,3 +71,19 @@ def test_it_takes_a_role(suite, role):
     replica = suite.start("ingestion", role=role, name=f"ingestion-{role}")
     until(serves, replica)
     assert replica.attrs["Args"] == ["/app", "--role", role]
+
+
+def test_the_agent_reads_its_host_and_its_probes(containers):
+    checking = containers.start_agent("--check")
+    assert checking.wait(timeout=60)["StatusCode"] == 0
+    read = [line.split("\t") for line in checking.logs(stderr=False).decode().splitlines()]
+    assert ["probe.tcp", "database", "1", ""] in read
+    assert {"host.cpu", "host.memory", "host.load", "host.disk", "host.network"} <= {each[0] for each in read}
+
+
+def test_the_agent_buffers_and_stops_within_its_grace(containers):
+    agent = containers.start_agent()
+    until(buffers, agent)
+    agent.stop(timeout=GRACE_S + 10)
+    agent.reload()
+    assert agent.attrs["State"]["ExitCode"] == 0
