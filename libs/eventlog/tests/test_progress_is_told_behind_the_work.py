@@ -20,11 +20,16 @@ class Told:
         self.marks = []
         self.offsets = []
         self.failures = {}
+        self.meanwhile = lambda: None
 
     async def raise_watermarks(self, partition, next_offsets):
         if "marks" in self.failures:
             raise self.failures.pop("marks")
-        self.marks.append(dict(next_offsets))
+        told = {}
+        for log, next_offset in next_offsets.items():
+            self.meanwhile()
+            told[log] = next_offset
+        self.marks.append(told)
 
     async def commit(self, offsets):
         if "offsets" in self.failures:
@@ -47,14 +52,38 @@ async def test_the_newest_is_told_once_in_a_while(progress, told, fake_clock):
     for offset in (1, 2, 3):
         progress.note({1: offset}, offset)
         await asyncio.sleep(0)
-    while not fake_clock.sleepers:
-        await asyncio.sleep(0)
-    assert told.offsets == []
-    fake_clock.advance(0.25)
-    while not told.offsets:
-        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        while not fake_clock.sleepers:
+            await asyncio.sleep(0)
+        assert told.offsets == []
+        fake_clock.advance(0.25)
+        while not told.offsets:
+            await asyncio.sleep(0)
     running.cancel()
     assert (told.marks, told.offsets) == ([{1: 3}], [3])
+
+
+@pytest.mark.parametrize("noted", [{1: 9}, {2: 1}])
+async def test_what_is_noted_while_something_is_told_is_told_after_it(progress, told, noted):
+    progress.note({1: 5}, 5)
+    told.meanwhile = lambda: progress.note(noted, 9)
+    await progress.tell()
+    told.meanwhile = lambda: None
+    await progress.tell()
+    assert (told.marks, told.offsets) == ([{1: 5}, noted], [5, 9])
+
+
+async def test_what_could_not_be_told_needs_no_next_record(progress, told, fake_clock):
+    told.failures = {"offsets": LogUnavailable("away")}
+    progress.note({1: 5}, 5)
+    running = asyncio.create_task(progress.run())
+    async with asyncio.timeout(5):
+        while not told.offsets:
+            if fake_clock.sleepers:
+                fake_clock.advance(0.25)
+            await asyncio.sleep(0)
+    running.cancel()
+    assert told.offsets == [5]
 
 
 @pytest.mark.parametrize(

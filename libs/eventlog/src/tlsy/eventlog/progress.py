@@ -74,7 +74,8 @@ class Progress:
         """Tell what is noted and not told; what cannot be told is left to the next time."""
         async with self._turn:
             self._noted.clear()
-            marks, expected = self._marks, self._expected
+            # A copy: more may be noted while this is told.
+            marks, expected = dict(self._marks), self._expected
             if marks:
                 with contextlib.suppress(Retryable, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                     await self._books.raise_watermarks(self._partition, marks)
@@ -84,3 +85,5 @@ class Progress:
                     await self._reader.commit({self._partition: expected})
                     if self._expected == expected:
                         self._expected = None
+            if self._marks or self._expected is not None:
+                self._noted.set()
