@@ -208,15 +208,15 @@ class Provisioner:
             )
 
     async def _attempt(self, operation: Operation, placements: Placements) -> None:
-        try:
-            with caused_by(operation.cause, operation.target_id):
+        with caused_by(operation.cause, operation.target_id):
+            try:
                 await self._run_operation.run(operation, placements)
-        except LeaseLost:
-            raise
-        except _FAILURES as error:
-            # The control database was away when the result was to be written: the operation is still due.
-            self._logger.warning("attempt not recorded", tenant=operation.target_slug, error=str(error))
-            await self._catalogue.clock.sleep(_RETRY_S)
+            except LeaseLost:
+                raise
+            except _FAILURES as error:
+                # The control database was away when the result was to be written: it is still due.
+                self._logger.warning("attempt not recorded", tenant=operation.target_slug, error=str(error))
+                await self._catalogue.clock.sleep(_RETRY_S)
 
     async def _repeat(self, duty: Duty, lease: Lease) -> None:
         while True:
