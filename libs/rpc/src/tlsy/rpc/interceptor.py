@@ -216,6 +216,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self, run: Callable[[], Awaitable[None]], context: Context, stands: Callable[[], None]
     ) -> None:
         """Answer a stream until it is done or ended."""
+        if self._draining:
+            raise _stopping()
         # Sent before anything can end the stream: who is cancelled while sending them can send no status.
         await context.send_initial_metadata(())
         task = asyncio.current_task()
