@@ -211,6 +211,23 @@ async def test_a_commit_wakes_the_relay(world, mode):
     await until(lambda: _published(world, tenant), 5.0)
 
 
+async def test_a_commit_that_another_replicas_sweep_did_not_see_is_told_as_soon_as_that_ends(
+    world, dedicated
+):
+    relay = await world.relaying(sweep_s=60.0)
+    await world.publish(dedicated, "first")
+    await world.published(dedicated)
+
+    async def was_woken():
+        return any(lane.owes for lane in relay._lanes.values())
+
+    async with world.outboxes().lead(dedicated.placement) as elsewhere:
+        assert elsewhere is not None
+        await world.publish(dedicated, "told at once")
+        await until(was_woken)
+    await until(lambda: _published(world, dedicated), 5.0)
+
+
 async def _published(world, tenant):
     return await world.unpublished(tenant) == 0
 

@@ -37,6 +37,7 @@ class Lane:
         "database",
         "failures",
         "items",
+        "owes",
         "publishing",
         "reconciled_log",
         "suspect",
@@ -50,6 +51,8 @@ class Lane:
         self.failures = 0
         # Whether the last failure was the database's: then it may hold whoever asks it for long.
         self.suspect = False
+        # Woken, and not led since.
+        self.owes = False
         self.reconciled_log = 0
         self.swept = False
         self.publishing: asyncio.Task[None] | None = None

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 _FAILURES: Final = (EventLogError, TenancyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 _DISCOVERY_S: Final = 2.0
+_LISTEN_AGAIN_S: Final = 0.5
 _UNMARK_ROWS: Final = 5_000
 _COMPLAINT_S: Final = 30.0
 
@@ -64,7 +65,8 @@ class RelaySettings:
         batch_bytes: their data.
         publish_timeout_s: one batch; the transaction that holds the lead is open meanwhile.
         sweep_s: between sweeps of a database that nobody woke: what a crash left, and facts that can wait.
-        retry_min_s: first wait after a failure, doubled each time, half of it random.
+        retry_min_s: first wait after a failure, doubled each time, half of it random; and between tries to
+            lead where only this process was woken.
         retry_max_s: longest wait; a relay resumes within it once the broker is back.
         database_retry_max_s: the same for a database that is away. One that is back is noticed after that and
             the turns before it of others that are away: each takes as long as connecting may.
@@ -263,6 +265,7 @@ class Relay:
         try:
             while True:
                 last = self._stopping.is_set()
+                lane.owes = lane.owes or lane.wake.is_set()
                 lane.wake.clear()
                 pause_s = await self._turn(lane)
                 if last and (pause_s or lane.failures):
@@ -289,7 +292,11 @@ class Relay:
         if lane.failures:
             self._logger.info("outbox is relayed again", database=lane.database.placement.database)
         lane.failures, lane.suspect = 0, False
-        return 0.0 if more else self.settings.sweep_s
+        if more:
+            return 0.0
+        # Who leads may have looked before the commit that woke this process, and nobody else was woken.
+        insists = lane.owes and not lane.database.notifies
+        return self.settings.retry_min_s if insists else self.settings.sweep_s
 
     async def _pause(self, lane: Lane, pause_s: float) -> None:
         # After a failure a wake-up says nothing about its cause being gone.
@@ -301,7 +308,7 @@ class Relay:
         while True:
             with contextlib.suppress(*_FAILURES):
                 await self._outboxes.listen(lane.database.placement, lane.wake.set)
-            await self._clock.sleep(self.settings.sweep_s)
+            await self._clock.sleep(_LISTEN_AGAIN_S)
 
     async def _sweep(self, lane: Lane) -> bool:
         """Publish one batch; whether there may be more."""
@@ -309,6 +316,7 @@ class Relay:
         async with self._outboxes.lead(lane.database.placement) as outbox:
             if outbox is None:
                 return False
+            lane.owes = False
             if not await self._reconciled(lane, outbox, log):
                 return True
             await lane.measure(outbox, self._clock.now(), self._clock.monotonic())
