@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -103,3 +104,28 @@ async def test_what_could_not_be_told_is_told_the_next_time(progress, told, fail
     count = len(told.offsets)
     await progress.tell()
     assert len(told.offsets) == count
+
+
+class Swallows(Told):
+    """A client that ends a commit when that is cancelled, as if nothing had been asked."""
+
+    def __init__(self):
+        super().__init__()
+        self.committing = asyncio.Event()
+
+    async def commit(self, offsets):
+        self.committing.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+
+async def test_it_ends_whatever_becomes_of_a_cancellation(fake_clock):
+    told = Swallows()
+    progress = Progress(PARTITION, books=told, reader=told, clock=fake_clock, every_s=0)
+    progress.note({}, 1)
+    running = asyncio.create_task(progress.run())
+    async with asyncio.timeout(5):
+        await told.committing.wait()
+        progress.end()
+        running.cancel()
+        await asyncio.wait({running})

@@ -162,6 +162,7 @@ class PartitionWorker:
                     if task.done():
                         task.result()
         finally:
+            self._progress.end()
             replaying.cancel()
             telling.cancel()
             await asyncio.wait({replaying, telling})

@@ -29,6 +29,7 @@ class Progress:
     __slots__ = (
         "_books",
         "_clock",
+        "_ended",
         "_every_s",
         "_expected",
         "_marks",
@@ -54,6 +55,7 @@ class Progress:
         self._every_s = every_s
         self._expected: int | None = None
         self._marks: dict[int, int] = {}
+        self._ended = False
         self._noted = asyncio.Event()
         self._turn = asyncio.Lock()
 
@@ -63,9 +65,13 @@ class Progress:
         self._expected = expected
         self._noted.set()
 
+    def end(self) -> None:
+        """Nothing more is told by `run`: a client may swallow the cancellation of a commit."""
+        self._ended = True
+
     async def run(self) -> None:
-        """Tell what is noted, until cancelled."""
-        while True:
+        """Tell what is noted, until cancelled after `end`."""
+        while not self._ended:
             await self._noted.wait()
             await self._clock.sleep(self._every_s)
             await self.tell()
