@@ -72,10 +72,12 @@ class Lease:
             if not got.strip():
                 raise
             held = json.loads(got)
-            self._refuse_if_held(held["spec"])
-            # Refused by the cluster if somebody else has taken it since.
-            lease["metadata"]["resourceVersion"] = held["metadata"]["resourceVersion"]
-            self._run("replace", "--filename=-", _CALL, stdin=json.dumps(lease))
+            # Ours if it was made, and only the answer was lost.
+            if not _same_holder(held["spec"], lease["spec"]):
+                self._refuse_if_held(held["spec"])
+                # Refused by the cluster if somebody else has taken it since.
+                lease["metadata"]["resourceVersion"] = held["metadata"]["resourceVersion"]
+                self._run("replace", "--filename=-", _CALL, stdin=json.dumps(lease))
         self._ends = self._acquired + timedelta(seconds=_DURATION_S)
         self._renewing.start()
         return self
@@ -122,6 +124,10 @@ class Lease:
         ]
         self._run("patch", f"lease/{self._name}", "--type=json", f"--patch={json.dumps(patch)}", _CALL)
         self._ends = now + timedelta(seconds=_DURATION_S)
+
+
+def _same_holder(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return all(one.get(field) == other[field] for field in ("holderIdentity", "acquireTime"))
 
 
 def _micro(moment: datetime) -> str:

@@ -133,3 +133,26 @@ def test_of_two_that_find_it_run_out_one_takes_it(commands):
 
         with pytest.raises(CommandError, match="Conflict"), lease(Late(), after_s=60):
             pass
+
+
+def test_who_took_it_and_was_not_told_so_has_it():
+    class Deaf(FakeCommands):
+        """The answer to the first call is lost."""
+
+        def __call__(self, *arguments: str, stdin: str = "") -> str:
+            said = super().__call__(*arguments, stdin=stdin)
+            if arguments[0] == "create":
+                raise CommandError("connection reset by peer")
+            return said
+
+    deaf = Deaf()
+    with lease(deaf):
+        assert deaf.lease is not None
+    assert deaf.lease is None
+
+
+def test_one_that_another_took_at_the_same_moment_is_not_ones_own(commands):
+    lease(commands).__enter__()
+    commands.lease["spec"]["holderIdentity"] = "process 1 of another"
+    with pytest.raises(CommandError, match="process 1 of another is deploying"), lease(commands):
+        pass
