@@ -40,9 +40,17 @@ _LINK: Final = (
 )
 _NEEDED_BYTES: Final = 6 * 2**30
 _TIMEOUT_S: Final = 3_600
+#: Fetching one is 70 MB.
+_GO_TIMEOUT_S: Final = 700
+#: What timeout(1) ends with then.
+_TIMED_OUT: Final = 124
 
 
-def programs(folder: Path | None = None, environment: Mapping[str, str] | None = None) -> Path:
+def programs(
+    folder: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    needed_bytes: int = _NEEDED_BYTES,
+) -> Path:
     """The folder of the programs, of the image of tests' pods (pod.tar), and of what the build took.
 
     The first use builds them, which takes minutes; of two at once one builds and the other waits for it.
@@ -57,6 +65,7 @@ def programs(folder: Path | None = None, environment: Mapping[str, str] | None =
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
         if not built.is_dir():
+            _check_disk(folder, needed_bytes)
             _build(built, {**os.environ, **(environment or {})})
     return built
 
@@ -87,14 +96,17 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def _build(built: Path, environment: Mapping[str, str]) -> None:
-    go = _go(environment)
-    free = shutil.disk_usage(built.parent).free
-    if free < _NEEDED_BYTES:
+def _check_disk(folder: Path, needed_bytes: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
         raise ClusterError(
-            f"the build needs {_NEEDED_BYTES >> 30} GiB on the disk of {built.parent}, "
+            f"the build needs {needed_bytes >> 30} GiB on the disk of {folder}, "
             f"{free / 2**30:.1f} are free: make room, or name another disk by XDG_CACHE_HOME"
         )
+
+
+def _build(built: Path, environment: Mapping[str, str]) -> None:
+    go = _go(environment)
     sys.stderr.write(f"Building Kubernetes {KUBERNETES} into {built}, once; this takes minutes\n")
     begin = time.monotonic()
     # A killed Go has no time to remove what it is at; the next build does.
@@ -115,15 +127,20 @@ def _build(built: Path, environment: Mapping[str, str]) -> None:
 
 def _go(environment: Mapping[str, str]) -> str:
     """One that is new enough, fetched if there is none."""
+    program = ROOT / ".ci" / "go"
     found = subprocess.run(
-        (ROOT / ".ci" / "go",),
+        # That ends what it has started, too, and lets it remove what it has fetched of one.
+        ("timeout", str(_GO_TIMEOUT_S), program),
         env=environment,
         capture_output=True,
         text=True,
         check=False,
     )
+    if found.returncode == _TIMED_OUT:
+        raise ClusterError(f"{program} did not find or fetch a Go in {_GO_TIMEOUT_S} s")
     if found.returncode != 0:
-        raise ClusterError(found.stderr.splitlines()[-1])
+        said = found.stderr.splitlines() or [f"{program} ended with {found.returncode} and said nothing"]
+        raise ClusterError(said[-1])
     return found.stdout.strip()
 
 
