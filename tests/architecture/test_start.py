@@ -22,7 +22,9 @@ _OF_ONE_THAT_RUNS: Final = frozenset({"aiokafka", "grpc"})
 def loaded_by(modules: Sequence[str], unwanted: Collection[str]) -> set[str]:
     """Which of `unwanted` a process has after importing the modules."""
     program = f"import sys, {', '.join(modules)}\nprint(*sys.modules)"
-    ran = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60
+    )
     return set(unwanted) & set(ran.stdout.split())
 
 

@@ -20,6 +20,8 @@ MACHINE: Final = (
     "a cluster needs a machine whose kernel has it and whose root may do it: in a container, a privileged one"
 )
 _POLL_INTERVAL_S: Final = 0.05
+#: Of a mount, a route or a rule; less than whoever waits for the cluster's start waits.
+_RUN_TIMEOUT_S: Final = 60.0
 
 
 class Processes:
@@ -73,20 +75,24 @@ class Processes:
                     (self._ended / name).write_text(str(process.returncode))
 
 
-def run(*command: str, keep: int | None = None) -> None:
+def run(*command: str, keep: int | None = None, timeout_s: float = _RUN_TIMEOUT_S) -> None:
     """Runs a program to its end; it may get one open file of this process.
 
     Raises:
-        ClusterError: it failed; with what it said.
+        ClusterError: it failed; with what it said. Or it did not end in time.
     """
-    done = subprocess.run(
-        command,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        pass_fds=() if keep is None else (keep,),
-    )
+    try:
+        done = subprocess.run(
+            command,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=timeout_s,
+            pass_fds=() if keep is None else (keep,),
+        )
+    except subprocess.TimeoutExpired:
+        raise ClusterError(f"{' '.join(command)}: did not end in {timeout_s:g} s") from None
     if done.returncode != 0:
         said = done.stderr.strip() or f"ended with {done.returncode}"
         raise ClusterError(f"{' '.join(command)}: {said}; {MACHINE}")

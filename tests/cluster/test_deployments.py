@@ -48,7 +48,11 @@ def claim(name: str) -> dict[str, Any]:
 
 def put(namespace: Namespace, folder: Path, *documents: dict[str, Any], timeout_s: int = 60) -> int:
     """Deploys these as a set; the exit code."""
-    return begin(namespace, folder, *documents, timeout_s=timeout_s).wait(300)
+    deployment = begin(namespace, folder, *documents, timeout_s=timeout_s)
+    try:
+        return deployment.wait(300)
+    finally:
+        end(deployment)
 
 
 def begin(
@@ -61,6 +65,12 @@ def begin(
         env=namespace.cluster.environment(),
         stdout=subprocess.DEVNULL,
     )
+
+
+def end(deployment: subprocess.Popen[bytes]) -> None:
+    """Kills it, if it has not ended."""
+    deployment.kill()
+    deployment.wait(20)
 
 
 def names(namespace: Namespace, kinds: str) -> list[str]:
@@ -120,9 +130,10 @@ def test_a_killed_deployment_keeps_others_away_for_a_minute_at_most(
     namespace: Namespace, tmp_path: Path
 ) -> None:
     killed = begin(namespace, tmp_path, workload("one", command=["/nothing"]))
-    namespace.soon(lambda: names(namespace, "deployments") != [], "something of the set")
-    killed.kill()
-    killed.wait(20)
+    try:
+        namespace.soon(lambda: names(namespace, "deployments") != [], "something of the set")
+    finally:
+        end(killed)
     assert put(namespace, tmp_path, workload("one")) == _REFUSED
     (lease,) = json.loads(namespace.kubectl("get", "leases", "--output=json"))["items"]
     assert lease["spec"]["leaseDurationSeconds"] <= 60
