@@ -47,9 +47,11 @@ def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Name
     name = f"{words[:_LONGEST_NAME].strip('-')}-{secrets.token_hex(2)}"
     cluster.kubectl("create", "namespace", name)
     own = Namespace(cluster, name)
-    # Pods are refused until its controller has made it.
-    own.wait("wait", "serviceaccount/default", "--for=create")
-    yield own
-    # What went wrong in the test may be this.
-    cluster.check()
-    cluster.kubectl("delete", "namespace", name, "--wait=false")
+    try:
+        # Pods are refused until its controller has made it.
+        own.wait("wait", "serviceaccount/default", "--for=create")
+        yield own
+        # What went wrong in the test may be this.
+        cluster.check()
+    finally:
+        cluster.kubectl("delete", "namespace", name, "--wait=false")

@@ -9,6 +9,7 @@ import pytest
 
 from images.servers import SERVERS
 from tests.cluster.namespace import Namespace
+from tests.cluster.plan import ClusterError
 from tests.cluster.spine.suite import SuiteOfPods
 from tests.cluster.spine.worlds import world_of
 from tests.images.settings import SERVICES, installed
@@ -66,4 +67,8 @@ async def world(suite: SuiteOfPods, tmp_path: Path) -> AsyncIterator[World]:
     async with aclosing(world_of(suite, tmp_path)) as made:
         yield made
     # Shown of a test that fails: nothing is left to look at then.
-    sys.stdout.write(suite.errors())
+    try:
+        told = suite.errors()
+    except ClusterError as error:
+        told = str(error)
+    sys.stdout.write(told)

@@ -139,7 +139,9 @@ class SuiteOfPods:
     def errors(self) -> str:
         """What its services complained about, of the pods that are there."""
         chosen = f"--selector=app in ({','.join(SERVICES)})"
-        told = self.space.kubectl("logs", chosen, "--prefix", "--tail=-1", "--max-log-requests=20")
+        # One that has only been made has no log yet.
+        how = ("--ignore-errors", "--prefix", "--tail=-1", "--max-log-requests=20")
+        told = self.space.kubectl("logs", chosen, *how)
         return "\n".join(line for line in told.splitlines() if '"level": "error"' in line)
 
     def kill(self, pods: Sequence[Object]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +16,7 @@ from tests.e2e.checks.servers import (
     the_broker_is_killed_and_back,
 )
 from tests.e2e.checks.sigkill import nothing_acknowledged_is_lost_and_nothing_counts_twice
+from tests.images.settings import SERVICES
 
 if TYPE_CHECKING:
     from tests.cluster.spine.suite import SuiteOfPods
@@ -29,6 +31,8 @@ async def test_events_become_incidents(world: World) -> None:
 
 async def test_a_pod_of_each_service_dies_under_load(world: World, suite: SuiteOfPods) -> None:
     await a_replica_of_each_service_dies(world, PodOfEach(suite, world))
+    # What comes next is given whole services.
+    await asyncio.to_thread(suite.ready, *SERVICES)
 
 
 async def test_postgres_is_killed_and_back(world: World, suite: SuiteOfPods) -> None:

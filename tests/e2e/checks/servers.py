@@ -42,9 +42,8 @@ async def postgres_is_killed_and_back(world: World, postgres: Server) -> None:
     tenants = await _two_tenants(world)
     async with _under_load(world, tenants) as senders:
         await _acknowledged(senders, _NUMBERS // 3)
-        await postgres.kill()
-        await until(lambda: _refused(senders))
-        await postgres.start()
+        async with _killed(postgres):
+            await until(lambda: _refused(senders))
     await _reconcile(world, tenants)
 
 
@@ -53,10 +52,9 @@ async def the_broker_is_killed_and_back(world: World, broker: Server) -> None:
     tenants = await _two_tenants(world)
     async with _under_load(world, tenants) as senders:
         await _acknowledged(senders, _NUMBERS // 3)
-        await broker.kill()
-        # Events are taken without it.
-        await _acknowledged(senders, 2 * _NUMBERS // 3)
-        await broker.start()
+        async with _killed(broker):
+            # Events are taken without it.
+            await _acknowledged(senders, 2 * _NUMBERS // 3)
     assert not [reason for sender in senders for reason in sender.refused]
     await _reconcile(world, tenants)
 
@@ -95,6 +93,16 @@ async def _under_load(world: World, tenants: Sequence[Tenant]) -> AsyncIterator[
             group.create_task(sender.send(range(_NUMBERS), pause_s=_PAUSE_S))
         yield senders
     assert all(sender.acknowledged == set(range(_NUMBERS)) for sender in senders)
+
+
+@asynccontextmanager
+async def _killed(server: Server) -> AsyncIterator[None]:
+    """It is back at the end however that comes: it is not this test's alone."""
+    try:
+        await server.kill()
+        yield
+    finally:
+        await server.start()
 
 
 async def _acknowledged(senders: Sequence[Sender], count: int) -> None:
@@ -136,10 +144,12 @@ async def _unreachable(world: World, tenant: Tenant, server: ClusterAddress) -> 
     administrator = await connect(server, "postgres")
     try:
         await administrator.execute(f"alter database {database} with allow_connections false")
-        sql = "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1"
-        await administrator.fetch(sql, database)
-        yield
-        await administrator.execute(f"alter database {database} with allow_connections true")
+        try:
+            sql = "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1"
+            await administrator.fetch(sql, database)
+            yield
+        finally:
+            await administrator.execute(f"alter database {database} with allow_connections true")
     finally:
         await administrator.close()
 
