@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as pb
-from tlsy.rpc.errors import FailedPrecondition, PermissionDenied, Unauthenticated
+from tlsy.rpc.errors import FailedPrecondition, PermissionDenied, Unauthenticated, Unavailable
 
 
 def taken(request):
@@ -110,11 +110,21 @@ async def test_a_tail_is_a_line_an_event_and_tells_what_was_missed(tlsy, stand_i
     assert [json.loads(line)["timeUs"] for line in lines] == ["1767225600000000"] * 2
 
 
-async def test_a_tail_goes_on_with_a_new_token_when_its_own_has_ended(tlsy, stand_in):
+@pytest.mark.parametrize(
+    "ends_with",
+    [
+        Unauthenticated("TOKEN_EXPIRED", "The token has ended."),
+        Unavailable("SERVER_STOPPING", "This server is going away; begin again.", retry_after_s=0.2),
+    ],
+    ids=lambda error: error.reason,
+)
+async def test_a_tail_goes_on_with_a_new_token_when_its_own_or_its_server_has_ended(
+    tlsy, stand_in, ends_with
+):
     """The stand-in's tokens last for less than the client keeps one: each connection gets its own."""
     tails = iter([pb.Event(source="s", id="1", type="a.b"), pb.Event(source="s", id="2", type="a.b")])
 
-    async def until_the_token_ends(event):
+    async def until_it_ends(event):
         ends_at = time.monotonic() + 1.1
         yield pb.TailEventsResponse(events=[event])
         while time.monotonic() < ends_at:
@@ -122,11 +132,11 @@ async def test_a_tail_goes_on_with_a_new_token_when_its_own_has_ended(tlsy, stan
 
     def tail(_):
         event = next(tails, None)
-        return PermissionDenied("ENOUGH", "Enough.") if event is None else until_the_token_ends(event)
+        return PermissionDenied("ENOUGH", "Enough.") if event is None else until_it_ends(event)
 
     stand_in.lifetime_s = 10
     stand_in.answers["TailEvents"] = tail
-    stand_in.ends_with = Unauthenticated("TOKEN_EXPIRED", "The token has ended.")
+    stand_in.ends_with = ends_with
     result = await tlsy("events", "tail", "-o", "json")
     assert [json.loads(line)["id"] for line in result.out.splitlines()] == ["1", "2"]
     assert "ENOUGH" in result.err

@@ -43,8 +43,9 @@ _OUTCOMES: Final = (
     Column("WHY", "rejections.message"),
 )
 _SENT: Final = (Column("OUTCOME", "outcome"), Column("EVENTS", "events"))
-#: Why a server ends a stream whose reader may begin again: its token's time, or that of streams, is over.
-_BEGIN_AGAIN: Final = frozenset({"TOKEN_EXPIRED", "DEADLINE_EXCEEDED"})
+#: Why a server ends a stream whose reader may begin again: its token's time, or that of streams, is over,
+#: or the server stops and another one answers.
+_BEGIN_AGAIN: Final = frozenset({"TOKEN_EXPIRED", "DEADLINE_EXCEEDED", "SERVER_STOPPING"})
 _BATCH: Final = 500
 #: A line that comes alone is sent so much later at most.
 _FLUSH_S: Final = 1.0
