@@ -13,12 +13,17 @@ import pytest
 TOOL: Final = Path(__file__).parents[2] / ".ci" / "tool"
 PROGRAMS: Final = (
     *("bash", "awk", "chmod", "dirname", "env", "head", "mkdir", "mktemp", "mv", "rm", "sha256sum", "sort"),
-    *("tail", "uname"),
+    *("tail", "timeout", "uname"),
 )
 #: As a Go that is new enough answers.
 GO: Final = '[[ $1 != env ]] || { for name in "${@:2}"; do echo "${name/GOVERSION/go1.26.8}"; done; exit; }; '
 BUILDS: Final = f'{GO} echo "$*" >> "$CALLS"; : > "$GOBIN/gitleaks"; chmod +x "$GOBIN/gitleaks"'
 FAILS: Final = f'{GO} : > "$GOBIN/half"; exit 1'
+OLD: Final = "echo go1.19.8"
+#: As a version manager's, where no version is chosen.
+SHIM: Final = "echo 'no version is set' >&2; exit 126"
+#: Of a time-out that is over at once, for what its arguments match.
+OVER: Final = '#!/usr/bin/bash\n[[ $* != {} ]] || exit 124\nexec /usr/bin/timeout "$@"\n'
 
 
 @pytest.fixture
@@ -37,6 +42,8 @@ def ask(tmp_path: Path):
             (folder / "go").write_text(f"#!/usr/bin/bash\n{go}\n")
             (folder / "go").chmod(0o755)
         environ = {
+            **{name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")},
+            **{name: os.environ[name] for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ},
             "PATH": str(folder),
             "XDG_CACHE_HOME": str(tmp_path / "cache"),
             "CALLS": str(tmp_path / "calls"),
@@ -48,7 +55,7 @@ def ask(tmp_path: Path):
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=900,
         )
 
     return run
@@ -65,6 +72,8 @@ def test_the_second_time_it_is_there(ask, tmp_path):
     ("name", "go", "said"),
     [
         ("gitleaks", "", "Go 1.26.4 is needed; fetching one failed"),
+        ("gitleaks", OLD, "/path/go is 1.19.8; fetching one failed"),
+        ("gitleaks", SHIM, "/path/go is none that answers; fetching one failed"),
         ("gitleaks", FAILS, "the Go here is go1.26.8, is that too old?"),
         ("nothing", BUILDS, ".ci/tools.txt has no nothing"),
     ],
@@ -77,11 +86,28 @@ def test_what_cannot_be_built_is_said_and_leaves_nothing(ask, tmp_path, name, go
     assert [path for path in tmp_path.glob("cache/**/*") if path.is_file()] == []
 
 
+@pytest.mark.parametrize(
+    ("hangs", "said"),
+    [
+        ("*GOVERSION*", "/path/go is none that answers; fetching one failed"),
+        ("*urlretrieve*", "fetching one failed (it took more than 10 minutes)"),
+    ],
+)
+def test_what_hangs_is_given_up(ask, tmp_path, hangs, said):
+    timeout = tmp_path / "path" / "timeout"
+    timeout.unlink()
+    timeout.write_text(OVER.format(hangs))
+    timeout.chmod(0o755)
+    ran = ask("gitleaks", OLD)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert said in ran.stderr
+
+
 @pytest.mark.real
-@pytest.mark.parametrize("go", ["", "echo go1.19.8"])
-def test_go_is_fetched_where_there_is_none_that_is_new_enough(ask, go):
-    ran = ask("", go, TOOL.parent / "go", "https://proxy.golang.org")
+def test_go_is_fetched_once_where_there_is_none_that_is_new_enough(ask):
+    proxy = os.environ.get("GOPROXY", "https://proxy.golang.org,direct")
+    ran = ask("", "", TOOL.parent / "go", proxy)
     assert ran.returncode == 0, ran.stderr
     said = subprocess.run([ran.stdout.strip(), "version"], capture_output=True, text=True, check=True).stdout
     assert said.startswith("go version go1.26.8 ")
-    assert ask("", go, TOOL.parent / "go").stdout == ran.stdout
+    assert [ask("", go, TOOL.parent / "go").stdout for go in (OLD, SHIM)] == [ran.stdout, ran.stdout]
