@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Final
 
 import pytest
-
-from tlsy.testkit.grpcurl import grpcurl
 
 from .killable import killable_suite
 
@@ -29,6 +28,15 @@ async def suite():
         await made.start()
         await made.ready()
         yield made
+
+
+@pytest.fixture
+def grpcurl(monkeypatch):
+    """On the PATH; the first use builds it."""
+    built = subprocess.run(
+        [_ROOT / ".ci" / "tool", "grpcurl"], stdout=subprocess.PIPE, text=True, check=True, timeout=1800
+    )
+    monkeypatch.setenv("PATH", str(Path(built.stdout).parent), prepend=os.pathsep)
 
 
 async def said_by(script, suite, tmp_path):
@@ -89,8 +97,8 @@ async def test_who_produces_without_being_entitled_to_is_told_where_the_readme_s
 
 
 @pytest.mark.real
-async def test_by_grpcurl(suite, tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(grpcurl().parent), prepend=os.pathsep)
+@pytest.mark.usefixtures("grpcurl")
+async def test_by_grpcurl(suite, tmp_path):
     said = await said_by(_BLOCKS[-1], suite, tmp_path)
     assert "OUTCOME_ACCEPTED" in said
     assert "oven at 41 °C" in await incidents_of("stall", suite, tmp_path)
