@@ -26,6 +26,7 @@ pytestmark = [
 ALONE = ("unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
 TELL = """\
 iptables-save | grep -E '^-A|DOCKER' || true
+ip6tables-save | grep -E '^-A|DOCKER' || true
 iptables -S FORWARD
 cat /proc/sys/net/ipv4/ip_forward
 ip -brief link
