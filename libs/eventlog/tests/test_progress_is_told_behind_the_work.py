@@ -119,13 +119,17 @@ class Swallows(Told):
             await asyncio.Event().wait()
 
 
-async def test_it_ends_whatever_becomes_of_a_cancellation(fake_clock):
-    told = Swallows()
-    progress = Progress(PARTITION, books=told, reader=told, clock=fake_clock, every_s=0)
+@pytest.fixture
+def swallows():
+    return Swallows()
+
+
+async def test_it_ends_whatever_becomes_of_a_cancellation(swallows, fake_clock):
+    progress = Progress(PARTITION, books=swallows, reader=swallows, clock=fake_clock, every_s=0)
     progress.note({}, 1)
     running = asyncio.create_task(progress.run())
     async with asyncio.timeout(5):
-        await told.committing.wait()
+        await swallows.committing.wait()
         progress.end()
         running.cancel()
         await asyncio.wait({running})
