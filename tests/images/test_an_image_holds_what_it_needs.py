@@ -9,6 +9,7 @@ import pytest
 
 from images.build import names
 from images.servers import SERVERS
+from images.source import LABEL, source_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,7 +88,8 @@ def test_its_labels_say_what_it_is(image, name):
         key.removeprefix("org.opencontainers.image."): value
         for key, value in image.config["config"]["Labels"].items()
     }
-    assert labels.keys() == {
+    assert labels.pop(LABEL) == source_digest()
+    assert labels.keys() - {"base.name", "base.digest"} == {
         *("title", "description", "vendor", "licenses", "version", "revision", "created")
     }
     assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", labels["revision"])
