@@ -38,6 +38,8 @@ _NOT_YET: Final = frozenset(
 
 _WITHIN_S: Final = 60.0
 _SLOW: Final = frozenset({grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE})
+#: So identity refuses credentials of a tenant that it does not know yet: it tells nobody which there are.
+_UNTOLD: Final = frozenset({grpc.StatusCode.UNAUTHENTICATED})
 
 IDENTITY: Final = identity_pb2.DESCRIPTOR.services_by_name["IdentityService"]
 INGESTION: Final = ingestion_pb2.DESCRIPTOR.services_by_name["IngestionService"]
@@ -124,7 +126,7 @@ class Principals:
 
         async def log_in() -> identity_pb2.Token:
             request = identity_pb2.LogInRequest(tenant=name, email=email, password=password)
-            return (await known(lambda: self._public.identity.LogIn(request))).token
+            return (await eventually(lambda: self._public.identity.LogIn(request), passing=_UNTOLD)).token
 
         return self._open(log_in)
 
@@ -152,7 +154,8 @@ class Principals:
     def _by_key(self, api_key: str) -> Session:
         async def exchange() -> identity_pb2.Token:
             request = identity_pb2.ExchangeApiKeyRequest(api_key=api_key)
-            return (await known(lambda: self._public.identity.ExchangeApiKey(request))).token
+            asked = await eventually(lambda: self._public.identity.ExchangeApiKey(request), passing=_UNTOLD)
+            return asked.token
 
         return self._open(exchange)
 
