@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from libs.rpc.tests.world import World, bearer, refused
 from tlsy.contracts.identity.v1 import identity_pb2 as identity
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as ingestion
+from tlsy.contracts.ingestion.v1 import ingestion_pb2_grpc
 
 if TYPE_CHECKING:
     from tlsy.runtime.service import Readiness
@@ -112,6 +114,27 @@ async def test_a_stream_that_is_ended_while_it_sends_its_first_answer_tells_why(
         assert (await stream.read()).missed == 1
         assert (await refused(stream.read())).reason == "SERVER_STOPPING"
         await stopping[0]
+
+
+async def test_a_stream_that_begins_while_the_server_drains_is_repeated_by_its_channel(
+    world, server, log_lines
+):
+    policy = {
+        "maxAttempts": 3,
+        "initialBackoff": "0.01s",
+        "maxBackoff": "0.01s",
+        "backoffMultiplier": 1,
+        "retryableStatusCodes": ["UNAVAILABLE"],
+    }
+    config = json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": policy}]})
+    server._interceptor.end_streams()
+    async with grpc.aio.insecure_channel(world.host.listen, [("grpc.service_config", config)]) as channel:
+        tail = ingestion_pb2_grpc.IngestionServiceStub(channel).TailEvents
+        stream = tail(
+            ingestion.TailEventsRequest(parent="tenants/acme"), metadata=bearer(world.token("viewer"))
+        )
+        assert (await refused(stream.read())).reason == "SERVER_STOPPING"
+    assert [line["reason"] for line in log_lines.of("call refused")] == ["SERVER_STOPPING"] * 3
 
 
 async def test_a_stop_does_not_wait_for_watchers_of_health(server, client):
