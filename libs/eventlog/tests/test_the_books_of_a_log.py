@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import timedelta
 
 import pytest
@@ -15,6 +16,7 @@ from libs.eventlog.tests.world import CLOCK, TOPIC, event_of, note_down, until
 from tlsy.contracts.events import EVENTS_ACCEPTED
 from tlsy.eventlog.delivery import Each
 from tlsy.eventlog.errors import TenantPaused
+from tlsy.eventlog.kafka import KafkaInspector
 
 
 async def test_what_was_acknowledged_is_written_down(world, tenant):
@@ -34,6 +36,26 @@ async def test_ends_of_an_ended_incarnation_replace_nothing(world, late, kept):
     await outboxes.store_topic_ends(TOPIC, 2, {0: 5})
     await outboxes.store_topic_ends(TOPIC, late, {0: 9})
     assert await outboxes.topic_ends(TOPIC, 2) == kept
+
+
+async def _cheapest_s(inspector):
+    """Processor time to ask which cluster it is, at best."""
+    took = []
+    for _ in range(5):
+        began = time.process_time()
+        await inspector.cluster_id()
+        took.append(time.process_time() - began)
+    return min(took)
+
+
+async def test_which_cluster_it_is_costs_the_same_however_many_topics_there_are(broker):
+    inspector = KafkaInspector(broker.address, "test")
+    few = await _cheapest_s(inspector)
+    await inspector.ensure_topics({f"topic-{number}": 12 for number in range(200)})
+    many = await _cheapest_s(inspector)
+    await inspector.stop()
+    # Each batch that is published asks it. 2,400 partitions would cost a hundred times as much.
+    assert many < 10 * few
 
 
 class StaleLog:

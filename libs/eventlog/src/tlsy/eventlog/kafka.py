@@ -191,10 +191,11 @@ class KafkaInspector:
         """See `LogInspector.cluster_id`."""
 
         async def ask() -> Any:
-            return await self._admin.describe_cluster()
+            # Asked with each batch that is published. `describe_cluster` asks for every partition there is.
+            return await self._admin._get_cluster_metadata(topics=[])  # noqa: SLF001 - see above
 
         described = await self._ask(ask)
-        return str(described["cluster_id"])
+        return str(described.cluster_id)
 
     async def end_offsets(self, topic: str) -> Mapping[int, int]:
         """See `LogInspector.end_offsets`; empty when there is no such topic."""
