@@ -76,12 +76,15 @@ class PostgresServer:
 
 
 @contextlib.contextmanager
-def running_postgres(settings: Mapping[str, str] = THROW_AWAY) -> Iterator[PostgresServer]:
+def running_postgres(
+    settings: Mapping[str, str] = THROW_AWAY, *, below: Path | None = None
+) -> Iterator[PostgresServer]:
     """Start a server of one's own; stop and remove it at the end, also if this process is killed.
 
-    Its data are in `data` below the folder of its socket, which is the server's `host`.
+    Its data are in `data` below the folder of its socket, which is the server's `host`; that folder is below
+    `below`, for who measures a disk.
     """
-    folder = Path(tempfile.mkdtemp(prefix="tlsy-pg-", dir=_fastest_folder()))
+    folder = Path(tempfile.mkdtemp(prefix="tlsy-pg-", dir=below or _fastest_folder()))
     watcher = subprocess.Popen(  # noqa: S603 - our own text, run by this interpreter
         [sys.executable, "-I", "-c", _WATCHER, str(folder)], stdin=subprocess.PIPE, start_new_session=True
     )
