@@ -68,7 +68,7 @@ class Books:
         told: what incident events say: "opened", "acknowledged", "resolved".
         audited: method name to audit records of what was done, but of IngestEvents: that is told per minute.
         told_batches: of IngestEvents, in its audit records and in the rows that say what was told.
-        audited_events: accepted ones in audit records, and in minutes that no record tells yet.
+        audited_events: accepted ones in audit records, and those that no record tells yet.
         unpublished: outbox rows that no broker has acknowledged yet.
         parked: records that wait for the tenant's database.
     """
@@ -186,8 +186,8 @@ async def _tables(connection: Connection, place: Place) -> tuple[dict[str, int],
                 as ledger,
             (select coalesce(sum(told), 0)::bigint from {schema}.ingest_minutes where tenant_id = $1)
                 as told_batches,
-            (select coalesce(sum(accepted), 0)::bigint from {schema}.ingest_minutes
-                where tenant_id = $1 and told = 0) as untold,
+            (select coalesce(sum(accepted - told_accepted), 0)::bigint from {schema}.ingest_minutes
+                where tenant_id = $1) as untold,
             (select coalesce(sum(accepted), 0)::bigint from {schema}.ingest_counts where tenant_id = $1)
                 as month
         """,

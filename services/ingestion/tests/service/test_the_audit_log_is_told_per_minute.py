@@ -26,16 +26,26 @@ def untold():
 
 
 @pytest.fixture
-def tell(installation, clock, untold):
-    return TellMinutes(
-        tenancy=installation.tenancy("ingestion"),
-        store=PostgresEventStore(0),
-        clock=clock,
-        ids=Uuid7(clock, os.urandom),
-        untold=untold,
-        everyone=tuple,
-        every_s=0.05,
-    )
+def make_tell(installation, clock):
+    """As replicas have it that were given no shards: all on one."""
+
+    def make(untold):
+        return TellMinutes(
+            tenancy=installation.tenancy("ingestion"),
+            store=PostgresEventStore(0),
+            clock=clock,
+            ids=Uuid7(clock, os.urandom),
+            untold=untold,
+            everyone=tuple,
+            every_s=0.05,
+        )
+
+    return make
+
+
+@pytest.fixture
+def tell(make_tell, untold):
+    return make_tell(untold)
 
 
 async def records(installation) -> list[AuditRecorded]:
@@ -43,6 +53,11 @@ async def records(installation) -> list[AuditRecorded]:
     kind = audit_recorded("ingestion")
     rows = await relay.fetch("select data from ingestion.outbox where type = $1 order by seq", kind)
     return [AuditRecorded.FromString(row["data"]) for row in rows]
+
+
+def figures(record):
+    names = ("accepted", "duplicates", "rejected", "deferred")
+    return (record.count, *(record.details[name] for name in names))
 
 
 async def test_a_minute_is_told_once_when_it_is_over_with_all_calls_of_the_principal(
@@ -64,15 +79,33 @@ async def test_a_batch_that_was_counted_after_its_minute_was_told_is_told_too(
     installation, make_pipeline, make_events, tell, clock
 ):
     tenant = await installation.provisioned_tenant()
-    behind = make_pipeline(clock=clock)
-    await behind.run(tenant, "k", make_events(1), 1)
+    behind, events = make_pipeline(clock=clock), make_events(3)
+    await behind.run(tenant, "k", events[:1], 1)
     clock.advance(180)
     await tell.tell(tenant.tenant_id)
     clock.advance(-180)
-    await behind.run(tenant, "k", make_events(1, first=9), 1)
+    await behind.run(tenant, "k", [*events, *make_events(1, source="")], 1)
     clock.advance(180)
     await tell.tell(tenant.tenant_id)
-    assert [record.count for record in await records(installation)] == [1, 1]
+    told = [figures(record) for record in await records(installation)]
+    assert told == [(1, 1, 0, 0, 0), (1, 2, 1, 1, 0)]
+
+
+async def test_two_replicas_on_one_shard_tell_each_of_their_calls_once(
+    installation, make_pipeline, make_events, make_tell, clock
+):
+    tenant = await installation.provisioned_tenant(entitlements={"ingest_events_per_s": 1})
+    books = [Untold(), Untold()]
+    for number, untold in enumerate(books):
+        pipeline = make_pipeline(clock=clock, untold=untold)
+        for first in (0, 10, 20):
+            await pipeline.run(tenant, "k", make_events(5, first=100 * number + first), 1)
+    clock.advance(180)
+    for untold in books:
+        await make_tell(untold).tell(tenant.tenant_id)
+    told = [figures(record) for record in await records(installation)]
+    # What the second counted with its events the first found in their common row.
+    assert told == [(4, 4, 0, 0, 16), (2, 0, 0, 0, 10)]
 
 
 async def test_batches_that_were_deferred_as_a_whole_are_told_too(

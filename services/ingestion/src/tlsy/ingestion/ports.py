@@ -83,7 +83,7 @@ class RecordOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrincipalMinute:
-    """What a principal sent in a minute: calls that the audit log has not been told of, all events so far."""
+    """What a principal sent in a minute, as far as the audit log has not been told of it."""
 
     minute: datetime
     principal: str

@@ -55,8 +55,12 @@ create table ingest_minutes (
     duplicates bigint not null,
     rejected bigint not null,
     deferred bigint not null,
-    -- How many of the batches the audit log was told of.
+    -- How many of the batches the audit log was told of, and what of each figure.
     told integer not null default 0,
+    told_accepted bigint not null default 0,
+    told_duplicates bigint not null default 0,
+    told_rejected bigint not null default 0,
+    told_deferred bigint not null default 0,
     primary key (tenant_id, minute, principal, shard)
 ) partition by range (minute);
 create index ingest_minutes_open on ingest_minutes (tenant_id, minute) where batches > told;
