@@ -258,8 +258,7 @@ def told(tenant: TenantEntry, key_of: TenantEntry, source: str = "ingestion") ->
 
 def producers_decoder(verifier: Any, installation: Installation, module: Any = None) -> Decode:
     """How ingestion reads the producers' topic, with another verifier or from an altered module."""
-    ids = Uuid7(SystemClock(), os.urandom)
-    made = (module or consumers).ProducerCredentials(verifier=verifier, catalog=installation.catalog, ids=ids)
+    made = (module or consumers).ProducerCredentials(verifier=verifier, catalog=installation.catalog)
     decode: Decode = made.decode
     return decode
 

@@ -4,14 +4,17 @@ import asyncio
 import json
 from datetime import timedelta
 from types import SimpleNamespace
+from uuid import UUID
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from tlsy.contracts.events import EVENTS_ACCEPTED
 from tlsy.contracts.ingestion.events.v1 import events_pb2
+from tlsy.eventlog.errors import InboxNotReady
 from tlsy.ingestion.adapters.postgres.event_store import PostgresEventStore
 from tlsy.ingestion.domain.events import Outcome
+from tlsy.ingestion.handlers.ingest_events import ProducedRecord
 from tlsy.ingestion.ports import RowsRefused
 from tlsy.rpc.errors import InvalidArgument
 from tlsy.runtime.clock import SystemClock
@@ -192,6 +195,30 @@ async def test_events_older_than_the_tenant_keeps_them_are_too_old(installation,
     )
     assert answer.outcomes == [Outcome.ACCEPTED, Outcome.REJECTED]
     assert [p.reason for p in answer.problems] == ["TIME_TOO_OLD"]
+
+
+def record_of(time):
+    return ProducedRecord(UUID(int=(int(time.timestamp() * 1000) << 80) | (7 << 76) | (2 << 62)), 0, 0)
+
+
+async def test_a_record_of_a_day_that_the_inbox_has_not_yet_is_taken_later(
+    installation, make_pipeline, make_events
+):
+    tenant = await installation.provisioned_tenant()
+    pipeline, record = make_pipeline(), record_of(SystemClock().now() - timedelta(days=5))
+    with pytest.raises(InboxNotReady):
+        await pipeline.run(tenant, "k", make_events(1), 1, record)
+    assert await stored(installation, tenant) == 0
+
+
+@pytest.mark.parametrize("days", [-10, 3, 3000])
+async def test_a_record_of_a_day_that_the_inbox_never_has_is_taken_all_the_same(
+    installation, make_pipeline, make_events, days
+):
+    tenant = await installation.provisioned_tenant()
+    record = record_of(SystemClock().now() + timedelta(days=days))
+    answer = await make_pipeline().run(tenant, "k", make_events(1), 1, record)
+    assert answer.outcomes == [Outcome.ACCEPTED]
 
 
 class Strict(PostgresEventStore):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from uuid import UUID
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from tlsy.contracts.events import INGEST_TOPIC
@@ -100,7 +100,37 @@ async def test_only_its_token_says_who_sent_a_record(world, produce, make_events
     assert {(row["principal"], row["traceparent"]) for row in rows} == {(key, "")}
 
 
-async def test_a_record_that_comes_again_changes_nothing(world, produce, make_events):
+async def read_from_the_start(world):
+    """A replica dies before it has committed what it did, and another reads it again."""
+    await world.replicas.pop().stop(5)
+    group = AIOKafkaConsumer(bootstrap_servers=world.brokers, group_id="ingestion", enable_auto_commit=False)
+    await group.start()
+    partitions = [TopicPartition(INGEST_TOPIC, number) for number in range(12)]
+    group.assign(partitions)
+    await group.commit(dict.fromkeys(partitions, 0))
+    await group.stop()
+    return await world.replica()
+
+
+async def test_a_record_that_is_read_again_is_neither_counted_nor_told_of_again(world, produce, make_events):
+    tenant = await world.installation.provisioned_tenant(modules=MODULES)
+    host = await world.replica()
+    token = world.around.token(tenant, "agent")
+    await produce(token, [*make_events(3), *make_events(1, source="")])
+    await produce(token, make_events(2, first=10))
+    await produce(token, (), value=UNREADABLE)
+    assert len(await outcomes(world, host, tenant, 2)) == 2
+    host = await read_from_the_start(world)
+    await produce(token, make_events(1, first=20))
+    await reaches(world, tenant, 6)
+    told = await outcomes(world, host, tenant, 2)
+    assert [(o.offset, o.accepted, o.duplicates) for o in told] == [(2, 0, 0), (0, 3, 0)]
+    async with world.installation.tenancy("ingestion").transaction(tenant.context, write=False) as tx:
+        sums = "select sum(batches), sum(accepted), sum(duplicates), sum(rejected) from ingest_minutes"
+        assert tuple(await tx.fetchrow(sums)) == (3, 6, 0, 1)
+
+
+async def test_events_that_come_again_in_another_record_change_nothing(world, produce, make_events):
     tenant = await world.installation.provisioned_tenant(modules=MODULES)
     host = await world.replica()
     token, events = world.around.token(tenant, "agent"), make_events(3)

@@ -92,9 +92,7 @@ def build(settings: IngestionSettings, host: Host) -> Supervisor:
 
 def _producers(assembly: Assembly, ingest: IngestEvents, settings: IngestionSettings) -> Consumer:
     host = assembly.host
-    credentials = consumers.ProducerCredentials(
-        verifier=assembly.verifier, catalog=assembly.catalog, ids=host.ids
-    )
+    credentials = consumers.ProducerCredentials(verifier=assembly.verifier, catalog=assembly.catalog)
 
     return Consumer(
         _GROUP,

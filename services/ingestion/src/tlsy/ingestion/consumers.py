@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from base64 import urlsafe_b64decode
 from contextlib import suppress
+from hashlib import sha256
 from typing import TYPE_CHECKING, Final
+from uuid import UUID
 
 from google.protobuf import empty_pb2
 
@@ -19,7 +21,6 @@ from tlsy.tenancy.errors import TenantNotUnderstood, UnknownTenant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from uuid import UUID
 
     from google.protobuf.message import Message
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from tlsy.eventlog.ports import Received
     from tlsy.ingestion.handlers.on_produced_events import OnProducedEvents
     from tlsy.rpc.tokens import TokenVerifier
-    from tlsy.runtime.ids import TenantId, Uuid7
+    from tlsy.runtime.ids import TenantId
     from tlsy.tenancy.catalog import Catalog
 
 AUTHORIZATION: Final = "authorization"
@@ -44,10 +45,9 @@ class ProducerCredentials:
     in the record but the token says whose it is.
     """
 
-    def __init__(self, *, verifier: TokenVerifier, catalog: Catalog, ids: Uuid7) -> None:
+    def __init__(self, *, verifier: TokenVerifier, catalog: Catalog) -> None:
         self._verifier = verifier
         self._catalog = catalog
-        self._ids = ids
 
     async def decode(self, record: Received) -> CloudEvent:
         """The record as an event; its source is the principal.
@@ -90,7 +90,7 @@ class ProducerCredentials:
 
     def _event(self, record: Received, tenant_id: UUID, principal: str) -> CloudEvent:
         return CloudEvent(
-            id=self._ids(),
+            id=event_id(record),
             type=PRODUCED_EVENTS,
             source=principal,
             tenant_id=tenant_id,
@@ -107,6 +107,19 @@ class ProducerCredentials:
 def routes(on_produced_events: OnProducedEvents) -> Mapping[str, Route]:
     """Event type to handler."""
     return {PRODUCED_EVENTS: Direct(on_produced_events.run)}
+
+
+def event_id(record: Received) -> UUID:
+    """A UUIDv7 that is the same however often the record is read, and no other record's.
+
+    Not even of one that has its offset after the broker lost its log, whatever time its producer gave it.
+    """
+    place = f"{record.topic}:{record.partition}:{record.offset}:".encode()
+    bits = int.from_bytes(sha256(place + record.value).digest()[:10], "big")
+    written_ms = int(record.time.timestamp() * 1000)
+    return UUID(
+        int=(written_ms << 80) | (0x7 << 76) | ((bits >> 68) << 64) | (0b10 << 62) | (bits & ((1 << 62) - 1))
+    )
 
 
 def _token(record: Received) -> str:

@@ -10,13 +10,16 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import OrderedDict
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
+
+import asyncpg
 
 from tlsy.contracts.billing.events.v1 import events_pb2 as billing
 from tlsy.contracts.cloudevents import CloudEvent
 from tlsy.contracts.events import EVENTS_ACCEPTED, usage_recorded
 from tlsy.contracts.ingestion.events.v1 import events_pb2
+from tlsy.eventlog.errors import InboxNotReady
 from tlsy.ingestion.domain.events import (
     MAX_AHEAD_US,
     MAX_BATCH_BYTES,
@@ -34,7 +37,7 @@ from tlsy.rpc.errors import InvalidArgument, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
+    from uuid import UUID
 
     from tlsy.contracts.ingestion.v1 import ingestion_pb2
     from tlsy.ingestion.domain.events import Row
@@ -55,12 +58,19 @@ _DAY_US: Final = 86_400_000_000
 #: Rules wait so long for an event, unless they say otherwise.
 _LATE_US: Final = 30_000_000
 _US: Final = timedelta(microseconds=1)
+#: What the inbox remembers: records that were taken, and such whose refusal was told.
+_TAKEN: Final = "ingestion"
+_REFUSED: Final = "ingestion.refused"
+#: It has partitions for so long, and for tomorrow. A producer's time of its record may be any.
+_INBOX_KEEPS: Final = timedelta(days=9)
+_INBOX_AHEAD: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
 class ProducedRecord:
-    """The producer's record that a batch came in."""
+    """The producer's record that a batch came in; its id is a UUIDv7, the same at every delivery."""
 
+    id: UUID
     partition: int
     offset: int
 
@@ -179,7 +189,9 @@ class IngestEvents:
             return
 
         async def keep(tx: UnitOfWork) -> None:
-            await self._keep_outcome(tx, record, Tally(), problems, self._clock.now())
+            now = self._clock.now()
+            if await _is_first(tx, _REFUSED, record, now):
+                await self._keep_outcome(tx, record, Tally(), problems, now)
 
         await self._tenancy.run(tenant.tenant_id, keep, write=True)
 
@@ -246,6 +258,8 @@ class IngestEvents:
         self, tx: UnitOfWork, sent: _Sent, batch: Batch
     ) -> tuple[_Work, Sequence[CloudEvent]]:
         now = self._clock.now()
+        if sent.record is not None and not await _is_first(tx, _TAKEN, sent.record, now):
+            return _Work([Outcome.DUPLICATE] * sent.granted, [], [], sent.events), ()
         outcomes = [Outcome.ACCEPTED] * sent.granted
         outcomes += [Outcome.DEFERRED] * (len(sent.events) - sent.granted)
         work = _Work(outcomes, list(batch.problems), batch.rows, sent.events)
@@ -354,6 +368,18 @@ def _check_size(count: int, size_bytes: int) -> None:
         violations.append(Violation("events", "BATCH_TOO_LARGE", text))
     if violations:
         raise InvalidArgument(violations[0].reason, violations=violations)
+
+
+async def _is_first(tx: UnitOfWork, group: str, record: ProducedRecord, now: datetime) -> bool:
+    """Whether this is the record's first delivery, as far as the inbox remembers; commits with `tx`."""
+    written = datetime.fromtimestamp((record.id.int >> 80) / 1000, UTC)
+    if not now - _INBOX_KEEPS <= written <= now + _INBOX_AHEAD:
+        return True
+    try:
+        return await tx.first_delivery(group, record.id)
+    except asyncpg.CheckViolationError:
+        # A database that is new to the service has the inbox of a few days only, until the next upkeep.
+        raise InboxNotReady(written.date()) from None
 
 
 def _tally(outcomes: Sequence[Outcome]) -> Tally:

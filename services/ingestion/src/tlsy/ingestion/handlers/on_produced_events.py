@@ -1,8 +1,8 @@
 """A record that a tenant's producer put on the topic goes through the same pipeline as a call.
 
-Whose it is says the token in its header, and nothing else. The pipeline itself makes a repeated delivery
-harmless, so there is no inbox row. The records of a tenant over its rate are parked, in order, and those of
-others go on.
+Whose it is says the token in its header, and nothing else. The pipeline has transactions of its own, so it,
+and not the consumer, asks the inbox whether a record was delivered before. The records of a tenant over its
+rate are parked, in order, and those of others go on.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class OnProducedEvents:
             FinalError: KAFKA_PRODUCERS_NOT_ENTITLED, UNREADABLE_DATA, BATCH_REFUSED; the record can never be
                 taken, and its tenant is told.
                 TENANT_UNKNOWN; it was deleted while the record was parked. MODULE_DISABLED.
-            TenantNotUnderstood: the same record will be taken later.
+            TenantNotUnderstood, InboxNotReady: the same record will be taken later.
             TenantOverRate: TENANT_OVER_RATE; the same record will be taken later. A FinalError of that reason
                 once no more can be kept for the tenant.
         """
@@ -57,7 +57,7 @@ class OnProducedEvents:
             raise Poison("TENANT_UNKNOWN", ["the token's tenant does not exist any more"]) from unknown
         if MODULE not in tenant.modules:
             raise Poison("MODULE_DISABLED", [f"module {MODULE} is off for {tenant.slug}"])
-        place = ProducedRecord(record.partition, record.offset)
+        place = ProducedRecord(delivery.event.id, record.partition, record.offset)
         # As with quotas, an entitlement that nobody told of limits nothing.
         if not tenant.entitlements.get(ENTITLEMENT, 1):
             text = (
