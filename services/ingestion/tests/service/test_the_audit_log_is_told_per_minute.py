@@ -133,6 +133,24 @@ async def test_only_those_with_something_to_tell_are_asked(
     assert not untold.due(clock.now())
 
 
+async def test_a_tenant_that_was_deleted_is_asked_for_no_more(
+    installation, make_pipeline, make_events, tell, untold, clock
+):
+    tenant = await installation.provisioned_tenant()
+    await make_pipeline(clock=clock, untold=untold).run(tenant, "k", make_events(5), 1)
+    untold.deferred(tenant.tenant_id, "k", 7, clock.now())
+    installation.catalog.forget(tenant.tenant_id)
+    clock.advance(180)
+    stopping = asyncio.Event()
+    running = asyncio.create_task(tell.run(stopping))
+    async with asyncio.timeout(20):
+        while untold.due(clock.now()):
+            await asyncio.sleep(0.02)
+    stopping.set()
+    await running
+    assert not untold.take_deferred(tenant.tenant_id)
+
+
 async def test_a_database_that_fails_holds_up_no_other_tenant_and_forgets_nothing(
     installation, make_pipeline, make_events, tell, untold, clock
 ):

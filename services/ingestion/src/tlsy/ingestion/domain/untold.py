@@ -64,6 +64,11 @@ class Untold:
         if minutes:
             self._minutes[tenant_id] = minutes
 
+    def forget(self, tenant_id: TenantId) -> None:
+        """There is nobody to tell it of."""
+        self._minutes.pop(tenant_id, None)
+        self._deferred.pop(tenant_id, None)
+
     def take_deferred(self, tenant_id: TenantId) -> Mapping[Sender, Deferred]:
         """What is to be counted now, or given back."""
         return self._deferred.pop(tenant_id, {})

@@ -18,7 +18,7 @@ from tlsy.contracts.cloudevents import CloudEvent
 from tlsy.contracts.events import audit_recorded
 from tlsy.ingestion.ports import Tally
 from tlsy.runtime.logging import get_logger
-from tlsy.tenancy.errors import TenancyError
+from tlsy.tenancy.errors import TenancyError, UnknownTenant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -79,6 +79,9 @@ class TellMinutes:
             try:
                 while await self.tell(tenant_id) == _BATCH:
                     pass
+            except UnknownTenant:
+                # It was deleted since.
+                self._untold.forget(tenant_id)
             except (TenancyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
                 self._logger.info("minutes not told yet", tenant_id=str(tenant_id), error=str(error))
 
