@@ -23,7 +23,7 @@ from tlsy.tenancy.local_postgres import ADMINISTRATOR, PORT, THROW_AWAY, LocalPo
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_STOP_TIMEOUT_S: Final = 10
+_STOP_TIMEOUT_S: Final = 60
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a fresh private directory is made inside
 _MEMORY_NEEDED_BYTES: Final = 4 * 2**30
 #: Ends the server once its standard input closes, which it does when the process that holds it dies.
