@@ -126,9 +126,12 @@ check-advisories: $(LINTERS)/.synced ## Known vulnerabilities of what is locked 
 	@$(BIN)/uv export --frozen --all-packages --no-emit-workspace --format requirements-txt --quiet > $(LINTERS)/locked.txt
 	@$(LINT)/pip-audit --disable-pip --require-hashes --requirement $(LINTERS)/locked.txt --progress-spinner off --strict
 
+# A test that hangs ends its process, which tells where; the longest takes a minute on a quiet machine.
+ENDS := -o faulthandler_timeout=480 -o faulthandler_exit_on_timeout=true
+
 .PHONY: test
 test: setup ## Unit, adapter, service, isolation and end-to-end tests (at most 10 minutes); ARGS go to pytest
-	@$(RUN) -m pytest -m 'not real and not cluster and not docker' --numprocesses=$(WORKERS) --dist=loadfile $(ARGS)
+	@$(RUN) -m pytest -m 'not real and not cluster and not docker' --numprocesses=$(WORKERS) --dist=loadfile --max-worker-restart=0 $(ENDS) $(ARGS)
 
 .PHONY: test-real
 test-real: setup ## What needs other ecosystems: Apache Kafka 4.1 (Java, Maven), PgBouncer, grpcurl (Go); ARGS go to pytest
@@ -147,7 +150,7 @@ test-alone: setup ## Each service's own tests with only its own dependencies; SE
 	@failed=0; for tests in $(wildcard services/$(or $(SERVICE),*)/tests); do \
 	  service=$$(basename $$(dirname $$tests)); alone=build/alone/$$service; echo "--- $$service"; \
 	  UV_PROJECT_ENVIRONMENT=$$alone $(BIN)/uv sync --package tlsy-$$service --frozen --compile-bytecode --quiet --python $(RUN) \
-	  && $$alone/bin/python -m pytest -m 'not real' $$tests $(ARGS) || failed=1; \
+	  && $$alone/bin/python -m pytest -m 'not real' $(ENDS) $$tests $(ARGS) || failed=1; \
 	done; exit $$failed
 
 ##@ Cluster (root, containerd, Go)
