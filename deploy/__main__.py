@@ -45,7 +45,7 @@ def _origin(text: str) -> Origin:
 
 
 def main() -> int:
-    """Returns 0 deployed, 1 rolled back, 2 refused and nothing changed, 3 neither one set nor the other."""
+    """Returns 0 deployed, 1 rolled back, 2 refused, 3 neither one set nor the other."""
     parser = argparse.ArgumentParser(prog=".ci/deploy", description=__doc__)
     parser.add_argument("manifests", type=Path)
     parser.add_argument("--name", required=True, help="of the set; what is no longer in it is removed")
@@ -72,7 +72,8 @@ def main() -> int:
             arguments.origin.check(wanted.documents)
         deployment.deploy(wanted)
     except RefusedError as error:
-        sys.stderr.write(f"deploy: refused, nothing was changed:\n{error}\n")
+        changed = f"only {', '.join(error.applied)}" if error.applied else "nothing"
+        sys.stderr.write(f"deploy: refused, {changed} was applied:\n{error}\n")
         return _REFUSED
     except NotReadyError as error:
         sys.stderr.write(f"deploy: rolled back: {error}\n")

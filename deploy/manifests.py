@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 #: Which set an object is of. Whatever has the label of a set and is not in it, is removed.
@@ -27,11 +27,12 @@ Document = dict[str, Any]
 
 
 class RefusedError(Exception):
-    """The set is not deployed; nothing was changed."""
+    """The set is not deployed; nothing was changed, but what was applied of what is kept."""
 
-    def __init__(self, problems: list[str]) -> None:
+    def __init__(self, problems: list[str], applied: Sequence[Document] = ()) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+        self.applied = [str(identity(each)) for each in applied]
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,7 @@ class Deployment:
         """Put the set into the cluster.
 
         Raises:
-            RefusedError: the cluster would not take it; nothing was changed, but what is kept.
+            RefusedError: the cluster would not take it, or somebody else deploys.
             NotReadyError: it did not come up. The set before it is back, or nothing where there was none.
             CommandError: nor could the set before it be put back. The cluster is between two: deploy again.
         """
@@ -94,24 +94,28 @@ class Deployment:
             raise RefusedError([f"the set is too big to be remembered: {len(packed_wanted)} bytes packed"])
         with ExitStack() as stack:
             try:
-                if wanted.kept:  # the namespace may be among it
-                    self.cluster.apply(wanted.kept)
-                    self._come_up(wanted.kept)
                 hold = stack.enter_context(self.cluster.held(wanted.name))
-            except (CommandError, NotReadyError) as error:
+            except CommandError as error:
                 raise RefusedError([str(error)]) from error
             self._deploy_alone(wanted, packed_wanted, hold)
 
     def _deploy_alone(self, wanted: ManifestSet, packed_wanted: bytes, hold: Hold) -> None:
+        applied: list[Document] = []
         try:
             packed = self.cluster.remembered(wanted.name)
             # Also where something is remembered: a cluster that cannot list cannot go back either.
             there = self.cluster.labelled(wanted.label)
             forgotten = packed is None and bool(there)
-            if wanted.replaceable:
+            if wanted.kept:
+                self.say(self.cluster.try_out(wanted.kept))
+                hold.assure()
+                applied = wanted.kept
+                self.cluster.apply(applied)
+                self._come_up(applied)
+            if wanted.replaceable:  # not before: it may be of a kind that was just defined
                 self.say(self.cluster.try_out(wanted.replaceable))
-        except CommandError as error:
-            raise RefusedError([str(error)]) from error
+        except (CommandError, NotReadyError) as error:
+            raise RefusedError([str(error)], applied) from error
         before = wanted.unpacked(packed) if packed else ManifestSet(wanted.name, wanted.namespace, ())
         try:
             self._put(wanted, hold)

@@ -140,7 +140,7 @@ def test_two_do_not_deploy_at_once():
     cluster = FakeCluster()
     cluster.holder = "somebody"
     with pytest.raises(RefusedError, match="somebody is deploying"):
-        put(cluster, manifest("Deployment", "a"))
+        put(cluster, manifest("PersistentVolumeClaim", "data"), manifest("Deployment", "a"))
     assert cluster.there == {}
     assert cluster.holder == "somebody"
 
@@ -267,6 +267,20 @@ def test_what_the_cluster_refuses_changes_nothing():
     with pytest.raises(RefusedError, match="admission refused it"):
         put(cluster, manifest("Deployment", "refused"), manifest("ConfigMap", "new"))
     assert set(cluster.there) == {"deployment/a"}
+
+
+def test_what_is_kept_of_a_refused_set_is_said():
+    cluster = FakeCluster()
+    with pytest.raises(RefusedError, match="admission refused it") as refused:
+        put(cluster, manifest("PersistentVolumeClaim", "data"), manifest("Deployment", "refused"))
+    assert refused.value.applied == list(cluster.there) == ["persistentvolumeclaim/data"]
+
+
+def test_what_is_kept_is_tried_out_too():
+    cluster = FakeCluster()
+    with pytest.raises(RefusedError, match="admission refused it") as refused:
+        put(cluster, manifest("PersistentVolumeClaim", "data"), manifest("PersistentVolumeClaim", "refused"))
+    assert refused.value.applied == list(cluster.there) == []
 
 
 @pytest.mark.parametrize("kind", sorted(KEPT_KINDS - {"CustomResourceDefinition"}))
