@@ -76,6 +76,10 @@ class Kubectl:
             and each["kind"] not in KEPT_KINDS | _MADE_BY_CONTROLLERS
         ]
 
+    def pods(self) -> list[Document]:
+        """Also those that are about to end."""
+        return _items(self._succeed("get", "pods", "--namespace", self.namespace, "--output=json"))
+
     def remove(self, found: Sequence[Document]) -> None:
         """In the foreground: an object is gone after what it owns."""
         self._succeed(

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from deploy.manifests import Document
+
+#: A label of the pods of a StatefulSet.
+_REVISION: Final = "controller-revision-hash"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,40 @@ def _workload(found: Document) -> State:
             "waiting", f"{wanted} wanted, {updated} updated, {available} available, {all_of_it} in all"
         )
     return _READY
+
+
+def in_the_way(stateful_set: Document, pods: Sequence[Document]) -> Document | None:
+    """The pod that has to be removed for a StatefulSet to go on, if there is one.
+
+    Its controller replaces nothing before every pod is ready. One that is not because of an earlier template
+    never gets the present one, which may be what mends it.
+    """
+    metadata, status = stateful_set["metadata"], stateful_set.get("status", {})
+    strategy = stateful_set["spec"].get("updateStrategy", {})
+    if status.get("observedGeneration", 0) < metadata.get("generation", 1):
+        return None  # which revision is the present one is not known yet
+    if strategy.get("type") == "OnDelete" or strategy.get("rollingUpdate", {}).get("partition"):
+        return None  # somebody else says which pods keep the earlier one
+    came_up, goes_on = [], False
+    for pod in pods:
+        owners = {owner["uid"] for owner in pod["metadata"].get("ownerReferences", ())}
+        ends = "deletionTimestamp" in pod["metadata"]
+        if metadata["uid"] not in owners or (_condition(pod, "Ready") == "True" and not ends):
+            continue
+        revision = pod["metadata"]["labels"].get(_REVISION)
+        if ends or revision == status.get("updateRevision"):
+            goes_on = True
+        elif revision == status.get("currentRevision"):
+            came_up.append(pod)
+        else:  # of a revision that never came up
+            return pod
+    # Of the one that did, a pod may just be waiting for those that are replaced.
+    return None if goes_on else min(came_up, key=_ordinal, default=None)
+
+
+def _ordinal(pod: Document) -> tuple[int, str]:
+    name: str = pod["metadata"]["name"]
+    return len(name), name
 
 
 def _job(found: Document) -> State:

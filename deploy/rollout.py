@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from deploy.manifests import ManifestSet, RefusedError, identity
-from deploy.readiness import state_of
+from deploy.readiness import in_the_way, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,6 +54,9 @@ class Cluster(Protocol):
 
     def labelled(self, label: str) -> list[Document]:
         """Every object of the set, of whatever kind, that no other object owns."""
+
+    def pods(self) -> list[Document]:
+        """Every pod of the namespace."""
 
     def remove(self, found: Sequence[Document]) -> None:
         """Remove these objects and what they own, and wait until they are gone."""
@@ -111,7 +114,7 @@ class Deployment:
                 hold.assure()
                 applied = wanted.kept
                 self.cluster.apply(applied)
-                self._come_up(applied)
+                self._come_up(applied, hold)
             if wanted.replaceable:  # not before: it may be of a kind that was just defined
                 self.say(self.cluster.try_out(wanted.replaceable))
         except (CommandError, NotReadyError) as error:
@@ -146,7 +149,7 @@ class Deployment:
         hold.assure()
         if wanted.replaceable:
             self.cluster.apply(wanted.replaceable)
-            self._come_up(wanted.replaceable)
+            self._come_up(wanted.replaceable, hold)
         members = {_place(each, wanted.namespace) for each in wanted.replaceable}
         superfluous = [
             each
@@ -158,7 +161,7 @@ class Deployment:
             self.say(f"deploy: removing {', '.join(str(identity(each)) for each in superfluous)}")
             self.cluster.remove(superfluous)
 
-    def _come_up(self, documents: Sequence[Document]) -> None:
+    def _come_up(self, documents: Sequence[Document], hold: Hold) -> None:
         deadline = self.now() + self.timeout_s
         while True:
             found = self.cluster.objects(documents)
@@ -171,7 +174,15 @@ class Deployment:
                 return
             if self.now() >= deadline:
                 raise NotReadyError("; ".join(waiting) or "some of it is gone again")
+            self._make_way([each for each, state in states if state.state == "waiting"], hold)
             self.pause()
+
+    def _make_way(self, waiting: Sequence[Document], hold: Hold) -> None:
+        for each in waiting:
+            if each["kind"] == "StatefulSet" and (pod := in_the_way(each, self.cluster.pods())):
+                hold.assure()
+                self.say(f"deploy: removing {identity(pod)}, not ready and of an earlier {identity(each)}")
+                self.cluster.remove([pod])
 
 
 def _place(document: Document, namespace: str) -> Identity:

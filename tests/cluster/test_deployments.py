@@ -40,6 +40,11 @@ def workload(name: str, **more: Any) -> dict[str, Any]:
     }
 
 
+def stateful(name: str, **more: Any) -> dict[str, Any]:
+    """The same as a StatefulSet."""
+    return {**workload(name, **more), "kind": "StatefulSet"}
+
+
 def claim(name: str) -> dict[str, Any]:
     """A volume claim, which holds data."""
     spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}
@@ -109,6 +114,21 @@ def test_a_set_that_does_not_come_up_is_taken_back(namespace: Namespace, tmp_pat
     assert put(namespace, tmp_path, crashing, workload("new"), timeout_s=30) == _ROLLED_BACK
     assert names(namespace, "deployments") == ["deployment.apps/one"]
     assert [pod["metadata"]["uid"] for pod in namespace.pods("one")] == [before["metadata"]["uid"]]
+
+
+def test_a_stateful_set_that_does_not_come_up_is_taken_back_and_then_mended(
+    namespace: Namespace, tmp_path: Path
+) -> None:
+    assert put(namespace, tmp_path, stateful("db")) == _DEPLOYED
+    crashing = stateful("db", command=["/nothing"])
+    assert put(namespace, tmp_path, crashing, timeout_s=20) == _ROLLED_BACK
+    command = ("get", "pods", "--output=jsonpath={.items[*].spec.containers[0].command}")
+    assert namespace.kubectl(*command) == ""
+    # What a deployment that was killed leaves.
+    namespace.cluster.apply(json.dumps(crashing), namespace=namespace.name)
+    namespace.soon(lambda: "/nothing" in namespace.kubectl(*command), "a broken pod")
+    mended = stateful("db", env=[{"name": "MENDED", "value": "yes"}])
+    assert put(namespace, tmp_path, mended) == _DEPLOYED
 
 
 def test_what_the_cluster_refuses_changes_nothing(namespace: Namespace, tmp_path: Path) -> None:

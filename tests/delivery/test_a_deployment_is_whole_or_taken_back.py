@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from deploy.manifests import KEPT_KINDS, LABEL, ManifestSet, RefusedError, identity, read
-from deploy.readiness import state_of
+from deploy.readiness import in_the_way, state_of
 from deploy.rollout import CommandError, Deployment, NotReadyError
 
 if TYPE_CHECKING:
@@ -56,6 +56,9 @@ class FakeCluster:
     def remove(self, found: Sequence[Document]) -> None:
         for each in found:
             del self.there[str(identity(each))]
+
+    def pods(self) -> list[Document]:
+        return []
 
     def remembered(self, name: str) -> bytes | None:
         return self.kept.get(name)
@@ -326,6 +329,80 @@ def test_a_set_is_the_same_whatever_files_it_is_in(tmp_path):
     (tmp_path / "c.json").write_text('{"kind": "List", "items": []}')
     assert read(tmp_path, "suite", "tlsy").revision == one.revision
     assert one.unpacked(one.pack()) == one
+
+
+STATEFUL_SET: Document = {
+    "apiVersion": "apps/v1",
+    "kind": "StatefulSet",
+    "metadata": {"name": "db", "uid": "db-uid", "generation": 3},
+    "spec": {"replicas": 2, "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}},
+    "status": {"observedGeneration": 3, "currentRevision": "db-1", "updateRevision": "db-3"},
+}
+
+
+def pod(name: str, revision: str = "", *, ready: bool = True, owner: str = "db-uid", **more: Any) -> Document:
+    metadata = {
+        "name": name,
+        "ownerReferences": [{"uid": owner}],
+        "labels": {"controller-revision-hash": revision},
+    }
+    status = {"conditions": [{"type": "Ready", "status": str(ready)}]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {**metadata, **more}, "status": status}
+
+
+ENDS: Document = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("pods", "removed"),
+    [
+        ([pod("db-0", "db-1"), pod("db-1", "db-1"), pod("db-2", "db-2", ready=False)], "db-2"),
+        # A revision that never came up may be why the others are not ready.
+        ([pod("db-0", "db-3", ready=False), pod("db-1", "db-2", ready=False)], "db-1"),
+        ([pod("db-10", "db-1", ready=False), pod("db-9", "db-1", ready=False)], "db-9"),
+        # It goes on by itself.
+        ([pod("db-0", "db-1"), pod("db-1", "db-1"), pod("db-2", "db-2")], None),
+        ([pod("db-1", "db-1", ready=False), pod("db-2", "db-3", ready=False)], None),
+        ([pod("db-1", "db-1", ready=False), pod("db-2", "db-1", **ENDS)], None),
+        ([pod("db-2", "db-2", ready=False, **ENDS)], None),
+        ([pod("db-2", "db-2", ready=False, owner="another")], None),
+    ],
+)
+def test_a_pod_of_an_earlier_template_that_holds_up_the_present_one_is_removed(pods, removed):
+    found = in_the_way(STATEFUL_SET, pods)
+    assert (found and found["metadata"]["name"]) == removed
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"status": {**STATEFUL_SET["status"], "observedGeneration": 2}},
+        {"spec": {"updateStrategy": {"type": "OnDelete"}}},
+        {"spec": {"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 1}}}},
+    ],
+)
+def test_a_pod_is_not_removed_whose_template_need_not_change(more):
+    assert in_the_way({**STATEFUL_SET, **more}, [pod("db-2", "db-2", ready=False)]) is None
+
+
+def test_a_stateful_set_comes_up_when_the_pod_in_its_way_is_removed():
+    class HeldUp(FakeCluster):
+        """Has one pod, of a template before, which is not ready."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.there["pod/db-0"] = pod("db-0", "db-2", ready=False)
+
+        def pods(self) -> list[Document]:
+            return [self.there[name] for name in self.there if name == "pod/db-0"]
+
+        def objects(self, documents: Sequence[Document]) -> list[Document]:
+            counts = {} if "pod/db-0" in self.there else STATUS
+            return [{**STATEFUL_SET, "status": {**counts, **STATEFUL_SET["status"]}}]
+
+    cluster = HeldUp()
+    put(cluster, {**STATEFUL_SET, "metadata": {"name": "db"}})
+    assert set(cluster.there) == {"statefulset/db"}
 
 
 STATUS = {"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}
