@@ -116,6 +116,12 @@ class Kubectl:
         }
         self._apply([document])
 
+    def forget(self, name: str) -> None:
+        """Whether or not something was remembered."""
+        self._succeed(
+            "delete", f"secret/{name}-deployed", "--namespace", self.namespace, "--ignore-not-found"
+        )
+
     def held(self, name: str) -> Lease:
         """By a Lease, whose name says of which set it is."""
 

@@ -67,6 +67,9 @@ class Cluster(Protocol):
     def remember(self, name: str, packed: bytes, revision: str) -> None:
         """Keep this in the cluster."""
 
+    def forget(self, name: str) -> None:
+        """Keep nothing under this name."""
+
     def held(self, name: str) -> AbstractContextManager[Hold]:
         """Keep others from deploying a set of this name meanwhile; entering it says who does so already."""
 
@@ -129,16 +132,23 @@ class Deployment:
             self.say(self.cluster.tell())
             if forgotten:  # to go back to nothing would take away what works
                 raise CommandError(f"{error}; there is a set, and nothing tells what was in it") from error
-            self._put_back(before, hold)
+            self._put_back(before, packed, hold)
             was = f"{before.revision} is back" if packed else "there was none before; nothing is left"
             self.say(f"deploy: {was}")
             if isinstance(error, CommandError):
                 raise NotReadyError(str(error)) from error
             raise
 
-    def _put_back(self, before: ManifestSet, hold: Hold) -> None:
+    def _put_back(self, before: ManifestSet, packed: bytes | None, hold: Hold) -> None:
         try:
             self._put(before, hold)
+            # What failed may have been remembered, and only the answer was lost.
+            if self.cluster.remembered(before.name) != packed:
+                hold.assure()
+                if packed is None:
+                    self.cluster.forget(before.name)
+                else:
+                    self.cluster.remember(before.name, packed, before.revision)
         except NotReadyError as error:
             raise CommandError(f"the set before it did not come up either: {error}") from error
         except KeyboardInterrupt as error:

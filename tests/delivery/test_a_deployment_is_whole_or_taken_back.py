@@ -66,6 +66,9 @@ class FakeCluster:
     def remember(self, name: str, packed: bytes, revision: str) -> None:
         self.kept[name] = packed
 
+    def forget(self, name: str) -> None:
+        self.kept.pop(name, None)
+
     @contextlib.contextmanager
     def held(self, name: str) -> Iterator[FakeCluster]:
         if self.holder:
@@ -248,6 +251,30 @@ def test_a_set_that_is_up_and_cannot_be_remembered_is_taken_back():
     with pytest.raises(NotReadyError):
         put(cluster, manifest("Deployment", "b"))
     assert set(cluster.there) == {"deployment/a"}
+
+
+@pytest.mark.parametrize("stopped_by", [CommandError("connection reset"), KeyboardInterrupt()])
+@pytest.mark.parametrize("before", [[], [manifest("Deployment", "a")]])
+def test_what_is_put_back_is_what_is_remembered(before, stopped_by):
+    class Deaf(FakeCluster):
+        """Remembers; one answer is lost."""
+
+        deaf = False
+
+        def remember(self, name: str, packed: bytes, revision: str) -> None:
+            super().remember(name, packed, revision)
+            if self.deaf:
+                self.deaf = False
+                raise stopped_by
+
+    cluster = Deaf()
+    if before:
+        put(cluster, *before)
+    there, kept = dict(cluster.there), dict(cluster.kept)
+    cluster.deaf = True
+    with pytest.raises((NotReadyError, KeyboardInterrupt)):
+        put(cluster, manifest("Deployment", "b"))
+    assert (cluster.there, cluster.kept) == (there, kept)
 
 
 def test_a_cluster_that_cannot_list_the_set_is_not_changed():
