@@ -16,9 +16,13 @@ _REVISION: Final = "controller-revision-hash"
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """`failed` will not become ready by waiting."""
+    """`failed` will not become ready by waiting.
 
-    state: Literal["ready", "waiting", "failed"]
+    Nor will `stalled`, if it was `waiting` before: in the first moment that its controller has looked at the
+    present template, it may still be said of the one before.
+    """
+
+    state: Literal["ready", "unseen", "waiting", "stalled", "failed"]
     why: str = ""
 
 
@@ -41,9 +45,9 @@ def state_of(found: Document) -> State:
 def _workload(found: Document) -> State:
     status = found.get("status", {})
     if status.get("observedGeneration", 0) < found["metadata"].get("generation", 1):
-        return State("waiting", "nobody has looked at it yet")
+        return State("unseen", "nobody has looked at it yet")
     if _condition(found, "Progressing") == "False":
-        return State("failed", "it made no progress until its deadline")
+        return State("stalled", "it made no progress until its deadline")
     if found["kind"] == "DaemonSet":
         wanted = status.get("desiredNumberScheduled", 0)
         updated, available, all_of_it = (

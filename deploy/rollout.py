@@ -173,11 +173,17 @@ class Deployment:
 
     def _come_up(self, documents: Sequence[Document], hold: Hold) -> None:
         deadline = self.now() + self.timeout_s
+        went_on: set[Identity] = set()
         while True:
             found = self.cluster.objects(documents)
             states = [(each, state_of(each)) for each in found]
-            failed = [f"{identity(each)}: {state.why}" for each, state in states if state.state == "failed"]
-            waiting = [f"{identity(each)}: {state.why}" for each, state in states if state.state == "waiting"]
+            went_on |= {identity(each) for each, state in states if state.state == "waiting"}
+            failed = [
+                f"{identity(each)}: {state.why}"
+                for each, state in states
+                if state.state == "failed" or (state.state == "stalled" and identity(each) in went_on)
+            ]
+            waiting = [f"{identity(each)}: {state.why}" for each, state in states if state.state != "ready"]
             if failed:
                 raise NotReadyError("; ".join(failed))
             if not waiting and len(found) == len(documents):

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from deploy.manifests import KEPT_KINDS, LABEL, ManifestSet, RefusedError, identity, read
-from deploy.readiness import in_the_way, state_of
 from deploy.rollout import CommandError, Deployment, NotReadyError
 
 if TYPE_CHECKING:
@@ -358,58 +357,32 @@ def test_a_set_is_the_same_whatever_files_it_is_in(tmp_path):
     assert one.unpacked(one.pack()) == one
 
 
-STATEFUL_SET: Document = {
-    "apiVersion": "apps/v1",
-    "kind": "StatefulSet",
-    "metadata": {"name": "db", "uid": "db-uid", "generation": 3},
-    "spec": {"replicas": 2, "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}},
-    "status": {"observedGeneration": 3, "currentRevision": "db-1", "updateRevision": "db-3"},
-}
-
-
-def pod(name: str, revision: str = "", *, ready: bool = True, owner: str = "db-uid", **more: Any) -> Document:
-    metadata = {
-        "name": name,
-        "ownerReferences": [{"uid": owner}],
-        "labels": {"controller-revision-hash": revision},
-    }
-    status = {"conditions": [{"type": "Ready", "status": str(ready)}]}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {**metadata, **more}, "status": status}
-
-
-ENDS: Document = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
+UP = {"observedGeneration": 1, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}
+GOES_ON = {**UP, "availableReplicas": 1}
+NO_PROGRESS = {"conditions": [{"type": "Progressing", "status": "False"}]}
 
 
 @pytest.mark.parametrize(
-    ("pods", "removed"),
+    ("statuses", "comes_up"),
     [
-        ([pod("db-0", "db-1"), pod("db-1", "db-1"), pod("db-2", "db-2", ready=False)], "db-2"),
-        # A revision that never came up may be why the others are not ready.
-        ([pod("db-0", "db-3", ready=False), pod("db-1", "db-2", ready=False)], "db-1"),
-        ([pod("db-10", "db-1", ready=False), pod("db-9", "db-1", ready=False)], "db-9"),
-        # It goes on by itself.
-        ([pod("db-0", "db-1"), pod("db-1", "db-1"), pod("db-2", "db-2")], None),
-        ([pod("db-1", "db-1", ready=False), pod("db-2", "db-3", ready=False)], None),
-        ([pod("db-1", "db-1", ready=False), pod("db-2", "db-1", **ENDS)], None),
-        ([pod("db-2", "db-2", ready=False, **ENDS)], None),
-        ([pod("db-2", "db-2", ready=False, owner="another")], None),
+        # Said of the template before, until the controller has counted what it has made of the present one.
+        ([{}, GOES_ON | NO_PROGRESS, GOES_ON, UP], True),
+        ([GOES_ON | NO_PROGRESS] * 9, False),
+        ([GOES_ON, GOES_ON | NO_PROGRESS], False),
     ],
 )
-def test_a_pod_of_an_earlier_template_that_holds_up_the_present_one_is_removed(pods, removed):
-    found = in_the_way(STATEFUL_SET, pods)
-    assert (found and found["metadata"]["name"]) == removed
+def test_no_progress_ends_what_has_made_progress_before(statuses, comes_up):
+    class Telling(FakeCluster):
+        """Has a Deployment of these statuses, one after the other."""
 
+        def objects(self, documents: Sequence[Document]) -> list[Document]:
+            return [{**each, "spec": {"replicas": 2}, "status": next(told)} for each in documents]
 
-@pytest.mark.parametrize(
-    "more",
-    [
-        {"status": {**STATEFUL_SET["status"], "observedGeneration": 2}},
-        {"spec": {"updateStrategy": {"type": "OnDelete"}}},
-        {"spec": {"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 1}}}},
-    ],
-)
-def test_a_pod_is_not_removed_whose_template_need_not_change(more):
-    assert in_the_way({**STATEFUL_SET, **more}, [pod("db-2", "db-2", ready=False)]) is None
+    told = iter(statuses)
+    cluster = Telling()
+    with contextlib.nullcontext() if comes_up else pytest.raises(NotReadyError, match="no progress"):
+        put(cluster, manifest("Deployment", "a"))
+    assert bool(cluster.there) == comes_up
 
 
 def test_a_stateful_set_comes_up_when_the_pod_in_its_way_is_removed():
@@ -418,47 +391,18 @@ def test_a_stateful_set_comes_up_when_the_pod_in_its_way_is_removed():
 
         def __init__(self) -> None:
             super().__init__()
-            self.there["pod/db-0"] = pod("db-0", "db-2", ready=False)
+            labels = {"controller-revision-hash": "db-before"}
+            metadata = {"name": "db-0", "labels": labels, "ownerReferences": [{"uid": "of-db"}]}
+            self.there["pod/db-0"] = manifest("Pod", "db-0", metadata=metadata)
 
         def pods(self) -> list[Document]:
             return [self.there[name] for name in self.there if name == "pod/db-0"]
 
         def objects(self, documents: Sequence[Document]) -> list[Document]:
-            counts = {} if "pod/db-0" in self.there else STATUS
-            return [{**STATEFUL_SET, "status": {**counts, **STATEFUL_SET["status"]}}]
+            status = {"observedGeneration": 1, "updateRevision": "db-now", **({} if self.pods() else UP)}
+            found = {"metadata": {"name": "db", "uid": "of-db"}, "spec": {"replicas": 2}, "status": status}
+            return [{**each, **found} for each in documents]
 
     cluster = HeldUp()
-    put(cluster, {**STATEFUL_SET, "metadata": {"name": "db"}})
+    put(cluster, manifest("StatefulSet", "db"))
     assert set(cluster.there) == {"statefulset/db"}
-
-
-STATUS = {"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}
-NO_PROGRESS = {"conditions": [{"type": "Progressing", "status": "False"}]}
-OF_NODES = {
-    "observedGeneration": 2,
-    "desiredNumberScheduled": 3,
-    "updatedNumberScheduled": 3,
-    "numberAvailable": 3,
-}
-
-
-@pytest.mark.parametrize(
-    ("kind", "status", "state"),
-    [
-        ("Deployment", STATUS, "ready"),
-        ("Deployment", {**STATUS, "observedGeneration": 1}, "waiting"),
-        ("Deployment", {**STATUS, "replicas": 3}, "waiting"),
-        ("Deployment", {**STATUS, "availableReplicas": 1}, "waiting"),
-        ("Deployment", STATUS | NO_PROGRESS, "failed"),
-        ("StatefulSet", {**STATUS, "updatedReplicas": 1}, "waiting"),
-        ("DaemonSet", OF_NODES, "ready"),
-        ("DaemonSet", {**OF_NODES, "numberAvailable": 2}, "waiting"),
-        ("Job", {}, "waiting"),
-        ("Job", {"conditions": [{"type": "Complete", "status": "True"}]}, "ready"),
-        ("Job", {"conditions": [{"type": "Failed", "status": "True"}]}, "failed"),
-        ("ConfigMap", {}, "ready"),
-    ],
-)
-def test_when_a_workload_is_ready(kind, status, state):
-    found = {"kind": kind, "metadata": {"generation": 2}, "spec": {"replicas": 2}, "status": status}
-    assert state_of(found).state == state
