@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from deploy.manifests import Document
 
 _MANAGER: Final = "tlsy-deploy"
-#: Endpoints have the labels of their Service and no owner.
-_MADE_BY_CONTROLLERS: Final = frozenset({"Endpoints", "EndpointSlice", "Event", "Pod", "ReplicaSet"})
+#: Made by a controller for a Service, with its labels and, unlike all else that is made so, without an owner.
+_MADE_BY_CONTROLLERS: Final = frozenset({"Endpoints"})
 _DIFFERENT: Final = 1
 _LOG: Final = re.compile(r"[IWEF]\d{4} ")
 

@@ -32,10 +32,12 @@ _READY = State("ready")
 def state_of(found: Document) -> State:
     """Of workloads; everything else is ready when it is there."""
     match found["kind"]:
-        case "Deployment" | "StatefulSet" | "DaemonSet":
+        case "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet":
             return _workload(found)
         case "Job":
             return _job(found)
+        case "Pod":
+            return _pod(found)
         case "CustomResourceDefinition":
             established = _condition(found, "Established") == "True"
             return _READY if established else State("waiting", "not established")
@@ -58,7 +60,8 @@ def _workload(found: Document) -> State:
     else:
         wanted = found["spec"].get("replicas", 1)
         updated, available, all_of_it = (
-            status.get("updatedReplicas", 0),
+            # A ReplicaSet replaces nothing.
+            status.get("replicas" if found["kind"] == "ReplicaSet" else "updatedReplicas", 0),
             status.get("availableReplicas", 0),
             status.get("replicas", 0),
         )
@@ -107,6 +110,14 @@ def _job(found: Document) -> State:
     if _condition(found, "Failed") == "True":
         return State("failed", "it failed")
     return _READY if _condition(found, "Complete") == "True" else State("waiting", "not complete")
+
+
+def _pod(found: Document) -> State:
+    phase = found.get("status", {}).get("phase", "Pending")
+    if phase == "Failed":
+        return State("failed", "it failed")
+    is_up = phase == "Succeeded" or _condition(found, "Ready") == "True"
+    return _READY if is_up else State("waiting", f"{phase}, not ready")
 
 
 def _condition(found: Document, kind: str) -> str:

@@ -97,6 +97,25 @@ def test_a_workload_taken_out_is_gone_with_its_pods_and_its_data_stay(
     assert namespace.pods("other") == []
 
 
+def test_a_bare_pod_and_a_service_taken_out_are_gone_and_what_a_service_has_stays(
+    namespace: Namespace, tmp_path: Path
+) -> None:
+    core: dict[str, Any] = {"apiVersion": "v1", "metadata": {"name": "one"}}
+    spec = {"selector": {"app": "one"}, "ports": [{"port": 80, "targetPort": 8080}]}
+    service = {**core, "kind": "Service", "spec": spec}
+    bare = {**core, "kind": "Pod", "spec": {"terminationGracePeriodSeconds": 1, "containers": [server()]}}
+    assert put(namespace, tmp_path, workload("one"), service, bare) == _DEPLOYED
+    namespace.kubectl("wait", "pod/one", "--for=condition=Ready", "--timeout=1s")
+    made = ("get", "endpoints,endpointslices", "--output=jsonpath={.items[*].metadata.uid}")
+    namespace.soon(lambda: len(namespace.kubectl(*made).split()) == 2, "endpoints of both kinds")
+    before = namespace.kubectl(*made)
+    assert put(namespace, tmp_path, workload("one"), service) == _DEPLOYED
+    assert "pod/one" not in names(namespace, "pods")
+    assert namespace.kubectl(*made) == before
+    assert put(namespace, tmp_path, workload("one")) == _DEPLOYED
+    assert names(namespace, "services") == []
+
+
 def test_an_orphan_of_the_set_is_removed_and_a_strangers_object_is_not(
     namespace: Namespace, tmp_path: Path
 ) -> None:
