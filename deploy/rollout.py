@@ -98,12 +98,18 @@ class Deployment:
         packed_wanted = wanted.pack()
         if len(packed_wanted) > _MAX_PACKED_BYTES:
             raise RefusedError([f"the set is too big to be remembered: {len(packed_wanted)} bytes packed"])
-        with ExitStack() as stack:
-            try:
-                hold = stack.enter_context(self.cluster.held(wanted.name))
-            except CommandError as error:
-                raise RefusedError([str(error)]) from error
-            self._deploy_alone(wanted, packed_wanted, hold)
+        deployed = False
+        try:
+            with ExitStack() as stack:
+                try:
+                    hold = stack.enter_context(self.cluster.held(wanted.name))
+                except CommandError as error:
+                    raise RefusedError([str(error)]) from error
+                self._deploy_alone(wanted, packed_wanted, hold)
+                deployed = True
+        except KeyboardInterrupt:
+            if not deployed:  # otherwise it is too late: at worst the Lease has to run out
+                raise
 
     def _deploy_alone(self, wanted: ManifestSet, packed_wanted: bytes, hold: Hold) -> None:
         applied: list[Document] = []

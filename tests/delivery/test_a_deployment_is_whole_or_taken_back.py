@@ -238,6 +238,19 @@ def test_what_is_stopped_twice_is_not_called_taken_back():
         put(cluster, manifest("Deployment", "b"))
 
 
+def test_what_is_stopped_when_it_is_deployed_is_not_called_taken_back():
+    class Stopped(FakeCluster):
+        @contextlib.contextmanager
+        def held(self, name: str) -> Iterator[FakeCluster]:
+            with super().held(name):
+                yield self
+            raise KeyboardInterrupt
+
+    cluster = Stopped()
+    put(cluster, manifest("Deployment", "a"))
+    assert set(cluster.there) == {"deployment/a"}
+
+
 def test_a_set_that_is_up_and_cannot_be_remembered_is_taken_back():
     class Forgetful(FakeCluster):
         def remember(self, name: str, packed: bytes, revision: str) -> None:
