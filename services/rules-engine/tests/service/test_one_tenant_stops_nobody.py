@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
+from time import thread_time
 
 import pytest
 
@@ -123,3 +125,51 @@ async def test_the_dearest_rules_leave_others_their_turn(world):
         await world.incident(other)
         await until(lambda: world.rows(tenant, "select 1 from rule_state where owner <> 'source'"))
     assert worst[0] < 0.5
+
+
+STATE = """
+insert into shared.rule_state
+select $1, $2, decode(md5(n::text), 'hex'), jsonb_build_array('agent/' || n % 100, n::text)::text, $3
+from generate_series(1, 10000) n
+"""
+SOURCES = """
+insert into shared.rule_state
+select $1, 'source', decode(md5(n::text), 'hex'), jsonb_build_array('agent/' || n)::text, $2
+from generate_series(0, 99) n
+"""
+
+
+@contextlib.asynccontextmanager
+async def longest_work():
+    """The longest that others waited, in seconds that this thread worked. No garbage is collected."""
+    worst = [0.0]
+
+    async def watch():
+        while True:
+            began = thread_time()
+            await asyncio.sleep(0.001)
+            worst[0] = max(worst[0], thread_time() - began)
+
+    task = asyncio.create_task(watch())
+    gc.disable()
+    try:
+        yield worst
+    finally:
+        gc.enable()
+        task.cancel()
+
+
+async def test_much_state_leaves_others_their_turn_when_it_is_loaded(world):
+    tenant = await world.tenant()
+    await world.replica()
+    rules = [await world.publish(tenant, f"r{number}", for_s=3_600) for number in range(4)]
+    owner, at_us = await world.installation.connect("tlsy_migrator", tenant.placement), now_us()
+    pending = pack([False, at_us, at_us, None, [at_us], at_us + 3_600_000_000, {}])
+    await owner.execute(SOURCES, tenant.tenant_id, pack((at_us, [])))
+    for rule in rules:
+        await owner.execute(STATE, tenant.tenant_id, rule.live_version.rpartition("/")[2], pending)
+    await owner.execute("update shared.rule_set set stamp = gen_random_uuid()")
+    async with longest_work() as worst:
+        await world.send(accepted(tenant, event(source="agent/new")))
+        await until(lambda: world.rows(tenant, "select from rule_state where key like '%agent/new%'"))
+    assert worst[0] < 0.1

@@ -74,12 +74,12 @@ def test_on_random_rules_and_streams_both_report_the_same_transitions(world):
             expected = reference.apply(batch, now_us)
         elif call == "advance":
             due_us = engine.next_deadline_us()
-            effects = engine.advance(now_us)
+            effects = engine.whole(engine.advancing(now_us, 1))
             expected = reference.advance(now_us)
             assert not expected or (due_us is not None and due_us <= now_us)
         else:
             engine = Engine(compiled, LIMITS)
-            engine.load(stored.rows.values(), now_us)
+            assert len(list(engine.loading(stored.rows.values(), now_us, 1))) >= len(stored.rows)
             reference.restart(now_us)
             continue
         stored.write(effects.rows)

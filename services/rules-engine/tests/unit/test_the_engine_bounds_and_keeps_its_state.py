@@ -189,3 +189,13 @@ def test_a_condition_that_many_rules_share_is_tested_once():
     source = compiled(*rules).programs["temperature"].source.partition("def judge")[2]
     assert source.count("labels.get") == 1
     assert source.count("bisect") == 1
+
+
+def test_what_time_and_new_rules_end_comes_in_steps():
+    rules = rule(for_s=10), rule(name="absent", absence={"after_s": 10})
+    made = engine(*rules)
+    made.apply([event(0, source=str(n % 5), subject=str(n)) for n in range(50)], NOW)
+    opened = [len(part) for part in made.advancing(NOW + 600 * S, 10)]
+    assert (max(opened), sum(opened)) == (10, 100)
+    ended = [len(part) for part in made.replacing(compiled(), NOW + 600 * S, 10)]
+    assert (max(ended), sum(ended)) == (10, 100)

@@ -86,9 +86,11 @@ class Deadlines:
         """When `run` may next have something to do."""
         return self._heap[0][0] if self._heap else None
 
-    def run(self, now_us: int) -> None:
-        """Fires every group whose deadline has come."""
-        while self._heap and self._heap[0][0] <= now_us:
+    def run(self, now_us: int, most: int) -> int:
+        """Fires groups whose deadline has come; how many entries were looked at, up to `most`."""
+        count = 0
+        while count < most and self._heap and self._heap[0][0] <= now_us:
+            count += 1
             _, _, group = heappop(self._heap)
             if not group.alive or group.firing:
                 continue
@@ -96,6 +98,7 @@ class Deadlines:
                 group.rule.emit("open", group, group.deadline_us, group.read())
             else:
                 self.add(group)
+        return count
 
 
 class AbsenceRule:

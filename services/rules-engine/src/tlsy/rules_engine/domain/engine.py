@@ -38,7 +38,7 @@ from tlsy.rules_engine.domain.turn import (
 from tlsy.rules_engine.domain.windows import WindowRule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from tlsy.rules_engine.domain.compiler import CompiledRuleSet
     from tlsy.rules_engine.domain.events import Event
@@ -112,9 +112,7 @@ class Engine:
 
         Raises JudgingFailed, as everything does that changes the state.
         """
-        transitions = self.feed(events, now_us)
-        settled = self.settle()
-        return Effects(transitions + settled.transitions, settled.rows)
+        return self.whole([self.feed(events, now_us)])
 
     def feed(self, events: Iterable[Event], now_us: int) -> list[Transition]:
         """The first part of `apply`, for some of the events of a batch: what opened and what was resolved."""
@@ -143,8 +141,7 @@ class Engine:
             raise
         except Exception as error:
             raise JudgingFailed(self._versions_of(event), event) from error
-        transitions, turn.transitions = turn.transitions, []
-        return transitions
+        return self._taken()
 
     def settle(self, most: int = maxsize) -> Effects:
         """The second part: refreshes, and the rows to store; of each `most`, and until `settled` not all.
@@ -173,17 +170,35 @@ class Engine:
 
         Not to be called while events wait to be applied: their sources would look silent.
         """
+        return self.whole(self.advancing(now_us, maxsize))
+
+    def advancing(self, now_us: int, most: int) -> Iterator[list[Transition]]:
+        """The first part of `advance` in steps of `most` deadlines, sources and timers; what each did."""
         self.turn.now_us = now_us
         try:
-            self._deadlines.run(now_us)
+            while self._deadlines.run(now_us, most) == most:
+                yield self._taken()
         except Exception as error:
             raise JudgingFailed(rule.version for rule in self._absences()) from error
-        for source in self._sources.values():
-            if source.due_us != NEVER:
-                clock_us = source.max_us + (now_us - source.seen_us) - self._limits.idle_us
-                if clock_us >= source.due_us:
-                    self._run_timers(source, clock_us)
-        return self.settle()
+        left = most
+        for source in list(self._sources.values()):
+            left -= 1
+            clock_us = source.max_us + (now_us - source.seen_us) - self._limits.idle_us
+            while source.due_us != NEVER and clock_us >= source.due_us:
+                left -= self._run_timers(source, clock_us, max(left, 1))
+                if left <= 0:
+                    yield self._taken()
+                    left = most
+            if left <= 0:
+                yield self._taken()
+                left = most
+        yield self._taken()
+
+    def whole(self, parts: Iterable[list[Transition]]) -> Effects:
+        """All that the parts do, and the rest of it."""
+        transitions = [transition for part in parts for transition in part]
+        settled = self.settle()
+        return Effects(transitions + settled.transitions, settled.rows)
 
     def next_deadline_us(self) -> int | None:
         """When, in processing time, `advance` may have something to do; looks at every source."""
@@ -202,15 +217,21 @@ class Engine:
         Versions in both sets keep their state; the groups of the others are given up, and those that fired
         are resolved as superseded.
         """
+        return self.whole(self.replacing(compiled, now_us, maxsize))
+
+    def replacing(self, compiled: CompiledRuleSet, now_us: int, most: int) -> Iterator[list[Transition]]:
+        """The first part of `replace` in steps of `most` groups; before the last no event is to be judged."""
         self.turn.now_us = now_us
         kept = {version for version, _ in compiled.versions}
         for version, rule in list(self._rules.items()):
             if version not in kept:
-                for group in self._groups(rule):
+                for number, group in enumerate(self._groups(rule), 1):
                     self._give_up(rule, group)
+                    if number % most == 0:
+                        yield self._taken()
                 del self._rules[version]
         self._bind(compiled)
-        return self.settle()
+        yield self._taken()
 
     def clear(self, rule: RuleName, matches: Callable[[GroupKey], bool]) -> Effects:
         """An operator resolved these groups' incident: it opens again when its rule next fires for one."""
@@ -233,20 +254,29 @@ class Engine:
 
         Rows of versions that are not live are ignored. Restart grace counts from `now_us`.
         """
+        for _ in self.loading(rows, now_us, maxsize):
+            pass
+
+    def loading(self, rows: Iterable[StateRow], now_us: int, most: int) -> Iterator[None]:
+        """`load` in steps of `most` rows; before the last the engine is not to be used."""
         groups = []
-        for row in rows:
+        for number, row in enumerate(rows, 1):
             if row.owner == SOURCE_OWNER:
                 source = load_source(row, now_us)
                 self._sources[source.name] = source
             else:
                 groups.append(row)
-        for row in groups:
+            if number % most == 0:
+                yield
+        for number, row in enumerate(groups, 1):
             rule = self._rules.get(VersionId(row.owner))
             if rule is not None and row.payload is not None:
                 try:
                     self._restore(rule, row_values(row.key), unpack(row.payload), now_us)
                 except Exception as error:
                     raise JudgingFailed([rule.version]) from error
+            if number % most == 0:
+                yield
 
     def _bind(self, compiled: CompiledRuleSet) -> None:
         for version, rule in compiled.versions:
@@ -316,9 +346,11 @@ class Engine:
         windows = (rule for rule in self._rules.values() if isinstance(rule, WindowRule))
         return {group.leader.name for rule in windows for group in rule.groups.values()}
 
-    def _run_timers(self, source: SourceState, clock_us: int) -> None:
-        timers = source.timers
-        while timers and timers[0][0] <= clock_us:
+    def _run_timers(self, source: SourceState, clock_us: int, most: int = maxsize) -> int:
+        """How many were due, up to `most`."""
+        timers, count = source.timers, 0
+        while count < most and timers and timers[0][0] <= clock_us:
+            count += 1
             key_us, _, group = heappop(timers)
             if not group.awaits(source, key_us):
                 source.stale = max(source.stale - 1, 0)
@@ -328,6 +360,12 @@ class Engine:
             except Exception as error:
                 raise JudgingFailed([group.owner]) from error
         source.due_us = timers[0][0] if timers else NEVER
+        return count
+
+    def _taken(self) -> list[Transition]:
+        """The transitions since the last time."""
+        transitions, self.turn.transitions = self.turn.transitions, []
+        return transitions
 
     def _versions_of(self, event: Event | None) -> Iterable[VersionId]:
         kind = None if event is None else event.type
@@ -377,8 +415,7 @@ class Engine:
         self._gone_sources.clear()
         rows += [source_row(source, self._horizon_us) for source in touched if source.name in self._sources]
         rows += _changed_rows(dirty)
-        transitions, turn.transitions = turn.transitions, []
-        return Effects(transitions, rows)
+        return Effects(self._taken(), rows)
 
     def _forget_order_keys(self, source: SourceState) -> None:
         """Drops order keys that can no longer matter and, counted, the oldest beyond the cap."""

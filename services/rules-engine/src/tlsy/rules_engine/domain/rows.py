@@ -11,6 +11,7 @@ from tlsy.rules_engine.domain.turn import GroupKey, SourceState
 SOURCE_OWNER: Final = "source"
 _MSGPACK: Final = msgspec.msgpack.Encoder()
 _JSON: Final = msgspec.json.Encoder()
+_VALUES: Final = msgspec.json.Decoder(tuple[str | None, ...]).decode
 
 
 class StateRow(NamedTuple):
@@ -31,7 +32,7 @@ def row_key(values: GroupKey) -> str:
 
 def row_values(key: str) -> GroupKey:
     """The inverse of `row_key`."""
-    return msgspec.json.decode(key, type=tuple[str | None, ...])
+    return _VALUES(key)
 
 
 def pack(value: Any) -> bytes:

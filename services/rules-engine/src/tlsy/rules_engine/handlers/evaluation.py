@@ -24,7 +24,7 @@ from tlsy.rules_engine.domain.engine import Engine, JudgingFailed
 from tlsy.rules_engine.domain.incident import DedupKey, dedup_key
 from tlsy.rules_engine.domain.rows import SOURCE_OWNER
 from tlsy.rules_engine.handlers.engine_events import engine_events
-from tlsy.rules_engine.handlers.halting import REASON, compiled
+from tlsy.rules_engine.handlers.halting import REASON, compiled, load
 from tlsy.rules_engine.handlers.incident_book import IncidentBook
 from tlsy.rules_engine.handlers.memory import REFRESH_US, TenantMemory
 from tlsy.rules_engine.handlers.observing import FieldObserver
@@ -134,7 +134,7 @@ class Evaluation:
         async def work() -> None:
             turn = await self._enter(tx, partition)
             if until_us is not None:
-                await turn.add(turn.memory.engine.advance(until_us))
+                await turn.work_off(turn.memory.engine.advancing(until_us, SLICE))
             await self._leave(tx, slug, turn)
 
         await self._without_the_guilty(tx, slug, work)
@@ -201,7 +201,7 @@ class Evaluation:
             live = self._readable(await self._states.live(tx), memory.rules)
             memory.rules = {**memory.rules, **dict(live)}
             memory.compiled = await compiled(live, memory.compiled)
-            await turn.add(memory.engine.replace(memory.compiled, self._effects.now_us()))
+            await turn.work_off(memory.engine.replacing(memory.compiled, self._effects.now_us(), SLICE))
         if state.clears:
             await self._clear(turn, await self._incidents.take_clears(tx))
         return turn
@@ -215,7 +215,7 @@ class Evaluation:
         past = self._readable(await self._states.documents(tx, gone), {}) if gone else []
         made = await compiled([*live, *past], None)
         engine = Engine(made, self._limits.engine)
-        engine.load(rows, self._effects.now_us())
+        await load(engine, rows, self._effects.now_us())
         return TenantMemory(
             partition=partition,
             engine=engine,

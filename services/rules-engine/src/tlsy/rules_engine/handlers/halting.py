@@ -16,7 +16,7 @@ from tlsy.rules_engine.handlers.turn import SLICE
 from tlsy.runtime.logging import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from tlsy.rules_engine.domain.ast import VersionId
     from tlsy.rules_engine.domain.codegen import Version
@@ -39,6 +39,12 @@ async def compiled(versions: Collection[Version], before: CompiledRuleSet | None
         return await asyncio.to_thread(compile_rules, versions, before)
     except Exception as error:
         raise JudgingFailed(version for version, _ in versions) from error
+
+
+async def load(engine: Engine, rows: Iterable[StateRow], now_us: int) -> None:
+    """Restores what was stored; everybody else gets a turn meanwhile. Raises JudgingFailed."""
+    for _ in engine.loading(rows, now_us, SLICE):
+        await asyncio.sleep(0)
 
 
 class Halting:
@@ -144,7 +150,7 @@ class Halting:
         for version, document in await self._states.documents(tx, failed.suspects):
             try:
                 alone = compile_rules([(version, load_rule(document.encode(), self._limits))])
-                self._judge_alone(alone, rows, failed.event)
+                await self._judge_alone(alone, rows, failed.event)
             except NotCanonicalError:
                 continue
             except Exception:  # noqa: BLE001 - whatever it is, it is this version's
@@ -152,9 +158,11 @@ class Halting:
             await asyncio.sleep(0)
         return found
 
-    def _judge_alone(self, alone: CompiledRuleSet, rows: Sequence[StateRow], event: Event | None) -> None:
+    async def _judge_alone(
+        self, alone: CompiledRuleSet, rows: Sequence[StateRow], event: Event | None
+    ) -> None:
         now_us = self._effects.now_us()
         engine = Engine(alone, self._engine_limits)
-        engine.load(rows, now_us)
+        await load(engine, rows, now_us)
         if event is not None:
             engine.apply([event], now_us)

@@ -10,7 +10,7 @@ from tlsy.rules_engine.domain.incident import dedup_key
 from tlsy.rules_engine.ports import Refreshed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from tlsy.rules_engine.domain.engine import Effects as EngineEffects
     from tlsy.rules_engine.domain.incident import DedupKey
@@ -71,6 +71,13 @@ class Turn:
         for row in effects.rows:
             self.rows[row.owner, row.key] = row
         await self.note(effects.transitions)
+
+    async def work_off(self, steps: Iterable[Sequence[Transition]]) -> None:
+        """What the engine does in steps, and the rest of it. Raises JudgingFailed."""
+        for transitions in steps:
+            await self.note(transitions)
+            await asyncio.sleep(0)
+        await self.settle()
 
     async def settle(self) -> None:
         """The rest of what the engine has done. Raises JudgingFailed."""
