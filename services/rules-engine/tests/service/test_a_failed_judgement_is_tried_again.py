@@ -208,3 +208,33 @@ async def test_what_a_flood_leaves_out_is_counted(world, tenant, replica, tenanc
     assert reasons == {
         reason: judge.counted("tlsy_rules_left_out_total", {"reason": reason}) for reason in reasons
     }
+
+
+async def test_firings_again_are_counted_though_memories_are_lost(world, tenant, replica, tenancy):
+    await world.publish(tenant)
+    await replica.stop(5)
+    judge = Judge(tenancy, tenant)
+    for _ in range(5):
+        await judge.run(event(97))
+    counted = "select occurrences, (select count(*) from rule_state where owner = 'refreshes') from incidents"
+    assert [tuple(row) for row in await world.rows(tenant, counted)] == [(2, 3)]
+    judge = Judge(tenancy, tenant)
+    await judge.run(event(97))
+    assert [tuple(row) for row in await world.rows(tenant, counted)] == [(6, 0)]
+
+
+async def test_firings_again_that_wait_are_counted_when_the_rule_resolves(world, tenant, replica, tenancy):
+    await world.publish(tenant)
+    await world.publish(tenant, "other", when={"lt": [{"field": "value"}, 1_000]})
+    await replica.stop(5)
+    judge = Judge(tenancy, tenant)
+    for value in (97, 97, 97, 97, 1):
+        await judge.run(event(value))
+    counted = "select rule_id, state, occurrences from incidents order by rule_id"
+    for other in (2, 6):
+        assert [tuple(row) for row in await world.rows(tenant, counted)] == [
+            ("hot", "RESOLVED", 4),
+            ("other", "OPEN", other),
+        ]
+        judge = Judge(tenancy, tenant)
+        await judge.run(event(1))

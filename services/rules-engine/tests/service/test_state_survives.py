@@ -13,12 +13,13 @@ from tlsy.rules_engine.domain.canonical import load_rule
 from tlsy.rules_engine.domain.compiler import compile_rules
 from tlsy.rules_engine.domain.engine import Engine, EngineLimits
 from tlsy.rules_engine.domain.problems import RuleLimits
-from tlsy.rules_engine.domain.rows import SOURCE_OWNER
+from tlsy.rules_engine.domain.rows import REFRESHES_OWNER, SOURCE_OWNER
 from tlsy.rules_engine.handlers.engine_events import engine_events
 from tlsy.tenancy.context import IsolationMode
 
 from .world import accepted, event, now_us, until
 
+RECORD = 8  # events
 COUNT = {"fn": "count", "over_s": 60, "op": "ge", "threshold": 3}
 
 
@@ -36,13 +37,14 @@ def stream(seed, size):
 
 
 async def uninterrupted(world, tenant, events):
-    """One engine that saw all events, and the transitions that it made."""
+    """One engine that saw all events, record by record, and the transitions that it made."""
     rows = await world.rows(tenant, "select version_id, document from rule_versions")
     rules = [(row["version_id"], load_rule(row["document"].encode(), RuleLimits())) for row in rows]
     compiled = compile_rules(sorted(rules, key=lambda version: version[1].name))
     engine = Engine(compiled, EngineLimits())
-    effects = engine.apply(engine_events(events, compiled.programs), now_us())
-    return engine, effects.transitions
+    records = [events[start : start + RECORD] for start in range(0, len(events), RECORD)]
+    effects = [engine.apply(engine_events(record, compiled.programs), now_us()) for record in records]
+    return engine, [transition for each in effects for transition in each.transitions]
 
 
 async def judged(world, tenant):
@@ -55,6 +57,12 @@ async def judged(world, tenant):
     )
 
 
+async def counted(world, tenant):
+    """How often each rule fired."""
+    rows = await world.rows(tenant, "select rule_id, occurrences from incidents")
+    return Counter(row["rule_id"] for row in rows for _ in range(row["occurrences"]))
+
+
 async def test_replicas_that_come_and_go_do_what_one_engine_does(world):
     tenants = [await world.tenant() for _ in range(3)]
     await world.replica()
@@ -63,7 +71,7 @@ async def test_replicas_that_come_and_go_do_what_one_engine_does(world):
         await world.publish(tenant, "warm", when={"gt": [{"field": "value"}, 50]}, for_s=1)
         await world.publish(tenant, "many", window=COUNT, group_by=["source"])
     sent = {tenant.tenant_id: stream(number, 240) for number, tenant in enumerate(tenants)}
-    for step in range(0, 240, 8):
+    for step in range(0, 240, RECORD):
         if step == 64:
             await world.replica()
         if step == 128:
@@ -71,7 +79,7 @@ async def test_replicas_that_come_and_go_do_what_one_engine_does(world):
             world.hosts.pop(0)
         if step == 176:
             await world.replica()
-        await world.send(*(accepted(t, *sent[t.tenant_id][step : step + 8]) for t in tenants))
+        await world.send(*(accepted(t, *sent[t.tenant_id][step : step + RECORD]) for t in tenants))
     for tenant in tenants:
         engine, transitions = await uninterrupted(world, tenant, sent[tenant.tenant_id])
         expected = Counter((t.rule, t.kind, t.at_us) for t in transitions if t.kind != "refresh")
@@ -80,7 +88,14 @@ async def test_replicas_that_come_and_go_do_what_one_engine_does(world):
             return await judged(world, tenant) == expected
 
         await until(done)
+        fired = Counter(t.rule for t in transitions if t.kind != "resolve")
+
+        async def all_counted(tenant=tenant, fired=fired):
+            return await counted(world, tenant) == fired
+
+        await until(all_counted)
         rows = await world.rows(tenant, "select owner, key, payload from rule_state")
+        assert not [row for row in rows if row["owner"] == REFRESHES_OWNER]
         stored = {(row["owner"], row["key"]): row["payload"] for row in rows if row["owner"] != SOURCE_OWNER}
         assert stored == {
             (row.owner, row.key): row.payload for row in engine.dump() if row.owner != SOURCE_OWNER

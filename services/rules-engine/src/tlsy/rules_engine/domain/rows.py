@@ -9,6 +9,7 @@ import msgspec
 from tlsy.rules_engine.domain.turn import GroupKey, SourceState
 
 SOURCE_OWNER: Final = "source"
+REFRESHES_OWNER: Final = "refreshes"
 _MSGPACK: Final = msgspec.msgpack.Encoder()
 _JSON: Final = msgspec.json.Encoder()
 _VALUES: Final = msgspec.json.Decoder(tuple[str | None, ...]).decode
@@ -17,6 +18,7 @@ _VALUES: Final = msgspec.json.Decoder(tuple[str | None, ...]).decode
 class StateRow(NamedTuple):
     """`owner` is a version id or SOURCE_OWNER, `key` the group values or the source's name as JSON text.
 
+    Rows of REFRESHES_OWNER are not the engine's; see `tlsy.rules_engine.handlers.refreshes`.
     `payload` is opaque, None when the row is to be deleted. (owner, key) is unique.
     """
 

@@ -22,12 +22,13 @@ from tlsy.rules_engine.domain.ast import RuleName, VersionId
 from tlsy.rules_engine.domain.canonical import NotCanonicalError, load_rule
 from tlsy.rules_engine.domain.engine import Engine, JudgingFailed
 from tlsy.rules_engine.domain.incident import DedupKey, dedup_key
-from tlsy.rules_engine.domain.rows import SOURCE_OWNER
+from tlsy.rules_engine.domain.rows import REFRESHES_OWNER, SOURCE_OWNER
 from tlsy.rules_engine.handlers.engine_events import engine_events
 from tlsy.rules_engine.handlers.halting import REASON, compiled, load
 from tlsy.rules_engine.handlers.incident_book import IncidentBook
-from tlsy.rules_engine.handlers.memory import REFRESH_US, TenantMemory
+from tlsy.rules_engine.handlers.memory import TenantMemory
 from tlsy.rules_engine.handlers.observing import FieldObserver
+from tlsy.rules_engine.handlers.refreshes import Refreshes
 from tlsy.rules_engine.handlers.turn import SLICE, Pace, Turn
 from tlsy.rules_engine.ports import SetState
 from tlsy.runtime.logging import get_logger
@@ -210,7 +211,7 @@ class Evaluation:
         """An engine as the database has it: also with versions that went out of force while nobody looked."""
         live = self._readable(await self._states.live(tx), {}) if state.version else []
         rows = await self._states.load(tx) if state.version else ()
-        known = {version for version, _ in live} | {SOURCE_OWNER}
+        known = {version for version, _ in live} | {SOURCE_OWNER, REFRESHES_OWNER}
         gone = {VersionId(row.owner) for row in rows if row.owner not in known}
         past = self._readable(await self._states.documents(tx, gone), {}) if gone else []
         made = await compiled([*live, *past], None)
@@ -224,6 +225,7 @@ class Evaluation:
             version=_NOT_LIVE if past else state.version,
             stamp=state.stamp,
             observer=FieldObserver(await self._observed.load(tx), self._limits.max_fields),
+            refreshes=Refreshes(row for row in rows if row.owner == REFRESHES_OWNER),
         )
 
     def _readable(
@@ -244,7 +246,7 @@ class Evaluation:
         for rule in memory.rules.values():
             by_name.setdefault(rule.name, []).append(rule)
         for name, key in clears:
-            memory.refreshed.pop(key, None)
+            memory.refreshes.take(key)
             for rule in by_name.get(name, ()):
                 await turn.add(memory.engine.clear(name, _matcher(rule, key)))
 
@@ -252,15 +254,16 @@ class Evaluation:
         """Stores everything; from here on the engine is ahead of the database until the commit."""
         memory, now_us = turn.memory, self._effects.now_us()
         told = await self._store_incidents(tx, slug, turn)
-        if memory.refreshed and now_us >= memory.refreshed_us + REFRESH_US:
-            await self._incidents.refresh(tx, memory.refreshed)
-            memory.refreshed.clear()
-            memory.refreshed_us = now_us
+        stamp = self._effects.new_id()
+        refreshed, changes = memory.refreshes.leave(now_us, str(stamp))
+        if refreshed:
+            await self._incidents.refresh(tx, refreshed)
+        turn.store(changes)
         fields, gone = memory.observer.take(now_us)
         if fields:
             await self._observed.save(tx, fields, gone)
         if turn.rows or turn.set_state.clears:
-            memory.stamp = self._effects.new_id()
+            memory.stamp = stamp
             rows = list(turn.rows.values())
             for start in range(0, max(len(rows), 1), _ROWS):
                 await self._states.save(tx, rows[start : start + _ROWS], memory.stamp)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from tlsy.rules_engine.domain.turn import Counters
 
@@ -20,13 +20,9 @@ if TYPE_CHECKING:
     from tlsy.rules_engine.domain.ast import Rule, VersionId
     from tlsy.rules_engine.domain.compiler import CompiledRuleSet
     from tlsy.rules_engine.domain.engine import Engine
-    from tlsy.rules_engine.domain.incident import DedupKey
     from tlsy.rules_engine.handlers.observing import FieldObserver
-    from tlsy.rules_engine.ports import Refreshed
+    from tlsy.rules_engine.handlers.refreshes import Refreshes
     from tlsy.runtime.ids import TenantId
-
-#: Firings again of the same incident are counted in memory for so long.
-REFRESH_US: Final = 3_000_000
 
 
 @dataclass(slots=True, kw_only=True)
@@ -36,8 +32,7 @@ class TenantMemory:
     Attributes:
         version: of the rule set that `compiled` is; -1 while the engine has versions that are not live.
         stamp: of the transaction that wrote what the engine holds.
-        refreshed: firings that are not yet counted in the incidents.
-        refreshed_us: when they were counted last.
+        refreshes: firings that are not yet counted in the incidents.
         counted: what the engine had left out when that was exported last.
         changed: whether the deadline may have moved since it was asked for.
     """
@@ -49,8 +44,7 @@ class TenantMemory:
     version: int
     stamp: UUID
     observer: FieldObserver
-    refreshed: dict[DedupKey, Refreshed] = field(default_factory=dict)
-    refreshed_us: int = 0
+    refreshes: Refreshes
     counted: Counters = field(default_factory=Counters)
     changed: bool = True
     deadline_us: int | None = None
@@ -60,9 +54,7 @@ class TenantMemory:
         if self.changed:
             self.deadline_us = self.engine.next_deadline_us()
             self.changed = False
-        found = [self.deadline_us, self.observer.due_us()]
-        if self.refreshed:
-            found.append(self.refreshed_us + REFRESH_US)
+        found = [self.deadline_us, self.observer.due_us(), self.refreshes.due_us()]
         return min((due for due in found if due is not None), default=None)
 
 

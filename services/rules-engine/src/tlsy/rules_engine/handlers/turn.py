@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 
 from tlsy.rules_engine.domain.engine import JudgingFailed
 from tlsy.rules_engine.domain.incident import dedup_key
-from tlsy.rules_engine.ports import Refreshed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -68,9 +67,12 @@ class Turn:
 
     async def add(self, effects: EngineEffects) -> None:
         """Effects, in the order in which they came about. Raises JudgingFailed."""
-        for row in effects.rows:
-            self.rows[row.owner, row.key] = row
+        self.store(effects.rows)
         await self.note(effects.transitions)
+
+    def store(self, rows: Iterable[StateRow]) -> None:
+        """Rows that are to be written or deleted."""
+        self.rows.update(((row.owner, row.key), row) for row in rows)
 
     async def work_off(self, steps: Iterable[Sequence[Transition]]) -> None:
         """What the engine does in steps, and the rest of it. Raises JudgingFailed."""
@@ -112,10 +114,9 @@ class Turn:
     def _step(self, key: DedupKey, transition: Transition) -> None:
         memory = self.memory
         if transition.kind == "refresh":
-            before = memory.refreshed.get(key, Refreshed(0, transition.at_us))
-            memory.refreshed[key] = Refreshed(before.times + 1, max(before.at_us, transition.at_us))
+            memory.refreshes.add(key, transition.at_us)
             return
-        refreshed = memory.refreshed.pop(key, None)
+        refreshed = memory.refreshes.take(key)
         if refreshed is not None:
             self.book.refresh(key, refreshed)
         if transition.kind == "open":
