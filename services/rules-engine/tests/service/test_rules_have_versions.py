@@ -131,6 +131,17 @@ async def test_the_entitlement_limits_the_rules_that_are_on(world):
     assert (await refused(world.publish(tenant, "one"))).reason == "RULE_LIMIT"
 
 
+async def test_rules_that_are_off_are_limited_too(world):
+    tenant = await world.tenant(entitlements={"rules": 1})
+    await world.replica_alone()
+    for number in range(10):
+        await world.publish(tenant, f"r{number}", enabled=False)
+    error = await refused(world.publish(tenant, "more", enabled=False))
+    assert (error.reason, error.metadata["limit"]) == ("RULE_LIMIT", "10")
+    assert await world.rows(tenant, "select from rule_versions where rule_id = 'more'") == []
+    await world.publish(tenant, "r0", **WARM)
+
+
 async def test_a_request_sent_twice_at_once_happens_once(world, tenant):
     await world.replica()
     await world.publish(tenant)

@@ -116,6 +116,10 @@ class Rules(Protocol):
         """How many rules are on."""
         ...
 
+    async def count(self, tx: UnitOfWork) -> int:
+        """How many rules there are."""
+        ...
+
     async def in_force(self, tx: UnitOfWork, event_type: str) -> Sequence[tuple[VersionId, str]]:
         """Live versions, with their documents, of the rules of a type that are on and not halted."""
         ...

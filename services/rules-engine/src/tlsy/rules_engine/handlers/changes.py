@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from tlsy.tenancy.unit_of_work import UnitOfWork
 
 _LIMIT = "rules"
+#: The entitlement says how many rules may be on; so many times as many may be there.
+_ALL_PER_ON = 10
 _SHORTEST_HASH = 8
 _HASH_DIGITS = frozenset("0123456789abcdef")
 
@@ -68,6 +70,8 @@ class RuleChanges:
         if before != after:
             if after.enabled and (before is None or not before.enabled):
                 await self._check_limit(tx, call)
+            if before is None:
+                await self._check_all(tx, call)
             await self._rules.save(tx, after)
             if after.enabled:
                 await self._check_together(tx, after.event_type)
@@ -107,6 +111,21 @@ class RuleChanges:
                 "RULE_LIMIT",
                 f"The tenant may have {limit} rules; disable one, or ask for a higher entitlement {_LIMIT}.",
                 metadata={"limit": str(limit), "entitlement": _LIMIT},
+            )
+
+    async def _check_all(self, tx: UnitOfWork, call: Call) -> None:
+        """Rules that are off take no time, but room: no rule is ever deleted.
+
+        Raises FailedPrecondition: RULE_LIMIT.
+        """
+        limit = call.required_tenant().entitlements.get(_LIMIT)
+        if limit is not None and await self._rules.count(tx) >= limit * _ALL_PER_ON:
+            most = limit * _ALL_PER_ON
+            raise FailedPrecondition(
+                "RULE_LIMIT",
+                f"The tenant may have {most} rules, also off; publish over one, or ask for a higher"
+                f" entitlement {_LIMIT}.",
+                metadata={"limit": str(most), "entitlement": _LIMIT},
             )
 
 

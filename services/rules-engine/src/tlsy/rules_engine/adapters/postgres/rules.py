@@ -47,6 +47,10 @@ class PostgresRules:
         """See the port."""
         return int(await tx.fetchval(self._sql["count_enabled_rules"], tx.tenant_id))
 
+    async def count(self, tx: UnitOfWork) -> int:
+        """See the port."""
+        return int(await tx.fetchval(self._sql["count_rules"], tx.tenant_id))
+
     async def in_force(self, tx: UnitOfWork, event_type: str) -> Sequence[tuple[VersionId, str]]:
         """See the port."""
         rows = await tx.fetch(self._sql["rules_in_force"], tx.tenant_id, event_type)

@@ -1,0 +1,1 @@
+select count(*) from rules where tenant_id = $1
