@@ -7,7 +7,7 @@ import pytest
 
 from tlsy.rules_engine.domain.cost import rule_cost
 from tlsy.rules_engine.domain.events import Event
-from tlsy.rules_engine.domain.problems import ObservedSchema, RuleLimits, SeenField
+from tlsy.rules_engine.domain.problems import Code, ObservedSchema, Problem, RuleLimits, SeenField
 from tlsy.rules_engine.domain.validate import validate
 
 from .rules import HOT, START_US, document, engine, event, kinds, rule, without
@@ -28,6 +28,7 @@ TEXT = {"field": "data.text", "type": "string"}
 def problems(made, schema=SEEN, **limits):
     found = validate(made, schema, RuleLimits(**limits))
     assert isinstance(found, list), found
+    assert all(problem.hint for problem in found)
     return [(problem.pointer, problem.code) for problem in found]
 
 
@@ -132,6 +133,12 @@ def test_every_problem_is_reported_at_once():
 )
 def test_bytes_that_are_no_document_are_refused(raw, code):
     assert [found for _, found in problems(raw)] == [code]
+
+
+@pytest.mark.parametrize("code", Code)
+def test_every_code_has_a_hint_and_gives_way_to_a_better_one(code):
+    assert Problem("", code, "wrong").hint
+    assert Problem("", code, "wrong", "better").hint == "better"
 
 
 def test_a_misspelt_word_is_answered_with_the_nearest_known():

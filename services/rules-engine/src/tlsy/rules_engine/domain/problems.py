@@ -51,14 +51,49 @@ class Code(StrEnum):
     CONFLICTING_MEMBERS = "CONFLICTING_MEMBERS"
 
 
+#: What helps whoever is told no more than the code.
+_HINTS: Final[Mapping[Code, str]] = {
+    Code.INVALID_JSON: "send one JSON object, as RFC 8259 has it: no comments, no comma at the end",
+    Code.INVALID_UTF8: "save the document as UTF-8",
+    Code.INVALID_TEXT: "remove the character; text is Unicode without NUL and half surrogates",
+    Code.DUPLICATE_KEY: "keep one of them",
+    Code.NOT_FINITE: "JSON has no NaN or Infinity",
+    Code.OUT_OF_RANGE: "choose a value between the bounds",
+    Code.DOCUMENT_TOO_LARGE: "split it into several rules",
+    Code.TOO_DEEP: "join nested and/or into one list, or split the rule",
+    Code.TOO_MANY_NODES: "split it into several rules, or test many values with one in",
+    Code.TOO_MANY_PROBLEMS: "mend these and validate again",
+    Code.TOO_COSTLY: "make patterns shorter and with fewer stars, use starts_with, or split the rule",
+    Code.TOO_LONG: "shorten it",
+    Code.MISSING_MEMBER: "add it; docs/rules.md lists the members",
+    Code.UNKNOWN_MEMBER: "remove it; docs/rules.md lists the members",
+    Code.UNKNOWN_OPERATOR: "docs/rules.md lists the operators, and where each may be",
+    Code.UNKNOWN_FIELD: "source, type, subject, site, severity, value, labels.<key> or data.<a>.<b>",
+    Code.UNKNOWN_EVENT_TYPE: 'list what was seen with ListObservedFields, or set "unseen": true in match',
+    Code.UNKNOWN_SCHEMA: 'write "tlsy.rule/1"',
+    Code.UNKNOWN_VALUE: "docs/rules.md lists the values",
+    Code.WRONG_TYPE: "write a value of the type that is needed here",
+    Code.WRONG_ARITY: "give the operator as many arguments as it takes, in a list",
+    Code.FIELD_TYPE_UNKNOWN: 'add "type": "number", "string" or "boolean"',
+    Code.FIELD_TYPE_CONFLICT: 'leave "type" out, or write the type that the field was seen with',
+    Code.DIVISION_BY_ZERO: "divide by something else: the result would always be missing",
+    Code.WINDOW_TOO_LARGE: "choose a shorter time",
+    Code.CONFLICTING_MEMBERS: "remove one of them",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong: where (RFC 6901 pointer), why, and what would help (may be empty)."""
+    """One thing wrong: where (RFC 6901 pointer), why, and what would help; without a hint its code's."""
 
     pointer: str
     code: Code
     message: str
     hint: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.hint:
+            object.__setattr__(self, "hint", _HINTS[self.code])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -254,7 +254,8 @@ class _RuleReader:
             dedup = []
         for index, path in enumerate(dedup):
             if path not in keyed:
-                at, hint = pointer_of("/incident/dedup_key", index), self._did_you_mean(path, keyed)
+                at = pointer_of("/incident/dedup_key", index)
+                hint = self._did_you_mean(path, keyed) or "name fields of group_by"
                 self._report(at, Code.UNKNOWN_FIELD, f"{path!r} is not a field of the group", hint)
         return IncidentSpec(severity=severity, summary=summary, dedup_key=tuple(dedup))
 

@@ -72,10 +72,7 @@ class PublishRule:
         schema = schema_of(await self._observed.load(tx))
         rule = await asyncio.to_thread(validate, document, schema, self._limits)
         if isinstance(rule, list):
-            violations = [
-                Violation(p.pointer, p.code.value, f"{p.message}; {p.hint}" if p.hint else p.message)
-                for p in rule
-            ]
+            violations = [Violation(p.pointer, p.code.value, f"{p.message}; {p.hint}") for p in rule]
             raise InvalidArgument("RULE_INVALID", "The document is not a rule.", violations=violations)
         if rule.name != rule_id:
             text = f"must be {rule_id!r}, as in the resource name"
