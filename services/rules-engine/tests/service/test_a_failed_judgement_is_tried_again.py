@@ -238,3 +238,19 @@ async def test_firings_again_that_wait_are_counted_when_the_rule_resolves(world,
         ]
         judge = Judge(tenancy, tenant)
         await judge.run(event(1))
+
+
+@pytest.mark.parametrize("publish", [False, True], ids=["by the same rule", "by one that groups otherwise"])
+async def test_firings_again_are_counted_though_an_operator_resolves(world, tenant, tenancy, publish):
+    await world.replica(role="api")
+    await world.publish(tenant)
+    judge = Judge(tenancy, tenant)
+    for _ in range(4):
+        await judge.run(event(97))
+    opened = await world.incident(tenant)
+    await world.stub(tenant).ResolveIncident(pb.ResolveIncidentRequest(name=opened.name))
+    if publish:
+        await world.publish(tenant, group_by=["source"])
+    await judge.run(event(1))
+    found = await world.rows(tenant, "select state, occurrences, clear_pending from incidents")
+    assert [tuple(row) for row in found] == [("RESOLVED", 4, False)]

@@ -241,14 +241,19 @@ class Evaluation:
         return found
 
     async def _clear(self, turn: Turn, clears: Iterable[tuple[RuleName, DedupKey]]) -> None:
-        memory = turn.memory
+        memory, book = turn.memory, turn.book
         by_name: dict[str, list[Rule]] = {}
         for rule in memory.rules.values():
             by_name.setdefault(rule.name, []).append(rule)
         for name, key in clears:
-            memory.refreshes.take(key)
+            refreshed = memory.refreshes.take(key)
+            if refreshed is not None:
+                if not book.knows(key):
+                    book.learn([key], await self._incidents.current(turn.tx, [key]))
+                book.count(key, refreshed.times)
             for rule in by_name.get(name, ()):
                 await turn.add(memory.engine.clear(name, _matcher(rule, key)))
+                await asyncio.sleep(0)
 
     async def _leave(self, tx: UnitOfWork, slug: str, turn: Turn) -> None:
         """Stores everything; from here on the engine is ahead of the database until the commit."""

@@ -68,13 +68,21 @@ class IncidentBook:
         return list(self._changed.values()), self._told[:MAX_TOLD]
 
     def refresh(self, key: DedupKey, refreshed: Refreshed) -> None:
-        """The rule fired again before what is applied next."""
+        """The rule fired again before what is applied next, or before an operator resolved it."""
         stored = self._current.get(key)
         if stored is None:
             return
         incident = life.refresh(stored.incident, refreshed.at_us)
         if not isinstance(incident, IllegalTransition):
             self._keep(replace(stored, incident=incident, occurrences=stored.occurrences + refreshed.times))
+        elif stored.clear_pending:
+            self.count(key, refreshed.times)
+
+    def count(self, key: DedupKey, times: int) -> None:
+        """The rule fired so often for the incident that was resolved since."""
+        stored = self._current.get(key)
+        if stored is not None:
+            self._keep(replace(stored, occurrences=stored.occurrences + times))
 
     def open(self, key: DedupKey, rule: Rule, transition: Transition) -> None:
         """A group began to fire."""
@@ -146,6 +154,9 @@ class IncidentBook:
         self._told.append((summed, _change(summed)))
 
     def _keep(self, stored: StoredIncident) -> None:
+        if stored.clear_pending:
+            # The engine is told in this transaction.
+            stored = replace(stored, clear_pending=False)
         self._current[stored.incident.dedup_key] = stored
         self._changed[stored.incident.id] = stored
 

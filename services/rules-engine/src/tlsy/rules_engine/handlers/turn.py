@@ -62,7 +62,7 @@ class Turn:
         self.book = book
         self.rows: dict[tuple[str, str], StateRow] = {}
         self.judged = 0
-        self._tx = tx
+        self.tx = tx
         self._incidents = incidents
 
     async def add(self, effects: EngineEffects) -> None:
@@ -104,7 +104,7 @@ class Turn:
                 raise JudgingFailed([transition.version]) from error
         new = {key for key, transition in keyed if transition.kind != "refresh" and not self.book.knows(key)}
         if new:
-            self.book.learn(sorted(new), await self._incidents.current(self._tx, new))
+            self.book.learn(sorted(new), await self._incidents.current(self.tx, new))
         for key, transition in keyed:
             try:
                 self._step(key, transition)
