@@ -191,11 +191,15 @@ def test_a_condition_that_many_rules_share_is_tested_once():
     assert source.count("bisect") == 1
 
 
-def test_what_time_and_new_rules_end_comes_in_steps():
+def test_what_time_operators_and_new_rules_end_comes_in_steps():
     rules = rule(for_s=10), rule(name="absent", absence={"after_s": 10})
     made = engine(*rules)
     made.apply([event(0, source=str(n % 5), subject=str(n)) for n in range(50)], NOW)
     opened = [len(part) for part in made.advancing(NOW + 600 * S, 10)]
     assert (max(opened), sum(opened)) == (10, 100)
+    made.settle()
+    clearing = made.clearing("absent", lambda _: True, 10)
+    cleared = [len(made.settle().rows) for _ in clearing]
+    assert (max(cleared), sum(cleared)) == (10, 50)
     ended = [len(part) for part in made.replacing(compiled(), NOW + 600 * S, 10)]
-    assert (max(ended), sum(ended)) == (10, 100)
+    assert (max(ended), sum(ended)) == (10, 50)

@@ -235,12 +235,20 @@ class Engine:
 
     def clear(self, rule: RuleName, matches: Callable[[GroupKey], bool]) -> Effects:
         """An operator resolved these groups' incident: it opens again when its rule next fires for one."""
+        return self.whole(self.clearing(rule, matches, maxsize))
+
+    def clearing(
+        self, rule: RuleName, matches: Callable[[GroupKey], bool], most: int
+    ) -> Iterator[list[Transition]]:
+        """The first part of `clear` in steps of `most` groups."""
         for bound in self._rules.values():
             if bound.rule.name == rule:
-                for found in self._groups(bound):
+                for number, found in enumerate(self._groups(bound), 1):
                     if matches(found.values):
                         _clear(bound, found)
-        return self.settle()
+                    if number % most == 0:
+                        yield self._taken()
+        yield self._taken()
 
     def dump(self) -> list[StateRow]:
         """The whole state."""

@@ -35,7 +35,7 @@ from tlsy.runtime.logging import get_logger
 from tlsy.tenancy.errors import TenancyError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
     from tlsy.contracts.ingestion.v1 import ingestion_pb2
     from tlsy.rules_engine.domain.ast import Rule
@@ -242,18 +242,18 @@ class Evaluation:
 
     async def _clear(self, turn: Turn, clears: Iterable[tuple[RuleName, DedupKey]]) -> None:
         memory, book = turn.memory, turn.book
-        by_name: dict[str, list[Rule]] = {}
-        for rule in memory.rules.values():
-            by_name.setdefault(rule.name, []).append(rule)
+        by_name: dict[RuleName, set[DedupKey]] = {}
         for name, key in clears:
+            by_name.setdefault(name, set()).add(key)
             refreshed = memory.refreshes.take(key)
             if refreshed is not None:
                 if not book.knows(key):
                     book.learn([key], await self._incidents.current(turn.tx, [key]))
                 book.count(key, refreshed.times)
-            for rule in by_name.get(name, ()):
-                await turn.add(memory.engine.clear(name, _matcher(rule, key)))
-                await asyncio.sleep(0)
+        for _, rule in memory.compiled.versions:
+            if rule.name in by_name:
+                matches = _matcher(rule, by_name[rule.name])
+                await turn.work_off(memory.engine.clearing(rule.name, matches, SLICE))
 
     async def _leave(self, tx: UnitOfWork, slug: str, turn: Turn) -> None:
         """Stores everything; from here on the engine is ahead of the database until the commit."""
@@ -307,5 +307,5 @@ class Evaluation:
             self._metrics.left_out.labels("changes_untold").inc(book.untold)
 
 
-def _matcher(rule: Rule, key: DedupKey) -> Callable[[GroupKey], bool]:
-    return lambda group: dedup_key(rule, group) == key
+def _matcher(rule: Rule, keys: Collection[DedupKey]) -> Callable[[GroupKey], bool]:
+    return lambda group: dedup_key(rule, group) in keys
