@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
 from libs.eventlog.tests.world import CLOCK, event_of, note_of, until
 from tlsy.eventlog.errors import LogUnavailable
-from tlsy.eventlog.outboxes import Outboxes
 from tlsy.eventlog.ports import OutboxDatabase
 from tlsy.tenancy.context import IsolationMode, Placement
 from tlsy.tenancy.database import ClusterAddress, Databases, PoolLimits
@@ -184,9 +184,11 @@ async def test_dead_databases_do_not_stall_the_others(world, tenant, hole):
         "hole": ClusterAddress(host="127.0.0.1", port=hole, user="tlsy_relay", password=""),
     }
     databases = Databases(clusters, PoolLimits(retry_after_max_s=0.01), CLOCK)
-    outboxes = Outboxes("ingestion", databases, world.installation.control)
     await world.relaying(
-        outboxes=outboxes, source=WithDeadDatabases(world), concurrency=2, database_retry_max_s=0.05
+        outboxes=world.outboxes(databases),
+        source=WithDeadDatabases(world),
+        concurrency=2,
+        database_retry_max_s=0.05,
     )
     failures = world.metrics.relay_failures.labels("ingestion", "PLACEMENT_UNAVAILABLE")
     await until(lambda: _at_least(failures, 3))
@@ -209,6 +211,43 @@ async def test_a_commit_wakes_the_relay(world, mode):
     await world.published(tenant)
     await world.publish(tenant, "told at once")
     await until(lambda: _published(world, tenant), 5.0)
+
+
+class WithListenersEverywhere:
+    """Every database of the installation, all of which notify."""
+
+    def __init__(self, world):
+        self.world = world
+
+    def databases(self):
+        return [replace(database, notifies=True) for database in self.world.databases()]
+
+
+async def test_more_databases_that_notify_than_connections_leave_the_relay_its_own(world, tenant, dedicated):
+    limits = PoolLimits(total=2, per_database=2, acquire_timeout_s=0.5)
+    everywhere = WithListenersEverywhere(world)
+    assert len(everywhere.databases()) == limits.total + 1
+    outboxes = world.outboxes(world.installation.databases("tlsy_relay", limits))
+    await world.relaying(outboxes=outboxes, source=everywhere, concurrency=1)
+    await _listening(world, everywhere.databases())
+    for turn in range(5):
+        await world.publish(tenant, str(turn))
+        await world.publish(dedicated, str(turn))
+        await until(lambda: _published(world, tenant), 2.0)
+        await until(lambda: _published(world, dedicated), 2.0)
+
+
+async def _listening(world, databases):
+    administrator = await world.installation.connect(None, world.installation.control)
+    text = (
+        "select count(distinct datname) from pg_stat_activity where datname = any($1) and query ^@ 'LISTEN'"
+    )
+    names = [database.placement.database for database in databases]
+    await until(lambda: _equals(administrator.fetchval(text, names), len(names)))
+
+
+async def _equals(asked, wanted):
+    return await asked == wanted
 
 
 async def test_a_commit_that_another_replicas_sweep_did_not_see_is_told_as_soon_as_that_ends(

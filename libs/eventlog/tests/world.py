@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from tlsy.tenancy.catalog import TenantEntry
     from tlsy.tenancy.context import Placement
+    from tlsy.tenancy.database import Databases
     from tlsy.tenancy.unit_of_work import Tenancy
     from tlsy.testkit.installation import Installation
 
@@ -126,8 +127,14 @@ class World:
             *(OutboxDatabase(entry.placement, notifies=False) for entry in self.installation.dedicated),
         ]
 
-    def outboxes(self) -> Outboxes:
-        return Outboxes("ingestion", self.installation.databases("tlsy_relay"), self.installation.control)
+    def outboxes(self, databases: Databases | None = None) -> Outboxes:
+        """The publisher's, with a pool of its own unless one is given."""
+        return Outboxes(
+            "ingestion",
+            databases or self.installation.databases("tlsy_relay"),
+            self.installation.control,
+            listening=self.installation.databases("tlsy_relay"),
+        )
 
     def relay(self, **changes) -> Relay:
         settings = RelaySettings(partitions=4, sweep_s=0.1, hot_window_s=1.0)

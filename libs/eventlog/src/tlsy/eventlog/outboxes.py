@@ -134,13 +134,17 @@ class Outboxes:
         package: the service's package name, its schema everywhere.
         databases: connects as tlsy_relay.
         control: the control database.
+        listening: connects as tlsy_relay too; `listen` keeps one of its connections for each database.
     """
 
-    def __init__(self, package: str, databases: Databases, control: Placement) -> None:
+    def __init__(
+        self, package: str, databases: Databases, control: Placement, *, listening: Databases
+    ) -> None:
         self._package = package
         self._sql = statements(package)
         self._timeout_s = databases.limits.command_timeout_s
         self._databases = databases
+        self._listening = listening
         self._control = control
 
     @asynccontextmanager
@@ -170,7 +174,7 @@ class Outboxes:
     async def listen(self, placement: Placement, wake: Callable[[], None]) -> None:
         """Call `wake` on every NOTIFY of a writer, until cancelled. Raises PlacementUnavailable when lost."""
         channel = f"tlsy_outbox_{self._package}"
-        async with self._databases.acquire(placement) as connection:
+        async with self._listening.acquire(placement) as connection:
             try:
                 await connection.add_listener(channel, lambda *_: wake())
                 wake()

@@ -52,6 +52,9 @@ if TYPE_CHECKING:
     from tlsy.tenancy.catalog import Catalog
 
 _RELAY_LIMITS: Final = PoolLimits(total=8, per_database=3)
+#: One for good in each database that notifies: the control one and the common one of each cluster. Beside the
+#: relay's others, which these would leave nothing of; whom it does not suffice for is swept all the same.
+_LISTENING_LIMITS: Final = PoolLimits(total=1_000, per_database=1)
 _JITTER_BYTES: Final = 4
 _NO_EPOCH: Final = 0
 
@@ -267,6 +270,7 @@ def assemble(
     limits = PoolLimits(per_database=host.connections_per_database)
     databases = Databases(ClusterDsns(host.clusters, f"tlsy_{package}"), limits, clock)
     relays = Databases(ClusterDsns(host.clusters, RELAY), _RELAY_LIMITS, clock)
+    listening = Databases(ClusterDsns(host.clusters, RELAY), _LISTENING_LIMITS, clock)
     audit = AuditTrail(host.service, clock, host.ids)
     metrics = EventLogMetrics(host.telemetry.registry, host.telemetry.tracer("tlsy.eventlog"))
     servers = ",".join(host.brokers)
@@ -275,7 +279,7 @@ def assemble(
     relay = Relay(
         host.service,
         TOPICS[host.service],
-        outboxes=Outboxes(package, relays, control),
+        outboxes=Outboxes(package, relays, control, listening=listening),
         producer=producer,
         inspector=inspector,
         source=_KnownDatabases(catalog, control),
@@ -297,7 +301,7 @@ def assemble(
         inspector=inspector,
         metrics=metrics,
         control=control,
-        _databases=(databases, relays),
+        _databases=(databases, relays, listening),
         _revocations=revocations,
         _denials=Denials(clock, _denial_writer(tenancy, catalog, audit), registry=host.telemetry.registry),
         _broadcast=_broadcast(host, catalog, revocations, metrics, tailed or {}),
