@@ -237,6 +237,26 @@ async def test_more_databases_that_notify_than_connections_leave_the_relay_its_o
         await until(lambda: _published(world, dedicated), 2.0)
 
 
+async def test_a_database_that_proves_to_notify_is_listened_to(world, tenant):
+    everywhere = WithListenersEverywhere(world)
+    told = [replace(database, notifies=False) for database in everywhere.databases()]
+    await world.relaying(source=Told(told), sweep_s=60.0)
+    await world.publish(tenant, "first")
+    await world.published(tenant)
+    told[:] = everywhere.databases()
+    await _listening(world, told)
+    await world.publish(tenant, "told at once")
+    await until(lambda: _published(world, tenant), 5.0)
+
+
+class Told:
+    def __init__(self, told):
+        self.told = told
+
+    def databases(self):
+        return self.told
+
+
 async def _listening(world, databases):
     administrator = await world.installation.connect(None, world.installation.control)
     text = (

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
-import socket
-import subprocess
 from contextlib import suppress
-from pathlib import Path
 
 import asyncpg
 import pytest
 
 from tlsy.runtime.clock import SystemClock
 from tlsy.tenancy.context import IsolationMode
-from tlsy.tenancy.database import ClusterAddress, Databases, PoolLimits
+from tlsy.tenancy.database import Databases, PoolLimits
 from tlsy.tenancy.unit_of_work import Tenancy
+from tlsy.testkit.pooler import running_pooler
 
 pytestmark = pytest.mark.real
 
@@ -26,54 +22,17 @@ TURNS = 25
 
 
 @pytest.fixture
-def pooled(tmp_path, postgres_server):
-    """The address of a pooler in front of the server, as the service's role."""
-    program = shutil.which("pgbouncer")
-    assert program, "'pgbouncer' is not on the PATH: install it (Debian: pgbouncer)"
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    (tmp_path / "users").write_text(f'"{SERVICE}" "{postgres_server.password}"\n')
-    (tmp_path / "pgbouncer.ini").write_text(
-        f"[databases]\n* = host={postgres_server.host} port={postgres_server.port}\n"
-        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
-        f"auth_type = plain\nauth_file = {tmp_path}/users\npool_mode = transaction\n"
-        f"default_pool_size = 1\nmin_pool_size = 0\nreserve_pool_size = 0\n"
-    )
-    command = [program, "--quiet", str(tmp_path / "pgbouncer.ini")]
-    if os.geteuid() == 0:
-        # It refuses to be root; whoever runs the server can reach its socket.
-        for path in (tmp_path, *tmp_path.parents[:3], *tmp_path.iterdir()):
-            path.chmod(0o755)
-        command += ["--user", Path(postgres_server.host).owner()]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    yield ClusterAddress(
-        host="127.0.0.1", port=port, user=SERVICE, password=postgres_server.password, pooled=True
-    )
-    process.terminate()
-    process.wait(10)
-
-
-@pytest.fixture
-async def shop(pooled, installation):
-    databases = Databases({"local": pooled}, PoolLimits(total=CLIENTS, per_database=CLIENTS), SystemClock())
-    async with asyncio.timeout(10):
-        while not await answers(databases, installation.common):
-            await asyncio.sleep(0.02)
-    yield Tenancy(
-        package="web_shop",
-        databases=databases,
-        catalog=installation.catalog,
-        control=installation.control,
-    )
-    await databases.close()
-
-
-async def answers(databases, placement):
-    try:
-        async with databases.acquire(placement) as connection:
-            return await connection.fetchval("select true")
-    except Exception:  # noqa: BLE001  it is still starting
-        return False
+async def shop(tmp_path, postgres_server, installation):
+    with running_pooler(postgres_server, tmp_path, [SERVICE], connections=1) as addresses:
+        limits = PoolLimits(total=CLIENTS, per_database=CLIENTS)
+        databases = Databases({"local": addresses[SERVICE]}, limits, SystemClock())
+        yield Tenancy(
+            package="web_shop",
+            databases=databases,
+            catalog=installation.catalog,
+            control=installation.control,
+        )
+        await databases.close()
 
 
 async def backends(installation):

@@ -12,12 +12,13 @@ import pytest
 from tlsy.contracts.cloudevents import CloudEvent
 from tlsy.runtime.clock import SystemClock
 from tlsy.runtime.ids import PrincipalName, Uuid7
-from tlsy.tenancy.context import PLATFORM, IsolationMode
+from tlsy.tenancy.context import PLATFORM, IsolationMode, Placement
 from tlsy.tenancy.database import Databases, PoolLimits
 from tlsy.tenancy.errors import PlacementUnavailable, RequestIdReused, StaleEpoch
 from tlsy.tenancy.provisioning import DesiredState
 from tlsy.tenancy.unit_of_work import IdempotentRequest, Tenancy, uuid7_day
 from tlsy.testkit.clock import FakeClock
+from tlsy.testkit.installation import CLUSTER
 from tlsy.testkit.wire import counted
 
 NOW = datetime.now(UTC)
@@ -189,6 +190,32 @@ async def test_the_relay_is_woken_unless_the_publisher_sends_itself(installation
     await relay.fetchval("select 1")
     assert len(heard) == woken
     await relay.remove_listener("tlsy_outbox_web_shop", heard.append)
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+async def test_through_a_pooler_a_commit_wakes_its_own_process_and_notifies_nobody(
+    installation, postgres_server, pooled
+):
+    tenant = await installation.provisioned_tenant()
+    woken: list[Placement] = []
+    heard: list[int] = []
+    listeners = [await installation.connect(None, p) for p in (installation.control, tenant.placement)]
+    for listener in listeners:
+        await listener.add_listener("tlsy_outbox_web_shop", lambda *_: heard.append(1))
+    address = replace(postgres_server.address("tlsy_web_shop"), pooled=pooled)
+    databases = Databases({CLUSTER: address}, PoolLimits(), SystemClock())
+    catalog, control = installation.catalog, installation.control
+    shop = Tenancy(
+        package="web_shop", databases=databases, catalog=catalog, control=control, wake=woken.append
+    )
+    async with shop.transaction(tenant.context, write=True) as tx:
+        tx.publish(event_of(tenant))
+    async with shop.control(PLATFORM, write=True) as tx:
+        tx.publish(event_of(tenant))
+    for listener in (*listeners, *listeners):
+        await listener.fetchval("select 1")  # notifications come before the answer
+    assert (woken, len(heard)) == (([tenant.placement, control], 0) if pooled else ([], 2))
+    await databases.close()
 
 
 async def test_the_relay_reads_and_marks_every_tenants_events_and_nothing_else(installation):

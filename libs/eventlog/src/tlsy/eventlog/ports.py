@@ -161,7 +161,8 @@ class OutboxDatabase:
 
     Attributes:
         placement: where it is; the schema says nothing here.
-        notifies: whether writers wake the relay by NOTIFY (control and common databases).
+        notifies: whether writers wake the relay by NOTIFY (control and common databases, unless a pooler in
+            transaction mode is in between).
     """
 
     placement: Placement

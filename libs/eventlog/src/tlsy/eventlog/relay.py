@@ -243,13 +243,15 @@ class Relay:
     async def _discover(self) -> None:
         while not self._stopping.is_set():
             databases = {(d.placement.cluster, d.placement.database): d for d in self._source.databases()}
+            for key, lane in list(self._lanes.items()):
+                # A cluster that was not known yet may prove to be behind a pooler.
+                if key not in databases or lane.database.notifies != databases[key].notifies:
+                    self._tasks.pop(key).cancel()
+                    del self._lanes[key]
             for key, database in databases.items():
                 if key not in self._lanes:
                     self._lanes[key] = lane = Lane(database, self.settings.hot_bytes)
                     self._tasks[key] = asyncio.create_task(self._run(lane), name=f"{self.name}-{key[1]}")
-            for key in self._lanes.keys() - databases.keys():
-                self._tasks.pop(key).cancel()
-                del self._lanes[key]
             for task in self._tasks.values():
                 if task.done() and not task.cancelled():
                     task.result()

@@ -63,8 +63,9 @@ class ClusterDsns(Mapping[str, ClusterAddress]):
     """Cluster name to address under one role, from DSNs that say neither user nor database.
 
     "postgresql://:secret@host:port", with the directory of a unix socket as `?host=`; `sslmode=verify-full`
-    with `sslrootcert=` demands TLS; `pooled=1` tells of a pooler in transaction mode; `relay_password=` is
-    the relay's, where it is another. Looked up anew each time.
+    with `sslrootcert=` demands TLS; `pooled=1` tells of a pooler in transaction mode, of at least two
+    connections to the control database for the relay; `relay_password=` is the relay's, where it is another.
+    Looked up anew each time.
     """
 
     def __init__(self, dsns: Mapping[str, str], role: str) -> None:
@@ -93,18 +94,19 @@ _PLACED: Final = frozenset({TenantState.ACTIVE, TenantState.SUSPENDED, TenantSta
 class _KnownDatabases:
     """Every database that the catalogue speaks of, and the control database."""
 
-    def __init__(self, catalog: CatalogFeed, control: Placement) -> None:
+    def __init__(self, catalog: CatalogFeed, control: Placement, pooled: Callable[[str], bool]) -> None:
         self._catalog = catalog
         self._control = control
+        self._pooled = pooled
 
     def databases(self) -> Sequence[OutboxDatabase]:
-        found = {
-            (self._control.cluster, self._control.database): OutboxDatabase(self._control, notifies=True)
-        }
+        control = OutboxDatabase(self._control, notifies=not self._pooled(self._control.cluster))
+        found = {(self._control.cluster, self._control.database): control}
         for entry in self._catalog:
             place = entry.placement
             if entry.state in _PLACED:
-                notifies = entry.mode is not IsolationMode.DEDICATED
+                # As in `Tenancy.transaction`, which wakes this process where it does not notify.
+                notifies = entry.mode is not IsolationMode.DEDICATED and not self._pooled(place.cluster)
                 found.setdefault((place.cluster, place.database), OutboxDatabase(place, notifies=notifies))
         return tuple(found.values())
 
@@ -282,7 +284,7 @@ def assemble(
         outboxes=Outboxes(package, relays, control, listening=listening),
         producer=producer,
         inspector=inspector,
-        source=_KnownDatabases(catalog, control),
+        source=_KnownDatabases(catalog, control, databases.pooled),
         clock=clock,
         jitter=jitter_of(host),
         metrics=metrics,

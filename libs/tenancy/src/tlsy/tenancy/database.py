@@ -53,7 +53,7 @@ class ClusterAddress:
         user: the login role of this process.
         tls: None only inside one machine.
         pooled: behind a pooler in transaction mode: no prepared statements, no start-up settings (the role's
-            own settings hold instead).
+            own settings hold instead), no NOTIFY.
     """
 
     host: str
@@ -157,6 +157,7 @@ class Databases:
         self._limits = limits
         self._clock = clock
         self._pools: dict[tuple[str, str], _Pool] = {}
+        self._pooled: dict[str, bool] = {}
         self._capacity = asyncio.Semaphore(limits.total)
         self._waiting_for_room = 0
         self._returning: set[asyncio.Task[None]] = set()
@@ -166,6 +167,21 @@ class Databases:
     def limits(self) -> PoolLimits:
         """The bounds given at construction."""
         return self._limits
+
+    def pooled(self, cluster: str) -> bool:
+        """Whether a pooler in transaction mode is in between: no session lasts, so nobody hears a NOTIFY.
+
+        Asked once of each cluster; of one that is not known, which nobody can connect to, each time.
+        """
+        if cluster not in self._pooled:
+            try:
+                address = self._clusters.get(cluster)
+            except (OSError, ValueError):
+                return False  # whoever connects is told why
+            if address is None:
+                return False
+            self._pooled[cluster] = address.pooled
+        return self._pooled[cluster]
 
     def open_connections(self) -> Mapping[tuple[str, str], int]:
         """Open connections by (cluster, database); for metrics."""

@@ -284,7 +284,8 @@ class Tenancy:
         Raises StaleEpoch, NotWritable, PlacementUnavailable, DatabaseBusy. A read transaction is READ ONLY in
         the database.
         """
-        notifies = tenant.mode is not IsolationMode.DEDICATED
+        pooled = self._databases.pooled(tenant.placement.cluster)
+        notifies = tenant.mode is not IsolationMode.DEDICATED and not pooled
         with span_below("transaction"):
             async with self._transaction(tenant.placement, tenant, write=write, notifies=notifies) as tx:
                 yield tx
@@ -292,8 +293,9 @@ class Tenancy:
     @asynccontextmanager
     async def control(self, scope: TenantContext | Platform, *, write: bool) -> AsyncIterator[UnitOfWork]:
         """The same in the control database, on the service's own tables: for one tenant, or for PLATFORM."""
+        notifies = not self._databases.pooled(self._control.cluster)
         with span_below("transaction"):
-            async with self._transaction(self._control, scope, write=write, notifies=True) as tx:
+            async with self._transaction(self._control, scope, write=write, notifies=notifies) as tx:
                 yield tx
 
     async def run(self, tenant_id: TenantId, work: Callable[[UnitOfWork], Awaitable[T]], *, write: bool) -> T:

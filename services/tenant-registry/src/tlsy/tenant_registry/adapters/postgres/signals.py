@@ -24,12 +24,14 @@ _DUE: Final = "tlsy_operation_due"
 _ENDED: Final = "tlsy_operation_ended"
 _ALIVE_S: Final = 10.0
 _RETRY_S: Final = 0.5
+_POLL_S: Final = 0.5
 
 
 class PostgresSignals:
     """See `tlsy.tenant_registry.ports.Signals`; a component with one connection.
 
-    While it is not connected nothing is heard: whenever it connects, everybody is woken once.
+    While it is not connected nothing is heard: whenever it connects, everybody is woken once. Through a
+    pooler in transaction mode nobody hears anything: everybody is woken twice a second, without a connection.
 
     Attributes:
         due: set by every operation that is new; who waits for it clears it.
@@ -78,6 +80,10 @@ class PostgresSignals:
 
     async def _run(self, stopping: asyncio.Event) -> None:
         while not stopping.is_set():
+            if self._databases.pooled(self._control.cluster):
+                self._wake_all()
+                await self._clock.sleep(_POLL_S)
+                continue
             try:
                 async with self._databases.acquire(self._control) as connection:
                     try:
