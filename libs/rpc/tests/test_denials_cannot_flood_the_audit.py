@@ -84,12 +84,14 @@ async def test_what_cannot_be_written_is_kept(written):
 
 
 async def test_what_cannot_be_written_for_long_is_bounded(written, log_lines):
-    denials = Denials(FakeClock(), written)
+    clock = FakeClock()
+    denials = Denials(clock, written)
     written.away = True
     for minute in range(8):
         for number in range(1000):
             denials.denied(denied(f"tenants/acme/users/{minute}-{number}"))
         await denials.flush()
+        clock.advance(60)
     written.away = False
     await denials.flush()
     assert sum(len(batch) for batch in written.batches) == 5000
@@ -143,21 +145,106 @@ async def test_no_denial_keeps_the_others_from_the_outbox(world, installation):
     assert len(await outbox(installation)) == 3
 
 
-async def test_they_are_written_every_minute_and_at_the_end(written):
+async def asleep(clock: FakeClock) -> None:
+    """Until there is something to write, at the clock's time."""
+    async with asyncio.timeout(5):
+        while not clock.sleepers:
+            await asyncio.sleep(0)
+
+
+async def turned(clock: FakeClock, seconds: int) -> None:
+    """So many turns of one that has something to write, a second each."""
+    for _ in range(seconds):
+        await asleep(clock)
+        clock.advance(1)
+        await settled()
+
+
+async def settled() -> None:
+    """Until nothing goes on any more: all of it is in memory."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def running(written):
     clock = FakeClock()
     denials = Denials(clock, written)
     await denials.start()
-    for turn in (1, 2):
-        denials.denied(denied())
-        async with asyncio.timeout(5):
-            while not clock.sleepers:
-                await asyncio.sleep(0)
-            clock.advance(60)
-            while len(written.batches) < turn:
-                await asyncio.sleep(0)
+    yield denials, clock
+    await denials.stop(5)
+
+
+async def test_each_is_written_within_a_second_and_nothing_runs_without_any(running, written):
+    denials, clock = running
+    for number in (1, 2, 3):
+        await settled()
+        assert (len(written.batches), clock.sleepers) == (number - 1, 0)
+        denials.denied(denied(f"tenants/acme/users/{number}"))
+        await turned(clock, 1)
+        assert [one.principal[-1] for one in written.batches[-1]] == [str(number)]
+
+
+async def test_the_same_denial_again_waits_for_the_end_of_the_minute(running, written):
+    denials, clock = running
+    for _ in range(130):
+        for _ in range(10):
+            denials.denied(denied())
+        await turned(clock, 1)
+    assert [[one.count for one in batch] for batch in written.batches] == [[10], [590], [600]]
+
+
+async def test_a_flood_of_principals_is_named_in_part_every_minute(running, written):
+    denials, clock = running
+    for second in range(59):
+        for number in range(100):
+            denials.denied(denied(f"tenants/acme/users/{second}-{number}"))
+        await turned(clock, 1)
+    await denials.flush()
+    records = [one for batch in written.batches for one in batch]
+    assert sum(one.count for one in records) == 5900
+    assert len(records) <= 1002
+
+
+async def test_the_end_of_a_minute_makes_room_although_nothing_was_written_since(running, written):
+    denials, clock = running
+    for number in range(1000):
+        denials.denied(denied(f"tenants/acme/users/{number}"))
+    await turned(clock, 1)
+    clock.advance(60)
+    denials.denied(denied("tenants/acme/users/later"))
+    await turned(clock, 1)
+    assert [one.principal for one in written.batches[-1]] == ["tenants/acme/users/later"]
+
+
+async def test_what_is_there_is_written_at_the_end(running, written):
+    denials, clock = running
+    denials.denied(denied())
+    await turned(clock, 1)
     denials.denied(denied())
     await denials.stop(5)
-    assert len(written.batches) == 3
+    assert [[one.count for one in batch] for batch in written.batches] == [[1], [1]]
+
+
+async def test_a_database_that_is_away_is_asked_ever_less_often(running, written):
+    denials, clock = running
+    written.away = True
+    denials.denied(denied())
+    for wait_s in (1, 2, 4, 8, 10, 10):
+        await asleep(clock)
+        clock.advance(wait_s)
+        await settled()
+    written.away = False
+    await asleep(clock)
+    clock.advance(9)
+    await settled()
+    assert written.batches == []
+    clock.advance(1)
+    await settled()
+    assert [len(batch) for batch in written.batches] == [1]
+    denials.denied(denied("tenants/acme/users/next"))
+    await turned(clock, 1)
+    assert len(written.batches) == 2
 
 
 def test_a_denial_becomes_an_audit_record(world):

@@ -1,15 +1,17 @@
 """Refused calls, counted for the audit log so that a flood of them cannot fill it.
 
-A denial has no transaction to ride on. It is added up per minute, principal, method and reason, in a bounded
-table, and written by whoever owns the outbox. What does not fit in the table is counted under OVERFLOW, so
-that the number of denials is right although their subjects are not all named.
+A denial has no transaction to ride on. It is written within a second, by whoever owns the outbox, if one of
+its tenant, principal, method and reason was not in this minute; otherwise it is added up with those like it,
+which are written when the minute ends. The table is bounded: what does not fit in is counted under OVERFLOW,
+so that the number of denials is right although their subjects are not all named. A process that is killed
+loses what it refused in its last second, and the count of what it refused again in its last minute.
 """
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from prometheus_client import Counter
 
@@ -18,16 +20,20 @@ from tlsy.runtime.logging import get_logger
 from tlsy.runtime.service import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
     from datetime import datetime
 
     from prometheus_client import CollectorRegistry
 
     from tlsy.runtime.clock import Clock
 
+_Key = tuple[TenantId, PrincipalName, str, str]
+
 OVERFLOW: Final = PrincipalName("overflow")
 _MAX_KEYS: Final = 1000
 _MAX_UNWRITTEN: Final = 5000
+_MINUTE_S: Final = 60.0
+_RETRY_MAX_S: Final = 10.0
 _WRITE_TIMEOUT_S: Final = 10.0
 #: Classes of SQL states of records that no database will ever take: malformed data, a broken constraint.
 _HOPELESS_SQL: Final = frozenset({"22", "23"})
@@ -64,14 +70,26 @@ class DenialSink(Protocol):
 
 
 class Denials:
-    """A DenialSink that writes once a minute, and when it is stopped; a component.
+    """A DenialSink that writes within a second, and when it is stopped; a component.
 
-    What could not be written is kept for the next minute, up to a bound; beyond it the oldest are dropped. A
-    record that can never be written is dropped alone, so that it does not keep the others. Each drop is
-    logged and counted.
+    What could not be written is kept and tried again, ever less often, every 10 s in the end. It is bounded:
+    beyond that the oldest are dropped. A record that can never be written is dropped alone, so that it does
+    not keep the others. Each drop is logged and counted.
     """
 
-    __slots__ = ("_clock", "_counts", "_dropped", "_every_s", "_logger", "_task", "_unwritten", "_write")
+    __slots__ = (
+        "_clock",
+        "_counts",
+        "_dropped",
+        "_every_s",
+        "_logger",
+        "_minute_ends_s",
+        "_some",
+        "_task",
+        "_told",
+        "_unwritten",
+        "_write",
+    )
 
     def __init__(
         self,
@@ -79,12 +97,16 @@ class Denials:
         write: Callable[[Sequence[DeniedCalls]], Awaitable[None]],
         *,
         registry: CollectorRegistry | None = None,
-        every_s: float = 60.0,
+        every_s: float = 1.0,
     ) -> None:
         self._clock = clock
         self._write = write
         self._every_s = every_s
-        self._counts: dict[tuple[TenantId, PrincipalName, str, str], DeniedCalls] = {}
+        self._counts: dict[_Key, DeniedCalls] = {}
+        # What this minute's table holds, and whether it was written before.
+        self._told: dict[_Key, bool] = {}
+        self._minute_ends_s = 0.0
+        self._some = asyncio.Event()
         self._unwritten: list[DeniedCalls] = []
         self._dropped = Counter(
             "tlsy_rpc_denials_dropped", "Refused calls that no audit record tells of.", registry=registry
@@ -111,33 +133,53 @@ class Denials:
 
     def denied(self, call: DeniedCalls) -> None:
         """See `DenialSink.denied`."""
+        self._turn_minute()
         key = (call.tenant_id, call.principal, call.method, call.reason)
-        if key not in self._counts and len(self._counts) >= _MAX_KEYS:
+        if key not in self._told and len(self._told) >= _MAX_KEYS:
             call = replace(call, principal=OVERFLOW, resource="", method="")
             key = (call.tenant_id, OVERFLOW, "", call.reason)
-            if key not in self._counts and len(self._counts) >= 2 * _MAX_KEYS:
+            if key not in self._told and len(self._told) >= 2 * _MAX_KEYS:
                 self._dropped.inc()
                 self._logger.warning("denial not audited", reason=call.reason, tenant_id=str(call.tenant_id))
                 return
+        self._told.setdefault(key, False)
+        self._some.set()
         known = self._counts.get(key)
         self._counts[key] = call if known is None else replace(known, count=known.count + 1)
 
-    async def flush(self) -> None:
-        """Write all that was counted; what fails is kept for the next time."""
-        self._unwritten += self._counts.values()
-        self._counts.clear()
+    async def flush(self) -> bool:
+        """Write all that was counted; whether that was done. What fails is kept for the next time."""
+        self._begin_minute()
+        return await self._write_due()
+
+    def _turn_minute(self) -> None:
+        if self._clock.monotonic() >= self._minute_ends_s:
+            self._begin_minute()
+
+    def _begin_minute(self) -> None:
+        """Everything that was counted is due, and there is room again for others."""
+        self._told = dict.fromkeys(self._counts, False)
+        self._minute_ends_s = self._clock.monotonic() + _MINUTE_S
+
+    async def _write_due(self) -> bool:
+        """Write what this minute has not told of; whether nothing of that is left."""
+        due = [key for key in self._counts if not self._told[key]]
+        self._told.update(dict.fromkeys(due, True))
+        self._unwritten += [self._counts.pop(key) for key in due]
         excess = len(self._unwritten) - _MAX_UNWRITTEN
         if excess > 0:
             self._drop(self._unwritten[:excess], "there are too many")
             del self._unwritten[:excess]
         if not self._unwritten:
-            return
+            return True
         batch = tuple(self._unwritten)
         try:
             async with asyncio.timeout(_WRITE_TIMEOUT_S):
                 await self._write_all(batch)
-        except Exception as error:  # noqa: BLE001 - the database is away; the next minute tries again
+        except Exception as error:  # noqa: BLE001 - the database is away; the next time tries again
             self._logger.warning("denials not written yet", count=len(self._unwritten), error=str(error))
+            return False
+        return True
 
     async def _write_all(self, batch: Sequence[DeniedCalls]) -> None:
         """Write, one by one if there is one that can never be written, and take what is done with off."""
@@ -160,14 +202,28 @@ class Denials:
 
     async def _run(self, stopping: asyncio.Event) -> None:
         stopped = asyncio.ensure_future(stopping.wait())
+        pause_s = self._every_s
         while not stopping.is_set():
-            pause = asyncio.ensure_future(self._clock.sleep(self._every_s))
-            await asyncio.wait({stopped, pause}, return_when=asyncio.FIRST_COMPLETED)
-            pause.cancel()
-            await self.flush()
+            await _either(stopped, self._some.wait())
+            await _either(stopped, self._clock.sleep(pause_s))
+            if stopping.is_set():
+                break
+            self._turn_minute()
+            done = await self._write_due()
+            pause_s = self._every_s if done else min(2 * pause_s, _RETRY_MAX_S)
+            if not (self._counts or self._unwritten):
+                self._some.clear()
+        await self.flush()
         stopped.cancel()
 
 
+async def _either(stopped: asyncio.Future[Any], other: Coroutine[Any, Any, Any]) -> None:
+    """Wait for the one or the other, which is given up then."""
+    waiting = asyncio.ensure_future(other)
+    await asyncio.wait({stopped, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+
+
 def _hopeless(error: Exception) -> bool:
-    """Whether the same record will fail again; whatever else goes wrong may be over a minute later."""
+    """Whether the same record will fail again; whatever else goes wrong may be over later."""
     return isinstance(error, ValueError | TypeError) or getattr(error, "sqlstate", "")[:2] in _HOPELESS_SQL
