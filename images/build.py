@@ -108,7 +108,7 @@ def build(
             shutil.rmtree(folder)
             locked = locked_sbom(distributions[name]) if name in distributions else None
             document = sbom(layout, images[name], locked)
-            (output / f"{name}.cdx.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
+            layout.put_beside(f"{name}.cdx.json", json.dumps(document, indent=1).encode())
     return Built(images, _beyond_shared(images))
 
 

@@ -4,23 +4,29 @@ What `docker build` makes is different each time: it records when, in which orde
 it was made from. `Layout.add` keeps what a container would see and writes it in one way: entries sorted, one
 time for all, no owners' names, the configuration without the build's traces. Two builds of the same content
 are then the same bytes, whichever builder made them.
+
+Who adds is alone, and every file is written aside and then named: whatever ends a build, a full disk too,
+what was there before is whole.
 """
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import hashlib
 import io
 import json
 import tarfile
-import tempfile
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
+
+from images.context import BuildError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import datetime
+    from pathlib import Path
 
 _MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG: Final = "application/vnd.oci.image.config.v1+json"
@@ -74,11 +80,30 @@ class Layout:
         self._folder = folder
         self._blobs = folder / "blobs" / "sha256"
         self._blobs.mkdir(parents=True, exist_ok=True)
-        (folder / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}\n', encoding="utf-8")
         self._rewritten_before = folder.with_name(f"{folder.name}.layers.json")
+        #: What is being written; a killed build leaves it to the next.
+        self._part = folder.with_name(f"{folder.name}.part")
 
     def add(self, name: str, saved: Path, created: datetime) -> Image:
-        """Adds what `docker save` wrote of one image, as `name`; another image of that name is replaced."""
+        """Adds what `docker save` wrote of one image, as `name`; another image of that name is replaced.
+
+        Raises:
+            BuildError: it cannot be written; the layout is as before.
+        """
+        with self._alone():
+            return self._add(name, saved, created)
+
+    def put_beside(self, name: str, content: bytes) -> None:
+        """Writes a file of that name beside the layout's folder.
+
+        Raises:
+            BuildError: it cannot be written; what was there is as before.
+        """
+        with self._alone():
+            self._put(self._folder.with_name(name), content)
+
+    def _add(self, name: str, saved: Path, created: datetime) -> Image:
+        self._put(self._folder / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}\n')
         with tarfile.open(saved) as archive:
             described = json.loads(_read(archive, "manifest.json"))[0]
             built = json.loads(_read(archive, described["Config"]))
@@ -143,10 +168,29 @@ class Layout:
                 for entry in archive:
                     yield entry, archive.extractfile(entry) if entry.isfile() else None
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """While no other build changes what is here."""
+        try:
+            with self._folder.with_name(f"{self._folder.name}.lock").open("wb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                try:
+                    yield
+                finally:
+                    self._part.unlink(missing_ok=True)
+        except OSError as error:
+            raise BuildError(
+                f"{self._folder} cannot be written: {error}\n"
+                "What was built before is whole. Make room on its disk, if that is full, and build again."
+            ) from error
+
+    def _put(self, path: Path, content: bytes) -> None:
+        self._part.write_bytes(content)
+        self._part.rename(path)
+
     def _layer(self, archive: tarfile.TarFile, path: str, diff_id: str) -> Layer:
         """One layer as it is kept; what was rewritten before is not again."""
-        before = self._rewritten_before
-        known = json.loads(before.read_bytes()) if before.exists() else {}
+        known = self._known_layers()
         if diff_id in known:
             layer = Layer(**known[diff_id])
             if self._path(layer.digest).exists():
@@ -155,24 +199,29 @@ class Layout:
         if content is None:
             raise ValueError(f"{path} is no file")
         layer = self._rewritten(content)
-        before.write_bytes(_json(known | {diff_id: asdict(layer)}))
+        self._put(self._rewritten_before, _json(known | {diff_id: asdict(layer)}))
         return layer
 
+    def _known_layers(self) -> dict[str, Any]:
+        try:
+            known: dict[str, Any] = json.loads(self._rewritten_before.read_bytes())
+        except (FileNotFoundError, ValueError):  # without it they are rewritten again
+            return {}
+        return known
+
     def _rewritten(self, content: IO[bytes]) -> Layer:
-        # Named when it is whole: one that was interrupted is not found.
-        with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
+        with self._part.open("wb") as file:
             sent = _Hashed(file)
             with gzip.GzipFile("", "wb", _COMPRESSION, sent, mtime=0) as packed:
                 unpacked = _Hashed(packed)
                 rewrite(content, unpacked)
         digest = sent.hash.hexdigest()
-        Path(file.name).rename(self._blobs / digest)
-        (self._blobs / digest).chmod(0o644)
+        self._part.rename(self._blobs / digest)
         return Layer(f"sha256:{digest}", f"sha256:{unpacked.hash.hexdigest()}", sent.bytes, unpacked.bytes)
 
     def _blob(self, content: bytes) -> dict[str, Any]:
         digest = hashlib.sha256(content).hexdigest()
-        (self._blobs / digest).write_bytes(content)
+        self._put(self._blobs / digest, content)
         return {"digest": f"sha256:{digest}", "size": len(content)}
 
     def _path(self, digest: str) -> Path:
@@ -181,7 +230,10 @@ class Layout:
     def _index(self) -> dict[str, Any]:
         path = self._folder / "index.json"
         empty: dict[str, Any] = {"schemaVersion": 2, "manifests": []}
-        return json.loads(path.read_bytes()) if path.exists() else empty
+        try:
+            return json.loads(path.read_bytes()) if path.exists() else empty
+        except ValueError:
+            raise BuildError(f"{path} is damaged: remove it and build all images again") from None
 
     def _named(self) -> dict[str, str]:
         """The digest of each image's manifest."""
@@ -192,7 +244,7 @@ class Layout:
         annotations = {_NAME: name, "org.opencontainers.image.ref.name": name}
         others = [each for each in index["manifests"] if each["annotations"] != annotations]
         named = {"mediaType": _MANIFEST, **descriptor, "annotations": annotations}
-        (self._folder / "index.json").write_bytes(_json({**index, "manifests": [*others, named]}))
+        self._put(self._folder / "index.json", _json({**index, "manifests": [*others, named]}))
 
 
 class _Hashed(io.RawIOBase):
