@@ -19,6 +19,7 @@ from images.context import (
     build_wheels,
     distribution,
     locked_sbom,
+    needed,
     prepare,
     run,
 )
@@ -92,11 +93,8 @@ def build(
     options = [*([] if cache else ["--no-cache"]), *(["--build-arg", f"AGAIN={again}"] if again else [])]
     images = {}
     with tempfile.TemporaryDirectory(prefix="tlsy-images-") as scratch:
-        needed = [distributions[name] for name in wanted if name in distributions]
-        ours = {path for each in needed for path in each.ours}
-        if any(each.provisions for each in needed):
-            ours |= {each.folder for each in servers}
-        wheels = build_wheels(ours, Path(scratch) / "wheels")
+        ours = [needed(distributions[name], servers) for name in wanted if name in distributions]
+        wheels = build_wheels(frozenset().union(*ours), Path(scratch) / "wheels")
         for name in wanted:
             folder = Path(scratch) / name
             if name in distributions:

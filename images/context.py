@@ -97,6 +97,11 @@ def distribution(folder: Path) -> Distribution:
     return Distribution(folder, project["description"], project["version"], third_party, tuple(ours))
 
 
+def needed(image: Distribution, servers: Iterable[Distribution]) -> frozenset[Path]:
+    """Folders of the workspace that the image has something of; `servers` are all that there are."""
+    return frozenset((*image.ours, *(each.folder for each in servers if image.provisions)))
+
+
 def build_wheels(folders: Iterable[Path], target: Path) -> dict[Path, Path]:
     """A wheel of each of our distributions."""
     shutil.rmtree(target, ignore_errors=True)
