@@ -13,8 +13,11 @@ from __future__ import annotations
 
 import argparse
 import compileall
+import functools
 import os
+import platform
 import py_compile
+import re
 import shutil
 import subprocess
 import sys
@@ -32,6 +35,10 @@ _DEVELOPERS: Final = frozenset(
     turtledemo
     """.split()  # noqa: SIM905 - a list of words is read more easily than a list of strings
 )
+#: Extensions of those parts. The public image has tkinter's, but not the library that it is linked with.
+_DEVELOPERS_EXTENSIONS: Final = re.compile(r"(_tkinter|_(ctypes_)?test\w*|_xxtestfuzz|xxlimited\w*)\..*so")
+#: Says which Python it is, where that is of no Debian package; sbom.py reads it.
+PYTHON_VERSION: Final = Path("usr/share/tlsy/python-version")
 _SYSTEM_FILES: Final = (
     Path("/etc/debian_version"),
     Path("/etc/ld.so.conf"),
@@ -94,15 +101,16 @@ def _copy_python(new: Path) -> None:
     name = new / interpreter.parent.relative_to("/") / "python3"
     if not name.exists():
         name.symlink_to(interpreter.name)
-    shutil.copytree(_library(), new / _library().relative_to("/"), ignore=_ignored)
+    shutil.copytree(_library(), new / _library().relative_to("/"), ignore=left_out)
 
 
-def _ignored(folder: str, names: list[str]) -> set[str]:
-    """What is left out: for developers, to link with, or a name of something that is not there."""
+def left_out(folder: str, names: list[str]) -> set[str]:
+    """What is not copied: for developers, to link with, or a name of something that is not there."""
     return {
         name
         for name in names
         if name in _DEVELOPERS
+        or _DEVELOPERS_EXTENSIONS.fullmatch(name)
         or name.startswith("config-")
         or name.endswith(".a")
         or not (Path(folder) / name).exists()
@@ -171,21 +179,26 @@ def _compile(folder: Path, place: Path) -> None:
 
 
 def _list_packages(new: Path) -> None:
-    """What dpkg knows of each package that a copied file is of."""
+    """What dpkg knows of each package that a copied file is of, and which Python it is if dpkg knows none."""
     copied = {path.relative_to(new) for path in new.rglob("*") if path.is_file() and not path.is_symlink()}
-    owners = set()
+    resolved = functools.cache(os.path.realpath)
+    owners, owned = set(), set()
     for listing in Path("/var/lib/dpkg/info").glob("*.list"):
         for line in listing.read_text(encoding="utf-8").splitlines():
-            file = Path(line)
-            if Path(os.path.realpath(file.parent)).joinpath(file.name).relative_to("/") in copied:
+            parent, _, name = line.rpartition("/")
+            file = Path(resolved(parent or "/"), name).relative_to("/")
+            if file in copied:
                 owners.add(listing.stem.split(":")[0])
-                break
+                owned.add(file)
     folder = new / "var/lib/dpkg/status.d"
     folder.mkdir(parents=True)
     for stanza in Path("/var/lib/dpkg/status").read_text(encoding="utf-8").split("\n\n"):
         name = stanza.partition("\n")[0].removeprefix("Package: ")
         if name in owners:
             (folder / name).write_text(f"{stanza.strip()}\n", encoding="utf-8")
+    if Path(os.path.realpath(sys.executable)).relative_to("/") not in owned:
+        (new / PYTHON_VERSION).parent.mkdir(parents=True)
+        (new / PYTHON_VERSION).write_text(f"{platform.python_version()}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

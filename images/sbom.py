@@ -9,6 +9,8 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
+from images.closure import PYTHON_VERSION
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -72,6 +74,8 @@ def _found(layout: Layout, image: Image) -> Iterator[dict[str, Any]]:
             yield _component(re.sub(r"[-_.]+", "-", told["Name"]).lower(), told["Version"], "pypi")
         elif path.suffix == ".jar" and path.is_relative_to("opt") and (jar := _JAR.fullmatch(path.name)):
             yield _component(jar["name"], jar["version"], "maven")
+        elif path == PurePosixPath(PYTHON_VERSION):
+            yield _component("python", content.read().decode().strip(), "generic")
         elif path.parent.name == "status.d" or path == PurePosixPath("var/lib/dpkg/status"):
             dpkg[path] = content.read().decode()
     for text in dpkg.values():

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
 import io
-import json
 import resource
 import signal
 import subprocess
 import sys
-import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,6 +14,8 @@ import pytest
 
 from images.context import ROOT, BuildError
 from images.layout import Layout
+
+from .saved import saved
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,29 +37,9 @@ ROOMS = pytest.mark.parametrize(
 )
 
 
-def saved(file: Path, name: str, label: str = "") -> Path:
-    """As `docker save` writes an image with one layer that nothing else has."""
-    layer = io.BytesIO()
-    with tarfile.open(fileobj=layer, mode="w") as archive:
-        entry = tarfile.TarInfo(name)
-        archive.addfile(entry)
-    config = {
-        "architecture": "amd64",
-        "os": "linux",
-        "config": {"Labels": {"name": name, "more": label}},
-        "rootfs": {"diff_ids": [f"sha256:{name}"]},
-    }
-    manifest = [{"Config": "config.json", "Layers": ["layer.tar"]}]
-    with tarfile.open(file, "w") as archive:
-        for path, content in (
-            ("manifest.json", json.dumps(manifest).encode()),
-            ("config.json", json.dumps(config).encode()),
-            ("layer.tar", layer.getvalue()),
-        ):
-            entry = tarfile.TarInfo(path)
-            entry.size = len(content)
-            archive.addfile(entry, io.BytesIO(content))
-    return file
+def image(folder: Path, name: str, label: str = "") -> Path:
+    """One with a layer that no other has."""
+    return saved(folder / f"{name}.tar", {"name": name, "more": label}, {name: b""})
 
 
 @contextmanager
@@ -83,14 +63,14 @@ def told(folder: Path, name: str) -> str:
 def folder(tmp_path: Path) -> Path:
     """A layout with one image."""
     folder = tmp_path / "built" / "oci"
-    Layout(folder).add("first", saved(tmp_path / "first.tar", "first"), NOW)
+    Layout(folder).add("first", image(tmp_path, "first"), NOW)
     return folder
 
 
 def check_whole(folder: Path) -> None:
     """What was there is there, the next build goes well, and nothing is left of the one that was ended."""
     assert told(folder, "first") == "first"
-    Layout(folder).add("next", saved(folder.parents[1] / "next.tar", "next"), NOW)
+    Layout(folder).add("next", image(folder.parents[1], "next"), NOW)
     assert [told(folder, name) for name in ("first", "next")] == ["first", "next"]
     assert {path.name for path in folder.parent.iterdir()} == {"oci", "oci.lock", "oci.layers.json"}
     assert {path.name for path in folder.iterdir()} == {"blobs", "index.json", "oci-layout"}
@@ -99,7 +79,7 @@ def check_whole(folder: Path) -> None:
 
 @ROOMS
 def test_a_full_disk_leaves_what_was_there_and_says_what_to_do(folder, tmp_path, size):
-    second = saved(tmp_path / "second.tar", "second", LABEL)
+    second = image(tmp_path, "second", LABEL)
     with room(size), pytest.raises(BuildError, match=r"/oci cannot be written: .*\n.* Make room on its disk"):
         Layout(folder).add(NAME, second, NOW)
     assert list(folder.parent.glob("*.part")) == []
@@ -123,7 +103,7 @@ layout.add(sys.argv[3], Path(sys.argv[2]), datetime.fromisoformat("2026-01-01T00
 
 @ROOMS
 def test_so_does_one_that_is_killed_as_it_writes(folder, tmp_path, size):
-    second = saved(tmp_path / "second.tar", "second", LABEL)
+    second = image(tmp_path, "second", LABEL)
     ran = subprocess.run(
         [sys.executable, "-c", _KILLED, folder, second, NAME, str(size)], cwd=ROOT, check=False, timeout=60
     )
@@ -133,7 +113,7 @@ def test_so_does_one_that_is_killed_as_it_writes(folder, tmp_path, size):
 
 def test_two_at_once_lose_nothing_of_each_other(tmp_path):
     names = [f"image-{number}" for number in range(40)]
-    archives = {name: saved(tmp_path / f"{name}.tar", name) for name in names}
+    archives = {name: image(tmp_path, name) for name in names}
 
     def add(name: str) -> None:
         Layout(tmp_path / "oci").add(name, archives[name], NOW)

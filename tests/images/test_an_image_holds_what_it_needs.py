@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from images.build import names
+from images.closure import PYTHON_VERSION
 from images.servers import SERVERS
 from images.source import LABEL, source_digest
 
@@ -101,6 +102,8 @@ def installed(layout: Layout, image) -> Iterator[str]:
         if path.name == "METADATA":
             distribution, version = path.parent.stem.split("-", 1)
             yield f"pkg:pypi/{distribution.replace('_', '-').lower()}@{version}"
+        elif path == PurePosixPath("/", PYTHON_VERSION):  # on a base whose Python is of no package
+            yield "pkg:generic/python"
         elif path.parent.name == "status.d":
             yield f"pkg:deb/debian/{path.name.replace('+', '%2B')}"
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
-import tarfile
 from datetime import UTC, datetime
-from io import BytesIO
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,32 +11,16 @@ import pytest
 from images.layout import Layout
 from images.source import LABEL, StaleError, check_sources, source_digest
 
+from .saved import saved
+
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-def saved(file: Path, labels: dict[str, str]) -> Path:
-    """As `docker save` writes an image without layers."""
-    config = {
-        "architecture": "amd64",
-        "os": "linux",
-        "config": {"Labels": labels},
-        "rootfs": {"diff_ids": []},
-    }
-    parts = {"manifest.json": [{"Config": "config.json", "Layers": []}], "config.json": config}
-    with tarfile.open(file, "w") as archive:
-        for name, part in parts.items():
-            entry = tarfile.TarInfo(name)
-            content = json.dumps(part).encode()
-            entry.size = len(content)
-            archive.addfile(entry, BytesIO(content))
-    return file
 
 
 def test_stale_images_are_named_and_what_to_do(tmp_path: Path) -> None:
     layout = Layout(tmp_path / "oci")
     for name, labels in (("fresh", {LABEL: "abc"}), ("stale", {LABEL: "of-before"}), ("unlabelled", {})):
-        layout.add(name, saved(tmp_path / "image.tar", labels), datetime.now(UTC))
+        layout.add(name, saved(tmp_path / "image.tar", labels, {}), datetime.now(UTC))
     check_sources(layout, ["fresh", "never built"], "abc")
     with pytest.raises(StaleError, match=r"^stale, unlabelled were built .*: make images$"):
         check_sources(layout, ["fresh", "stale", "unlabelled"], "abc")
