@@ -49,7 +49,7 @@ class _Job:
 
     name: str
     folder: Path
-    bases: Mapping[str, str]
+    arguments: Mapping[str, str]
     target: str
     labels: Mapping[str, str]
 
@@ -123,9 +123,8 @@ def _folders() -> list[Path]:
 def _service(image: Distribution, folder: Path, created: datetime) -> _Job:
     base = os.environ.get("PYTHON_BASE_IMAGE", "")
     labels = _labels(image.name, image.description, image.version, created) | base_labels(base)
-    return _Job(
-        image.name, folder, {"BASE_IMAGE": base}, "server" if image.answers_calls else "program", labels
-    )
+    arguments = {"BASE_IMAGE": base, "DISTRIBUTION": image.name}
+    return _Job(image.name, folder, arguments, "server" if image.answers_calls else "program", labels)
 
 
 def _server(name: str, folder: Path, created: datetime) -> _Job:
@@ -163,10 +162,10 @@ def _build(
     job: _Job, layout: Layout, tag: str, created: datetime, *, options: Sequence[str], load: bool
 ) -> Image:
     name, built = f"tlsy/{job.name}:{tag}", f"tlsy-build/{job.name}"
-    bases = [f"--build-arg={name}={base}" for name, base in job.bases.items() if base]
+    arguments = [f"--build-arg={name}={value}" for name, value in job.arguments.items() if value]
     labels = [word for label, value in job.labels.items() for word in ("--label", f"{label}={value}")]
     _docker(
-        *("build", "--quiet", "--tag", built, *bases, *labels),
+        *("build", "--quiet", "--tag", built, *arguments, *labels),
         *options,
         *(("--target", job.target) if job.target else ()),
         str(job.folder),

@@ -129,7 +129,7 @@ def prepare(
     for name in ("Dockerfile", "closure.py"):
         shutil.copyfile(ROOT / "images" / name, folder / name)
     _install([block for name, block in image.third_party.items() if name in shared], folder / "shared")
-    own = folder / "own"
+    own = folder / image.name  # what the build argument DISTRIBUTION names
     _install([block for name, block in image.third_party.items() if name not in shared], own)
     for ours in image.ours:
         with zipfile.ZipFile(wheels[ours]) as wheel:
