@@ -137,7 +137,10 @@ class Cluster:
         ending = ["-m", "tests.cluster.node", node.removeprefix("node-")]
         keeper = _keeper(Path(self.plan.state))
         for process in psutil.Process(keeper[0]).children(recursive=True) if keeper else ():
-            line = process.cmdline()
+            line: list[str] = []
+            # Pods' probes begin and end meanwhile.
+            with contextlib.suppress(psutil.Error):
+                line = process.cmdline()
             if line[-3:] == ending and Path(line[0]).name.startswith("python"):
                 return ("nsenter", f"--target={process.pid}", "--mount", "--net", "--pid", "--uts", "--ipc")
         raise ClusterError(f"there is no node {node}: {', '.join(self.plan.node_names())}")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.cluster.cluster import Cluster, sweep
-from tests.cluster.keeper import claim
+from tests.cluster.keeper import claim, identity
 from tests.cluster.namespace import Namespace
 from tests.cluster.plan import ClusterError, Plan
 
@@ -52,6 +55,17 @@ def test_kubectl_has_a_deadline_and_then_it_is_told_as_well(cluster: Cluster, tm
     end(cluster, tmp_path)
     with pytest.raises(ClusterError, match=TOLD):
         cluster.kubectl("get", timeout_s=0.1)
+
+
+def test_a_node_is_found_among_processes_that_have_just_ended(cluster: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "keeper.json").write_text(json.dumps(identity(os.getpid())))
+    node = (sys.executable, "-c", "input()", "-m", "tests.cluster.node", "0")
+    with subprocess.Popen("true") as ended, subprocess.Popen(node, stdin=subprocess.PIPE) as started:
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+        assert f"--target={started.pid}" in cluster.entering("node-0")
+        with pytest.raises(ClusterError, match="there is no node node-7: node-0"):
+            cluster.entering("node-7")
+        started.communicate(b"\n")
 
 
 def test_an_empty_directory_of_a_keeper_that_died_at_once_is_removed(
