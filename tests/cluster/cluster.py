@@ -22,7 +22,16 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import psutil
 
 from tests.cluster.direct import answer, environment
-from tests.cluster.keeper import KEEPER_FILE, PLAN_FILE, STAY, alive, claim, give_back, is_empty
+from tests.cluster.keeper import (
+    KEEPER_FILE,
+    PLAN_FILE,
+    REMOVE_TIMEOUT_S,
+    STAY,
+    alive,
+    claim,
+    give_back,
+    is_empty,
+)
 from tests.cluster.plan import POD_IMAGE, PROGRAMS_INSIDE, ROOT, ClusterError, Plan, home, plan_of
 from tests.cluster.preflight import check_machine
 from tests.cluster.processes import wait_until
@@ -222,17 +231,22 @@ def stop(name: str = SHARED) -> bool:
     return keeper is not None
 
 
-def sweep() -> None:
-    """Removes what clusters left whose keepers were killed."""
+def sweep(timeout_s: float = REMOVE_TIMEOUT_S) -> None:
+    """Removes what clusters left whose keepers were killed.
+
+    Raises:
+        ClusterError: the kernel does not let go of something of it in time.
+    """
     if not home().is_dir():
         return
     for state in home().iterdir():
         # One that died at once left its directory empty; in the home there may be others' too.
         if (state / KEEPER_FILE).exists() or (_NAMES.fullmatch(state.name) and is_empty(state)):
-            # Another is running there, or starts.
-            with contextlib.suppress(ClusterError):
+            try:
                 lock = claim(state)
-                give_back(state, lock)
+            except ClusterError:
+                continue  # another is running there, or starts
+            give_back(state, lock, timeout_s)
 
 
 def _keeper(state: Path) -> list[int] | None:

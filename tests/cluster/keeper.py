@@ -40,7 +40,7 @@ KEEPER_FILE: Final = "keeper.json"
 PLAN_FILE: Final = "plan.json"
 _NETWORKS: Final = range(89, 105)
 _CGROUPS: Final = Path("/sys/fs/cgroup")
-_REMOVE_TIMEOUT_S: Final = 20.0
+REMOVE_TIMEOUT_S: Final = 20.0
 _CLAIM_TIMEOUT_S: Final = 2.0
 _POLL_INTERVAL_S: Final = 0.05
 
@@ -66,13 +66,16 @@ def main() -> None:
         with _machine(plan) as machine:
             _say(plan=plan.text())
             _watch(machine, wake, state / "ended")
-    except (ClusterError, TimeoutError, subprocess.CalledProcessError) as error:
+    except (ClusterError, subprocess.SubprocessError) as error:
         _say(error=str(error))
     except OSError as error:
         refused = error.errno in {errno.EPERM, errno.EACCES, errno.EROFS}
         _say(error=f"{error}; {MACHINE}" if refused else str(error))
     finally:
-        give_back(state, lock)
+        try:
+            give_back(state, lock)
+        except ClusterError as error:
+            sys.exit(str(error))
 
 
 def claim(state: Path) -> int:
@@ -120,22 +123,35 @@ def is_empty(state: Path) -> bool:
         return False
 
 
-def give_back(state: Path, lock: int) -> None:
-    """Removes what was claimed, with all that a cluster left; the home of clusters too, after the last."""
-    empty(state)
-    state.rmdir()
-    with contextlib.suppress(OSError):
-        state.parent.rmdir()
-    os.close(lock)
+def give_back(state: Path, lock: int, timeout_s: float = REMOVE_TIMEOUT_S) -> None:
+    """Removes what was claimed, with all that a cluster left; the home of clusters too, after the last.
+
+    Raises:
+        ClusterError: as `empty`; the next who claims it can try again.
+    """
+    try:
+        empty(state, timeout_s)
+        state.rmdir()
+        with contextlib.suppress(OSError):
+            state.parent.rmdir()
+    finally:
+        os.close(lock)
 
 
-def empty(state: Path) -> None:
-    """Removes what a cluster left outside, and all in its state directory; who calls has claimed that."""
+def empty(state: Path, timeout_s: float = REMOVE_TIMEOUT_S) -> None:
+    """Removes what a cluster left outside, and all in its state directory; who calls has claimed that.
+
+    Raises:
+        ClusterError: the kernel does not let go of it in time.
+    """
     with contextlib.suppress(FileNotFoundError):
         plan = plan_of((state / PLAN_FILE).read_text())
-        wait_until(partial(_disconnected, plan), f"the removal of {plan.device}", _REMOVE_TIMEOUT_S)
-        for cgroup in _cgroups(plan):
-            wait_until(partial(_removed, cgroup), f"the removal of {cgroup}", _REMOVE_TIMEOUT_S)
+        try:
+            wait_until(partial(_disconnected, plan), f"the removal of {plan.device}", timeout_s)
+            for cgroup in cgroups(plan):
+                wait_until(partial(_removed, cgroup), f"the removal of {cgroup}", timeout_s)
+        except TimeoutError as error:
+            raise ClusterError(str(error)) from None
     # What tells that this is a cluster's goes last.
     for path in sorted(state.iterdir(), key=lambda each: each.name == KEEPER_FILE):
         if path.is_dir() and not path.is_symlink():
@@ -199,7 +215,7 @@ def _record(plan: Plan) -> None:
 def _laid_out(plan: Plan) -> Plan:
     """Makes device and cgroups; the plan with the network that was free."""
     _record(plan)
-    for cgroup in _cgroups(plan):
+    for cgroup in cgroups(plan):
         for name in plan.node_names():
             (cgroup / name).mkdir(parents=True)
             _delegate(cgroup / name)
@@ -224,7 +240,7 @@ def _laid_out(plan: Plan) -> Plan:
     )
 
 
-def _cgroups(plan: Plan) -> list[Path]:
+def cgroups(plan: Plan) -> list[Path]:
     """The cluster's group in every hierarchy; in the only one where there is one (version 2)."""
     if (_CGROUPS / "cgroup.controllers").exists():
         return [_CGROUPS / plan.cgroup]
@@ -292,7 +308,7 @@ def _machine(plan: Plan) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         if machine.stdin is not None:
             machine.stdin.close()
-        machine.wait(_REMOVE_TIMEOUT_S)
+        machine.wait(REMOVE_TIMEOUT_S)
 
 
 def _watch(machine: subprocess.Popen[bytes], wake: socket.socket, notes: Path) -> None:

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -50,13 +51,14 @@ def programs(
     folder: Path | None = None,
     environment: Mapping[str, str] | None = None,
     needed_bytes: int = _NEEDED_BYTES,
+    timeout_s: float = _TIMEOUT_S,
 ) -> Path:
     """The folder of the programs, of the image of tests' pods (pod.tar), and of what the build took.
 
     The first use builds them, which takes minutes; of two at once one builds and the other waits for it.
 
     Raises:
-        ClusterError: there is no Go that is new enough, the disk is full, or the build failed.
+        ClusterError: there is no Go that is new enough, the disk is full, or the build failed or did not end.
     """
     folder = folder or cache()
     built = folder / f"{KUBERNETES}-{_fingerprint()}"
@@ -66,7 +68,7 @@ def programs(
     with _alone(folder):
         if not built.is_dir():
             _check_disk(folder, needed_bytes)
-            _build(built, {**os.environ, **(environment or {})})
+            _build(built, {**os.environ, **(environment or {})}, timeout_s)
     return built
 
 
@@ -105,18 +107,18 @@ def _check_disk(folder: Path, needed_bytes: int) -> None:
         )
 
 
-def _build(built: Path, environment: Mapping[str, str]) -> None:
+def _build(built: Path, environment: Mapping[str, str], timeout_s: float) -> None:
     go = _go(environment)
     sys.stderr.write(f"Building Kubernetes {KUBERNETES} into {built}, once; this takes minutes\n")
     begin = time.monotonic()
     # A killed Go has no time to remove what it is at; the next build does.
     with tempfile.TemporaryDirectory("", "building-", built.parent, ignore_cleanup_errors=True) as aside:
-        environment = {**environment, "GOTMPDIR": aside}
-        to_compile = _to_compile(go, environment)
+        in_module = partial(_in_module, {**environment, "GOTMPDIR": aside}, timeout_s, go)
+        to_compile = _to_compile(in_module("list", "-deps", "-f", "{{.Stale}}", "./cluster").split())
         part = Path(aside) / "whole"
         part.mkdir()
         for name in ("cluster", "pod"):
-            _compile(go, name, part / name, environment)
+            in_module("build", "-ldflags", _LINK, "-o", str(part / name), f"./{name}")
         for name in NAMES:
             (part / name).symlink_to("cluster")
         write_image(part / "pod.tar", POD_IMAGE, part / "pod")
@@ -144,28 +146,28 @@ def _go(environment: Mapping[str, str]) -> str:
     return found.stdout.strip()
 
 
-def _to_compile(go: str, environment: Mapping[str, str]) -> float:
+def _to_compile(stale: list[str]) -> float:
     """The share of the packages that Go has not compiled before; 1.0 on a machine that never built this."""
-    stale = _in_module(environment, go, "list", "-deps", "-f", "{{.Stale}}", "./cluster").split()
     return round(stale.count("true") / len(stale), 2) if stale else 1.0
 
 
-def _compile(go: str, package: str, program: Path, environment: Mapping[str, str]) -> None:
-    _in_module(environment, go, "build", "-ldflags", _LINK, "-o", str(program), f"./{package}")
-
-
-def _in_module(environment: Mapping[str, str], *command: str) -> str:
-    done = subprocess.run(
-        # It dies with whoever waits for it.
-        ("setpriv", "--pdeathsig", "TERM", *command),
-        cwd=_MODULE,
-        env={**environment, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=_TIMEOUT_S,
-        check=False,
-    )
+def _in_module(environment: Mapping[str, str], timeout_s: float, go: str, *arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            # It dies with whoever waits for it.
+            ("setpriv", "--pdeathsig", "TERM", go, *arguments),
+            cwd=_MODULE,
+            env={**environment, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise ClusterError(
+            f"the cluster's programs could not be built: go {arguments[0]} did not end in {timeout_s:g} s"
+        ) from None
     if done.returncode != 0:
         last = "\n".join(done.stderr.splitlines()[-15:])
         raise ClusterError(

@@ -65,6 +65,13 @@ def test_a_failed_build_says_why_and_leaves_nothing(tmp_path: Path) -> None:
     assert list(cache.iterdir()) == []
 
 
+def test_a_build_that_does_not_end_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    with pytest.raises(ClusterError, match=r"could not be built: go build did not end in 0\.5 s"):
+        programs(cache, go(tmp_path, HANGS), timeout_s=0.5)
+    assert list(cache.iterdir()) == []
+
+
 def test_what_a_killed_build_left_is_never_used_and_is_removed_by_the_next(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     build = "import sys, pathlib, tests.cluster.programs as p; p.programs(pathlib.Path(sys.argv[1]))"

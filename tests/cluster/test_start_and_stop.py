@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,9 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from tests.cluster.plan import ROOT
+from tests.cluster.cluster import sweep
+from tests.cluster.keeper import cgroups
+from tests.cluster.plan import ROOT, ClusterError, Plan
 from tests.cluster.processes import wait_until
 from tests.cluster.programs import programs
 from tests.cluster.traces import traces
@@ -141,6 +144,26 @@ def test_what_a_killed_keeper_left_is_removed_by_down(machine: Machine) -> None:
     os.kill(machine.keeper(), signal.SIGKILL)
     assert machine.run(*CLUSTER, "down").stdout == "The cluster is gone\n"
     machine.is_as_before()
+
+
+def test_what_the_kernel_does_not_let_go_of_is_told_and_the_next_removes_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TLSY_CLUSTER_HOME", str(tmp_path))
+    state = tmp_path / "up"
+    state.mkdir()
+    left = Plan(key=secrets.token_hex(4), state=str(state), programs="", nodes=0, network=0)
+    for name, text in (("keeper.json", "[1, 0]"), ("plan.json", left.text())):
+        (state / name).write_text(text)
+    cgroup = cgroups(left)[0]
+    cgroup.mkdir()
+    with subprocess.Popen("cat", stdin=subprocess.PIPE) as inside:
+        (cgroup / "cgroup.procs").write_text(str(inside.pid))
+        with pytest.raises(ClusterError, match=f"the removal of {cgroup}: not in 0 s"):
+            sweep(timeout_s=0.1)
+    sweep()
+    assert not state.exists()
+    assert not cgroup.exists()
 
 
 @pytest.mark.parametrize("made", ["plan.json", "kubeconfig", "node-1/containerd.sock"])
