@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 STAY: Final = b"stay\n"
 KEEPER_FILE: Final = "keeper.json"
 PLAN_FILE: Final = "plan.json"
+#: In a home that was made for clusters: one without it was there before, and stays.
+_MADE_FILE: Final = ".made-for-clusters"
 _NETWORKS: Final = range(89, 105)
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 REMOVE_TIMEOUT_S: Final = 20.0
@@ -87,7 +89,8 @@ def claim(state: Path) -> int:
     deadline = time.monotonic() + _CLAIM_TIMEOUT_S
     while True:
         try:
-            state.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_home(state.parent)
+            state.mkdir(mode=0o700, exist_ok=True)
             lock = os.open(state, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:
             continue  # another has removed it at this moment
@@ -115,6 +118,14 @@ def claim(state: Path) -> int:
     return lock
 
 
+def _make_home(home: Path) -> None:
+    try:
+        home.mkdir(parents=True)
+    except FileExistsError:
+        return
+    (home / _MADE_FILE).touch()
+
+
 def is_empty(state: Path) -> bool:
     """Whether nothing is in a directory; what is no directory, or gone, is not empty."""
     try:
@@ -124,7 +135,7 @@ def is_empty(state: Path) -> bool:
 
 
 def give_back(state: Path, lock: int, timeout_s: float = REMOVE_TIMEOUT_S) -> None:
-    """Removes what was claimed, with all that a cluster left; the home of clusters too, after the last.
+    """Removes what was claimed, with all that a cluster left; after the last also the home that was made.
 
     Raises:
         ClusterError: as `empty`; the next who claims it can try again.
@@ -133,7 +144,9 @@ def give_back(state: Path, lock: int, timeout_s: float = REMOVE_TIMEOUT_S) -> No
         empty(state, timeout_s)
         state.rmdir()
         with contextlib.suppress(OSError):
-            state.parent.rmdir()
+            if [path.name for path in state.parent.iterdir()] == [_MADE_FILE]:
+                (state.parent / _MADE_FILE).unlink()
+                state.parent.rmdir()
     finally:
         os.close(lock)
 

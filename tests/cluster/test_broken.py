@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cluster.cluster import Cluster, sweep
-from tests.cluster.keeper import claim, identity
+from tests.cluster.keeper import claim, give_back, identity
 from tests.cluster.namespace import Namespace
 from tests.cluster.plan import ClusterError, Plan
 
@@ -81,6 +81,18 @@ def test_an_empty_directory_of_a_keeper_that_died_at_once_is_removed(
     os.close(lock)
     sweep()
     assert [path.name for path in tmp_path.iterdir()] == ["somebodys"]
+
+
+def test_a_home_is_removed_after_the_last_cluster_unless_it_was_there_before(tmp_path: Path) -> None:
+    before, made = tmp_path / "before", tmp_path / "made"
+    before.mkdir()
+    for home in (before, made):
+        locks = {name: claim(home / name) for name in ("of-17", "up")}
+        for name, lock in locks.items():
+            assert (home / name).is_dir()
+            give_back(home / name, lock)
+    assert [*before.iterdir()] == []
+    assert not made.exists()
 
 
 def test_two_cannot_have_one_directory(tmp_path: Path) -> None:
