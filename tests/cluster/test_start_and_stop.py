@@ -18,6 +18,7 @@ import pytest
 from tests.cluster.cluster import sweep
 from tests.cluster.keeper import cgroups
 from tests.cluster.plan import ROOT, ClusterError, Plan
+from tests.cluster.preflight import check_machine
 from tests.cluster.processes import wait_until
 from tests.cluster.programs import programs
 from tests.cluster.traces import traces
@@ -105,6 +106,7 @@ class Machine:
 
 @pytest.fixture
 def machine() -> Iterator[Machine]:
+    check_machine()  # before minutes of building
     programs()
     home = Path(tempfile.mkdtemp(prefix="tlsy-"))
     machine = Machine(home)
