@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
@@ -126,3 +128,16 @@ def test_the_same_program_gives_the_same_image(tmp_path: Path) -> None:
     for name in ("a.tar", "b.tar"):
         write_image(tmp_path / name, "tlsy.local/pod:1", program)
     assert (tmp_path / "a.tar").read_bytes() == (tmp_path / "b.tar").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("machine", "architecture"), [("x86_64", "amd64"), ("aarch64", "arm64"), ("riscv64", "riscv64")]
+)
+def test_an_image_says_which_machines_it_is_for(tmp_path: Path, machine: str, architecture: str) -> None:
+    program = tmp_path / "pod"
+    program.write_text("a program")
+    write_image(tmp_path / "pod.tar", "tlsy.local/pod:1", program, machine)
+    with tarfile.open(tmp_path / "pod.tar") as image:
+        config = image.extractfile("config.json")
+        assert config is not None
+        assert json.load(config)["architecture"] == architecture
