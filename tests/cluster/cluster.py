@@ -123,19 +123,10 @@ class Cluster:
         def import_to(node: str) -> None:
             where = (f"--address={self.plan.state}/{node}/containerd.sock", "--namespace=k8s.io")
             what = f"the import of {file} to {node}"
-            _run(what, "ctr", *where, "images", "import", str(file), timeout_s=_IMPORT_TIMEOUT_S)
+            _run(what, _IMPORT_TIMEOUT_S, "ctr", *where, "images", "import", str(file))
 
         with ThreadPoolExecutor() as at_once:
             list(at_once.map(import_to, self.plan.node_names()))
-
-    def on_node(self, node: str, *command: str, timeout_s: float = _CALL_TIMEOUT_S) -> str:
-        """What a program prints that runs as root on a node, in its namespaces.
-
-        Raises:
-            ClusterError: it failed, or did not end in time.
-        """
-        done = _run(f"{' '.join(command)} on {node}", *self.entering(node), *command, timeout_s=timeout_s)
-        return done.stdout
 
     def entering(self, node: str) -> tuple[str, ...]:
         """What comes before a command that shall run on a node.
@@ -331,7 +322,7 @@ def _names_ready(cluster: Cluster) -> bool:
     return True
 
 
-def _run(what: str, *command: str, timeout_s: float = _CALL_TIMEOUT_S) -> subprocess.CompletedProcess[str]:
+def _run(what: str, timeout_s: float, *command: str) -> None:
     try:
         done = subprocess.run(
             command,
@@ -346,7 +337,6 @@ def _run(what: str, *command: str, timeout_s: float = _CALL_TIMEOUT_S) -> subpro
         raise ClusterError(f"{what}: not in {timeout_s:.0f} s") from None
     if done.returncode != 0:
         raise ClusterError(f"{what}: {done.stderr.strip()}")
-    return done
 
 
 def _ended(cluster: Cluster) -> dict[str, str]:
