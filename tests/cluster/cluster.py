@@ -27,6 +27,7 @@ from tests.cluster.keeper import (
     PLAN_FILE,
     REMOVE_TIMEOUT_S,
     STAY,
+    UP_FILE,
     alive,
     claim,
     give_back,
@@ -190,6 +191,7 @@ def running_cluster(name: str = "", *, nodes: int = _NODES, stay: bool = False) 
             keeper.stdin.write(STAY)
             keeper.stdin.flush()
             kept = True
+            (state / UP_FILE).touch()
         yield cluster
     finally:
         keeper.stdin.close()
@@ -199,10 +201,10 @@ def running_cluster(name: str = "", *, nodes: int = _NODES, stay: bool = False) 
 
 
 def shared_cluster() -> Cluster | None:
-    """The one of `make cluster-up`, if there is one."""
+    """The one of `make cluster-up`, if there is one; one that is still starting is none yet."""
     state = home() / SHARED
     keeper = _keeper(state)
-    if keeper is None or not alive(keeper):
+    if keeper is None or not alive(keeper) or not (state / UP_FILE).exists():
         return None
     return Cluster(plan_of((state / PLAN_FILE).read_text()))
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.cluster import Cluster, sweep
-from tests.cluster.keeper import claim, give_back, identity
+from tests.cluster.cluster import SHARED, Cluster, shared_cluster, sweep
+from tests.cluster.keeper import KEEPER_FILE, PLAN_FILE, UP_FILE, claim, give_back, identity
 from tests.cluster.namespace import Namespace
 from tests.cluster.plan import ClusterError, Plan
 
@@ -58,7 +58,7 @@ def test_kubectl_has_a_deadline_and_then_it_is_told_as_well(cluster: Cluster, tm
 
 
 def test_a_node_is_found_among_processes_that_have_just_ended(cluster: Cluster, tmp_path: Path) -> None:
-    (tmp_path / "keeper.json").write_text(json.dumps(identity(os.getpid())))
+    (tmp_path / KEEPER_FILE).write_text(json.dumps(identity(os.getpid())))
     node = (sys.executable, "-c", "input()", "-m", "tests.cluster.node", "0")
     with subprocess.Popen("true") as ended, subprocess.Popen(node, stdin=subprocess.PIPE) as started:
         os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
@@ -66,6 +66,18 @@ def test_a_node_is_found_among_processes_that_have_just_ended(cluster: Cluster, 
         with pytest.raises(ClusterError, match="there is no node node-7: node-0"):
             cluster.entering("node-7")
         started.communicate(b"\n")
+
+
+def test_one_that_is_still_starting_is_not_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TLSY_CLUSTER_HOME", str(tmp_path))
+    state = tmp_path / SHARED
+    state.mkdir()
+    starting = Plan(key="", state=str(state), programs="", nodes=2, network=0)
+    for name, text in ((KEEPER_FILE, json.dumps(identity(os.getpid()))), (PLAN_FILE, starting.text())):
+        (state / name).write_text(text)
+    assert shared_cluster() is None
+    (state / UP_FILE).touch()
+    assert shared_cluster() == Cluster(starting)
 
 
 def test_an_empty_directory_of_a_keeper_that_died_at_once_is_removed(
@@ -97,7 +109,7 @@ def test_a_home_is_removed_after_the_last_cluster_unless_it_was_there_before(tmp
 
 def test_two_cannot_have_one_directory(tmp_path: Path) -> None:
     lock = claim(tmp_path / "up")
-    (tmp_path / "up" / "keeper.json").touch()
+    (tmp_path / "up" / KEEPER_FILE).touch()
     with pytest.raises(ClusterError, match=r"a cluster is running in .*/up: use it"):
         claim(tmp_path / "up")
     os.close(lock)
