@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,18 +37,31 @@ def test_pods_are_spread_over_zones(namespace: Namespace) -> None:
 def test_a_drained_node_is_left_no_faster_than_a_budget_allows(
     cluster: Cluster, namespace: Namespace
 ) -> None:
-    namespace.deployment("server", {"containers": [server()]}, replicas=2)
-    budget = {"minAvailable": 1, "selector": {"matchLabels": {"app": "server"}}}
-    namespace.make("PodDisruptionBudget", "server", budget, api="policy/v1")
+    def available() -> int:
+        deployment = cluster.get(f"/apis/apps/v1/namespaces/{namespace.name}/deployments/server")
+        return int(deployment["status"].get("availableReplicas", 0))
+
     ours = ("--pod-selector=app=server", "--ignore-daemonsets", "--timeout=60s")
     try:
-        cluster.kubectl("drain", "node-1", *ours, timeout_s=90)
+        cluster.kubectl("cordon", "node-0")
+        namespace.deployment("server", {"containers": [server()]}, replicas=2)
+        cluster.kubectl("uncordon", "node-0")
+        assert nodes_of(namespace, "server") == ["node-1", "node-1"]
+        budget = {"minAvailable": 1, "selector": {"matchLabels": {"app": "server"}}}
+        namespace.make("PodDisruptionBudget", "server", budget, api="policy/v1")
+        with ThreadPoolExecutor() as aside:
+            drain = aside.submit(cluster.kubectl, "drain", "node-1", *ours, timeout_s=90)
+            seen = {available()}
+            while wait((drain,), timeout=0.05).not_done:
+                seen.add(available())
+        drain.result()
+        assert seen == {1, 2}
         namespace.soon(
             lambda: nodes_of(namespace, "server") == ["node-0", "node-0"], "pods on the other node"
         )
         namespace.wait("rollout", "status", "deployment/server")
     finally:
-        cluster.kubectl("uncordon", "node-1")
+        cluster.kubectl("uncordon", "node-0", "node-1")
 
 
 def test_an_autoscaler_adds_pods_under_load(namespace: Namespace) -> None:

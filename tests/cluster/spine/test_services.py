@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from tests.cluster.plan import ClusterError
 from tests.images.settings import GRACE_S, PORT, SERVICES
 
 if TYPE_CHECKING:
@@ -38,6 +39,13 @@ def test_it_has_neither_root_nor_capabilities(suite: SuiteOfPods, service: str) 
     told = exec_in(suite, service, "print(open('/proc/1/status').read())")
     assert re.search(r"^Uid:\t65532\t65532\t65532\t65532$", told, re.MULTILINE)
     assert set(re.findall(r"^Cap(?:Eff|Prm|Bnd|Amb):\t(\w+)$", told, re.MULTILINE)) == {"0" * 16}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_it_cannot_change_its_root(suite: SuiteOfPods, service: str) -> None:
+    # It is not its user's either way: what refuses must be that nobody can write.
+    with pytest.raises(ClusterError, match="Read-only file system"):
+        exec_in(suite, service, "open('/app/x', 'w')")
 
 
 @pytest.mark.parametrize("service", SERVICES)
