@@ -15,7 +15,7 @@ from tlsy.contracts.identity.v1 import identity_pb2_grpc
 from tlsy.contracts.ingestion.v1 import ingestion_pb2_grpc
 from tlsy.contracts.ingestion.v1.ingestion_pb2 import TailEventsRequest
 from tlsy.rpc.channel import CallPolicy, dial, dial_bearer, may_repeat, service_config, service_name
-from tlsy.rpc.errors import DeadlineExceeded, FailedPrecondition, ResourceExhausted, Unavailable
+from tlsy.rpc.errors import DeadlineExceeded, FailedPrecondition, ResourceExhausted, TooLarge, Unavailable
 
 DESCRIPTOR = SERVICES["identity"][0]
 READ = identity.GetUserRequest(name="tenants/acme/users/u")
@@ -83,7 +83,7 @@ async def test_patience_has_an_end(world, patient):
     "error",
     [
         ResourceExhausted("QUOTA", "x", retry_after_s=1.0),
-        ResourceExhausted("QUOTA", "x"),
+        TooLarge("QUOTA", "x"),
         FailedPrecondition("NOT_WRITABLE", "x"),
     ],
 )

@@ -97,6 +97,11 @@ def test_what_may_be_sent_again_is_a_type():
     assert all(issubclass(kind, Permanent) for kind in set(KINDS) - retryable)
 
 
+def test_who_is_over_a_limit_that_passes_is_told_when_to_send_again():
+    with pytest.raises(TypeError, match="retry_after_s"):
+        errors.ResourceExhausted("RATE_LIMITED", "Too fast.")  # type: ignore[call-arg]  # what this refuses
+
+
 async def test_an_unknown_error_says_nothing_of_what_happened(world, client, log_lines):
     told = await answer_of(world, client, RuntimeError("password of t_secret is hunter2"))
     assert (type(told), told.reason) == (errors.Internal, "INTERNAL")
@@ -158,10 +163,12 @@ async def test_a_peers_refusal_that_nobody_expected_is_a_defect(world, client):
     assert (type(told), told.message.count("may not")) == (errors.Internal, 0)
 
 
-def test_details_that_are_none_leave_the_code():
+@pytest.mark.parametrize("code", [grpc.StatusCode.NOT_FOUND, grpc.StatusCode.RESOURCE_EXHAUSTED])
+def test_details_that_are_none_leave_the_code(code):
     trailing = grpc.aio.Metadata((errors.STATUS_KEY, b"\xff"))
-    raised = grpc.aio.AioRpcError(grpc.StatusCode.NOT_FOUND, grpc.aio.Metadata(), trailing, "gone")
-    assert ServiceError.from_rpc_error(raised).reason == "NOT_FOUND"
+    raised = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, "gone")
+    told = ServiceError.from_rpc_error(raised)
+    assert (told.code, told.reason) == (code, code.name)
 
 
 async def test_a_status_that_grpc_made_itself_has_its_code_as_reason(world, client):

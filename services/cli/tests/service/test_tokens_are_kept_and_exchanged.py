@@ -4,7 +4,7 @@ import resource
 import stat
 
 from tlsy.contracts.identity.v1 import identity_pb2
-from tlsy.rpc.errors import ResourceExhausted, Unauthenticated
+from tlsy.rpc.errors import FailedPrecondition, Unauthenticated
 
 
 async def test_a_key_is_exchanged_once_for_many_commands(tlsy, stand_in):
@@ -117,7 +117,7 @@ async def test_no_key_is_made_whose_secret_has_nowhere_to_go(tlsy, stand_in, tmp
 
 
 async def test_a_key_that_is_refused_leaves_no_file(tlsy, stand_in, tmp_path):
-    stand_in.answers["CreateApiKey"] = ResourceExhausted("API_KEY_LIMIT", "No more.")
+    stand_in.answers["CreateApiKey"] = FailedPrecondition("API_KEY_LIMIT", "No more.")
     assert (await tlsy("keys", "create", "a", "--output-file", str(tmp_path / "new"))).code == 1
     assert not (tmp_path / "new").exists()
 

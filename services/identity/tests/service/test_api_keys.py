@@ -8,6 +8,7 @@ import grpc
 import pytest
 
 from tlsy.contracts.identity.v1 import identity_pb2 as pb
+from tlsy.rpc.errors import FailedPrecondition
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 ACME = "tenants/acme"
@@ -67,7 +68,8 @@ async def test_a_key_expires(suite, refused, wait_until) -> None:
 async def test_a_tenant_has_as_many_keys_as_it_is_entitled_to(suite, refused) -> None:
     key, _ = await suite.api_key("small")
     error = await refused(suite.api_key("small"))
-    assert (error.reason, error.metadata) == ("API_KEY_LIMIT", {"limit": "1"})
+    assert (type(error), error.reason) == (FailedPrecondition, "API_KEY_LIMIT")
+    assert error.metadata == {"limit": "1"}
     await suite.stub(await suite.into("small")).RevokeApiKey(pb.RevokeApiKeyRequest(name=key.name))
     await suite.api_key("small")
 

@@ -88,7 +88,7 @@ async def test_a_principal_has_so_many_roles_as_fit_into_a_token(suite, refused)
     for role, module in places:
         await bind(suite, token, ada.name, role, module, platform)
     error = await refused(bind(suite, token, ada.name, "internal-admin", parent=platform))
-    assert (type(error).__name__, error.reason) == ("ResourceExhausted", "ROLE_BINDING_LIMIT")
+    assert (type(error).__name__, error.reason) == ("FailedPrecondition", "ROLE_BINDING_LIMIT")
     await suite.log_in("platform", ada.email)
 
 

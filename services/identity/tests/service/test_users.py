@@ -6,6 +6,7 @@ from uuid import uuid4
 import pytest
 
 from tlsy.contracts.identity.v1 import identity_pb2 as pb
+from tlsy.rpc.errors import FailedPrecondition
 from tlsy.rpc.methods import request_hash
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -107,7 +108,8 @@ async def test_one_address_is_one_user_in_any_spelling(suite, refused) -> None:
 async def test_a_tenant_has_as_many_users_as_it_is_entitled_to(suite, refused) -> None:
     stub = suite.stub(await suite.into("small"))
     await stub.CreateUser(new_user(parent="tenants/small"))
-    assert (await refused(stub.CreateUser(new_user(parent="tenants/small")))).reason == "USER_LIMIT"
+    error = await refused(stub.CreateUser(new_user(parent="tenants/small")))
+    assert (type(error), error.reason) == (FailedPrecondition, "USER_LIMIT")
 
 
 async def test_a_listing_has_everybody_once_page_by_page(suite, refused) -> None:

@@ -9,6 +9,7 @@ from tlsy.contracts.audit_log.events.v1.events_pb2 import AuditRecorded
 from tlsy.contracts.events import RULE_CHANGED, audit_recorded
 from tlsy.contracts.rules_engine.events.v1.events_pb2 import RuleChanged
 from tlsy.contracts.rules_engine.v1 import rules_engine_pb2 as pb
+from tlsy.rpc.errors import FailedPrecondition
 
 from .world import document, refused
 
@@ -124,7 +125,8 @@ async def test_the_entitlement_limits_the_rules_that_are_on(world):
     await world.replica_alone()
     await world.publish(tenant, "one")
     await world.publish(tenant, "two")
-    assert (await refused(world.publish(tenant, "three"))).reason == "RULE_LIMIT"
+    error = await refused(world.publish(tenant, "three"))
+    assert (type(error), error.reason) == (FailedPrecondition, "RULE_LIMIT")
     await world.publish(tenant, "two", **WARM)
     await world.stub(tenant).DisableRule(pb.DisableRuleRequest(name=name_of(tenant, "one")))
     await world.publish(tenant, "three")
@@ -207,7 +209,7 @@ async def test_rules_that_cost_too_much_together_are_refused(world, tenant, stub
     error = await refused(
         stub.PublishRule(pb.PublishRuleRequest(name=name_of(tenant, "warm"), document=again))
     )
-    assert error.reason == "RULE_COST_LIMIT"
+    assert (type(error), error.reason) == (FailedPrecondition, "RULE_COST_LIMIT")
     assert await world.rows(tenant, "select 1 from rules where rule_id = 'warm'") == []
 
 

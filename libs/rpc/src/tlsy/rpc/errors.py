@@ -118,7 +118,7 @@ class ServiceError(Exception):
         try:
             status = status_pb2.Status.FromString(raw)
         except DecodeError:
-            return kind(error.code().name, message)
+            return kind(error.code().name, message, retry_after_s=None)
         return _from_status(kind, error.code().name, message, status)
 
 
@@ -217,9 +217,31 @@ class TooLarge(Permanent):
 
 
 class ResourceExhausted(Retryable):
-    """Over a limit; `retry_after_s` says when there is room again."""
+    """Over a limit that passes; `retry_after_s` says when there is room again, as every server of ours does.
+
+    A limit that stands until somebody makes room (a tenant's users, its rules) is a `FailedPrecondition`.
+    """
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    def __init__(
+        self,
+        reason: str,
+        message: str,
+        *,
+        retry_after_s: float,
+        metadata: Mapping[str, str] | None = None,
+        violations: Sequence[Violation] = (),
+        domain: str = "",
+    ) -> None:
+        super().__init__(
+            reason,
+            message,
+            metadata=metadata,
+            violations=violations,
+            retry_after_s=retry_after_s,
+            domain=domain,
+        )
 
 
 class Unavailable(Retryable):

@@ -23,16 +23,41 @@ _NEXT: Final[Mapping[type[errors.ServiceError], str]] = {
     errors.PermissionDenied: "Ask an administrator for a role that permits it; see: tlsy roles list",
     errors.Unimplemented: "The server is older than this command line; see: tlsy doctor",
     errors.Internal: "It is a defect of the server; its log has the cause.",
+    errors.TooLarge: "Send less at once, or ask for less with --limit.",
 }
+_STATE_OF_TENANT: Final = "See its state with: tlsy tenants get"
+_NO_ROOM: Final = "Make room with tlsy clusters update, or add one with tlsy clusters create; then try again."
+#: Where the kind of error alone does not tell what to do.
 _NEXT_OF_REASON: Final[Mapping[str, str]] = {
+    "API_KEY_LIMIT": "Revoke one (tlsy keys revoke), or ask the platform for a higher entitlement api_keys.",
+    "CLUSTER_CORDONED": _NO_ROOM,
+    "CLUSTER_FULL": _NO_ROOM,
     "CROSS_TENANT": "Choose the tenant with --tenant.",
     "ETAG_MISMATCH": "Somebody else was faster: look at it again and repeat.",
+    "HAS_SUB_TENANTS": "Delete what is below it first; see: tlsy tenants list, tlsy tenants delete",
+    "LAST_ADMINISTRATOR": "Give another user that role first: tlsy roles bind",
     "MODULE_REQUIRED": "Switch off what is named first: tlsy modules disable MODULE",
     "MODULE_REQUIRES": "Switch on what is named first: tlsy modules enable MODULE",
     "MODULE_EXCEEDS_PARENT": "Switch it on for the parent first: tlsy modules enable MODULE --tenant PARENT",
     "NOT_AN_ANCESTOR": "Choose a tenant below yours with --tenant; see: tlsy tenants list, tlsy whoami",
+    "NOT_WRITABLE": _STATE_OF_TENANT,
+    "NO_CLUSTER_FOR_MODE": "Choose another --mode, or add a cluster: tlsy clusters create",
+    "NO_CLUSTER_IN_COUNTRY": "Add one there (tlsy clusters create), or allow another: tlsy countries update",
     "NO_PREVIOUS_VERSION": "Choose one with --to; see: tlsy rules versions",
-    "TENANT_NOT_ACTIVE": "See its state with: tlsy tenants get",
+    "PARENT_NOT_ACTIVE": "See the parent's state with: tlsy tenants get",
+    "PLATFORM_TENANT": "Choose another tenant; see: tlsy tenants list",
+    "RESIDENCY_IN_USE": "Allow these tenants' countries too, or delete the tenants first.",
+    "ROLE_BINDING_LIMIT": "Take another role away first: tlsy roles bindings, tlsy roles unbind",
+    "RULES_NOT_COMPILABLE": "Change the rule, or disable another of its event type: tlsy rules disable",
+    "RULE_COST_LIMIT": "Make it cheaper (tlsy rules validate), or disable another: tlsy rules disable",
+    "RULE_LIMIT": "Stop one (tlsy rules disable), or ask the platform for a higher entitlement rules.",
+    "SUB_TENANT_LIMIT": "Delete one, or ask the platform for a higher entitlement sub_tenants.",
+    "TENANT_NOT_ACTIVE": _STATE_OF_TENANT,
+    "TENANT_NOT_SUSPENDED": _STATE_OF_TENANT,
+    "TENANT_STATE": _STATE_OF_TENANT,
+    "USER_LIMIT": "Delete one (tlsy users delete), or ask the platform for a higher entitlement users.",
+    "VERSION_AMBIGUOUS": "Give more digits; see: tlsy rules versions",
+    "VERSION_LIMIT": "Publish it under another name, and stop this one: tlsy rules disable",
 }
 #: What gRPC's text says of a server that does not answer, as what a person can look into.
 _SILENCES: Final = (

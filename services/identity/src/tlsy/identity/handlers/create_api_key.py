@@ -16,7 +16,7 @@ from tlsy.identity.domain.api_keys import (
 from tlsy.identity.domain.bindings import RoleBinding, role_problems
 from tlsy.identity.domain.ids import BindingId, KeyId, PrincipalKind, PrincipalRef
 from tlsy.identity.handlers.guards import check_may_act_as, check_onboarding, refuse_problems
-from tlsy.rpc.errors import ResourceExhausted
+from tlsy.rpc.errors import FailedPrecondition
 from tlsy.rpc.permissions import ROLES
 from tlsy.runtime.ids import PLATFORM_TENANT_ID
 
@@ -75,7 +75,7 @@ class CreateApiKey:
         Raises:
             InvalidArgument: with everything that is wrong.
             PermissionDenied: reasons ROLE_ABOVE_CALLER, ONBOARDING_CLOSED.
-            ResourceExhausted: reason API_KEY_LIMIT.
+            FailedPrecondition: reason API_KEY_LIMIT.
         """
         tenant = call.required_tenant()
         in_platform = tenant.tenant_id == PLATFORM_TENANT_ID
@@ -103,7 +103,7 @@ class CreateApiKey:
         check_onboarding(call, await self._directories.lock(tx))
         limit = tenant.entitlements.get(_LIMIT)
         if limit is not None and await self._keys.count_usable(tx, key.create_time) >= limit:
-            raise ResourceExhausted(
+            raise FailedPrecondition(
                 "API_KEY_LIMIT", f"The tenant may have {limit} API keys.", metadata={"limit": str(limit)}
             )
         ref = PrincipalRef(PrincipalKind.API_KEY, key.id)

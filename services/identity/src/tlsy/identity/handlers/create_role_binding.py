@@ -9,7 +9,7 @@ from uuid import UUID
 from tlsy.identity.domain.bindings import RoleBinding, module_problems, role_problems
 from tlsy.identity.domain.ids import BindingId, KeyId, PrincipalKind, UserId
 from tlsy.identity.handlers.guards import check_may_act_as, check_onboarding, refuse_problems
-from tlsy.rpc.errors import AlreadyExists, NotFound, ResourceExhausted
+from tlsy.rpc.errors import AlreadyExists, FailedPrecondition, NotFound
 from tlsy.rpc.permissions import MODULES, ROLES
 from tlsy.runtime.ids import PLATFORM_TENANT_ID
 
@@ -65,7 +65,7 @@ class CreateRoleBinding:
             PermissionDenied: reasons ROLE_ABOVE_CALLER, ONBOARDING_CLOSED.
             NotFound: reason PRINCIPAL_NOT_FOUND.
             AlreadyExists: reason ROLE_ALREADY_BOUND.
-            ResourceExhausted: reason ROLE_BINDING_LIMIT.
+            FailedPrecondition: reason ROLE_BINDING_LIMIT.
         """
         in_platform = call.required_tenant().tenant_id == PLATFORM_TENANT_ID
         problems = role_problems("role_binding.role", command.role, ROLES, in_platform_tenant=in_platform)
@@ -84,7 +84,7 @@ class CreateRoleBinding:
         if not await self._principal_exists(tx, command.principal):
             raise NotFound("PRINCIPAL_NOT_FOUND", "There is no such user or usable API key.")
         if len(await self._bindings.of(tx, command.principal)) >= MAX_BINDINGS:
-            raise ResourceExhausted("ROLE_BINDING_LIMIT", f"A principal has at most {MAX_BINDINGS} roles.")
+            raise FailedPrecondition("ROLE_BINDING_LIMIT", f"A principal has at most {MAX_BINDINGS} roles.")
         binding = RoleBinding(
             id=BindingId(self._effects.new_id()),
             principal=command.principal,

@@ -13,7 +13,7 @@ from tlsy.identity.domain.passwords import password_problems
 from tlsy.identity.domain.users import User, profile_problems
 from tlsy.identity.handlers.guards import check_onboarding, refuse_problems
 from tlsy.identity.ports import PasswordsBusy
-from tlsy.rpc.errors import AlreadyExists, NotFound, ResourceExhausted
+from tlsy.rpc.errors import AlreadyExists, FailedPrecondition, NotFound, ResourceExhausted
 
 if TYPE_CHECKING:
     from tlsy.identity.handlers.effects import Effects
@@ -58,7 +58,8 @@ class CreateUser:
         Raises:
             InvalidArgument: with everything that is wrong.
             AlreadyExists: reason EMAIL_TAKEN.
-            ResourceExhausted: reason USER_LIMIT, or PASSWORDS_BUSY.
+            FailedPrecondition: reason USER_LIMIT.
+            ResourceExhausted: reason PASSWORDS_BUSY.
             PermissionDenied: reason ONBOARDING_CLOSED.
         """
         problems = email_problems("user.email", command.email)
@@ -99,7 +100,7 @@ class CreateUser:
         check_onboarding(call, await self._directories.lock(tx))
         limit = tenant.entitlements.get(_LIMIT)
         if limit is not None and await self._users.count(tx) >= limit:
-            raise ResourceExhausted(
+            raise FailedPrecondition(
                 "USER_LIMIT", f"The tenant may have {limit} users.", metadata={"limit": str(limit)}
             )
         if not await self._users.insert(tx, user):

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tlsy.rpc.errors import FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, Violation
+from tlsy.rpc.errors import FailedPrecondition, InvalidArgument, NotFound, Violation
 from tlsy.rpc.etags import check_etag
 from tlsy.rules_engine.domain.canonical import load_rule
 from tlsy.rules_engine.domain.compiler import compile_rules
@@ -62,8 +62,8 @@ class RuleChanges:
         """The rule's message. A change that changes nothing is audited, and tells nobody else.
 
         Raises:
-            ResourceExhausted: RULE_LIMIT; one more would be on than the tenant may have. RULE_COST_LIMIT.
-            FailedPrecondition: RULES_NOT_COMPILABLE.
+            FailedPrecondition: RULE_LIMIT; one more would be on than the tenant may have. RULE_COST_LIMIT,
+                RULES_NOT_COMPILABLE.
         """
         before, after = change.before, change.after
         message = to_rule(after, call.required_tenant().slug, tx.tenant_id)
@@ -93,7 +93,7 @@ class RuleChanges:
             raise FailedPrecondition("RULES_NOT_COMPILABLE", text) from error
         most = self._limits.max_type_cost
         if cost > most:
-            raise ResourceExhausted(
+            raise FailedPrecondition(
                 "RULE_COST_LIMIT",
                 f"The rules for {event_type!r} would cost {cost} units per event; at most {most}.",
                 metadata={"cost": str(cost), "limit": str(most)},
@@ -107,7 +107,7 @@ class RuleChanges:
     async def _check_limit(self, tx: UnitOfWork, call: Call) -> None:
         limit = call.required_tenant().entitlements.get(_LIMIT)
         if limit is not None and await self._rules.count_enabled(tx) >= limit:
-            raise ResourceExhausted(
+            raise FailedPrecondition(
                 "RULE_LIMIT",
                 f"The tenant may have {limit} rules; disable one, or ask for a higher entitlement {_LIMIT}.",
                 metadata={"limit": str(limit), "entitlement": _LIMIT},

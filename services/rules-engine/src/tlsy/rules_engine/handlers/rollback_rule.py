@@ -39,10 +39,10 @@ class RollbackRule:
 
         Raises:
             NotFound: RULE_NOT_FOUND, VERSION_NOT_FOUND.
-            FailedPrecondition: NO_PREVIOUS_VERSION, VERSION_AMBIGUOUS, RULES_NOT_COMPILABLE.
+            FailedPrecondition: NO_PREVIOUS_VERSION, VERSION_AMBIGUOUS, RULES_NOT_COMPILABLE, RULE_LIMIT,
+                RULE_COST_LIMIT.
             InvalidArgument: VERSION_INVALID.
             Aborted: ETAG_MISMATCH.
-            ResourceExhausted: RULE_LIMIT, RULE_COST_LIMIT.
         """
 
         async def work(tx: UnitOfWork) -> pb.Rule:
