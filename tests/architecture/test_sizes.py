@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING, Final
 
+from tests.architecture.test_text import tracked_text
 from tests.architecture.tree import ROOT, at, distributions, dotted, own_files, parse, python_files, services
 
 if TYPE_CHECKING:
@@ -52,6 +53,11 @@ def long_servicer_methods(path: Path) -> list[str]:
         for node in _functions(servicer)
         if node.name != "__init__" and _lines(node) > MAX_SERVICER_METHOD_LINES
     ]
+
+
+def test_no_python_is_left_out() -> None:
+    python = {path for path in tracked_text() if path.suffix == ".py"}
+    assert python - set(own_files()) == set()
 
 
 def test_files_are_short_enough_to_read() -> None:

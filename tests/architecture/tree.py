@@ -73,9 +73,8 @@ def python_files(*folders: Path) -> Iterator[Path]:
 
 def own_files(root: Path = ROOT) -> Iterator[Path]:
     """All hand-written Python of the repository."""
-    yield from python_files(
-        *(root / kind for kind in _KINDS), root / "tests", root / "examples", root / "deploy"
-    )
+    folders = (*_KINDS, "tests", "examples", "deploy", "images")
+    yield from (*sorted(root.glob("*.py")), *python_files(*(root / folder for folder in folders)))
 
 
 def files_of_tests(root: Path = ROOT) -> Iterator[Path]:
