@@ -1,10 +1,12 @@
-"""What must not be written: SQL among Python, unfinished notes, waiting and patching in tests."""
+"""What must not be written: SQL among Python, notes, ignores without a reason; in tests waits and patches."""
 
 from __future__ import annotations
 
 import ast
+import io
 import re
 import subprocess
+import tokenize
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -15,6 +17,7 @@ from tests.architecture.tree import (
     distributions,
     dotted,
     files_of_tests,
+    own_files,
     parse,
     python_files,
     services,
@@ -28,6 +31,11 @@ _SQL: Final = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _NOTE: Final = re.compile(r"\b(" + "|".join(("TO" + "DO", "FIX" + "ME", "X" * 3, "HA" + "CK")) + r")\b")
+#: What tells a checker to look away; the codes that it names are no reason.
+_IGNORE: Final = re.compile(
+    r"#\s*((ruff:\s*)?noqa(:\s*[A-Z]+\d+(,\s*[A-Z]+\d+)*)?"
+    r"|(type|pyright):\s*ignore(\[[^\]]*\])?|pragma:\s*no \w+)"
+)
 _BINARY: Final = frozenset({".lock", ".svg", ".png"})
 _PATCHING: Final = frozenset({"setattr", "delattr", "setitem", "delitem"})
 
@@ -59,6 +67,21 @@ def notes(path: Path) -> list[str]:
         at(path, number, "finish it, or open an issue instead of a note")
         for number, line in enumerate(lines, 1)
         if _NOTE.search(line)
+    ]
+
+
+def bare_ignores(path: Path) -> list[str]:
+    """Ignores of a single line that do not say why, after the codes."""
+    text = path.read_text(encoding="utf-8")
+    if not _IGNORE.search(text):
+        return []
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    return [
+        at(path, token.start[0], "an ignore says why: # noqa: CODE - why, # type: ignore[code]  # why")
+        for token in tokens
+        if token.type == tokenize.COMMENT
+        and _IGNORE.search(token.string)
+        and not re.search(r"\w", _IGNORE.sub("", token.string))
     ]
 
 
@@ -134,6 +157,10 @@ def test_nothing_unfinished_is_noted() -> None:
     assert [problem for path in tracked_text() for problem in notes(path)] == []
 
 
+def test_every_ignore_has_its_reason() -> None:
+    assert [problem for path in own_files() for problem in bare_ignores(path)] == []
+
+
 def test_tests_wait_for_conditions() -> None:
     # What sends a load (a benchmark, a load.py) keeps a pace: waiting for a time is what it does.
     bench = ROOT / "tests" / "bench"
@@ -187,6 +214,19 @@ def test_a_sentence_is_no_sql(tmp_path: Path) -> None:
 def test_an_unfinished_note_is_found(tmp_path: Path) -> None:
     (tmp_path / "sample.sql").write_text("-- TO" + "DO: index\n")
     assert len(notes(tmp_path / "sample.sql")) == 1
+
+
+@pytest.mark.parametrize(
+    "ignore",
+    ["# noqa: S608", "# noqa: ARG002, N802", "# type: ignore[attr-defined]", "# noqa", "# pragma: no cover"],
+)
+def test_an_ignore_without_a_reason_is_found(tmp_path: Path, ignore: str) -> None:
+    sample = tmp_path / "sample.py"
+    sample.write_text(
+        f"a = 1  {ignore}\nb = 2  {ignore} - why\nc = 3  {ignore}  # why\nd = 4  {ignore}  the proto's\n"
+        f'e = "x = 1  {ignore}"\n'
+    )
+    assert [problem.split(": ")[0] for problem in bare_ignores(sample)] == ["sample.py:1"]
 
 
 @pytest.mark.parametrize("line", ["time.sleep(1)", "await asyncio.sleep(0.1)", "sleep(delay)"])

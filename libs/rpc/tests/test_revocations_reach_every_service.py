@@ -40,7 +40,7 @@ class IdentityStub:
         self.keys, self.version = (KEY,), 1
         self.away = False
 
-    async def ListRevocations(self, request, timeout):  # noqa: ASYNC109, N802
+    async def ListRevocations(self, request, timeout):  # noqa: ASYNC109, N802  the proto's
         if self.away:
             empty = grpc.aio.Metadata()
             raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, empty, empty, "away")
@@ -50,7 +50,7 @@ class IdentityStub:
             revocations=self.revocations[page : page + 1], next_page_token=following
         )
 
-    async def GetJwks(self, request, timeout):  # noqa: ASYNC109, N802
+    async def GetJwks(self, request, timeout):  # noqa: ASYNC109, N802  the proto's
         return identity_pb2.GetJwksResponse(jwks=jwks_of(self.keys), version=self.version)
 
 

@@ -61,7 +61,7 @@ class RegistryStub:
         self.tokens: list[str] = []
         self.hold: asyncio.Event | None = None
 
-    async def SnapshotCatalog(self, request, timeout):  # noqa: ASYNC109, N802
+    async def SnapshotCatalog(self, request, timeout):  # noqa: ASYNC109, N802  the proto's
         self.tokens.append(request.resume_token)
         if self.away:
             empty = grpc.aio.Metadata()

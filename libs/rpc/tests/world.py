@@ -84,39 +84,39 @@ class Identity(identity_pb2_grpc.IdentityServiceServicer):
         if self.act is not None:
             await self.act()
 
-    async def GetUser(self, request, context):  # noqa: N802
+    async def GetUser(self, request, context):  # noqa: N802  the proto's
         await self._reached()
         return identity_pb2.User(name=request.name)
 
-    async def CreateUser(self, request, context):  # noqa: N802
+    async def CreateUser(self, request, context):  # noqa: N802  the proto's
         await self._reached()
         return identity_pb2.User(name=f"{request.parent}/users/new")
 
-    async def CreateRoleBinding(self, request, context):  # noqa: N802
+    async def CreateRoleBinding(self, request, context):  # noqa: N802  the proto's
         await self._reached()
         return request.role_binding
 
-    async def ExchangeToken(self, request, context):  # noqa: N802
+    async def ExchangeToken(self, request, context):  # noqa: N802  the proto's
         await self._reached()
         return identity_pb2.ExchangeTokenResponse()
 
-    async def LogIn(self, request, context):  # noqa: N802
+    async def LogIn(self, request, context):  # noqa: N802  the proto's
         await self._reached()
         return identity_pb2.LogInResponse()
 
-    async def ListRevocations(self, request, context):  # noqa: N802
+    async def ListRevocations(self, request, context):  # noqa: N802  the proto's
         await self._reached()
         return identity_pb2.ListRevocationsResponse()
 
 
 class Registry(tenant_registry_pb2_grpc.TenantRegistryServiceServicer):
-    async def GetTenant(self, request, context):  # noqa: N802
+    async def GetTenant(self, request, context):  # noqa: N802  the proto's
         return tenant_pb2.Tenant(name=request.name)
 
-    async def SnapshotCatalog(self, request, context):  # noqa: N802
+    async def SnapshotCatalog(self, request, context):  # noqa: N802  the proto's
         yield tenant_registry_pb2.SnapshotCatalogResponse(resume_token="1")
 
-    async def SuspendTenant(self, request, context):  # noqa: N802
+    async def SuspendTenant(self, request, context):  # noqa: N802  the proto's
         return tenant_pb2.Tenant(name=request.name)
 
 
@@ -125,12 +125,12 @@ class Ingestion(ingestion_pb2_grpc.IngestionServiceServicer):
         self.begin: Callable[[], object] = lambda: None
         self.act: Callable[[], Awaitable[None]] | None = None
 
-    async def IngestEvents(self, request, context):  # noqa: N802
+    async def IngestEvents(self, request, context):  # noqa: N802  the proto's
         return ingestion_pb2.IngestEventsResponse(
             outcomes=[ingestion_pb2.OUTCOME_ACCEPTED] * len(request.events)
         )
 
-    async def TailEvents(self, request, context):  # noqa: N802
+    async def TailEvents(self, request, context):  # noqa: N802  the proto's
         self.begin()
         yield ingestion_pb2.TailEventsResponse(missed=1)
         if self.act is not None:

@@ -10,7 +10,7 @@ import pytest
 
 from tlsy.tenancy.context import PLATFORM, IsolationMode, Placement, TenantState
 from tlsy.tenancy.errors import LeaseLost
-from tlsy.tenancy.provisioning import DesiredState
+from tlsy.tenancy.provisioning import DesiredState, plan
 from tlsy.tenant_registry.domain.kinds import Verb
 from tlsy.tenant_registry.domain.operation import Outcome
 from tlsy.tenant_registry.domain.tenant import deleting, suspended
@@ -56,8 +56,6 @@ class Mortal:
         self.reached = False
 
     async def converge(self, desired, progress=None):
-        from tlsy.tenancy.provisioning import plan  # noqa: PLC0415
-
         for action in plan(desired, await self._executor.observe(desired)):
             if self._left == 0 and not self._after:
                 self.reached = True

@@ -49,8 +49,8 @@ def inflate(body: bytes) -> bytes:
 
 def limit_batches() -> None:
     """Has aiokafka read no more of a batch either; its own way takes what memory there is."""
-    # aiokafka has no setting for it.
-    importlib.import_module(DefaultRecordBatch.__module__).gzip_decode = inflate  # type: ignore[attr-defined]
+    batches = importlib.import_module(DefaultRecordBatch.__module__)
+    batches.gzip_decode = inflate  # type: ignore[attr-defined]  # aiokafka has no setting for it
 
 
 #: aiokafka's others need a package that is not installed.

@@ -233,7 +233,9 @@ class CatalogFeed:
         try:
             self._entries.apply(entry_of(told))
         except ValueError as error:
-            self._logger.error("entry not understood", tenant_id=told.tenant_id, error=str(error))  # noqa: TRY400
+            self._logger.error(  # noqa: TRY400 - what is wrong is the entry, not where it was read
+                "entry not understood", tenant_id=told.tenant_id, error=str(error)
+            )
             # Without an id it is nobody's.
             with suppress(ValueError):
                 self._entries.leave_unread(TenantId(UUID(told.tenant_id)), Slug(told.slug), told.version)

@@ -107,7 +107,7 @@ def open_telemetry(
     )
     if otlp_endpoint is not None:
         # A third of what a process imports, for the few that send spans.
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import (  # noqa: PLC0415
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import (  # noqa: PLC0415 - slow to load
             OTLPSpanExporter,
         )
 

@@ -77,8 +77,7 @@ class Suite:
         """Return once every replica in this process is ready; AssertionError says what is missing."""
         try:
             async with asyncio.timeout(_READY_S):
-                # Readiness can only be asked for.
-                while not all(service.ready() for service in self._services):  # noqa: ASYNC110
+                while not all(each.ready() for each in self._services):  # noqa: ASYNC110 - can only be asked
                     await asyncio.sleep(_POLL_S)
         except TimeoutError:
             missing = {service.name: service.ready().missing for service in self._services}

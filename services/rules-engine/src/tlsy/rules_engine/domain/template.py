@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 AGGREGATE: Final = "aggregate"
 MAX_SUMMARY_BYTES: Final = 1_024
 MAX_OPERAND_CHARS: Final = 256
+#: From here on six digits would be written with an exponent.
+_EXPONENT_FROM: Final = 1e6
 _PIECE: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
@@ -51,6 +53,6 @@ def _filler(operands: Mapping[str, Scalar | None]) -> Callable[[re.Match[str]], 
             return "?"
         if isinstance(value, bool):
             return str(value).lower()
-        return f"{value:.6g}" if isinstance(value, float) and abs(value) < 1e6 else str(value)  # noqa: PLR2004
+        return f"{value:.6g}" if isinstance(value, float) and abs(value) < _EXPONENT_FROM else str(value)
 
     return fill
