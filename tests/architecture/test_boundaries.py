@@ -113,8 +113,11 @@ def test_a_breach_is_found(broken: dict[str, str], contract: str, module: str, t
 FOR_CLIENTS: Final = frozenset({"contracts", "rpc", "runtime"})
 #: A service as a whole, and what of it is pure.
 FROM_OUTSIDE: Final = frozenset({"app", "settings", "domain"})
-#: Wires a service without one of its guards, to show that the guard is missed.
-INSIDE: Final = frozenset({ROOT / "tests/isolation/code_guards.py"})
+#: Wires a service without one of its guards, to show that the guard is missed; holds what all services refuse
+#: against what the command line says of it.
+INSIDE: Final = frozenset(
+    {ROOT / "tests/isolation/code_guards.py", ROOT / "tests/architecture/test_refusals.py"}
+)
 
 
 def imports_of_ours(path: Path) -> list[tuple[int, str]]:
