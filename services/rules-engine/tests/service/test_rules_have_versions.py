@@ -139,7 +139,7 @@ async def test_rules_that_are_off_are_limited_too(world):
     for number in range(10):
         await world.publish(tenant, f"r{number}", enabled=False)
     error = await refused(world.publish(tenant, "more", enabled=False))
-    assert (error.reason, error.metadata["limit"]) == ("RULE_LIMIT", "10")
+    assert (error.reason, error.metadata["limit"]) == ("RULE_NAME_LIMIT", "10")
     assert await world.rows(tenant, "select from rule_versions where rule_id = 'more'") == []
     await world.publish(tenant, "r0", **WARM)
 

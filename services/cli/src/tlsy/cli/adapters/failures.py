@@ -51,6 +51,7 @@ _NEXT_OF_REASON: Final[Mapping[str, str]] = {
     "RULES_NOT_COMPILABLE": "Change the rule, or disable another of its event type: tlsy rules disable",
     "RULE_COST_LIMIT": "Make it cheaper (tlsy rules validate), or disable another: tlsy rules disable",
     "RULE_LIMIT": "Stop one (tlsy rules disable), or ask the platform for a higher entitlement rules.",
+    "RULE_NAME_LIMIT": "Publish over one that is off (tlsy rules list), or ask for a higher entitlement.",
     "SUB_TENANT_LIMIT": "Delete one, or ask the platform for a higher entitlement sub_tenants.",
     "TENANT_NOT_ACTIVE": _STATE_OF_TENANT,
     "TENANT_NOT_SUSPENDED": _STATE_OF_TENANT,

@@ -116,13 +116,13 @@ class RuleChanges:
     async def _check_all(self, tx: UnitOfWork, call: Call) -> None:
         """Rules that are off take no time, but room: no rule is ever deleted.
 
-        Raises FailedPrecondition: RULE_LIMIT.
+        Raises FailedPrecondition: RULE_NAME_LIMIT.
         """
         limit = call.required_tenant().entitlements.get(_LIMIT)
         if limit is not None and await self._rules.count(tx) >= limit * _ALL_PER_ON:
             most = limit * _ALL_PER_ON
             raise FailedPrecondition(
-                "RULE_LIMIT",
+                "RULE_NAME_LIMIT",
                 f"The tenant may have {most} rules, also off; publish over one, or ask for a higher"
                 f" entitlement {_LIMIT}.",
                 metadata={"limit": str(most), "entitlement": _LIMIT},

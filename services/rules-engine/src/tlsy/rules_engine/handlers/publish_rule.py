@@ -53,7 +53,8 @@ class PublishRule:
         Raises:
             InvalidArgument: RULE_INVALID, a violation per problem; its field is a JSON pointer.
             Aborted: ETAG_MISMATCH.
-            FailedPrecondition: RULE_LIMIT, RULE_COST_LIMIT, VERSION_LIMIT, RULES_NOT_COMPILABLE.
+            FailedPrecondition: RULE_LIMIT, RULE_NAME_LIMIT, RULE_COST_LIMIT, VERSION_LIMIT,
+                RULES_NOT_COMPILABLE.
         """
 
         async def work(tx: UnitOfWork) -> pb.Rule:
