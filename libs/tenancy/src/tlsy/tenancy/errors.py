@@ -37,6 +37,8 @@ class StaleEpoch(Retryable):
 class PlacementUnavailable(Retryable):
     """The database cannot be reached, was lost, is behind, or has no connection left within the deadline.
 
+    Or it fails in what is no statement's doing (its disk is full, its pages are corrupt) or takes no writes.
+
     `outcome_unknown`: it was lost during COMMIT, so the transaction may have happened; repeat it only under
     an idempotency key or an inbox row. `refused`: connecting was tried and failed.
     """
@@ -55,7 +57,7 @@ class PlacementUnavailable(Retryable):
 class DatabaseBusy(Retryable):
     """A lock was not had in time, a statement took too long, or two transactions excluded each other.
 
-    Nothing was committed.
+    Or PostgreSQL met what it did not expect itself. Nothing was committed.
     """
 
     reason = "DATABASE_BUSY"

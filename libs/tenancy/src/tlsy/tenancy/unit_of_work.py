@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import asyncpg
 
 from tlsy.runtime.ids import PLATFORM_TENANT_ID, service_principal
+from tlsy.runtime.logging import get_logger
 from tlsy.runtime.tracing import ORIGIN, current_traceparent, span_below
 from tlsy.tenancy.context import IsolationMode, Platform
 from tlsy.tenancy.errors import (
@@ -49,12 +50,17 @@ _SERVER_GONE: Final = (
     asyncpg.PostgresConnectionError,
     asyncpg.IdleInTransactionSessionTimeoutError,
 )
+#: SQLSTATEs of what only an operator mends, whatever the statement: no disk, memory or connection left (53),
+#: files that cannot be read or written (58), corrupt pages (XX001, XX002).
+_ILL: Final = ("53", "58", "XX001", "XX002")
 #: What the same transaction may be spared a moment later.
 _BUSY: Final = (
     asyncpg.LockNotAvailableError,
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
     asyncpg.QueryCanceledError,
+    # What PostgreSQL itself did not expect, mostly of a catalogue that another session is just changing.
+    asyncpg.InternalServerError,
 )
 #: Every statement is prepared against the tables of its release by a test: these tables are of one before.
 _BEHIND: Final = (asyncpg.UndefinedColumnError, asyncpg.UndefinedTableError)
@@ -271,6 +277,7 @@ class Tenancy:
         self._control = control
         self._sql = ServiceStatements.load(package)
         self._itself = service_principal(package.replace("_", "-"))
+        self._logger = get_logger("tenancy")
 
     @property
     def catalog(self) -> Catalog:
@@ -320,7 +327,7 @@ class Tenancy:
         self, placement: Placement, scope: TenantContext | Platform, *, write: bool, notifies: bool
     ) -> AsyncIterator[UnitOfWork]:
         timeout_s = self._databases.limits.command_timeout_s
-        committing = False
+        begun = committing = False
         async with self._databases.acquire(placement) as connection:
             tx = UnitOfWork(
                 connection,
@@ -332,15 +339,19 @@ class Tenancy:
             )
             try:
                 await _answered(connection.execute(_begin(scope, write=write), timeout=timeout_s))
+                begun = True
                 yield tx
                 await tx.write_out()
                 committing = True
                 await _answered(connection.execute("commit", timeout=timeout_s))
             except asyncpg.PostgresError as error:
-                if connection.is_closed() or isinstance(error, _SERVER_GONE):
+                gone = connection.is_closed() or isinstance(error, _SERVER_GONE)
+                if gone or (write and _takes_no_writes(error, begun=begun)):
+                    # The next connection may be to a successor of this server.
                     connection.terminate()
-                    raise PlacementUnavailable(placement, "lost", outcome_unknown=committing) from error
-                meaning = _meaning_of(error, placement, tx)
+                    why = f"lost: {error}"
+                    raise PlacementUnavailable(placement, why, outcome_unknown=committing) from error
+                meaning = self._meaning_of(error, placement, tx)
                 if meaning is None:
                     raise
                 raise meaning from error
@@ -355,17 +366,29 @@ class Tenancy:
         if self._wake is not None and tx.tells_at_once and not notifies:
             self._wake(placement)
 
+    def _meaning_of(
+        self, error: asyncpg.PostgresError, placement: Placement, tx: UnitOfWork
+    ) -> TenancyError | None:
+        if error.sqlstate == "TL001":
+            return StaleEpoch(f"epoch of {tx.tenant_id} changed")
+        if error.sqlstate == "TL002":
+            return NotWritable(f"{tx.tenant_id} is not writable")
+        if isinstance(error, asyncpg.InternalServerError) or error.sqlstate.startswith(_ILL):
+            # Callers are only told to try again.
+            database, code = placement.database, error.sqlstate
+            self._logger.error("database fails", database=database, sqlstate=code, error=str(error))
+        if error.sqlstate.startswith(_ILL):
+            return PlacementUnavailable(placement, f"{error.sqlstate}: {error}")
+        if isinstance(error, _BUSY):
+            return DatabaseBusy(placement, type(error).__name__)
+        if isinstance(error, _BEHIND) and not isinstance(tx.scope, Platform):
+            return PlacementUnavailable(placement, f"it is not migrated to this release yet: {error}")
+        return None
 
-def _meaning_of(error: asyncpg.PostgresError, placement: Placement, tx: UnitOfWork) -> TenancyError | None:
-    if error.sqlstate == "TL001":
-        return StaleEpoch(f"epoch of {tx.tenant_id} changed")
-    if error.sqlstate == "TL002":
-        return NotWritable(f"{tx.tenant_id} is not writable")
-    if isinstance(error, _BUSY):
-        return DatabaseBusy(placement, type(error).__name__)
-    if isinstance(error, _BEHIND) and not isinstance(tx.scope, Platform):
-        return PlacementUnavailable(placement, f"it is not migrated to this release yet: {error}")
-    return None
+
+def _takes_no_writes(error: asyncpg.PostgresError, *, begun: bool) -> bool:
+    """A standby refuses to begin what may write, with 0A000; 25006 comes of what became read only since."""
+    return error.sqlstate == ("25006" if begun else "0A000")
 
 
 async def _answered(sent: Awaitable[T]) -> T:
