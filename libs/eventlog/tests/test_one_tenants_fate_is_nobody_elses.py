@@ -12,11 +12,12 @@ from libs.eventlog.tests.test_a_tenant_whose_database_is_down_waits_alone import
 from libs.eventlog.tests.world import GROUP, event_of, note_down, until
 from tlsy.contracts.events import EVENTS_ACCEPTED
 from tlsy.eventlog.applier import RetryPolicy
-from tlsy.eventlog.delivery import Each
+from tlsy.eventlog.delivery import Batch, Each
 from tlsy.eventlog.errors import TenantOverRate, TenantPaused
 from tlsy.eventlog.kafka import partition_of
 from tlsy.eventlog.parking import ParkingLimits
 from tlsy.eventlog.partition import PartitionSettings
+from tlsy.tenancy.database import PoolLimits
 
 if TYPE_CHECKING:
     from tlsy.tenancy.catalog import TenantEntry
@@ -32,6 +33,11 @@ async def neighbours(installation):
         if partition in seen:
             return seen[partition], tenant
         seen[partition] = tenant
+
+
+async def note_all_down(deliveries, tx):
+    for delivery in deliveries:
+        await note_down(delivery, tx)
 
 
 async def test_what_is_parked_for_a_deleted_tenant_is_forgotten(world, installation, dedicated):
@@ -94,6 +100,66 @@ async def test_a_deleted_tenant_is_not_waited_for_at_every_record(world, install
     await world.noted(other, "after")
     await dead_letters(world, 5)
     assert world.metrics.retries.labels(GROUP)._value.get() == 1
+
+
+@pytest.mark.parametrize("sqlstate", ["25006", "53100", "53200", "53300", "58030", "XX000", "XX001", "XX002"])
+async def test_records_of_a_tenant_whose_database_fails_are_parked_and_stop_nobody(
+    world, neighbours, sqlstate
+):
+    ill, other = neighbours
+    mended = asyncio.Event()
+
+    async def handle(delivery, tx):
+        if tx.tenant_id == ill.tenant_id and not mended.is_set():
+            await tx.execute(f"do $$ begin raise 'fails' using errcode = '{sqlstate}'; end $$")
+        await note_down(delivery, tx)
+
+    notes = [str(n) for n in range(30)]
+    await world.send(*(event_of(ill, note) for note in notes), event_of(other, "after"))
+    consumer = await world.consuming({EVENTS_ACCEPTED: Each(handle)})
+    await world.noted(other, "after")
+    await parked(world, 30)
+    assert not consumer.stopped_partitions()
+    mended.set()
+    await world.noted(ill, *notes)
+    assert await dead_letters(world, 0) == []
+
+
+async def held(world, tenant):
+    """A connection in a transaction with the lock that every writing transaction of the tenant needs."""
+    holder = await world.installation.connect(None, tenant.placement)
+    await holder.execute("begin")
+    await holder.execute("select pg_advisory_xact_lock(uuid_hash_extended($1, 0))", tenant.tenant_id)
+    return holder
+
+
+@pytest.mark.parametrize("retry", [RetryPolicy(attempts=2, first_wait_s=0.01), RetryPolicy(busy_s=0.0)])
+@pytest.mark.parametrize("route", [Each(note_down), Batch(note_all_down, 10)], ids=["each", "batch"])
+async def test_records_of_a_tenant_whose_database_is_locked_for_long_are_parked(
+    world, neighbours, retry, route
+):
+    locked, other = neighbours
+    holder = await held(world, locked)
+    await world.send(event_of(locked, "1"), event_of(locked, "2"), event_of(other, "after"))
+    impatient = world.installation.tenancy("rules_engine", PoolLimits(lock_timeout_s=0.05))
+    await world.consuming({EVENTS_ACCEPTED: route}, transactions=impatient, retry=retry)
+    await world.noted(other, "after")
+    await parked(world, 2)
+    await holder.execute("rollback")
+    await world.noted(locked, "1", "2")
+    assert await dead_letters(world, 0) == []
+
+
+async def test_of_a_batch_that_is_too_much_for_the_database_each_record_is_applied(world, tenant):
+    async def handle(deliveries, tx):
+        if len(deliveries) > 1:
+            await tx.execute("do $$ begin raise 'late' using errcode = 'query_canceled'; end $$")
+        await note_all_down(deliveries, tx)
+
+    await world.send(*(event_of(tenant, note) for note in "abc"))
+    await world.consuming({EVENTS_ACCEPTED: Batch(handle, 10)})
+    await world.noted(tenant, *"abc")
+    await parked(world, 0)
 
 
 async def test_a_tenant_over_its_rate_stops_nobody(world, neighbours):

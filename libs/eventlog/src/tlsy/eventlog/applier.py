@@ -66,6 +66,7 @@ _TRANSIENT: Final = (
 )
 #: The tenant's database is away, not ready yet, or closed for a move or a suspension, its entry in the
 #: catalogue is of a newer release, or a handler paused the tenant: nothing is wrong with the record.
+#: What else is tenancy's Retryable, such as a database that stays busy, parks once the tries are used up.
 _PARKS: Final = (PlacementUnavailable, NotWritable, TenantNotUnderstood, TenantPaused, InboxNotReady)
 
 
@@ -95,12 +96,14 @@ class RetryPolicy:
 
     Attributes:
         attempts: tries in all.
+        busy_s: of tries against a busy database: each may wait for a lock, and the partition waits with it.
         first_wait_s: before the second, doubled each time, half of it random.
         longest_wait_s: limit of that.
         unknown_tenant_s: after that a tenant that stays unknown is not waited for at every record.
     """
 
     attempts: int = 8
+    busy_s: float = 10.0
     first_wait_s: float = 0.05
     longest_wait_s: float = 5.0
     unknown_tenant_s: float = 5.0
@@ -171,7 +174,7 @@ class Applier:
             unit = self._unit(left)
             try:
                 await self._apply_unit(unit, done, overflow=overflow)
-            except _PARKS as why:
+            except (*_PARKS, Retryable) as why:
                 return why
             left = left[len(unit) :]
         return None
@@ -281,7 +284,7 @@ class Applier:
 
     async def _retried(self, route: Route, unit: Sequence[Envelope], *, overflow: bool) -> None:
         """Raises _Refused, Fenced, and what parks."""
-        attempt = 1
+        attempt, began = 1, self._clock.monotonic()
         while True:
             try:
                 await self._once(route, unit, attempt, overflow=overflow)
@@ -290,7 +293,12 @@ class Applier:
                     raise _Refused(error, attempt) from error
                 raise
             except _TRANSIENT as error:
-                if attempt >= self._retry.attempts or await self._stays_unknown(error, unit):
+                waits = isinstance(error, Retryable)
+                late = waits and self._clock.monotonic() - began >= self._retry.busy_s
+                if late or attempt >= self._retry.attempts or await self._stays_unknown(error, unit):
+                    # Of several, each may be little enough to do.
+                    if waits and len(unit) == 1:
+                        raise
                     raise _Refused(error, attempt) from error
                 self._metrics.retries.labels(self._group).inc()
                 wait_s = min(self._retry.first_wait_s * 2 ** (attempt - 1), self._retry.longest_wait_s)
