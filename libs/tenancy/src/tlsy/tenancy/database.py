@@ -298,6 +298,8 @@ class Databases:
                 database=placement.database,
                 ssl=address.tls if address.tls is not None else False,
                 timeout=self._limits.connect_timeout_s,
+                # Also of what asyncpg sends of its own accord: BEGIN, COMMIT, a statement's cancellation.
+                command_timeout=self._limits.command_timeout_s,
                 statement_cache_size=0 if address.pooled else _STATEMENT_CACHE_SIZE,
                 server_settings=None if address.pooled else self._limits.server_settings(),
             )
@@ -317,8 +319,10 @@ class Databases:
     async def _clean(self, pool: _Pool, connection: Connection) -> None:
         """Take back a connection in an unknown state, or one that others need the room of."""
         try:
+            if not connection.is_closed() and not connection.is_in_transaction():
+                # After a cancelled statement, maybe a BEGIN, this waits until the server has stopped it.
+                await connection.execute("", timeout=_CLOSE_TIMEOUT_S)
             if not connection.is_closed() and connection.is_in_transaction():
-                # After a cancelled statement this first waits until the server has stopped it.
                 await connection.execute("rollback", timeout=_CLOSE_TIMEOUT_S)
         except _CONNECTION_ERRORS:
             connection.terminate()

@@ -15,7 +15,7 @@ from tlsy.tenancy.cluster import MAINTENANCE_DATABASE, connect_grants, create_da
 from tlsy.tenancy.context import IsolationMode, Placement
 from tlsy.tenancy.errors import OutboxNotDrained, PlacementFull
 from tlsy.tenancy.lease import hold
-from tlsy.tenancy.migrations import batch, migrate, pending, versions
+from tlsy.tenancy.migrations import TEXT_TIMEOUT_S, batch, migrate, pending, versions
 from tlsy.tenancy.partitions import make_partitions
 from tlsy.tenancy.provisioning import (
     Action,
@@ -251,7 +251,8 @@ class Executor:
         match action:
             case CreateSchema():
                 await self._refuse_when_full(desired.placement, connection)
-                await connection.execute(f"begin;\n{batch(self._schemas.tenant(schema))}commit;")
+                text = f"begin;\n{batch(self._schemas.tenant(schema))}commit;"
+                await connection.execute(text, timeout=TEXT_TIMEOUT_S)
             case Migrate():
                 await migrate(connection, self._components(desired))
             case Admit(fence=fence):

@@ -44,6 +44,8 @@ _CONTROL_TEXTS: Final = ("control/0001_platform.sql", "eventlog/control.sql")
 _FUNCTION: Final = re.compile(
     r"create (?:or replace )?(?:function|procedure) tlsy\.(\w+)\(.*?\sas \$\$(.*?)\$\$", re.DOTALL
 )
+#: One text of many statements, each under the server's own limit; for a server that says nothing any more.
+TEXT_TIMEOUT_S: Final = 86_400.0
 #: What MigrationFailed calls the last step of a component.
 GRANTS: Final = "grants"
 #: What revisions of the libraries grant a service's role in its own schema.
@@ -380,7 +382,8 @@ async def _apply(
     try:
         await connection.execute(
             f"set local lock_timeout = {int(lock_timeout_s * 1000)}; set local role tlsy_owner;\n"
-            f"set local search_path = {component.schema};\n{text}"
+            f"set local search_path = {component.schema};\n{text}",
+            timeout=TEXT_TIMEOUT_S,
         )
     except asyncpg.PostgresError as error:
         raise MigrationFailed(component, step, error) from error

@@ -1,4 +1,4 @@
-"""What goes over the wire to PostgreSQL, counted between client and server."""
+"""What goes over the wire to PostgreSQL, counted between client and server, or held back."""
 
 from __future__ import annotations
 
@@ -27,11 +27,13 @@ class Wire:
         address: through which it is counted.
         trips: waits of a client for the server; each ends with one ReadyForQuery.
         texts: of the simple queries among them.
+        speaks: while it is not set nothing passes in either direction, as when the server lost its power.
     """
 
     address: ClusterAddress
     trips: int = 0
     texts: list[str] = field(default_factory=list)
+    speaks: asyncio.Event = field(default_factory=asyncio.Event)
 
     def clear(self) -> None:
         """Begin to count anew."""
@@ -51,6 +53,7 @@ async def counted(address: ClusterAddress) -> AsyncIterator[Wire]:
     """A way to the same server that counts; without TLS."""
     with tempfile.TemporaryDirectory(prefix="tlsy-wire-") as folder:
         wire = Wire(replace(address, host=folder))
+        wire.speaks.set()
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             if address.host.startswith("/"):
@@ -58,7 +61,7 @@ async def counted(address: ClusterAddress) -> AsyncIterator[Wire]:
                 from_server, to_server = await asyncio.open_unix_connection(path)
             else:
                 from_server, to_server = await asyncio.open_connection(address.host, address.port)
-            back = asyncio.ensure_future(_copy(from_server, writer))
+            back = asyncio.ensure_future(_copy(from_server, writer, wire))
             with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
                 await _forward(reader, to_server, wire)
             to_server.close()
@@ -69,6 +72,7 @@ async def counted(address: ClusterAddress) -> AsyncIterator[Wire]:
         try:
             yield wire
         finally:
+            wire.speaks.set()
             server.close()
 
 
@@ -78,12 +82,14 @@ async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, w
     while True:
         size = await reader.readexactly(4)
         body = await reader.readexactly(int.from_bytes(size) - 4)
+        await wire.speaks.wait()
         writer.write(kind + size + body)
         wire.note(kind, body)
         kind = await reader.readexactly(1)
 
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, wire: Wire) -> None:
     with contextlib.suppress(ConnectionError):
         while data := await reader.read(_CHUNK):
+            await wire.speaks.wait()
             writer.write(data)
