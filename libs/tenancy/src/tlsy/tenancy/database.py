@@ -321,7 +321,8 @@ class Databases:
         try:
             if not connection.is_closed() and not connection.is_in_transaction():
                 # After a cancelled statement, maybe a BEGIN, this waits until the server has stopped it.
-                await connection.execute("", timeout=_CLOSE_TIMEOUT_S)
+                # No empty text: the driver fails on the answer to that.
+                await connection.execute("select", timeout=_CLOSE_TIMEOUT_S)
             if not connection.is_closed() and connection.is_in_transaction():
                 await connection.execute("rollback", timeout=_CLOSE_TIMEOUT_S)
         except _CONNECTION_ERRORS:
