@@ -46,8 +46,14 @@ def _origin(text: str) -> Origin:
 
 def main() -> int:
     """Returns 0 deployed, 1 rolled back, 2 refused, 3 neither one set nor the other."""
-    parser = argparse.ArgumentParser(prog=".ci/deploy", description=__doc__)
-    parser.add_argument("manifests", type=Path)
+    parser = argparse.ArgumentParser(
+        prog=".ci/deploy",
+        description=__doc__,
+        epilog="Ends with 0 deployed, 1 rolled back, 2 refused, 3 between two sets. See docs/delivery.md.",
+    )
+    parser.add_argument(
+        "manifests", type=Path, help="folder of .yaml, .yml and .json files; of its subfolders too"
+    )
     parser.add_argument("--name", required=True, help="of the set; what is no longer in it is removed")
     parser.add_argument("--namespace", required=True, help="it has to be there")
     parser.add_argument(

@@ -125,7 +125,8 @@ def read(folder: Path, name: str, namespace: str) -> ManifestSet:
             if before != str(path) or sum(identity(each) == it for each in documents) > 1:
                 problems.append(f"{path}: {it} is also in {before}")
     if not documents and not problems:
-        problems.append(f"{folder}: no manifest is there")
+        is_none = "no .yaml, .yml or .json of a manifest is in it" if folder.is_dir() else "is no folder"
+        problems.append(f"{folder}: {is_none}")
     if problems:
         raise RefusedError(problems)
     return ManifestSet(name, namespace, tuple(documents))

@@ -357,7 +357,7 @@ def test_everything_that_is_wrong_with_a_set_is_said_at_once(tmp_path):
 
 
 def test_an_empty_folder_is_refused_and_removes_nothing(tmp_path):
-    with pytest.raises(RefusedError, match="no manifest is there"):
+    with pytest.raises(RefusedError, match=r"no \.yaml, \.yml or \.json"):
         read(tmp_path, "suite", "tlsy")
 
 

@@ -100,6 +100,27 @@ def test_who_leaves_opens_nothing_that_is_sealed_afterwards(environment):
 
 
 @pytest.mark.real
+def test_who_has_no_key_yet_gets_one_and_is_told_whom_to_send_it(environment):
+    mine, recipient = environment.key("mine")
+    environment.run("init", "staging", recipient)
+    refused = environment.run("edit", "staging", EDITOR="true")
+    (own,) = re.findall(r"age1\w+", (environment.folder / "config/sops/age/keys.txt").read_text())
+    assert refused.returncode == 1
+    assert f"make env-init ENV=staging RECIPIENT={own},<theirs>" in refused.stderr
+    both = environment.run("init", "staging", f"{own}, {recipient}", SOPS_AGE_KEY_FILE=str(mine))
+    assert (both.returncode, "nobody here" in both.stderr) == (0, False), both.stderr
+    assert environment.run("show", "staging").returncode == 0
+
+
+@pytest.mark.real
+def test_who_seals_it_for_others_alone_is_told(environment):
+    _, recipient = environment.key("theirs")
+    sealed = environment.run("init", "staging", recipient)
+    assert sealed.returncode == 0
+    assert "nobody here can open .env.staging any more" in sealed.stderr
+
+
+@pytest.mark.real
 def test_nobody_is_locked_out_by_leaving_them_unnamed(environment):
     _, recipient = environment.key("mine")
     environment.run("init", "prod", recipient)
@@ -128,7 +149,7 @@ def test_editing_is_all_that_a_fresh_clone_needs(environment, name):
 @pytest.mark.real
 def test_an_editor_that_fails_leaves_nothing_in_clear(environment):
     ran = environment.run("edit", "prod", EDITOR="false")
-    assert ran.returncode == 1
+    assert (ran.returncode, "nothing was changed: see what EDITOR (false)" in ran.stderr) == (1, True)
     assert clear_lines(environment.folder / ".env.prod") == []
 
 
