@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import shutil
 import signal
@@ -44,6 +45,13 @@ def _origin(text: str) -> Origin:
     return Origin(named[1], named[2])
 
 
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"'{text}' is no time to wait: seconds, more than 0")
+    return seconds
+
+
 def main() -> int:
     """Returns 0 deployed, 1 rolled back, 2 refused, 3 neither one set nor the other."""
     parser = argparse.ArgumentParser(
@@ -57,7 +65,7 @@ def main() -> int:
     parser.add_argument("--name", required=True, help="of the set; what is no longer in it is removed")
     parser.add_argument("--namespace", required=True, help="it has to be there")
     parser.add_argument(
-        "--timeout", type=float, default=600, help="seconds to come up (default: %(default)s)"
+        "--timeout", type=_seconds, default=600, help="seconds to come up (default: %(default)s)"
     )
     parser.add_argument(
         "--origin",

@@ -134,7 +134,7 @@ class Deployment:
             hold.assure()
             self.cluster.remember(wanted.name, packed_wanted, wanted.revision)
         except BaseException as error:  # also Ctrl-C: what was begun is taken back
-            self.say(f"deploy: {wanted.revision} did not come up: {error or type(error).__name__}")
+            self.say(f"deploy: {wanted.revision} did not come up: {str(error) or 'it was stopped'}")
             self.say(self.cluster.tell())
             if forgotten:  # to go back to nothing would take away what works
                 raise CommandError(f"{error}; there is a set, and nothing tells what was in it") from error

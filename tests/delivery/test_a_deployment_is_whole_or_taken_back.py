@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import random
-from typing import TYPE_CHECKING, Any
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 Document = dict[str, Any]
+
+ROOT: Final = Path(__file__).parents[2]
 
 
 class FakeCluster:
@@ -219,10 +223,12 @@ def test_what_is_stopped_is_taken_back():
         if "deployment/broken" in cluster.there:
             raise KeyboardInterrupt
 
+    said: list[str] = []
     wanted = ManifestSet("suite", "tlsy", (manifest("Deployment", "broken"),))
     with pytest.raises(KeyboardInterrupt):
-        Deployment(cluster, 5, lambda: 0, stop, lambda text: None).deploy(wanted)
+        Deployment(cluster, 5, lambda: 0, stop, said.append).deploy(wanted)
     assert set(cluster.there) == {"deployment/a"}
+    assert f"deploy: {wanted.revision} did not come up: it was stopped" in said
 
 
 def test_what_is_stopped_twice_is_not_called_taken_back():
@@ -419,3 +425,10 @@ def test_a_stateful_set_comes_up_when_the_pod_in_its_way_is_removed():
     cluster = HeldUp()
     put(cluster, manifest("StatefulSet", "db"))
     assert set(cluster.there) == {"statefulset/db"}
+
+
+@pytest.mark.parametrize("seconds", ["-5", "0", "nan", "inf", "soon"])
+def test_no_time_to_come_up_is_refused(tmp_path, seconds):
+    command = [ROOT / ".ci" / "deploy", tmp_path, "--name", "s", "--namespace", "n", "--timeout", seconds]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (ran.returncode, "argument --timeout" in ran.stderr) == (2, True)
