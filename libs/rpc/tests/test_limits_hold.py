@@ -94,9 +94,14 @@ async def test_one_call_too_many_at_once_is_refused(world, client):
     metadata = bearer(world.token("client-admin"))
     others = bearer(world.token("client-admin", tenant_id=OTHER, slug="other"))
     names = identity.GetUserRequest(name="tenants/other/users/u")
-    calls = [refused(client.identity.GetUser(REQUEST, metadata=metadata)) for _ in range(2)]
-    calls += [refused(client.identity.GetUser(names, metadata=others)) for _ in range(3)]
-    reasons = sorted(error.reason for error in await asyncio.gather(*calls))
+    first = [
+        asyncio.ensure_future(refused(client.identity.GetUser(REQUEST, metadata=metadata))) for _ in range(2)
+    ]
+    async with asyncio.timeout(5):
+        while len(world.identity.calls) < 2:
+            await asyncio.sleep(0.01)
+    then = [refused(client.identity.GetUser(names, metadata=others)) for _ in range(3)]
+    reasons = sorted(error.reason for error in await asyncio.gather(*first, *then))
     assert reasons == ["DEADLINE_EXCEEDED"] * 3 + ["SERVER_BUSY"] * 2
 
 
