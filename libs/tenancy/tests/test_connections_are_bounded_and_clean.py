@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -11,6 +15,8 @@ from tlsy.tenancy.errors import DatabaseBusy, PlacementUnavailable, UnknownClust
 from tlsy.tenancy.unit_of_work import Tenancy
 
 ONE = PoolLimits(total=1, per_database=1)
+ROOT = Path(__file__).parents[3]
+NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 SLOW_COMMIT = """
 create function public.at_commit() returns trigger language plpgsql security definer as
 $$ begin perform {}; return null; end $$;
@@ -31,6 +37,28 @@ async def test_a_connection_is_used_again(installation):
         async with databases.acquire(installation.common) as connection:
             pids.add(await pid_of(connection))
     assert len(pids) == 1
+
+
+async def test_no_connection_asks_for_the_types_of_arrays_that_statements_have(installation):
+    sources = (path for part in ("libs", "services") for path in (ROOT / part).glob("*/src/**/*"))
+    texts = (path.read_text() for path in sources if path.suffix in {".py", ".sql"})
+    types = {found for text in texts for found in re.findall(r"::([a-z][a-z0-9 ]+\[\])", text)}
+    assert {"bigint[]", "bytea[]", "double precision[]"} <= types
+    values = {
+        "boolean": True,
+        "bytea": b"\x00",
+        "date": NOW.date(),
+        "timestamptz": NOW,
+        "uuid": uuid4(),
+    }
+    asked = []
+    async with installation.databases("tlsy_web_shop", ONE).acquire(installation.common) as connection:
+        with connection.query_logger(lambda query: asked.append(query.query)):
+            for type_ in sorted(types | {"boolean[]"}):
+                value = values.get(type_[:-2], "a" if type_ == "text[]" else 7)
+                assert await connection.fetchval(f"select $1::{type_}", [value, None]) == [value, None]
+    assert asked
+    assert {query for query in asked if not query.startswith("select $1::")} == set()
 
 
 async def test_a_cancelled_statement_leaves_nothing_behind(installation):

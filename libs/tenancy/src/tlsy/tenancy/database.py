@@ -21,6 +21,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
 
+from tlsy.tenancy.array_types import know_arrays
 from tlsy.tenancy.errors import PlacementUnavailable, UnknownCluster
 
 if TYPE_CHECKING:
@@ -314,6 +315,7 @@ class Databases:
         finally:
             pool.probing = False
         pool.failures = 0
+        know_arrays(connection)
         return connection
 
     async def _clean(self, pool: _Pool, connection: Connection) -> None:

@@ -1,0 +1,47 @@
+"""PostgreSQL's own types of arrays, as its driver would otherwise look each of them up on every connection.
+
+The driver knows their elements. For an array it asks the catalogue, with a query that takes the server longer
+than most transactions, and a service with a pool per database makes connections all the time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from tlsy.tenancy.database import Connection
+
+
+def _array(oid: int, element_oid: int, element: str) -> dict[str, Any]:
+    """A row as the driver's own query answers it."""
+    return {
+        "oid": oid,
+        "ns": "pg_catalog",
+        "name": f"_{element}",
+        "kind": b"b",
+        "basetype": None,
+        "elemtype": element_oid,
+        "elemdelim": ",",
+        "range_subtype": None,
+        "attrtypoids": None,
+        "attrnames": None,
+    }
+
+
+#: Source: pg_type.dat; an OID below 10000 is the same in every database and release. text[] the driver knows.
+_ARRAYS: Final = (
+    _array(1000, 16, "bool"),
+    _array(1001, 17, "bytea"),
+    _array(1005, 21, "int2"),
+    _array(1007, 23, "int4"),
+    _array(1016, 20, "int8"),
+    _array(1022, 701, "float8"),
+    _array(1182, 1082, "date"),
+    _array(1185, 1184, "timestamptz"),
+    _array(2951, 2950, "uuid"),
+)
+
+
+def know_arrays(connection: Connection) -> None:
+    """Nothing is asked of the server."""
+    connection.get_settings().register_data_types(_ARRAYS)
