@@ -24,11 +24,16 @@ def deadline_s() -> float:
 
 
 @pytest.fixture
-def server_limits(deadline_s) -> ServerLimits:
+def max_stream_s() -> float:
+    return 0.5
+
+
+@pytest.fixture
+def server_limits(deadline_s, max_stream_s) -> ServerLimits:
     return ServerLimits(
         default_deadline_s=deadline_s,
         max_deadline_s=deadline_s + 0.1,
-        max_stream_s=0.5,
+        max_stream_s=max_stream_s,
         max_in_flight=3,
         max_in_flight_per_tenant=2,
         max_streams_per_tenant=1,
@@ -173,6 +178,15 @@ async def test_a_stream_ends_at_its_limit(world, client):
     stream = client.ingestion.TailEvents(TAIL, metadata=bearer(world.token("viewer")))
     assert (await stream.read()).missed == 1
     assert isinstance(await refused(stream.read()), DeadlineExceeded)
+
+
+@pytest.mark.parametrize("max_stream_s", [0.0])
+async def test_a_stream_that_ends_while_it_begins_tells_so(world, client):
+    metadata = bearer(world.token("viewer"))
+    for _ in range(10):
+        stream = client.ingestion.TailEvents(TAIL, metadata=metadata)
+        async with asyncio.timeout(10):
+            assert isinstance(await refused(stream.read()), DeadlineExceeded)
 
 
 async def test_a_request_over_the_size_limit_is_refused(world, client):

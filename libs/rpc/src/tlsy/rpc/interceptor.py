@@ -218,8 +218,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """Answer a stream until it is done or ended."""
         if self._draining:
             raise _stopping()
-        # Sent before anything can end the stream: who is cancelled while sending them can send no status.
-        await context.send_initial_metadata(())
+        await _finished(context.send_initial_metadata(()))
         task = asyncio.current_task()
         if task is None or self._draining:
             raise _stopping()
@@ -312,6 +311,16 @@ async def _write_all(
         async for response in responses:
             stands()
             await context.write(response)
+
+
+async def _finished(sending: Awaitable[None]) -> None:
+    """Sends it whole: who is cancelled while sending can send no status, and the reader waits for ever."""
+    task = asyncio.ensure_future(sending)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
 
 
 def _always() -> None:
