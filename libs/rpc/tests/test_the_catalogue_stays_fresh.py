@@ -140,9 +140,19 @@ async def test_a_deleted_tenant_is_unknown_and_does_not_come_back(feed):
 
 async def test_a_slug_given_again_leads_to_the_new_tenant(feed):
     new = uuid4()
-    feed.catalog.on_event(changed(told(new, "acme", version=1)))
+    feed.catalog.on_event(changed(told(new, "acme", version=6)))
     feed.catalog.on_event(changed(told(version=5, state=tenant_pb2.TENANT_STATE_DELETED)))
     assert feed.catalog.by_slug(Slug("acme")).tenant_id == new
+
+
+async def test_the_life_of_who_had_a_slug_before_told_again_does_not_take_it_back(feed):
+    """A log that was wiped tells it to who began after its end, and does not know it."""
+    before = uuid4()
+    feed.catalog.on_event(changed(told(version=9)))
+    feed.catalog.on_event(changed(told(before, "acme", version=4)))
+    assert feed.catalog.by_slug(Slug("acme")).tenant_id == ACME
+    feed.catalog.on_event(changed(told(before, "acme", version=5, state=tenant_pb2.TENANT_STATE_DELETED)))
+    assert feed.catalog.by_slug(Slug("acme")).tenant_id == ACME
 
 
 async def test_the_sweep_goes_on_from_where_the_last_one_ended(feed):

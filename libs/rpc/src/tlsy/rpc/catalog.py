@@ -45,7 +45,10 @@ _MIN_BETWEEN_REFRESHES_S: Final = 0.2
 
 
 class Entries:
-    """Tenants by id and by slug, highest version each; the registry fills one from its own tables."""
+    """Tenants by id and by slug, highest version each; the registry fills one from its own tables.
+
+    Versions are of one sequence for all tenants: of two that had a slug, the one with the higher has it now.
+    """
 
     __slots__ = ("_by_id", "_by_slug", "_unread", "_versions")
 
@@ -66,7 +69,9 @@ class Entries:
                 del self._by_slug[entry.slug]
         else:
             self._by_id[entry.tenant_id] = entry
-            self._by_slug[entry.slug] = entry.tenant_id
+            holder = self._by_slug.get(entry.slug, entry.tenant_id)
+            if entry.version >= self._versions[holder]:
+                self._by_slug[entry.slug] = entry.tenant_id
         return True
 
     def leave_unread(self, tenant_id: TenantId, slug: Slug, version: int) -> None:
