@@ -8,6 +8,7 @@ import pytest
 from libs.rpc.tests.world import ACME, OTHER, bearer, entry, refused
 from tlsy.contracts.identity.v1 import identity_pb2 as identity
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as ingestion
+from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2 as registry
 from tlsy.rpc.errors import DeadlineExceeded, Permanent, ResourceExhausted, ServiceError, TooLarge
 from tlsy.rpc.limits import RequestRates
 from tlsy.rpc.server import ServerLimits
@@ -164,6 +165,17 @@ async def test_one_stream_too_many_of_a_tenant_is_refused(world, client):
     error = await refused(client.ingestion.TailEvents(TAIL, metadata=metadata).read())
     assert error.reason == "TOO_MANY_STREAMS"
     first.cancel()
+
+
+async def test_a_service_has_no_share_of_streams(world, client):
+    """All replicas of all services read the catalogue at once when a tenant is moved."""
+    world.registry.act = forever
+    metadata = bearer(world.service_tokens().token_for("identity"))
+    request = registry.SnapshotCatalogRequest()
+    streams = [client.registry.SnapshotCatalog(request, metadata=metadata) for _ in range(3)]
+    assert [(await stream.read()).resume_token for stream in streams] == ["1"] * 3
+    for stream in streams:
+        stream.cancel()
 
 
 async def test_a_stream_that_was_left_is_not_counted_any_more(world, client):

@@ -110,11 +110,16 @@ class Identity(identity_pb2_grpc.IdentityServiceServicer):
 
 
 class Registry(tenant_registry_pb2_grpc.TenantRegistryServiceServicer):
+    def __init__(self) -> None:
+        self.act: Callable[[], Awaitable[None]] | None = None
+
     async def GetTenant(self, request, context):  # noqa: N802  the proto's
         return tenant_pb2.Tenant(name=request.name)
 
     async def SnapshotCatalog(self, request, context):  # noqa: N802  the proto's
         yield tenant_registry_pb2.SnapshotCatalogResponse(resume_token="1")
+        if self.act is not None:
+            await self.act()
 
     async def SuspendTenant(self, request, context):  # noqa: N802  the proto's
         return tenant_pb2.Tenant(name=request.name)

@@ -196,13 +196,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 async with asyncio.timeout(limit_s):
                     call = await self._admit(method, request, context, seen, limit_s)
                     stands = partial(self._admission.stands, method, call)
-                    self._in_flight.enter_stream(call.tenant_id)
+                    held = self._in_flight.enter_stream(call.claims)
                     try:
                         await self._last(
                             lambda: _write_all(handle(request, context), context, stands), context, stands
                         )
                     finally:
-                        self._in_flight.leave_stream(call.tenant_id)
+                        self._in_flight.leave_stream(held)
             except Exception as error:  # noqa: BLE001 - every error becomes a status
                 await self._refuse(error, seen, context, request, call)
             except asyncio.CancelledError as error:

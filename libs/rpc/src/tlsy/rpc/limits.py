@@ -75,7 +75,7 @@ class InFlight:
         self._max_calls_of_tenant = max_calls_of_tenant
         self._max_streams = max_streams_of_tenant
         self._calls_of: dict[TenantId, int] = {}
-        self._streams_of: dict[TenantId | None, int] = {}
+        self._streams_of: dict[TenantId, int] = {}
         self.calls = 0
         self.streams = 0
 
@@ -92,48 +92,55 @@ class InFlight:
     def hold_share(self, claims: TokenClaims | None) -> TenantId | None:
         """Count a call that has entered for its tenant too; returns what `leave_call` needs to know.
 
-        Services answer for many tenants, so only tenants' own calls are counted.
-
         Raises:
             ResourceExhausted: reason TENANT_BUSY.
         """
-        if claims is None or claims.of_service:
-            return None
-        held = self._calls_of.get(claims.tenant_id, 0)
-        if held >= self._max_calls_of_tenant:
+        tenant_id = _counted_for(claims)
+        if tenant_id is not None and not _take(self._calls_of, tenant_id, self._max_calls_of_tenant):
             text = f"At most {self._max_calls_of_tenant} calls of one tenant at once; send again."
             raise ResourceExhausted("TENANT_BUSY", text, retry_after_s=0.5)
-        self._calls_of[claims.tenant_id] = held + 1
-        return claims.tenant_id
+        return tenant_id
 
     def leave_call(self, held: TenantId | None) -> None:
         """Count one call out."""
         self.calls -= 1
-        if held is not None:
-            left = self._calls_of[held] - 1
-            if left:
-                self._calls_of[held] = left
-            else:
-                del self._calls_of[held]
+        _give_back(self._calls_of, held)
 
-    def enter_stream(self, tenant_id: TenantId | None) -> None:
-        """Count one stream of a tenant in; `leave_stream` counts it out.
+    def enter_stream(self, claims: TokenClaims | None) -> TenantId | None:
+        """Count one stream of a tenant in; returns what `leave_stream`, which counts it out, needs to know.
 
         Raises:
             ResourceExhausted: reason TOO_MANY_STREAMS.
         """
-        held = self._streams_of.get(tenant_id, 0)
-        if held >= self._max_streams:
+        tenant_id = _counted_for(claims)
+        if tenant_id is not None and not _take(self._streams_of, tenant_id, self._max_streams):
             text = f"At most {self._max_streams} streams of one tenant at once; close one."
             raise ResourceExhausted("TOO_MANY_STREAMS", text, retry_after_s=5.0)
-        self._streams_of[tenant_id] = held + 1
         self.streams += 1
+        return tenant_id
 
-    def leave_stream(self, tenant_id: TenantId | None) -> None:
+    def leave_stream(self, held: TenantId | None) -> None:
         """Count one stream out."""
         self.streams -= 1
-        held = self._streams_of[tenant_id] - 1
-        if held:
-            self._streams_of[tenant_id] = held
-        else:
-            del self._streams_of[tenant_id]
+        _give_back(self._streams_of, held)
+
+
+def _counted_for(claims: TokenClaims | None) -> TenantId | None:
+    """Services answer for many tenants, so only tenants' own calls and streams are counted."""
+    return None if claims is None or claims.of_service else claims.tenant_id
+
+
+def _take(counts: dict[TenantId, int], tenant_id: TenantId, most: int) -> bool:
+    held = counts.get(tenant_id, 0)
+    if held >= most:
+        return False
+    counts[tenant_id] = held + 1
+    return True
+
+
+def _give_back(counts: dict[TenantId, int], tenant_id: TenantId | None) -> None:
+    if tenant_id is None:
+        return
+    counts[tenant_id] -= 1
+    if not counts[tenant_id]:
+        del counts[tenant_id]
