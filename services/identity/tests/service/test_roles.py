@@ -127,6 +127,18 @@ async def test_the_last_administrator_stays_whatever_is_tried_at_once(suite, ref
         assert (await refused(call)).reason == "LAST_ADMINISTRATOR"
 
 
+async def test_who_has_no_password_does_not_count_as_an_administrator_who_stays(suite, refused) -> None:
+    admin, parent = await suite.into("dedicated"), "tenants/initech"
+    last = await suite.person("dedicated", "client-admin")
+    email = pb.User(email="no-password@example.org")
+    other = await suite.stub(admin).CreateUser(pb.CreateUserRequest(parent=parent, user=email))
+    await bind(suite, admin, other.name, "client-admin", parent=parent)
+    leave = pb.DeleteUserRequest(name=last.name)
+    assert (await refused(suite.stub(admin).DeleteUser(leave))).reason == "LAST_ADMINISTRATOR"
+    await suite.stub(admin).SetPassword(pb.SetPasswordRequest(name=other.name, new_password=last.password))
+    await suite.stub(admin).DeleteUser(leave)
+
+
 async def test_the_roles_of_a_tenant_are_those_that_can_be_bound_in_it(suite) -> None:
     request = pb.ListRolesRequest(parent=ACME)
     found = await suite.stub(await suite.into("shared")).ListRoles(request)

@@ -35,7 +35,7 @@ _NEXT_OF_REASON: Final[Mapping[str, str]] = {
     "CROSS_TENANT": "Choose the tenant with --tenant.",
     "ETAG_MISMATCH": "Somebody else was faster: look at it again and repeat.",
     "HAS_SUB_TENANTS": "Delete what is below it first; see: tlsy tenants list, tlsy tenants delete",
-    "LAST_ADMINISTRATOR": "Give another user that role first: tlsy roles bind",
+    "LAST_ADMINISTRATOR": "Give another user with a password that role first: tlsy roles bind",
     "MODULE_REQUIRED": "Switch off what is named first: tlsy modules disable MODULE",
     "MODULE_REQUIRES": "Switch on what is named first: tlsy modules enable MODULE",
     "MODULE_EXCEEDS_PARENT": "Switch it on for the parent first: tlsy modules enable MODULE --tenant PARENT",

@@ -64,9 +64,14 @@ def administrator_role_of(tx: UnitOfWork) -> str:
 
 
 async def check_administrator_stays(tx: UnitOfWork, bindings: RoleBindings, leaving: PrincipalRef) -> None:
-    """The tenant's last administrator stays; API keys do not count. Under the directory's lock."""
+    """The tenant's last administrator who can log in stays; API keys do not count.
+
+    Under the directory's lock.
+    """
     role = administrator_role_of(tx)
     if leaves_no_administrator(await bindings.administrators(tx, role), leaving):
         raise FailedPrecondition(
-            "LAST_ADMINISTRATOR", "Make somebody else an administrator first.", metadata={"role": role}
+            "LAST_ADMINISTRATOR",
+            "Make somebody else, who has a password, an administrator first.",
+            metadata={"role": role},
         )
