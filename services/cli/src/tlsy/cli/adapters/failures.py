@@ -41,7 +41,7 @@ _NEXT_OF_REASON: Final[Mapping[str, str]] = {
     "MODULE_EXCEEDS_PARENT": "Switch it on for the parent first: tlsy modules enable MODULE --tenant PARENT",
     "NOT_AN_ANCESTOR": "Choose a tenant below yours with --tenant; see: tlsy tenants list, tlsy whoami",
     "NOT_WRITABLE": _STATE_OF_TENANT,
-    "NO_CLUSTER_FOR_MODE": "Choose another --mode, or add a cluster: tlsy clusters create",
+    "NO_CLUSTER_FOR_MODE": "Choose another --isolation, or add a cluster: tlsy clusters create",
     "NO_CLUSTER_IN_COUNTRY": "Add one there (tlsy clusters create), or allow another: tlsy countries update",
     "NO_PREVIOUS_VERSION": "Choose one with --to; see: tlsy rules versions",
     "PARENT_NOT_ACTIVE": "See the parent's state with: tlsy tenants get",
