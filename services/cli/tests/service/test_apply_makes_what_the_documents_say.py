@@ -149,10 +149,47 @@ async def test_what_cannot_be_changed_is_refused_by_name_and_the_rest_is_done(ap
 async def test_a_creation_that_fails_is_told(apply, registry, stand_in):
     failed = operations_pb2.Operation(name="operations/firm", done=True)
     failed.error.message = "no cluster has room"
+    failed.metadata.Pack(tenant_registry_pb2.OperationMetadata(target="tenants/firm", verb="create"))
     stand_in.answers["WaitOperation"] = failed
     result = await apply(DOCUMENTS)
     assert result.code == 1
     assert "no cluster has room" in result.err
+    assert "tlsy tenants resume firm" in result.err
+
+
+@pytest.mark.parametrize(
+    ("state", "done_", "what"),
+    [("FAILED", "FAILED", "MIGRATION_FAILED"), ("DELETING", "REFUSED", "is being deleted")],
+)
+async def test_a_tenant_that_is_not_there_is_not_called_unchanged(apply, registry, state, done_, what):
+    await apply(DOCUMENTS)
+    firm = registry.tenants["tenants/firm"]
+    firm.state, firm.state_reason = f"TENANT_STATE_{state}", "MIGRATION_FAILED"
+    result = await apply(DOCUMENTS)
+    assert (result.code, done(result)[1]) == (1, ("tenants/firm", done_, what))
+    assert f"Tenant tenants/firm: {what}" in result.err
+
+
+async def test_a_tenant_that_is_still_being_made_is_waited_for_and_then_told(apply, registry, stand_in):
+    await apply(DOCUMENTS)
+    firm = registry.tenants["tenants/firm"]
+    firm.state = tenant_pb2.TENANT_STATE_PROVISIONING
+    stand_in.answers["GetTenant"] = tenant_pb2.Tenant(
+        name=firm.name, state=tenant_pb2.TENANT_STATE_FAILED, state_reason="TIMED_OUT"
+    )
+    result = await apply(DOCUMENTS)
+    assert (result.code, done(result)[1]) == (1, ("tenants/firm", "FAILED", "TIMED_OUT"))
+
+
+async def test_a_countrys_policy_is_changed_and_what_is_left_out_stays(apply, registry, stand_in):
+    await apply(DOCUMENTS)
+    registry.countries["countries/fr"].etag = "e1"
+    result = await apply(DOCUMENTS.replace("[fr]", "[fr, de]").replace("displayName: France, ", ""))
+    assert done(result)[0] == ("countries/fr", "UPDATED", "allowed_cluster_countries")
+    asked = stand_in.only("UpdateCountry").request
+    assert list(asked.update_mask.paths) == ["allowed_cluster_countries"]
+    assert list(asked.country.allowed_cluster_countries) == ["countries/fr", "countries/de"]
+    assert asked.country.etag == "e1"
 
 
 async def test_wrong_documents_are_told_all_at_once_and_nothing_is_applied(apply, stand_in):

@@ -140,12 +140,14 @@ def changes(wanted: tenant_pb2.Tenant, found: tenant_pb2.Tenant) -> TenantChange
     )
 
 
-def country_differs(wanted: tenant_pb2.Country, found: tenant_pb2.Country) -> tuple[str, ...]:
-    """Fields of an existing country that differ; a country cannot be updated."""
-    different = [] if wanted.display_name == found.display_name else ["display_name"]
-    if set(wanted.allowed_cluster_countries) != {country_name(c) for c in found.allowed_cluster_countries}:
-        different.append("allowed_cluster_countries")
-    return tuple(different)
+def country_changes(wanted: tenant_pb2.Country, found: tenant_pb2.Country) -> tuple[str, ...]:
+    """Fields for UpdateCountry: in which `found` differs from what `wanted` does not leave out."""
+    changed = {
+        "display_name": wanted.display_name not in {"", found.display_name},
+        "allowed_cluster_countries": bool(wanted.allowed_cluster_countries)
+        and set(wanted.allowed_cluster_countries) != set(found.allowed_cluster_countries),
+    }
+    return tuple(field for field, differs in changed.items() if differs)
 
 
 def _differing(

@@ -23,6 +23,11 @@ _COLUMNS: Final = (
     Column("WHAT", "what"),
 )
 _ALL: Final = 1_000_000
+#: What to do where a document does not hold.
+_NEXT: Final = {
+    "REFUSED": "Put back what the documents had, or make the change by its own command.",
+    "FAILED": "Remove the cause of what failed, and take it up again: tlsy tenants resume",
+}
 
 
 @command("apply")
@@ -45,12 +50,12 @@ async def apply(
     work = _Apply(terminal, dry_run=dry_run)
     results = [*await work.countries(documents.countries), *await work.tenants(documents.tenants)]
     terminal.output.items(results, _COLUMNS)
-    refused = [f"{r['kind']} {r['name']}: {r['what']}" for r in results if r["done"] == "REFUSED"]
-    if refused:
+    wrong = [f"{r['kind']} {r['name']}: {r['what']}" for r in results if r["done"] in _NEXT]
+    if wrong:
         raise RefusedError(
-            f"{len(refused)} of {len(results)} documents ask for what cannot be changed.",
-            "Put back what the documents had, or make the change by its own command.",
-            refused,
+            f"{len(wrong)} of {len(results)} documents do not hold.",
+            " ".join(step for done, step in _NEXT.items() if done in {r["done"] for r in results}),
+            wrong,
         )
 
 
@@ -63,27 +68,37 @@ class _Apply:
         self._only_in_documents: set[str] = set()
 
     async def countries(self, wanted: tuple[tenant_pb2.Country, ...]) -> list[dict[str, Any]]:
-        """Creates those that are missing; an existing one cannot be changed."""
+        """Creates those that are missing and updates those that differ."""
         if not wanted:
             return []
         registry = await self._terminal.session.registry()
         request = tenant_registry_pb2.ListCountriesRequest()
         listed = await paged(registry.ListCountries, request, "countries", _ALL, self._terminal.output)
         found = {country.name: country for country in listed}
-        results = []
-        for country in wanted:
-            if country.name not in found:
-                if self._dry_run:
-                    self._only_in_documents.add(country.name)
-                else:
-                    await registry.CreateCountry(tenant_registry_pb2.CreateCountryRequest(country=country))
-                results.append(self._result("Country", country.name, "CREATED", ""))
-                continue
-            different = manifests.country_differs(country, found[country.name])
-            done = "REFUSED" if different else "UNCHANGED"
-            what = f"cannot be changed: {', '.join(different)}" if different else ""
-            results.append(self._result("Country", country.name, done, what))
-        return results
+        return [
+            await self._update_country(country, found[country.name])
+            if country.name in found
+            else await self._create_country(country)
+            for country in wanted
+        ]
+
+    async def _create_country(self, country: tenant_pb2.Country) -> dict[str, Any]:
+        if self._dry_run:
+            self._only_in_documents.add(country.name)
+        else:
+            registry = await self._terminal.session.registry()
+            await registry.CreateCountry(tenant_registry_pb2.CreateCountryRequest(country=country))
+        return self._result("Country", country.name, "CREATED", "")
+
+    async def _update_country(self, wanted: tenant_pb2.Country, found: tenant_pb2.Country) -> dict[str, Any]:
+        mask = manifests.country_changes(wanted, found)
+        if mask and not self._dry_run:
+            request = tenant_registry_pb2.UpdateCountryRequest(country=wanted)
+            request.country.etag = found.etag
+            request.update_mask.paths.extend(mask)
+            registry = await self._terminal.session.registry()
+            await registry.UpdateCountry(request)
+        return self._result("Country", wanted.name, "UPDATED" if mask else "UNCHANGED", ", ".join(mask))
 
     async def tenants(self, wanted: tuple[tenant_pb2.Tenant, ...]) -> list[dict[str, Any]]:
         """Creates and updates in the order given."""
@@ -121,14 +136,16 @@ class _Apply:
         if changes.fixed:
             what = f"cannot be changed: {', '.join(changes.fixed)}"
             return self._result("Tenant", wanted.name, "REFUSED", what)
-        if not changes:
-            await self._until_ready(found)
-            return self._result("Tenant", wanted.name, "UNCHANGED", "")
-        if not self._dry_run:
+        if found.state == tenant_pb2.TENANT_STATE_DELETING:
+            return self._result("Tenant", wanted.name, "REFUSED", "is being deleted")
+        if changes and not self._dry_run:
             await self._make(wanted, found, changes)
+        found = await self._until_ready(found)
+        if found.state == tenant_pb2.TENANT_STATE_FAILED:
+            return self._result("Tenant", wanted.name, "FAILED", found.state_reason)
         switched = [f"{'+' if on else '-'}{module}" for module, on in changes.modules]
         what = ", ".join([*changes.mask, *switched, *sorted(changes.entitlements)])
-        return self._result("Tenant", wanted.name, "UPDATED", what)
+        return self._result("Tenant", wanted.name, "UPDATED" if changes else "UNCHANGED", what)
 
     async def _make(
         self, wanted: tenant_pb2.Tenant, found: tenant_pb2.Tenant, changes: manifests.TenantChanges
@@ -150,13 +167,14 @@ class _Apply:
             name = f"{wanted.name}/entitlements/{key}"
             await registry.SetEntitlement(tenant_registry_pb2.SetEntitlementRequest(name=name, value=value))
 
-    async def _until_ready(self, found: tenant_pb2.Tenant) -> None:
-        """Waits for a tenant that an earlier run began to make."""
+    async def _until_ready(self, found: tenant_pb2.Tenant) -> tenant_pb2.Tenant:
+        """The tenant, once what an earlier run began to make of it is made, or has failed."""
         registry = await self._terminal.session.registry()
         request = tenant_registry_pb2.GetTenantRequest(name=found.name)
         while found.state == tenant_pb2.TENANT_STATE_PROVISIONING and not self._dry_run:
             await self._terminal.clock.sleep(0.5)
             found = await registry.GetTenant(request)
+        return found
 
     def _result(self, kind: str, name: str, done: str, what: str) -> dict[str, Any]:
         return {"kind": kind, "name": name, "done": done, "what": what, "dryRun": self._dry_run}

@@ -159,7 +159,7 @@ async def suspend_tenant(
 
 @command("resume")
 async def resume_tenant(terminal: Terminal, tenant: Slug) -> None:
-    """Take writes of a suspended tenant again."""
+    """Take writes of a suspended tenant again, or take up a provisioning that failed."""
     registry = await terminal.session.registry()
     request = tenant_registry_pb2.ResumeTenantRequest(name=tenant_name(tenant))
     terminal.output.item(await registry.ResumeTenant(request))
@@ -204,16 +204,17 @@ async def finished(terminal: Terminal, operation: operations_pb2.Operation) -> o
         RefusedError: it failed.
     """
     registry = await terminal.session.registry()
+    state = tenant_registry_pb2.OperationMetadata()
     while not operation.done:
         operation = await registry.WaitOperation(
             tenant_registry_pb2.WaitOperationRequest(name=operation.name), timeout=_WAIT_TIMEOUT_S
         )
-        state = tenant_registry_pb2.OperationMetadata()
         if operation.metadata.Unpack(state):
             terminal.output.progress(_step_line(state))
     if operation.HasField("error"):
+        again = f"tlsy tenants {'resume' if state.verb == 'create' else state.verb} {slug(state.target)}"
         raise RefusedError(
-            f"{operation.name} failed: {operation.error.message}", "Correct the cause and ask again."
+            f"{operation.name} failed: {operation.error.message}", f"Remove the cause, then: {again}"
         )
     return operation
 
