@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import json
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -63,6 +65,17 @@ async def test_a_key_expires(suite, refused, wait_until) -> None:
 
     await wait_until(over, 5.0)
     assert (await refused(suite.key_token(made.secret))).reason == "API_KEY_REFUSED"
+
+
+async def test_a_token_does_not_outlive_its_key(suite) -> None:
+    request = pb.CreateApiKeyRequest(parent=ACME, display_name="for a minute", role="viewer")
+    request.expire_time.FromDatetime(datetime.now(UTC) + timedelta(seconds=60))
+    made = await suite.stub(await suite.into("shared")).CreateApiKey(request)
+    answer = await suite.stub().ExchangeApiKey(pb.ExchangeApiKeyRequest(api_key=made.secret))
+    body = answer.token.access_token.split(".")[1]
+    ends = json.loads(base64.urlsafe_b64decode(body + "=="))["exp"]
+    assert ends == made.api_key.expire_time.ToMicroseconds() / 1e6
+    assert answer.token.expires_in.seconds < 60
 
 
 async def test_a_tenant_has_as_many_keys_as_it_is_entitled_to(suite, refused) -> None:

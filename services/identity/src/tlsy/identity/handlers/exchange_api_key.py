@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from tlsy.identity.domain.api_keys import parse, refusal, use_is_news
@@ -69,7 +70,7 @@ class ExchangeApiKey:
         self._lifetime = lifetime
 
     async def run(self, call: Call, text: str, audience: tuple[str, ...]) -> ExchangedKey:
-        """A token with the roles that the key has now.
+        """A token with the roles that the key has now; it ends with the key at the latest.
 
         Raises:
             Unauthenticated: reason API_KEY_REFUSED.
@@ -132,7 +133,7 @@ class ExchangeApiKey:
             name,
             token_roles(bindings),
             issued_at=now,
-            expires_at=now + self._lifetime,
+            expires_at=min(now + self._lifetime, stored.expire_time or datetime.max.replace(tzinfo=UTC)),
             audience=audience,
         )
         return ExchangedKey(token, tenant.slug, name)
