@@ -119,6 +119,21 @@ def test_every_problem_of_every_event_is_told_and_the_good_ones_go_on():
     assert [row[2] for row in batch.rows] == [1]
 
 
+def test_of_very_many_problems_each_event_has_at_least_one_and_an_answer_can_be_sent():
+    labels = {f"\0{'k' * 60}{number}": "\0" for number in range(40)}
+    crowded = [pb.Event(labels=labels) for _ in range(160)]
+    problems = read_batch([*crowded, *(pb.Event() for _ in range(9_840))], WINDOW).problems
+    assert {problem.index for problem in problems} == set(range(10_000))
+    assert len(problems) < 20_000
+    assert sum(len(f"{p.reason}{p.field}{p.message}") + 16 for p in problems) < 4 * 1024 * 1024
+
+
+def test_of_too_many_labels_only_as_many_as_there_may_be_are_looked_at():
+    found = reasons(event(labels={f"\0{number}": "" for number in range(1_000)}))
+    assert found[0][1] == "LABELS_TOO_MANY"
+    assert [reason for _, reason, _ in found[1:]] == ["LABEL_INVALID"] * 32
+
+
 def test_the_second_of_two_equal_events_is_a_duplicate_and_another_time_is_another_event():
     batch = read_batch([event(), event(time_us=NOW_US + 1), event(value=9.0)], WINDOW)
     assert batch.duplicates == [2]

@@ -1,9 +1,8 @@
 """The limits of a supervision event, and the one pass that turns a batch into columns.
 
 The pass is the hot path of the product: it is written out by hand, column by column, with no call per field.
-It collects every problem of every event; an event with a problem is left out of the columns and the others
-go on. Rows leave it sorted by key, so that two batches that overlap lock rows in one order and cannot
-deadlock.
+It collects the problems of every event; an event with one is left out of the columns and the others go on.
+Rows leave it sorted by key, so that two batches that overlap lock rows in one order and cannot deadlock.
 """
 
 from __future__ import annotations
@@ -12,13 +11,14 @@ import re
 from dataclasses import dataclass, field
 from enum import IntEnum
 from hashlib import sha256
+from itertools import islice
 from math import isfinite
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from tlsy.contracts.ingestion.v1 import ingestion_pb2
 
@@ -36,6 +36,8 @@ MAX_DATA_BYTES: Final = 16 * 1024
 #: How far a producer's clock may run ahead, in µs.
 MAX_AHEAD_US: Final = 5 * 60 * 1_000_000
 MAX_SEVERITY: Final = 5
+#: Of a batch. Beyond them the first of each event is told: or an answer may be many times what was asked.
+MAX_PROBLEMS: Final = 10_000
 
 _TYPE: Final = re.compile(r"[a-z][a-z0-9_]*(?:[.-][a-z0-9_]+)*").fullmatch
 _encode_json: Final = msgspec.json.Encoder().encode
@@ -90,7 +92,7 @@ class Batch:
     Attributes:
         rows: what may be stored, sorted by (time_us, event_key), no two with the same.
         duplicates: indexes of events that stand in the batch before.
-        problems: of the events left out, all of them.
+        problems: of the events left out; all of them, up to MAX_PROBLEMS, and at least one of each event.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -124,7 +126,7 @@ def read_batch(events: Iterable[ingestion_pb2.Event], window: TimeWindow) -> Bat
         subject, site, severity, raw = event.subject, event.site, event.severity, event.data
         told = event.labels
         # A message's map has no fast items(): each key is looked up, which is twice as fast.
-        labels = {key: told[key] for key in told}
+        labels = {key: told[key] for key in islice(told, MAX_LABELS + 1)}
         value = event.value if event.HasField("value") else None
         labels_json = _encode_json(labels)
         text = f"{source}{event_id}{type_}{subject}{site}"
@@ -148,7 +150,8 @@ def read_batch(events: Iterable[ingestion_pb2.Event], window: TimeWindow) -> Bat
             or "" in labels
             or raw
         ):
-            problems = _problems(index, event, window)
+            room = max(1, MAX_PROBLEMS - len(batch.problems))
+            problems = list(islice(_problems(index, event, window), room))
             if problems:
                 batch.problems += problems
                 continue
@@ -225,13 +228,8 @@ def _drop_repeats(batch: Batch) -> None:
     batch.rows = kept
 
 
-def _problems(index: int, event: ingestion_pb2.Event, window: TimeWindow) -> list[Problem]:
+def _problems(index: int, event: ingestion_pb2.Event, window: TimeWindow) -> Iterator[Problem]:
     """Every problem of one event that the fast check could not clear."""
-    found: list[Problem] = []
-
-    def add(reason: str, path: str, message: str) -> None:
-        found.append(Problem(index, reason, path, message))
-
     texts: Sequence[tuple[str, str, int, bool]] = (
         ("source", event.source, MAX_SOURCE_BYTES, True),
         ("id", event.id, MAX_ID_BYTES, True),
@@ -242,44 +240,45 @@ def _problems(index: int, event: ingestion_pb2.Event, window: TimeWindow) -> lis
         size = len(text.encode())
         if (required and not size) or size > limit or "\0" in text:
             least = 1 if required else 0
-            add(
-                f"{name.upper()}_INVALID",
-                name,
-                f"must be {least} to {limit} bytes without NUL, is {size} bytes",
-            )
+            message = f"must be {least} to {limit} bytes without NUL, is {size} bytes"
+            yield Problem(index, f"{name.upper()}_INVALID", name, message)
     if len(event.type) > MAX_TYPE_BYTES or _TYPE(event.type) is None:
-        add(
-            "TYPE_INVALID",
-            "type",
-            f"must be dotted lower-case such as host.cpu, up to {MAX_TYPE_BYTES} bytes",
-        )
-    if event.time_us == 0:
-        add("TIME_MISSING", "time_us", "must be set once by the producer, in µs since 1970 UTC")
-    elif event.time_us < window.oldest_us:
-        add("TIME_TOO_OLD", "time_us", f"must be {window.oldest_us} or later, is {event.time_us}")
-    elif event.time_us > window.newest_us:
-        add("TIME_IN_FUTURE", "time_us", f"must be {window.newest_us} or earlier, is {event.time_us}")
+        message = f"must be dotted lower-case such as host.cpu, up to {MAX_TYPE_BYTES} bytes"
+        yield Problem(index, "TYPE_INVALID", "type", message)
+    at_us = event.time_us
+    if at_us == 0:
+        message = "must be set once by the producer, in µs since 1970 UTC"
+        yield Problem(index, "TIME_MISSING", "time_us", message)
+    elif at_us < window.oldest_us:
+        yield Problem(index, "TIME_TOO_OLD", "time_us", f"must be {window.oldest_us} or later, is {at_us}")
+    elif at_us > window.newest_us:
+        message = f"must be {window.newest_us} or earlier, is {at_us}"
+        yield Problem(index, "TIME_IN_FUTURE", "time_us", message)
     if not 0 <= event.severity <= MAX_SEVERITY:
-        add("SEVERITY_UNKNOWN", "severity", f"must be 0 to {MAX_SEVERITY}, is {event.severity}")
+        message = f"must be 0 to {MAX_SEVERITY}, is {event.severity}"
+        yield Problem(index, "SEVERITY_UNKNOWN", "severity", message)
     if event.HasField("value") and not isfinite(event.value):
-        add("VALUE_NOT_FINITE", "value", "must be a finite number")
-    found += _label_problems(index, event.labels)
-    found += _data_problems(index, event.data)
-    return found
+        yield Problem(index, "VALUE_NOT_FINITE", "value", "must be a finite number")
+    yield from _label_problems(index, event.labels)
+    yield from _data_problems(index, event.data)
 
 
-def _label_problems(index: int, labels: Mapping[str, str]) -> list[Problem]:
-    found = []
+def _label_problems(index: int, labels: Mapping[str, str]) -> Iterator[Problem]:
+    """Of too many labels only as many as there may be are looked at."""
     if len(labels) > MAX_LABELS:
-        found.append(Problem(index, "LABELS_TOO_MANY", "labels", f"at most {MAX_LABELS}, are {len(labels)}"))
-    for key, text in labels.items():
+        yield Problem(index, "LABELS_TOO_MANY", "labels", f"at most {MAX_LABELS}, are {len(labels)}")
+    for key in islice(labels, MAX_LABELS):
+        text, path = labels[key], f"labels.{_cut(key)}"
         if not 0 < len(key.encode()) <= MAX_LABEL_KEY_BYTES or "\0" in key:
             limit = f"a key must be 1 to {MAX_LABEL_KEY_BYTES} bytes without NUL"
-            found.append(Problem(index, "LABEL_INVALID", f"labels.{key[:MAX_LABEL_KEY_BYTES]}", limit))
+            yield Problem(index, "LABEL_INVALID", path, limit)
         if len(text.encode()) > MAX_LABEL_VALUE_BYTES or "\0" in text:
             limit = f"a value must be up to {MAX_LABEL_VALUE_BYTES} bytes without NUL"
-            found.append(Problem(index, "LABEL_INVALID", f"labels.{key[:MAX_LABEL_KEY_BYTES]}", limit))
-    return found
+            yield Problem(index, "LABEL_INVALID", path, limit)
+
+
+def _cut(key: str) -> str:
+    return key.encode()[:MAX_LABEL_KEY_BYTES].decode(errors="ignore")
 
 
 def _data_problems(index: int, data: bytes) -> list[Problem]:

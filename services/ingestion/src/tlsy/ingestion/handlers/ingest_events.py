@@ -81,7 +81,7 @@ class Ingested:
 
     Attributes:
         outcomes: one per event, in the order of the batch.
-        problems: of the rejected ones, all of them.
+        problems: of the rejected ones; at least one of each.
         retry_after_s: with any deferred one.
     """
 

@@ -194,7 +194,7 @@ class IngestEventsResponse(_message.Message):
 
     @_builtins.property
     def rejections(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rejection]:
-        """One per rejected event and problem."""
+        """One per rejected event and problem; beyond 10,000 one per rejected event."""
 
     @_builtins.property
     def retry_after(self) -> _duration_pb2.Duration:
