@@ -9,12 +9,12 @@ import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from libs.rpc.tests.world import ACME, OTHER, World
-from tlsy.contracts.ingestion.v1.ingestion_pb2 import QueryEventsRequest
+from tlsy.contracts.ingestion.v1.ingestion_pb2 import Event, QueryEventsRequest
 from tlsy.rpc.call import Call
 from tlsy.rpc.errors import Aborted, InvalidArgument
 from tlsy.rpc.etags import check_etag, etag_of
 from tlsy.rpc.masks import masked_fields
-from tlsy.rpc.paging import Pages, page_size
+from tlsy.rpc.paging import Pages, fitting, page_size
 from tlsy.rpc.resource_names import NamePattern
 
 USER = NamePattern("tenants/{tenant}/users/{user}")
@@ -53,6 +53,14 @@ def test_a_token_leads_back_to_its_cursor(call):
 def test_the_first_page_has_no_cursor_and_the_last_no_token(call):
     pages = Pages(call, QUERY)
     assert (pages.cursor("", (int,)), pages.token(None)) == (None, "")
+
+
+def test_a_page_has_as_many_rows_as_an_answer_may_hold_and_at_least_one():
+    small, large = Event(), Event(data=b"x" * 1_500_000)
+    assert fitting([large, large, small, large], more=False) == ([large, large, small], True)
+    assert fitting([small], more=True) == ([small], True)
+    huge = Event(data=b"x" * 5_000_000)
+    assert fitting([huge], more=False) == ([huge], False)
 
 
 def test_a_token_of_another_query_is_refused(call):

@@ -85,6 +85,28 @@ async def test_what_was_never_live_is_not_rolled_back_to(world, tenant, stub, ve
     assert reason in {error.reason, *(each.reason for each in error.violations)}
 
 
+COPY_VERSION = """
+    insert into rule_versions (tenant_id, version_id, rule_id, document, author, created_at)
+    select tenant_id, md5(n::text), rule_id, document, author, created_at - n * interval '1 s'
+    from rule_versions, generate_series(1, 80) as n
+"""
+
+
+async def test_a_page_of_large_documents_ends_where_a_client_would_refuse_it(world, tenant, stub):
+    await world.publish(
+        tenant, when={"in": [{"field": "subject"}, [f"{number:050}" for number in range(1_000)]]}
+    )
+    async with world.installation.tenancy("rules_engine").transaction(tenant.context, write=True) as tx:
+        await tx.execute(COPY_VERSION)
+    request, found = pb.ListRuleVersionsRequest(parent=name_of(tenant)), []
+    while not found or request.page_token:
+        page = await stub.ListRuleVersions(request)
+        assert page.ByteSize() <= 4 * 1024 * 1024
+        found += [version.name for version in page.rule_versions]
+        request.page_token = page.next_page_token
+    assert len(found) == len(set(found)) == 81
+
+
 async def test_versions_are_listed_newest_first_page_by_page(world, tenant, stub):
     published = [
         (await world.publish(tenant, description=f"number {number}")).live_version for number in range(5)

@@ -13,27 +13,46 @@ import base64
 import binascii
 import hashlib
 import json
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from tlsy.rpc.errors import InvalidArgument, Violation
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from google.protobuf.message import Message
 
     from tlsy.rpc.call import Call
 
 Cursor = tuple[str | int, ...]
+M = TypeVar("M", bound="Message")
 
 _VERSION: Final = b"\x01"
 _DIGEST_SIZE: Final = 12
 _NOT_QUERY: Final = ("page_token", "page_size")
 DEFAULT_PAGE_SIZE: Final = 100
 MAX_PAGE_SIZE: Final = 1000
+#: A client takes answers of 4 MiB unless it is told otherwise.
+_MAX_PAGE_BYTES: Final = 3 * 1024 * 1024
+#: Of a message in a list, beside its own.
+_OVERHEAD_BYTES: Final = 6
 
 
 def page_size(asked: int, *, default: int = DEFAULT_PAGE_SIZE, maximum: int = MAX_PAGE_SIZE) -> int:
     """How many rows to return; 0 asks for the default, more than the maximum gives the maximum."""
     return min(asked, maximum) if asked > 0 else default
+
+
+def fitting(rows: Iterable[M], *, more: bool) -> tuple[list[M], bool]:
+    """As many of the first rows as an answer may hold, one at least; and whether more follow."""
+    taken: list[M] = []
+    size = 0
+    for row in rows:
+        size += row.ByteSize() + _OVERHEAD_BYTES
+        if taken and size > _MAX_PAGE_BYTES:
+            return taken, True
+        taken.append(row)
+    return taken, more
 
 
 class Pages:

@@ -8,7 +8,7 @@ from tlsy.contracts.ingestion.v1 import ingestion_pb2 as pb
 from tlsy.contracts.ingestion.v1 import ingestion_pb2_grpc
 from tlsy.ingestion.rpc import mapping
 from tlsy.rpc.call import current_call
-from tlsy.rpc.paging import Pages, page_size
+from tlsy.rpc.paging import Pages, fitting, page_size
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -59,8 +59,9 @@ class IngestionServicer(ingestion_pb2_grpc.IngestionServiceServicer):
         tenant_id = call.required_tenant().tenant_id
         wanted, limit = mapping.to_filter(request), page_size(request.page_size)
         rows, more = await self._query.run(tenant_id, wanted, after, limit)
-        token = pages.token(mapping.event_cursor(rows[-1]) if more else None)
-        return pb.QueryEventsResponse(events=map(mapping.to_event, rows), next_page_token=token)
+        events, more = fitting(map(mapping.to_event, rows), more=more)
+        token = pages.token(mapping.event_cursor(rows[len(events) - 1]) if more else None)
+        return pb.QueryEventsResponse(events=events, next_page_token=token)
 
     async def TailEvents(
         self, request: pb.TailEventsRequest, context: Context
@@ -82,8 +83,8 @@ class IngestionServicer(ingestion_pb2_grpc.IngestionServiceServicer):
         after = mapping.outcome_place(pages.cursor(request.page_token, (int, str)))
         tenant_id, limit = call.required_tenant().tenant_id, page_size(request.page_size)
         found, more = await self._outcomes.run(tenant_id, after, limit)
-        token = pages.token(mapping.outcome_cursor(found[-1]) if more else None)
-        outcomes = map(mapping.to_outcome, found)
+        outcomes, more = fitting(map(mapping.to_outcome, found), more=more)
+        token = pages.token(mapping.outcome_cursor(found[len(outcomes) - 1]) if more else None)
         return pb.ListIngestOutcomesResponse(outcomes=outcomes, next_page_token=token)
 
     async def GetIngestUsage(self, request: pb.GetIngestUsageRequest, context: Context) -> pb.IngestUsage:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tlsy.contracts.rules_engine.v1 import rules_engine_pb2 as pb
 from tlsy.contracts.rules_engine.v1 import rules_engine_pb2_grpc
 from tlsy.rpc.call import current_call
-from tlsy.rpc.paging import Pages, page_size
+from tlsy.rpc.paging import Pages, fitting, page_size
 from tlsy.rules_engine.handlers.messages import to_incident, to_rule, to_version
 from tlsy.rules_engine.rpc import mapping, names
 
@@ -84,11 +84,10 @@ class RulesEngineServicer(rules_engine_pb2_grpc.RulesEngineServiceServicer):
         tenant, pages = current_call().required_tenant(), Pages(current_call(), request)
         cursor = pages.cursor(request.page_token, _BY_ID)
         after = "" if cursor is None else str(cursor[0])
-        rules, more = await self._do.list_rules.run(current_call(), after, page_size(request.page_size))
-        return pb.ListRulesResponse(
-            rules=[to_rule(rule, tenant.slug, tenant.tenant_id) for rule in rules],
-            next_page_token=pages.token((rules[-1].rule_id,) if more else None),
-        )
+        found, more = await self._do.list_rules.run(current_call(), after, page_size(request.page_size))
+        rules, more = fitting((to_rule(rule, tenant.slug, tenant.tenant_id) for rule in found), more=more)
+        token = pages.token((found[len(rules) - 1].rule_id,) if more else None)
+        return pb.ListRulesResponse(rules=rules, next_page_token=token)
 
     async def ListRuleVersions(
         self, request: pb.ListRuleVersionsRequest, context: Context
@@ -98,8 +97,9 @@ class RulesEngineServicer(rules_engine_pb2_grpc.RulesEngineServiceServicer):
         after = mapping.version_place(pages.cursor(request.page_token, _BY_TIME_AND_ID))
         size = page_size(request.page_size)
         found, live, more = await self._do.list_rule_versions.run(current_call(), rule_id, after, size)
-        versions = [to_version(one, _slug(), live=one.version_id == live) for one in found]
-        token = pages.token(mapping.version_cursor(found[-1]) if more else None)
+        told = (to_version(one, _slug(), live=one.version_id == live) for one in found)
+        versions, more = fitting(told, more=more)
+        token = pages.token(mapping.version_cursor(found[len(versions) - 1]) if more else None)
         return pb.ListRuleVersionsResponse(rule_versions=versions, next_page_token=token)
 
     async def DiffRuleVersions(
@@ -134,8 +134,8 @@ class RulesEngineServicer(rules_engine_pb2_grpc.RulesEngineServiceServicer):
         before = names.incident_before(pages.cursor(request.page_token, _BY_ID))
         size = page_size(request.page_size)
         found, more = await self._do.list_incidents.run(current_call(), wanted, before, size)
-        incidents = [to_incident(stored, _slug()) for stored in found]
-        token = pages.token((found[-1].incident.id,) if more else None)
+        incidents, more = fitting((to_incident(stored, _slug()) for stored in found), more=more)
+        token = pages.token((found[len(incidents) - 1].incident.id,) if more else None)
         return pb.ListIncidentsResponse(incidents=incidents, next_page_token=token)
 
     async def AcknowledgeIncident(
