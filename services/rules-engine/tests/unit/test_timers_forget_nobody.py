@@ -17,6 +17,7 @@ from tlsy.rules_engine.handlers.ownership import Ownership
 from tlsy.rules_engine.handlers.run_timers import RunTimers, TimerSettings
 from tlsy.runtime.ids import TenantId
 from tlsy.tenancy.context import TenantState
+from tlsy.tenancy.errors import UnknownTenant
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 NOW_US = int(NOW.timestamp() * 1_000_000)
@@ -77,11 +78,12 @@ class World:
             memories=self.memories,
             partition_count=self._one,
             partition_of=lambda tenant_id, count: 0,
-            tenants=lambda: iter([self.tenant]),
+            tenants=lambda: iter([self.tenant] if self.tenant else []),
         )
         self.clock: Any = Clock()
         me: Any = self
-        catalog: Any = SimpleNamespace(tenant=lambda tenant_id: self.tenant)
+        catalog: Any = SimpleNamespace(tenant=self._known)
+        self.registry = CollectorRegistry()
         self.timers = RunTimers(
             tenancy=me,
             catalog=catalog,
@@ -93,11 +95,19 @@ class World:
             backlog=self.backlog,
             clock=self.clock,
             settings=TimerSettings(),
-            metrics=RulesMetrics(CollectorRegistry()),
+            metrics=RulesMetrics(self.registry),
         )
 
     async def _one(self):
         return 1
+
+    def _known(self, tenant_id):
+        if self.tenant is None:
+            raise UnknownTenant(str(tenant_id))
+        return self.tenant
+
+    def lag_s(self):
+        return self.registry.get_sample_value("tlsy_rules_timers_lag_seconds")
 
     async def run(self, tenant_id, work, *, write):
         assert tenant_id == TENANT
@@ -147,6 +157,23 @@ async def test_a_tenant_suspended_at_the_assignment_is_visited_when_it_is_back(w
     world.tenant.state = TenantState.ACTIVE
     await world.rounds()
     assert len(world.advanced) == 1
+
+
+async def test_timers_of_a_tenant_that_is_suspended_are_no_alarm(world):
+    world.memories.put(TENANT, Loaded(NOW_US - 5_000_000))
+    world.backlog.until_us = 0
+    await world.rounds(2)
+    assert world.lag_s() == 5
+    world.tenant.state = TenantState.SUSPENDED
+    await world.rounds()
+    assert world.lag_s() == 0
+
+
+async def test_of_a_tenant_that_is_deleted_nothing_stays_in_memory(world):
+    world.memories.put(TENANT, Loaded(NOW_US - 10))
+    world.tenant = None
+    await world.rounds()
+    assert (len(world.memories), world.lag_s()) == (0, 0)
 
 
 async def test_time_passes_as_far_as_the_log_was_applied(world):

@@ -20,7 +20,7 @@ from tlsy.tenancy.context import TenantState
 from tlsy.tenancy.errors import TenancyError, TenantNotUnderstood, UnknownTenant
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from uuid import UUID
 
     from tlsy.rules_engine.handlers.evaluation import Evaluation
@@ -116,9 +116,10 @@ class RunTimers:
         gate = asyncio.Semaphore(self._settings.at_once)
         now_us = int(self._clock.now().timestamp() * 1_000_000)
         due = dict(self._memories.due(now_us))
-        overdue_us = now_us - min(due.values(), default=now_us)
+        awake = list(self._awake(due))
+        overdue_us = now_us - min((since for *_, since in awake if since is not None), default=now_us)
         self._metrics.timers_lag_s.set(overdue_us / 1_000_000)
-        todo = list(self._todo(due))
+        todo = self._todo(awake)
         parked: set[UUID] = set()
         for partition in {partition for _, partition, _ in todo}:
             parked.update(await self._parked(partition))
@@ -142,18 +143,29 @@ class RunTimers:
         applied_us = self._backlog.applied_until_us(partition, tenant.tenant_id.hex.encode())
         return now_us if applied_us is None else min(now_us, applied_us)
 
-    def _todo(self, due: Mapping[TenantId, int]) -> Iterator[tuple[TenantEntry, int, int | None]]:
-        """Tenants to work on, their partitions, and since when they are due if only the time asks for it."""
-        now = self._clock.monotonic()
-        asked = self._woken | self._unvisited
-        for tenant_id in [*asked, *(due.keys() - asked)]:
+    def _awake(self, due: Mapping[TenantId, int]) -> Iterator[tuple[TenantEntry, int, int | None]]:
+        """Tenants that ask to be worked on and may be, their partitions, and since when they are due."""
+        for tenant_id in self._woken | self._unvisited | due.keys():
             partition = self._ownership.partition_of(tenant_id)
             if partition is None:
                 self._done(tenant_id)
                 continue
             tenant = self._evaluated(tenant_id)
-            if tenant is not None and self._retry_at.get(tenant_id, now) <= now:
-                yield tenant, partition, None if tenant_id in asked else due[tenant_id]
+            if tenant is not None:
+                yield tenant, partition, due.get(tenant_id)
+
+    def _todo(
+        self, awake: Iterable[tuple[TenantEntry, int, int | None]]
+    ) -> list[tuple[TenantEntry, int, int | None]]:
+        """Those to work on now, with since when they are due only if nothing else asks; the asked first."""
+        now = self._clock.monotonic()
+        asked = self._woken | self._unvisited
+        todo = [
+            (tenant, partition, None if tenant.tenant_id in asked else since)
+            for tenant, partition, since in awake
+            if self._retry_at.get(tenant.tenant_id, now) <= now
+        ]
+        return sorted(todo, key=lambda each: each[2] is not None)
 
     def _evaluated(self, tenant_id: TenantId) -> TenantEntry | None:
         """The tenant. One that is suspended, not understood, or has the module off waits until it is back."""
@@ -167,6 +179,8 @@ class RunTimers:
         return tenant if tenant.state is TenantState.ACTIVE and MODULE in tenant.modules else None
 
     def _done(self, tenant_id: TenantId) -> None:
+        """The tenant is another's, or gone; so must be what is in memory of it."""
+        self._memories.drop(tenant_id)
         self._woken.discard(tenant_id)
         self._unvisited.discard(tenant_id)
         self._retry_at.pop(tenant_id, None)
