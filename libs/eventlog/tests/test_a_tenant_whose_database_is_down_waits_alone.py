@@ -202,6 +202,21 @@ async def test_events_of_days_that_the_inbox_does_not_have_yet_wait_for_it(world
     await world.noted(tenant, "of three days ago")
 
 
+async def test_events_whose_effects_have_no_partition_yet_wait_for_it(world, tenant):
+    async def pass_on(delivery, tx):
+        await note_down(delivery, tx)
+        tx.publish(event_of(tenant, "an effect"))
+
+    administrator = await world.installation.connect(None, tenant.placement)
+    today = await administrator.fetchval("select to_char(current_date, 'YYYYMMDD')")
+    await administrator.execute(f"drop table rules_engine.outbox_p{today}")
+    await world.consuming({EVENTS_ACCEPTED: Each(pass_on)})
+    await world.send(event_of(tenant, "after a long outage"))
+    await parked(world, 1)
+    await administrator.execute("select tlsy.make_partitions('rules_engine.outbox', current_date)")
+    await world.noted(tenant, "after a long outage")
+
+
 async def test_an_event_of_the_far_future_is_refused(world, tenant):
     await world.send(written(event_of(tenant, "a"), timedelta(days=-40)), event_of(tenant, "b"))
     await world.consuming()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from tlsy.tenancy.context import PLATFORM, Placement
@@ -38,6 +39,19 @@ async def test_what_postgresql_did_not_expect_is_worth_another_try(installation)
         await installation.tenancy("web_shop").run(
             tenant.tenant_id, lambda tx: tx.execute(RAISE.format("XX000")), write=True
         )
+
+
+async def test_a_row_without_a_partition_waits_for_the_next_upkeep_and_one_that_breaks_a_rule_does_not(
+    installation,
+):
+    tenant = await installation.provisioned_tenant()
+    shop = installation.tenancy("web_shop")
+    unmade = "insert into readings values ($1, now() - interval '900 days', 1)"
+    with pytest.raises(PlacementUnavailable, match="upkeep is behind"):
+        await shop.run(tenant.tenant_id, lambda tx: tx.execute(unmade, tx.tenant_id), write=True)
+    broken = RAISE.replace("errcode = '{}'", "errcode = '23514', constraint = 'positive'")
+    with pytest.raises(asyncpg.CheckViolationError):
+        await shop.run(tenant.tenant_id, lambda tx: tx.execute(broken), write=True)
 
 
 async def test_a_server_that_became_read_only_is_left(installation):

@@ -365,7 +365,8 @@ class Applier:
             # Nobody makes the partition of a day that is far ahead.
             written = _written(event)
             if written > self._clock.now():
-                raise
+                text = f"its id is of {written.date()}, a day that the inbox does not have"
+                raise FinalError("WRITTEN_AHEAD", text) from None
             raise InboxNotReady(written.date()) from None
 
     def _delivery(self, envelope: Envelope, attempt: int, *, overflow: bool) -> Delivery:

@@ -381,9 +381,17 @@ class Tenancy:
             return PlacementUnavailable(placement, f"{error.sqlstate}: {error}")
         if isinstance(error, _BUSY):
             return DatabaseBusy(placement, type(error).__name__)
-        if isinstance(error, _BEHIND) and not isinstance(tx.scope, Platform):
-            return PlacementUnavailable(placement, f"it is not migrated to this release yet: {error}")
-        return None
+        behind = _behind(error, tx.scope)
+        return PlacementUnavailable(placement, f"{behind}: {error}") if behind else None
+
+
+def _behind(error: asyncpg.PostgresError, scope: TenantContext | Platform) -> str:
+    """What an upgrade or the next upkeep will make; "" if it is no such thing that is missing."""
+    if isinstance(error, _BEHIND) and not isinstance(scope, Platform):
+        return "it is not migrated to this release yet"
+    # A check that a row breaks has a name.
+    no_partition = isinstance(error, asyncpg.CheckViolationError) and not error.constraint_name
+    return "its upkeep is behind" if no_partition else ""
 
 
 def _takes_no_writes(error: asyncpg.PostgresError, *, begun: bool) -> bool:
