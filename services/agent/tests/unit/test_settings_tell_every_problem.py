@@ -33,6 +33,20 @@ def test_every_problem_is_named_at_once(tmp_path):
     assert all(member in told for member in ("interval_s", "tcp.0.port", "unknown"))
 
 
+def test_two_probes_of_one_kind_have_two_names(tmp_path):
+    probe = "{name: shop, host: h, port: 1}"
+    text = GOOD + f"tcp: [{probe}, {probe}]\ntls: [{probe}]\n"
+    told = problems(tmp_path / "agent.yaml", text)
+    assert "1 problem(s)" in told
+    assert "tcp: " in told
+    assert "more than one is called shop" in told
+
+
+@pytest.mark.parametrize("text", ["tcp: []\ntcp: []\n", "host: {cpu: true, cpu: false}\n"])
+def test_a_member_that_is_there_twice_is_not_dropped(tmp_path, text):
+    assert "is there twice" in problems(tmp_path / "agent.yaml", GOOD + text)
+
+
 @pytest.mark.parametrize("text", ["", "[", "- a", "a: &x [*x]"])
 def test_what_is_no_configuration_is_refused(tmp_path, text):
     assert problems(tmp_path / "agent.yaml", text)

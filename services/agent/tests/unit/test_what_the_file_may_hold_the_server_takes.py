@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -28,6 +28,7 @@ def lengths(*limits):
     return st.one_of(text, st.builds(lambda short: short[:7] + "\0", text), st.text(max_size=8))
 
 
+@settings(deadline=None)
 @given(lengths(200, 100), lengths(100, 64), st.dictionaries(lengths(64), lengths(256), max_size=3))
 def test_the_file_takes_what_ingestion_takes(source, site, labels):
     event = to_event(

@@ -6,8 +6,9 @@ Every problem of a file is reported at once, with the path of the member and wha
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import yaml
@@ -114,6 +115,18 @@ class TlsProbe(_Model):
     timeout_s: Seconds = 5.0
 
 
+Probe = TypeVar("Probe", TcpProbe, HttpProbe, TlsProbe)
+
+
+def _named_apart(probes: tuple[Probe, ...]) -> tuple[Probe, ...]:
+    """Two of one name would be one subject to every rule, up and down by turns."""
+    names = Counter(probe.name for probe in probes)
+    twice = sorted(name for name, count in names.items() if count > 1)
+    if twice:
+        raise ValueError(f"each needs a name of its own; more than one is called {', '.join(twice)}")
+    return probes
+
+
 class BufferSettings(_Model):
     """Where events wait until the server has them."""
 
@@ -139,12 +152,28 @@ class Settings(_Model):
     #: Between two readings of everything.
     interval_s: Annotated[float, Field(ge=0.1, le=3_600)] = 10.0
     host: HostSettings = HostSettings()
-    tcp: tuple[TcpProbe, ...] = Field(default=(), max_length=200)
-    http: tuple[HttpProbe, ...] = Field(default=(), max_length=200)
-    tls: tuple[TlsProbe, ...] = Field(default=(), max_length=200)
+    tcp: Annotated[tuple[TcpProbe, ...], AfterValidator(_named_apart)] = Field(default=(), max_length=200)
+    http: Annotated[tuple[HttpProbe, ...], AfterValidator(_named_apart)] = Field(default=(), max_length=200)
+    tls: Annotated[tuple[TlsProbe, ...], AfterValidator(_named_apart)] = Field(default=(), max_length=200)
     #: At the end, to deliver what waits; what is left then is delivered after the next start.
     stop_grace_s: Annotated[float, Field(ge=0, le=300)] = 10.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a member that is there twice, instead of dropping the first."""
+
+    def construct_yaml_map(self, node: yaml.MappingNode) -> Any:
+        names: set[str] = set()
+        for key, _ in node.value:
+            name = str(key.value)
+            if name in names:
+                raise yaml.MarkedYAMLError(problem=f"{name} is there twice", problem_mark=key.start_mark)
+            names.add(name)
+        return super().construct_yaml_map(node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _Loader.construct_yaml_map)
 
 
 def load(path: Path) -> Settings:
@@ -154,7 +183,7 @@ def load(path: Path) -> Settings:
         SettingsError: the file is missing, not YAML, or has members that are wrong; all of them are named.
     """
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - it is a SafeLoader
     except OSError as error:
         raise SettingsError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
