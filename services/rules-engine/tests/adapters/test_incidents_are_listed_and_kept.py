@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -55,6 +56,16 @@ async def test_the_open_ones_among_many_are_found_by_an_index(installation, tena
     assert not any("Seq Scan" in line[0] for line in plan), plan
     ids = [int(stored.incident.id.rpartition("-")[2]) for stored in found]
     assert ids == [20_000, 19_000, 18_000, 17_000, 16_000, 15_000, 14_000]
+
+
+async def test_one_that_opened_again_is_kept_and_found_as_it_is_now(installation, tenant):
+    incidents, asked = PostgresIncidents(read_statements()), IncidentFilter(states=[], rule_id="", site="")
+    async with installation.tenancy("rules_engine").transaction(tenant.context, write=True) as tx:
+        (before,) = await incidents.page(tx, asked, LAST, 1)
+        now = replace(before.incident, group={"site": "north"}, severity="critical", summary="burns")
+        await incidents.put(tx, [replace(before, incident=now)])
+        (found,) = await incidents.page(tx, replace(asked, site="north"), LAST, 2)
+    assert found.incident == now
 
 
 @pytest.mark.parametrize("index", INDEXED)

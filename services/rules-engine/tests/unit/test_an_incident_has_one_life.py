@@ -19,11 +19,12 @@ from tlsy.rules_engine.domain.incident import (
 
 from .rules import START_US, S, engine, event, rule
 
+MADE = rule()
+
 
 def opened():
-    made = rule()
-    transition = engine(made).apply([event(0)], START_US).transitions[0]
-    return open_incident(IncidentId("i"), made, transition), transition
+    transition = engine(MADE).apply([event(0)], START_US).transitions[0]
+    return open_incident(IncidentId("i"), MADE, transition), transition
 
 
 def allowed(outcome):
@@ -64,7 +65,7 @@ def test_steps_out_of_order_are_refused_with_their_reason():
     assert refusal(acknowledge(resolved, "bob", START_US)) == "ALREADY_RESOLVED"
     assert refusal(resolve(resolved, "bob", START_US)) == "ALREADY_RESOLVED"
     assert refusal(refresh(resolved, START_US)) == "ALREADY_RESOLVED"
-    assert refusal(reopen(incident, transition, policy)) == "NOT_RESOLVED"
+    assert refusal(reopen(incident, MADE, transition, policy)) == "NOT_RESOLVED"
     assert refusal(resolve(incident, "ada", START_US, "x" * 3000)) == "NOTE_TOO_LONG"
 
 
@@ -73,12 +74,22 @@ def test_it_opens_again_only_soon_after_its_resolution(after_s, opens):
     incident, transition = opened()
     resolved = allowed(resolve(incident, "rule", transition.at_us))
     later = replace(transition, at_us=transition.at_us + after_s * S)
-    again = reopen(resolved, later, ReopenPolicy(within_s=300))
+    again = reopen(resolved, MADE, later, ReopenPolicy(within_s=300))
     if opens:
         again = allowed(again)
         assert (again.state, again.reopened, again.acknowledged_by) == ("OPEN", 1, "")
     else:
         assert refusal(again) == "REOPEN_TOO_LATE"
+
+
+def test_opened_again_it_says_what_is_so_this_time():
+    incident, transition = opened()
+    resolved = allowed(resolve(incident, "rule", transition.at_us))
+    worse = rule(incident={"severity": "critical", "summary": "{subject} burns at {value}"})
+    later = replace(transition, operands={**transition.operands, "value": 99.0})
+    again = allowed(reopen(resolved, worse, later, ReopenPolicy()))
+    assert (again.severity, again.summary) == ("critical", "room burns at 99")
+    assert (again.id, again.opened_us, len(again.timeline)) == (incident.id, incident.opened_us, 3)
 
 
 def test_it_is_never_over_before_it_began():
@@ -109,7 +120,7 @@ def test_the_timeline_keeps_its_first_entry_and_counts_what_it_drops():
     incident, transition = opened()
     for _ in range(MAX_TIMELINE):
         incident = allowed(resolve(incident, "rule", transition.at_us))
-        incident = allowed(reopen(incident, transition, ReopenPolicy()))
+        incident = allowed(reopen(incident, MADE, transition, ReopenPolicy()))
     assert len(incident.timeline) == MAX_TIMELINE
     assert incident.timeline[0].kind == "OPENED"
     assert incident.entries_dropped == MAX_TIMELINE + 1

@@ -75,7 +75,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incident:
-    """One incident. `version` and `operands` are those that opened it, or last opened it again.
+    """One incident. Its version, and what it says, are of what opened it, or last opened it again.
 
     `entries_dropped` counts timeline entries beyond MAX_TIMELINE: the first is kept, the oldest others go.
     """
@@ -172,22 +172,22 @@ def superseded(incident: Incident, at_us: int) -> Incident:
     return incident if isinstance(resolved, IllegalTransition) else resolved
 
 
-def reopen(incident: Incident, transition: Transition, policy: ReopenPolicy) -> Incident | IllegalTransition:
-    """The rule fired again soon after: open, not acknowledged, with the values of this time."""
+def reopen(
+    incident: Incident, rule: Rule, transition: Transition, policy: ReopenPolicy
+) -> Incident | IllegalTransition:
+    """The rule fired again soon after: open, not acknowledged, and it says what is so this time."""
     if incident.resolved_us is None:
         return IllegalTransition(Refusal.NOT_RESOLVED, incident.state)
     if transition.at_us - incident.resolved_us > policy.within_s * 1_000_000:
         return IllegalTransition(Refusal.REOPEN_TOO_LATE, incident.state)
     entry = Entry(kind=EntryKind.REOPENED, at_us=transition.at_us, actor="rule")
     again = replace(
-        incident,
-        state=IncidentState.OPEN,
-        version=transition.version,
-        operands=MappingProxyType(dict(transition.operands)),
-        acknowledged_by="",
-        resolved_us=None,
+        open_incident(incident.id, rule, transition),
+        opened_us=incident.opened_us,
         last_seen_us=max(incident.last_seen_us, transition.at_us),
         reopened=incident.reopened + 1,
+        timeline=incident.timeline,
+        entries_dropped=incident.entries_dropped,
     )
     return _entered(again, entry)
 

@@ -97,7 +97,7 @@ class IncidentBook:
                 replace(stored, incident=again, occurrences=stored.occurrences + 1, firing_groups=groups)
             )
             return
-        reopened = life.reopen(stored.incident, transition, self._policy)
+        reopened = life.reopen(stored.incident, rule, transition, self._policy)
         if isinstance(reopened, IllegalTransition):
             self._open_new(rule, transition)
             return

@@ -20,6 +20,10 @@ from jsonb_to_recordset($2::jsonb) as i (
 on conflict (tenant_id, incident_id) do update set
     version_id = excluded.version_id,
     state = excluded.state,
+    severity = excluded.severity,
+    summary = excluded.summary,
+    site = excluded.site,
+    group_values = excluded.group_values,
     operands = excluded.operands,
     last_seen_at = excluded.last_seen_at,
     acknowledged_by = excluded.acknowledged_by,
