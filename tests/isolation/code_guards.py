@@ -256,9 +256,9 @@ def told(tenant: TenantEntry, key_of: TenantEntry, source: str = "ingestion") ->
     )
 
 
-def producers_decoder(verifier: Any, installation: Installation, module: Any = None) -> Decode:
+def producers_decoder(verifier: Any, module: Any = None) -> Decode:
     """How ingestion reads the producers' topic, with another verifier or from an altered module."""
-    made = (module or consumers).ProducerCredentials(verifier=verifier, catalog=installation.catalog)
+    made = (module or consumers).ProducerCredentials(verifier=verifier)
     decode: Decode = made.decode
     return decode
 

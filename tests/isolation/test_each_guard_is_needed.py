@@ -112,20 +112,17 @@ async def test_the_consumers_check_of_the_source_is_missed_when_it_is_gone(insta
 async def test_the_producers_credential_check_is_missed_when_it_is_gone(installation, killed):
     issuer, tenant = Issuer(), await installation.provisioned_tenant(modules={"supervision"})
 
-    def credentials(verifier, module=None):
-        return producers_decoder(verifier, installation, module)
-
     good, forged = (
         produced(issuer.token(tenant, "agent")),
         produced(issuer.token(tenant, "agent", forged=True)),
     )
-    assert await outcome_of(good, credentials(issuer.verifier()), installation) == "applied"
-    assert await outcome_of(forged, credentials(issuer.verifier()), installation) == "refused"
-    mutant = await outcome_of(forged, credentials(BelievesTokens()), installation)
+    assert await outcome_of(good, producers_decoder(issuer.verifier()), installation) == "applied"
+    assert await outcome_of(forged, producers_decoder(issuer.verifier()), installation) == "refused"
+    mutant = await outcome_of(forged, producers_decoder(BelievesTokens()), installation)
     killed("producers' credential check", "topic", "a forged token is refused", mutant == "applied")
 
     weak = produced(issuer.token(tenant, "viewer"))
-    assert await outcome_of(weak, credentials(issuer.verifier()), installation) == "refused"
+    assert await outcome_of(weak, producers_decoder(issuer.verifier()), installation) == "refused"
     altered = altered_module("tlsy.ingestion.consumers", *PERMISSION)
-    mutant = await outcome_of(weak, credentials(issuer.verifier(), altered), installation)
+    mutant = await outcome_of(weak, producers_decoder(issuer.verifier(), altered), installation)
     killed("producers' permission check", "topic", "a reader's token is refused", mutant == "applied")

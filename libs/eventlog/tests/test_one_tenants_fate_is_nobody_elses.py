@@ -18,6 +18,7 @@ from tlsy.eventlog.kafka import partition_of
 from tlsy.eventlog.parking import ParkingLimits
 from tlsy.eventlog.partition import PartitionSettings
 from tlsy.tenancy.database import PoolLimits
+from tlsy.tenancy.errors import CatalogUnavailable
 
 if TYPE_CHECKING:
     from tlsy.tenancy.catalog import TenantEntry
@@ -123,6 +124,28 @@ async def test_records_of_a_tenant_whose_database_fails_are_parked_and_stop_nobo
     mended.set()
     await world.noted(ill, *notes)
     assert await dead_letters(world, 0) == []
+
+
+async def test_a_handler_that_cannot_ask_whose_a_record_is_is_not_asked_again_at_once(world, neighbours):
+    """Each question may take as long as an owner that says nothing is waited for."""
+    new, other = neighbours
+    known = asyncio.Event()
+
+    async def handle(delivery, tx):
+        if tx.tenant_id == new.tenant_id and not known.is_set():
+            raise CatalogUnavailable(new.tenant_id)
+        await note_down(delivery, tx)
+
+    await world.send(event_of(new, "1"), event_of(new, "2"), event_of(other, "after"))
+    slow = PartitionSettings(replay_s=600, replay_max_s=600)
+    consumer = await world.consuming({EVENTS_ACCEPTED: Each(handle)}, partition=slow)
+    await world.noted(other, "after")
+    await parked(world, 2)
+    assert world.metrics.retries.labels(GROUP)._value.get() == 0
+    known.set()
+    await consumer.stop(5)
+    await world.consuming({EVENTS_ACCEPTED: Each(handle)})
+    await world.noted(new, "1", "2")
 
 
 async def held(world, tenant):

@@ -56,9 +56,21 @@ async def count(world, tenant):
         return await tx.fetchval("select count(*) from events")
 
 
-async def parked(world):
-    async with world.installation.tenancy("ingestion").control(PLATFORM, write=False) as tx:
-        return await tx.fetchval("select count(*) from ingestion.parked_record")
+async def parked(world, wanted):
+    """Wait until as many records are parked."""
+    async with asyncio.timeout(20):
+        while True:
+            async with world.installation.tenancy("ingestion").control(PLATFORM, write=False) as tx:
+                if await tx.fetchval("select count(*) from ingestion.parked_record") == wanted:
+                    return
+            await asyncio.sleep(0.02)
+
+
+async def answered_a_while_ago(host):
+    """What the registry said of its tenants is too old for an answer to who asks for one now."""
+    async with asyncio.timeout(20):
+        while host.telemetry.registry.get_sample_value("tlsy_catalog_age_seconds") < 0.5:
+            await asyncio.sleep(0.02)
 
 
 async def reaches(world, tenant, wanted):
@@ -321,13 +333,34 @@ async def test_records_of_a_tenant_that_this_release_cannot_read_wait_for_one_th
     await produce(world.around.token(later, "agent"), make_events(2))
     await produce(world.around.token(other, "agent"), make_events(1))
     await reaches(world, other, 1)
-    async with asyncio.timeout(20):
-        while not await parked(world):
-            await asyncio.sleep(0.02)
+    await parked(world, 1)
     await world.replicas.pop().stop(5)
     world.installation.catalog.unreadable.clear()
     await world.replica()
     await reaches(world, later, 2)
+
+
+async def test_records_of_a_tenant_that_nobody_can_be_asked_for_are_decided_when_its_owner_is_back(
+    world, produce, make_events
+):
+    new, deleted, other = [await world.installation.provisioned_tenant(modules=MODULES) for _ in range(3)]
+    catalog = world.installation.catalog
+    for unknown in (new, deleted):
+        catalog.forget(unknown.tenant_id)
+    host = await world.replica()
+    catalog.away = True
+    await answered_a_while_ago(host)
+    for number in range(10):
+        await produce(world.around.token(new, "agent"), make_events(1, first=number))
+    await produce(world.around.token(deleted, "agent"), make_events(1))
+    await produce(world.around.token(other, "agent"), make_events(1))
+    await reaches(world, other, 1)
+    await parked(world, 11)
+    catalog.put(new)
+    catalog.away = False
+    await reaches(world, new, 10)
+    await parked(world, 0)
+    assert await count(world, deleted) == 0
 
 
 async def test_nothing_in_a_record_but_its_token_says_whose_it_is(world, produce, make_events):

@@ -27,6 +27,7 @@ from tlsy.runtime.ids import TenantId
 from tlsy.runtime.logging import get_logger
 from tlsy.runtime.tracing import span_after
 from tlsy.tenancy.errors import (
+    CatalogUnavailable,
     NotWritable,
     PlacementUnavailable,
     Retryable,
@@ -65,9 +66,17 @@ _TRANSIENT: Final = (
     OSError,
 )
 #: The tenant's database is away, not ready yet, or closed for a move or a suspension, its entry in the
-#: catalogue is of a newer release, or a handler paused the tenant: nothing is wrong with the record.
-#: What else is tenancy's Retryable, such as a database that stays busy, parks once the tries are used up.
-_PARKS: Final = (PlacementUnavailable, NotWritable, TenantNotUnderstood, TenantPaused, InboxNotReady)
+#: catalogue is of a newer release or cannot be asked for, or a handler paused the tenant: nothing is wrong
+#: with the record. What else is tenancy's Retryable, such as a database that stays busy, parks once the tries
+#: are used up.
+_PARKS: Final = (
+    PlacementUnavailable,
+    NotWritable,
+    TenantNotUnderstood,
+    CatalogUnavailable,
+    TenantPaused,
+    InboxNotReady,
+)
 
 
 #: Refused through no fault of the code: a deleted tenant, one that sends more than it may.

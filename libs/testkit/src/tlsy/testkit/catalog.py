@@ -22,6 +22,7 @@ class StaticCatalog:
         self._known: dict[TenantId, TenantEntry] = {}
         self._owned: dict[TenantId, TenantEntry] = {}
         self.refreshed: list[TenantId] = []
+        #: Also services' calls for a snapshot are not answered meanwhile.
         self.away = False
         #: Of these the owner tells what no release can read, in its snapshots.
         self.unreadable: set[TenantId] = set()

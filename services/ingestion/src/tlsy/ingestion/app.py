@@ -92,8 +92,7 @@ def build(settings: IngestionSettings, host: Host) -> Supervisor:
 
 def _producers(assembly: Assembly, ingest: IngestEvents, settings: IngestionSettings) -> Consumer:
     host = assembly.host
-    credentials = consumers.ProducerCredentials(verifier=assembly.verifier, catalog=assembly.catalog)
-
+    credentials = consumers.ProducerCredentials(verifier=assembly.verifier)
     return Consumer(
         _GROUP,
         [INGEST_TOPIC],

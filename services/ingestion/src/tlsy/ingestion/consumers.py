@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64decode
-from contextlib import suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -16,8 +15,6 @@ from tlsy.eventlog.delivery import Direct
 from tlsy.eventlog.errors import Poison, RetryableError
 from tlsy.ingestion.handlers.on_produced_events import MODULE, PRODUCED_EVENTS
 from tlsy.rpc.errors import Unauthenticated, Unavailable
-from tlsy.tenancy.catalog import known
-from tlsy.tenancy.errors import TenantNotUnderstood, UnknownTenant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,8 +25,6 @@ if TYPE_CHECKING:
     from tlsy.eventlog.ports import Received
     from tlsy.ingestion.handlers.on_produced_events import OnProducedEvents
     from tlsy.rpc.tokens import TokenVerifier
-    from tlsy.runtime.ids import TenantId
-    from tlsy.tenancy.catalog import Catalog
 
 AUTHORIZATION: Final = "authorization"
 PERMISSION: Final = "events.write"
@@ -40,21 +35,21 @@ PAYLOADS: Final[Mapping[str, type[Message]]] = {PRODUCED_EVENTS: empty_pb2.Empty
 class ProducerCredentials:
     """Reads a producer's record as an event of the tenant whose token it carries.
 
-    What the interceptor checks for a call is checked here for a record: the token, the tenant, the
-    permission; the handler checks what may change until a parked record comes to it, as the module. Nothing
-    in the record but the token says whose it is.
+    What the interceptor checks for a call is checked here for a record: the token, the permission. The
+    handler checks what may change until a parked record comes to it, as the module, and what another may have
+    to be asked for, as the tenant: only its own records wait there. Nothing in the record but the token says
+    whose it is.
     """
 
-    def __init__(self, *, verifier: TokenVerifier, catalog: Catalog) -> None:
+    def __init__(self, *, verifier: TokenVerifier) -> None:
         self._verifier = verifier
-        self._catalog = catalog
 
     async def decode(self, record: Received) -> CloudEvent:
         """The record as an event; its source is the principal.
 
         Raises:
             Poison: the record may not be ingested; every reason is the verifier's or one of TOKEN_MISSING,
-                TENANT_UNKNOWN, PERMISSION_MISSING.
+                PERMISSION_MISSING.
             RetryableError: identity's keys are not known yet.
         """
         try:
@@ -65,19 +60,9 @@ class ProducerCredentials:
             raise Poison(refused.reason, [refused.message]) from refused
         except Unavailable as away:
             raise RetryableError(away.reason, away.message) from away
-        await self._look_for(verified.claims.tenant_id)
         if PERMISSION not in verified.grants.permissions(MODULE):
             raise Poison("PERMISSION_MISSING", [f"the token does not permit {PERMISSION}"])
         return self._event(record, verified.claims.tenant_id, str(verified.claims.principal))
-
-    async def _look_for(self, tenant_id: TenantId) -> None:
-        """A new one may not have come to the catalogue yet; one that was deleted still has good tokens."""
-        # For one that is not understood the handler waits, and holds up nobody else.
-        with suppress(TenantNotUnderstood):
-            try:
-                await known(self._catalog, tenant_id)
-            except UnknownTenant as unknown:
-                raise Poison("TENANT_UNKNOWN", ["the token's tenant does not exist any more"]) from unknown
 
     def decode_parked(self, record: Received, tenant_id: UUID) -> CloudEvent:
         """The record again, after it was parked for the tenant that its token was verified to be of.

@@ -17,6 +17,7 @@ from tlsy.ingestion.domain.events import Outcome, Problem
 from tlsy.ingestion.handlers.ingest_events import ProducedRecord
 from tlsy.rpc.errors import InvalidArgument
 from tlsy.runtime.ids import TenantId
+from tlsy.tenancy.catalog import known
 from tlsy.tenancy.errors import UnknownTenant
 
 if TYPE_CHECKING:
@@ -45,14 +46,15 @@ class OnProducedEvents:
         Raises:
             FinalError: KAFKA_PRODUCERS_NOT_ENTITLED, UNREADABLE_DATA, BATCH_REFUSED; the record can never be
                 taken, and its tenant is told.
-                TENANT_UNKNOWN; it was deleted while the record was parked. MODULE_DISABLED.
-            TenantNotUnderstood, InboxNotReady: the same record will be taken later.
+                TENANT_UNKNOWN; it was deleted, and its tokens are good for a while. MODULE_DISABLED.
+            TenantNotUnderstood, CatalogUnavailable, InboxNotReady: the same record will be taken later.
             TenantOverRate: TENANT_OVER_RATE; the same record will be taken later. A FinalError of that reason
                 once no more can be kept for the tenant.
         """
         record = delivery.record
         try:
-            tenant = self._catalog.tenant(TenantId(delivery.event.tenant_id))
+            # A new one may not have come to the catalogue yet.
+            tenant = await known(self._catalog, TenantId(delivery.event.tenant_id))
         except UnknownTenant as unknown:
             raise Poison("TENANT_UNKNOWN", ["the token's tenant does not exist any more"]) from unknown
         if MODULE not in tenant.modules:
