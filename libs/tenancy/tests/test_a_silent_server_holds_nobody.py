@@ -17,6 +17,8 @@ LIMITS = PoolLimits(
     total=1, per_database=1, statement_timeout_s=0.0, connect_timeout_s=20, acquire_timeout_s=20
 )
 DEADLINE_S = 8.0
+#: The client gives up after four seconds.
+SLOW = PoolLimits(total=1, per_database=1, statement_timeout_s=3.0)
 
 
 @pytest.fixture
@@ -71,3 +73,15 @@ async def test_whoever_uses_a_connection_to_it_is_told(installation, wire, datab
     async with databases.acquire(installation.control) as another:
         assert not another.is_in_transaction()
         assert await another.fetchval("select 1") == 1
+
+
+@pytest.mark.parametrize("use", [begin, end, ask_within])
+async def test_whoever_has_waited_for_it_once_does_not_ask_it_again(installation, wire, use):
+    databases = Databases({"local": wire.address}, SLOW, SystemClock())
+    async with databases.acquire(installation.control) as connection:
+        lease = await take_lease(connection, "worker", "me", 60)
+        async with asyncio.timeout(1.5 * SLOW.command_timeout_s):
+            with pytest.raises(TimeoutError):
+                await use(connection, lease, wire.speaks.clear)
+        assert connection.is_closed()
+    await databases.close()

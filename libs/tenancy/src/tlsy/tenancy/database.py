@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -129,6 +129,32 @@ class PoolLimits:
 
 def _ms(seconds: float) -> str:
     return str(int(seconds * 1000))
+
+
+@asynccontextmanager
+async def transaction(connection: Connection) -> AsyncIterator[None]:
+    """A transaction that may write: a standby refuses to begin it.
+
+    The driver's own would ask once more of a server that left a statement unanswered; here the connection is
+    given up. If the borrower is cancelled, whoever lent the connection rolls back.
+    """
+    try:
+        await connection.execute("begin read write")
+        yield
+        await connection.execute("commit")
+    except TimeoutError:
+        connection.terminate()
+        raise
+    except Exception:
+        if not connection.is_closed() and connection.is_in_transaction():
+            with suppress(*_CONNECTION_ERRORS):
+                await connection.execute("rollback")
+        raise
+
+
+def takes_no_writes(error: asyncpg.PostgresError, *, begun: bool) -> bool:
+    """A standby refuses to begin what may write, with 0A000; 25006 comes of what became read only since."""
+    return error.sqlstate == ("25006" if begun else "0A000")
 
 
 class _Pool:

@@ -13,6 +13,7 @@ import asyncpg
 
 from tlsy.tenancy.cluster import MAINTENANCE_DATABASE, connect_grants, create_database
 from tlsy.tenancy.context import IsolationMode, Placement
+from tlsy.tenancy.database import transaction
 from tlsy.tenancy.errors import OutboxNotDrained, PlacementFull
 from tlsy.tenancy.lease import hold
 from tlsy.tenancy.migrations import TEXT_TIMEOUT_S, batch, migrate, pending, versions
@@ -257,7 +258,7 @@ class Executor:
                 await migrate(connection, self._components(desired))
             case Admit(fence=fence):
                 reference = "\n;".join(service.reference for service in self._schemas.services)
-                async with connection.transaction():
+                async with transaction(connection):
                     await connection.execute(
                         f"set local search_path = {schema};"
                         f"select set_config('app.current_tenant', '{desired.tenant_id}', true);{reference}"

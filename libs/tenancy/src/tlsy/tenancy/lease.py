@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from tlsy.tenancy.database import transaction
 from tlsy.tenancy.errors import LeaseLost
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ async def renew_lease(connection: Connection, lease: Lease, ttl_s: float) -> Non
 @asynccontextmanager
 async def hold(connection: Connection, lease: Lease) -> AsyncIterator[None]:
     """Do something that only the holder may do; nobody takes the lease meanwhile. Raises LeaseLost."""
-    async with connection.transaction():
+    async with transaction(connection):
         if not await connection.fetchval(_HOLD, lease.name, lease.token):
             raise LeaseLost(lease.name)
         yield

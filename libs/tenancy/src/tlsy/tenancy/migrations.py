@@ -10,7 +10,7 @@ What the libraries need comes first, by the same mechanism.
 from __future__ import annotations
 
 import re
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import entry_points
@@ -20,6 +20,7 @@ import asyncpg
 
 from tlsy.tenancy import sql
 from tlsy.tenancy.context import DEDICATED_SCHEMA, SHARED_SCHEMA
+from tlsy.tenancy.database import transaction
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -353,18 +354,11 @@ async def migrate(
 async def _turn(connection: Connection) -> AsyncIterator[None]:
     """A transaction while which no other runner is in one, under the session's lock_timeout.
 
-    The lock ends with the transaction, however that ends; if the runner is cancelled, whoever lent the
-    connection rolls back.
+    The lock ends with the transaction, however that ends.
     """
-    await connection.execute("begin")
-    try:
+    async with transaction(connection):
         await connection.execute("select pg_advisory_xact_lock(hashtext('tlsy.migrate'), 0)")
         yield
-        await connection.execute("commit")
-    except Exception:
-        with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-            await connection.execute("rollback")
-        raise
 
 
 async def _apply(

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
+from tlsy.tenancy.database import transaction
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import date, datetime
@@ -76,7 +78,7 @@ async def maintain(connection: Connection, today: date) -> Maintained:
     for name in [row["name"] for row in await connection.fetch(_TABLES)]:
         try:
             made += await connection.fetchval(_MAKE, name, today, False)
-            async with connection.transaction():
+            async with transaction(connection):
                 await connection.execute(f"set local lock_timeout = {_LOCK_TIMEOUT_MS}")
                 dropped += await connection.fetchval(_DROP, name, today)
         except asyncpg.LockNotAvailableError:

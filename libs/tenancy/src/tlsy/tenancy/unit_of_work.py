@@ -18,6 +18,7 @@ from tlsy.runtime.ids import PLATFORM_TENANT_ID, service_principal
 from tlsy.runtime.logging import get_logger
 from tlsy.runtime.tracing import ORIGIN, current_traceparent, span_below
 from tlsy.tenancy.context import IsolationMode, Platform
+from tlsy.tenancy.database import takes_no_writes
 from tlsy.tenancy.errors import (
     DatabaseBusy,
     NotWritable,
@@ -346,7 +347,7 @@ class Tenancy:
                 await _answered(connection.execute("commit", timeout=timeout_s))
             except asyncpg.PostgresError as error:
                 gone = connection.is_closed() or isinstance(error, _SERVER_GONE)
-                if gone or (write and _takes_no_writes(error, begun=begun)):
+                if gone or (write and takes_no_writes(error, begun=begun)):
                     # The next connection may be to a successor of this server.
                     connection.terminate()
                     why = f"lost: {error}"
@@ -392,11 +393,6 @@ def _behind(error: asyncpg.PostgresError, scope: TenantContext | Platform) -> st
     # A check that a row breaks has a name.
     no_partition = isinstance(error, asyncpg.CheckViolationError) and not error.constraint_name
     return "its upkeep is behind" if no_partition else ""
-
-
-def _takes_no_writes(error: asyncpg.PostgresError, *, begun: bool) -> bool:
-    """A standby refuses to begin what may write, with 0A000; 25006 comes of what became read only since."""
-    return error.sqlstate == ("25006" if begun else "0A000")
 
 
 async def _answered(sent: Awaitable[T]) -> T:
