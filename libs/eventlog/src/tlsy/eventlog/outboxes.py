@@ -16,6 +16,7 @@ import asyncpg
 
 from tlsy.contracts.cloudevents import CloudEvent
 from tlsy.eventlog.statements import statements
+from tlsy.tenancy.database import takes_no_writes, transaction
 from tlsy.tenancy.errors import PlacementUnavailable
 
 if TYPE_CHECKING:
@@ -244,15 +245,21 @@ class Outboxes:
 
     @asynccontextmanager
     async def _transaction(self, placement: Placement) -> AsyncIterator[Connection]:
+        begun = False
         async with self._databases.acquire(placement) as connection:
             try:
-                async with connection.transaction():
+                async with transaction(connection):
+                    begun = True
                     yield connection
-            except (OSError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
-                if isinstance(error, asyncpg.PostgresError) and not connection.is_closed():
+            except asyncpg.PostgresError as error:
+                if not connection.is_closed() and not takes_no_writes(error, begun=begun):
                     raise
+                # The next connection may be to a successor of this server.
                 connection.terminate()
-                raise PlacementUnavailable(placement, "lost") from error
+                raise PlacementUnavailable(placement, f"lost: {error}") from error
+            except (OSError, asyncpg.InterfaceError) as error:
+                connection.terminate()
+                raise PlacementUnavailable(placement, f"lost ({type(error).__name__})") from error
 
 
 def day_of(event: CloudEvent) -> date:
