@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 #: What a record's timestamp is where the broker gave it.
 _LOG_APPEND_TIME: Final = 1
+#: A member that fetches nothing for so long leaves its group for good. Ours fetch nothing while their
+#: partitions stand still, for as long as that takes; one that hangs sends no heartbeats either.
+_MAY_STAND_STILL_MS: Final = 10 * 365 * 86_400_000
 #: The last day that a datetime can hold in every time zone.
 _LATEST_MS: Final = 253_402_214_400_000
 
@@ -88,6 +91,7 @@ class KafkaGroupReader:
             auto_offset_reset="earliest",
             session_timeout_ms=int(self._session_timeout_s * 1000),
             heartbeat_interval_ms=int(self._session_timeout_s * 1000 / 10),
+            max_poll_interval_ms=_MAY_STAND_STILL_MS,
             metadata_max_age_ms=METADATA_MAX_AGE_MS,
             max_partition_fetch_bytes=MAX_FETCH_BYTES,
         )
