@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Layer = Literal["SQL as the service's role", "SQL as the owner", "catalogue lint", "RPC", "topic"]
 _ONE: Final = PoolLimits(total=1, per_database=1)
 _SERVICE: Final[Layer] = "SQL as the service's role"
-_LOCK: Final = "path := pg_advisory_xact_lock_shared(uuid_hash_extended(tenant, 0));"
+_LOCK: Final = "pg_advisory_xact_lock_shared(uuid_hash_extended(tenant, 0)) is not null"
 _PARTITION_RLS: Final = (
     "execute format('alter table %s enable row level security, force row level security', name);"
 )
@@ -250,17 +250,17 @@ SQL_GUARDS: Final[Mapping[str, Guard]] = {
         altered("tlsy.enter", "tenant::text, true)", "tenant::text, false)"),
     ),
     "lock in enter": Guard(
-        _SERVICE, a_writer_commits_before_the_fence_moves, altered("tlsy.enter", _LOCK, "null;")
+        _SERVICE, a_writer_commits_before_the_fence_moves, altered("tlsy.enter", _LOCK, "true")
     ),
     "fence: epoch": Guard(
         _SERVICE,
         a_stale_epoch_is_refused,
-        altered("tlsy.enter", "found_epoch is distinct from enter.epoch", "false"),
+        altered("tlsy.enter", "f.epoch = enter.epoch and (f", "(f"),
     ),
     "fence: writable": Guard(
         _SERVICE,
         a_suspended_tenant_is_not_written,
-        altered("tlsy.enter", "enter.write and not admits_writes", "false"),
+        altered("tlsy.enter", "f.writable or not enter.write", "true"),
     ),
     "fence, as a policy": Guard(
         _SERVICE,

@@ -219,7 +219,7 @@ KILLS = {
     "the lock": (
         a_writer_that_passed_the_check_commits_before_the_flip,
         altered(
-            "tlsy.enter", "path := pg_advisory_xact_lock_shared(uuid_hash_extended(tenant, 0));", "null;"
+            "tlsy.enter", "pg_advisory_xact_lock_shared(uuid_hash_extended(tenant, 0)) is not null", "true"
         ),
     ),
     "the lock of the flip": (
@@ -228,11 +228,11 @@ KILLS = {
     ),
     "the epoch check": (
         a_stale_epoch_is_refused,
-        altered("tlsy.enter", "found_epoch is distinct from enter.epoch", "false"),
+        altered("tlsy.enter", "f.epoch = enter.epoch and (f", "(f"),
     ),
     "the check for writes": (
         a_suspended_tenant_is_not_written,
-        altered("tlsy.enter", "enter.write and not admits_writes", "false"),
+        altered("tlsy.enter", "f.writable or not enter.write", "true"),
     ),
     "the fence policy of SELECT": (
         beside_enter(7, "select from orders", "SELECT 0"),

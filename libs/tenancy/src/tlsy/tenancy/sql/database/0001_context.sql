@@ -36,25 +36,23 @@ create table tlsy.fence (
 create procedure tlsy.enter(tenant uuid, epoch bigint, write boolean)
 language plpgsql security invoker as $$
 declare
-    found_epoch bigint;
-    admits_writes boolean;
     path text;
 begin
-    -- Assignments, not SELECTs or PERFORMs: as simple expressions they cost a tenth. And few of them.
-    path := pg_advisory_xact_lock_shared(uuid_hash_extended(tenant, 0));
-    path := set_config('app.current_tenant', tenant::text, true);
-    path := set_config('app.epoch', enter.epoch::text, true);
-    select f.epoch, f.writable, f.schema_name into found_epoch, admits_writes, path
-        from tlsy.fence f where f.tenant_id = enter.tenant;
-    if found_epoch is distinct from enter.epoch or enter.write and not admits_writes then
-        if found_epoch = enter.epoch then
+    -- Few statements: what each of them takes to begin is most of what the way in costs.
+    path := case when pg_advisory_xact_lock_shared(uuid_hash_extended(tenant, 0)) is not null then
+        set_config('app.current_tenant', tenant::text, true) || set_config('app.epoch', enter.epoch::text, true)
+    end;
+    -- What follows the schema is evaluated if that is null: in the control database, where there is a scope too.
+    perform set_config('search_path', quote_ident(
+            coalesce(f.schema_name, set_config('app.scope', '', true) || substr(current_user, 6))), true)
+        from tlsy.fence f
+        where f.tenant_id = enter.tenant and f.epoch = enter.epoch and (f.writable or not enter.write);
+    if not found then
+        if exists (select from tlsy.fence f where f.tenant_id = enter.tenant and f.epoch = enter.epoch) then
             raise exception using errcode = 'TL002', message = 'NOT_WRITABLE';
         end if;
         raise exception using errcode = 'TL001', message = 'STALE_EPOCH';
     end if;
-    -- What follows `path` is evaluated if that is null: in the control database, where there is a scope too.
-    path := set_config('search_path', quote_ident(
-        coalesce(path, set_config('app.scope', '', true) || substr(current_user, 6))), true);
 end
 $$;
 
