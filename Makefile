@@ -159,13 +159,13 @@ test-alone: setup ## Each service's own tests with only its own dependencies; SE
 cluster-up: setup ## Start Kubernetes on this machine, with two nodes (its first use builds it: minutes)
 	@$(RUN) -m tests.cluster up
 
-cluster-down: setup ## End it; nothing of it stays
-	@$(RUN) -m tests.cluster down
+cluster-down: setup ## End it; nothing of it stays (FORCE=1: also while tests use it)
+	@$(RUN) -m tests.cluster down $(if $(FORCE),--force)
 
 cluster-shell: setup ## A shell with its kubectl; NODE=node-0 for one on a node
 	@$(RUN) -m tests.cluster shell $(if $(NODE),--node $(NODE))
 
-test-cluster: setup ## What needs a cluster, in the one that is up or in one of its own; ARGS go to pytest
+test-cluster: setup ## What needs a cluster, in the one that is up or (always under CI) in one of its own; ARGS go to pytest
 	@$(RUN) -m pytest -m cluster tests/cluster $(ARGS)
 
 bench-cluster: setup ## Seconds to build it and to start it, as one JSON line (COLD=1: builds it from nothing)

@@ -29,6 +29,8 @@ def main() -> int:
     for name, run in (("build", _build), ("up", _up), ("down", _down), ("shell", _shell), ("bench", _bench)):
         command = commands.add_parser(name)
         command.set_defaults(run=run)
+        if name == "down":
+            command.add_argument("--force", action="store_true", help="also while tests use it")
         if name == "shell":
             command.add_argument("--node", default="", help="inside a node, such as node-0")
         if name == "bench":
@@ -63,9 +65,9 @@ def _up(_: argparse.Namespace) -> None:
         _say("  make cluster-shell    a shell with these     make cluster-down    ends it")
 
 
-def _down(_: argparse.Namespace) -> None:
+def _down(arguments: argparse.Namespace) -> None:
     check_rights()
-    _say("The cluster is gone" if stop() else "There is no cluster")
+    _say("The cluster is gone" if stop(force=arguments.force) else "There is no cluster")
 
 
 def _shell(arguments: argparse.Namespace) -> int:

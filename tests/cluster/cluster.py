@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import http.client
 import json
 import os
@@ -209,18 +210,36 @@ def shared_cluster() -> Cluster | None:
     return Cluster(plan_of((state / PLAN_FILE).read_text()))
 
 
-def stop(name: str = SHARED) -> bool:
-    """Ends a cluster, also one whose keeper was killed; whether there was one."""
-    state = home() / name
+@contextlib.contextmanager
+def used_cluster() -> Iterator[Cluster | None]:
+    """As `shared_cluster`, for tests: meanwhile only force ends it. Under CI there is none."""
+    with contextlib.ExitStack() as stack:
+        cluster = None
+        with contextlib.suppress(OSError):
+            if not os.environ.get("CI"):
+                file = stack.enter_context((home() / SHARED / UP_FILE).open())
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # blocked: it is being ended
+                cluster = shared_cluster()
+        yield cluster
+
+
+def stop(*, force: bool = False) -> bool:
+    """Ends the cluster of `make cluster-up`, also if its keeper was killed; whether there was one.
+
+    Raises:
+        ClusterError: tests use it, and it is not ended by force.
+    """
+    state = home() / SHARED
     keeper = _keeper(state)
-    if keeper is not None and alive(keeper):
-        os.kill(keeper[0], signal.SIGTERM)
-        try:
-            wait_until(lambda: not alive(keeper), "the end of the cluster", _STOP_TIMEOUT_S)
-        except TimeoutError:
-            os.kill(keeper[0], signal.SIGKILL)
-            wait_until(lambda: not alive(keeper), "the end of the cluster's keeper", _STOP_TIMEOUT_S)
-    sweep()
+    with contextlib.nullcontext() if force else _unused(state / UP_FILE):
+        if keeper is not None and alive(keeper):
+            os.kill(keeper[0], signal.SIGTERM)
+            try:
+                wait_until(lambda: not alive(keeper), "the end of the cluster", _STOP_TIMEOUT_S)
+            except TimeoutError:
+                os.kill(keeper[0], signal.SIGKILL)
+                wait_until(lambda: not alive(keeper), "the end of the cluster's keeper", _STOP_TIMEOUT_S)
+        sweep()
     return keeper is not None
 
 
@@ -240,6 +259,32 @@ def sweep(timeout_s: float = REMOVE_TIMEOUT_S) -> None:
             except ClusterError:
                 continue  # another is running there, or starts
             give_back(state, lock, timeout_s)
+
+
+@contextlib.contextmanager
+def _unused(file: Path) -> Iterator[None]:
+    """Nobody begins to use the cluster of this file meanwhile."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            opened = stack.enter_context(file.open())
+            try:
+                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                opened.close()
+                raise ClusterError(
+                    f"the cluster is used by {_users(file)}: wait for the end of that, or end the cluster "
+                    "all the same (make cluster-down FORCE=1)"
+                ) from None
+        yield
+
+
+def _users(file: Path) -> str:
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if str(file.resolve()) in {each.path for each in process.open_files()}:
+                found.append(f"process {process.pid} ({' '.join(process.cmdline())}, in {process.cwd()})")
+    return ", ".join(found) or "a process that cannot be seen from here"
 
 
 def _keeper(state: Path) -> list[int] | None:

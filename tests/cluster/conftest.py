@@ -12,7 +12,7 @@ from images.build import names
 from images.context import ROOT
 from images.layout import Layout
 from images.source import check_sources, source_digest
-from tests.cluster.cluster import Cluster, running_cluster, shared_cluster
+from tests.cluster.cluster import Cluster, running_cluster, used_cluster
 from tests.cluster.namespace import Namespace
 
 if TYPE_CHECKING:
@@ -23,11 +23,11 @@ _LONGEST_NAME: Final = 50
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """The cluster of `make cluster-up`, if it is up; otherwise one that ends with the tests."""
-    shared = shared_cluster()
-    if shared is not None:
-        yield shared
-        return
+    """The cluster of `make cluster-up`, if it is up; else, and under CI, one that ends with the tests."""
+    with used_cluster() as shared:
+        if shared is not None:
+            yield shared
+            return
     with running_cluster() as own:
         yield own
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 STAY: Final = b"stay\n"
 KEEPER_FILE: Final = "keeper.json"
 PLAN_FILE: Final = "plan.json"
-#: In the directory of one that has started, and stays.
+#: In the directory of one that has started, and stays. Who uses it shares a lock on this file.
 UP_FILE: Final = "up"
 #: In a home that was made for clusters: one without it was there before, and stays.
 _MADE_FILE: Final = ".made-for-clusters"
