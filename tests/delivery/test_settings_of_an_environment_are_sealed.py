@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import pty
 import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from tests.architecture.test_environments import clear_lines
 from tlsy.identity.settings import IdentitySettings
 from tlsy.runtime.environment import HostSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT: Final = Path(__file__).parents[2]
 _SETTING: Final = re.compile(r"^([A-Z0-9_]+)=", re.MULTILINE)
@@ -39,10 +43,13 @@ class Environment:
         clean = {name: value for name, value in os.environ.items() if name not in unset}
         self._environ = {**clean, "ROOT": str(folder), "XDG_CONFIG_HOME": str(folder / "config")}
 
-    def run(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, stdin: int = subprocess.DEVNULL, **environ: str
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [ROOT / ".ci" / "env", *arguments],
             env={**self._environ, **environ},
+            stdin=stdin,
             capture_output=True,
             text=True,
             check=False,
@@ -151,6 +158,43 @@ def test_an_editor_that_fails_leaves_nothing_in_clear(environment):
     ran = environment.run("edit", "prod", EDITOR="false")
     assert (ran.returncode, "nothing was changed: see what EDITOR (false)" in ran.stderr) == (1, True)
     assert clear_lines(environment.folder / ".env.prod") == []
+
+
+@pytest.fixture
+def terminal() -> Iterator[int]:
+    """One at which Enter was pressed."""
+    person, end = pty.openpty()
+    os.write(person, b"\n")
+    yield end
+    os.close(person)
+    os.close(end)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        ("TLSY_LOG_LEVEL", "neither NAME=value nor a # comment"),
+        ("export TLSY_LOG_LEVEL=debug", "neither NAME=value nor a # comment"),
+        ("sops_version=1", "for SOPS alone"),
+    ],
+)
+def test_a_broken_line_is_named_and_nothing_is_changed(environment, broken, said):
+    environment.run("init", "local")
+    before = (environment.folder / ".env.local").read_bytes()
+    ran = environment.run("edit", "local", EDITOR=f"sed -i '2i {broken}'")
+    assert ran.returncode == 1
+    assert re.search(rf"env: line 2\b.* {said}\n", ran.stderr)
+    assert (environment.folder / ".env.local").read_bytes() == before
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("second", "status"), [("s/^broken$/MENDED=1/", 0), ("s/^broken$/broken/", 1)])
+def test_at_a_terminal_a_broken_line_may_be_mended(environment, terminal, second, status):
+    editor = f"sed -i -e '1{second}' -e t -e '1i broken'"
+    ran = environment.run("edit", "local", stdin=terminal, EDITOR=editor)
+    assert ran.returncode == status, ran.stderr
+    assert ("MENDED=1\n" in environment.run("show", "local").stdout) == (status == 0)
 
 
 @pytest.mark.real
