@@ -53,7 +53,7 @@ def identity(document: Document) -> Identity:
     group, _, version = document["apiVersion"].rpartition("/")
     metadata = document["metadata"]
     return Identity(
-        group if version else "", document["kind"], metadata.get("namespace", ""), metadata["name"]
+        group if version else "", document["kind"], metadata.get("namespace") or "", metadata["name"]
     )
 
 
@@ -80,7 +80,7 @@ class ManifestSet:
         """The rest, labelled."""
         labelled = [copy.deepcopy(each) for each in self.documents if each["kind"] not in KEPT_KINDS]
         for each in labelled:
-            each["metadata"].setdefault("labels", {})[LABEL] = self.label
+            each["metadata"]["labels"] = {**(each["metadata"].get("labels") or {}), LABEL: self.label}
         return labelled
 
     @property
@@ -111,19 +111,21 @@ def read(folder: Path, name: str, namespace: str) -> ManifestSet:
         problems.append(f"{namespace}.{name} is longer than a label's value may be")
     for path in sorted(path for path in folder.rglob("*") if path.suffix in _SUFFIXES):
         try:
-            found = list(_flat(yaml.safe_load_all(path.read_text(encoding="utf-8"))))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            loaded = yaml.load_all(path.read_text(encoding="utf-8"), _Loader)
+            found = list(_flat(loaded))
+        except (yaml.YAMLError, ValueError) as error:
             problems.append(f"{path}: {error}")
             continue
-        for document in found:
-            if problem := _wrong(document, namespace):
-                problems.append(f"{path}: {problem}")
+        for place, document in found:
+            where = f"{path}, {place}"
+            if problem := _wrong(document, name, namespace):
+                problems.append(f"{where}: {problem}")
                 continue
             documents.append(document)
             it = identity(document)
-            before = places.setdefault((it.group, it.kind, it.name), str(path))
-            if before != str(path) or sum(identity(each) == it for each in documents) > 1:
-                problems.append(f"{path}: {it} is also in {before}")
+            before = places.setdefault((it.group, it.kind, it.name), where)
+            if before != where:
+                problems.append(f"{where}: {it} is also in {before}")
     if not documents and not problems:
         is_none = "no .yaml, .yml or .json of a manifest is in it" if folder.is_dir() else "is no folder"
         problems.append(f"{folder}: {is_none}")
@@ -132,23 +134,50 @@ def read(folder: Path, name: str, namespace: str) -> ManifestSet:
     return ManifestSet(name, namespace, tuple(documents))
 
 
-def _flat(documents: Iterator[Any]) -> Iterator[Any]:
-    for document in documents:
+class _Loader(yaml.SafeLoader):
+    """Reads what looks like a date as text, as Kubernetes does."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [each for each in resolvers if each[0] != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _flat(documents: Iterator[Any]) -> Iterator[tuple[str, Any]]:
+    """Each with its place in the file."""
+    for number, document in enumerate(documents, 1):
+        place = f"document {number}"
         if isinstance(document, dict) and document.get("kind") == "List":
-            yield from document.get("items") or ()
+            items = document.get("items") or ()
+            if isinstance(items, list | tuple):
+                yield from ((f"{place}, item {item}", each) for item, each in enumerate(items, 1))
+            else:
+                yield place, document
         elif document is not None:
-            yield document
+            yield place, document
 
 
-def _wrong(document: Any, namespace: str) -> str:
+def _wrong(document: Any, name: str, namespace: str) -> str:
     """What is wrong with a manifest, or nothing."""
     if not isinstance(document, dict) or not isinstance(document.get("metadata"), dict):
-        return "not a manifest: it has no metadata"
+        kind = document.get("kind") if isinstance(document, dict) else None
+        return f"{kind or 'it'} is no manifest: it has no metadata"
+    metadata = document["metadata"]
     if not all(isinstance(document.get(key), str) for key in ("apiVersion", "kind")):
-        return "not a manifest: apiVersion and kind are needed"
-    if not isinstance(document["metadata"].get("name"), str):
+        return f"{metadata.get('name', 'it')} is no manifest: apiVersion and kind are needed"
+    if not isinstance(metadata.get("name"), str):
         return f"{document['kind']} without a name: what is named by the cluster cannot be found again"
-    elsewhere = document["metadata"].get("namespace", namespace)
-    if elsewhere != namespace:
-        return f"{identity(document)} is of namespace {elsewhere}, the set of {namespace}"
+    return _of_no_use(document, name, namespace)
+
+
+def _of_no_use(document: Document, name: str, namespace: str) -> str:
+    """Why a manifest cannot be in the set, or nothing."""
+    it = identity(document)
+    if not isinstance(document["metadata"].get("labels") or {}, dict):
+        return f"{it} has labels that are no names with values"
+    if (it.kind, it.name) in {("Secret", f"{name}-deployed"), ("Lease", f"{name}-deploy")}:
+        return f"{it} is what the deployment of {name} itself keeps there: give it another name"
+    if it.namespace not in {"", namespace}:
+        return f"{it} is of namespace {it.namespace}, the set of {namespace}"
     return ""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from deploy.manifests import KEPT_KINDS, LABEL, ManifestSet, RefusedError, identity, read
+from deploy.manifests import KEPT_KINDS, LABEL, ManifestSet, RefusedError, identity
 from deploy.rollout import CommandError, Deployment, NotReadyError
 
 if TYPE_CHECKING:
@@ -337,43 +337,6 @@ def test_what_holds_data_outlives_the_set(kind):
     put(cluster, manifest(kind, "data"), manifest("Deployment", "a"))
     put(cluster, manifest("Deployment", "a"))
     assert f"{kind.lower()}/data" in cluster.there
-
-
-def test_everything_that_is_wrong_with_a_set_is_said_at_once(tmp_path):
-    (tmp_path / "a.yaml").write_text(
-        "kind: ConfigMap\n---\napiVersion: v1\nkind: Pod\nmetadata: {generateName: x}\n"
-    )
-    (tmp_path / "b.yaml").write_text(
-        "apiVersion: v1\nkind: Secret\nmetadata: {name: s, namespace: elsewhere}\n"
-    )
-    twice = "apiVersion: v1\nkind: Service\nmetadata: {name: s}\n"
-    (tmp_path / "c.yaml").write_text(f"{twice}---\n{twice}")
-    (tmp_path / "d.yaml").write_text("{")
-    with pytest.raises(RefusedError) as refused:
-        read(tmp_path, "suite", "tlsy")
-    said = [
-        "no metadata",
-        "without a name",
-        "namespace elsewhere",
-        "service/s is also in",
-        "d.yaml: while parsing",
-    ]
-    assert len(refused.value.problems) == len(said)
-    assert [text for text in said if text not in str(refused.value)] == []
-
-
-def test_an_empty_folder_is_refused_and_removes_nothing(tmp_path):
-    with pytest.raises(RefusedError, match=r"no \.yaml, \.yml or \.json"):
-        read(tmp_path, "suite", "tlsy")
-
-
-def test_a_set_is_the_same_whatever_files_it_is_in(tmp_path):
-    (tmp_path / "a.yaml").write_text("apiVersion: v1\nkind: Service\nmetadata: {name: s}\n")
-    one = read(tmp_path, "suite", "tlsy")
-    (tmp_path / "a.yaml").rename(tmp_path / "b.yml")
-    (tmp_path / "c.json").write_text('{"kind": "List", "items": []}')
-    assert read(tmp_path, "suite", "tlsy").revision == one.revision
-    assert one.unpacked(one.pack()) == one
 
 
 UP = {"observedGeneration": 1, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}
