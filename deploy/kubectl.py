@@ -22,6 +22,8 @@ _MANAGER: Final = "tlsy-deploy"
 #: Made by a controller for a Service, with its labels and, unlike all else that is made so, without an owner.
 _MADE_BY_CONTROLLERS: Final = frozenset({"Endpoints"})
 _DIFFERENT: Final = 1
+#: In characters; more of a log is in the log.
+_LONGEST_LINE: Final = 300
 _LOG: Final = re.compile(r"[IWEF]\d{4} ")
 
 
@@ -79,6 +81,11 @@ class Kubectl:
     def pods(self) -> list[Document]:
         """Also those that are about to end."""
         return _items(self._succeed("get", "pods", "--namespace", self.namespace, "--output=json"))
+
+    def last_line(self, pod: str, container: str) -> str:
+        """Of its last run, if it ever ran."""
+        where = ("--namespace", self.namespace, f"--container={container}")
+        return self._run("logs", pod, *where, "--tail=1").stdout.strip()[:_LONGEST_LINE]
 
     def remove(self, found: Sequence[Document]) -> None:
         """In the foreground: an object is gone after what it owns."""

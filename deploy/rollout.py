@@ -7,10 +7,11 @@ one puts right.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
+from deploy.blame import blame
 from deploy.manifests import ManifestSet, RefusedError, identity
 from deploy.readiness import in_the_way, state_of
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from deploy.manifests import Document, Identity
+    from deploy.readiness import State
 
 
 #: A Secret holds 1 MiB, of which base64 takes a quarter.
@@ -57,6 +59,9 @@ class Cluster(Protocol):
 
     def pods(self) -> list[Document]:
         """Every pod of the namespace."""
+
+    def last_line(self, pod: str, container: str) -> str:
+        """The last that a container wrote; nothing if it never ran."""
 
     def remove(self, found: Sequence[Document]) -> None:
         """Remove these objects and what they own, and wait until they are gone."""
@@ -185,19 +190,30 @@ class Deployment:
             states = [(each, state_of(each)) for each in found]
             went_on |= {identity(each) for each, state in states if state.state == "waiting"}
             failed = [
-                f"{identity(each)}: {state.why}"
+                (each, state)
                 for each, state in states
                 if state.state == "failed" or (state.state == "stalled" and identity(each) in went_on)
             ]
-            waiting = [f"{identity(each)}: {state.why}" for each, state in states if state.state != "ready"]
+            waiting = [(each, state) for each, state in states if state.state != "ready"]
             if failed:
-                raise NotReadyError("; ".join(failed))
+                raise NotReadyError(self._reasons(failed))
             if not waiting and len(found) == len(documents):
                 return
             if self.now() >= deadline:
-                raise NotReadyError("; ".join(waiting) or "some of it is gone again")
+                raise NotReadyError(self._reasons(waiting) or "some of it is gone again")
             self._make_way([each for each, state in states if state.state == "waiting"], hold)
             self.pause()
+
+    def _reasons(self, found: Sequence[tuple[Document, State]]) -> str:
+        return "; ".join(f"{identity(each)}: {state.why}{self._blamed(each)}" for each, state in found)
+
+    def _blamed(self, workload: Document) -> str:
+        """Nothing where the cluster cannot say it: that it did not come up is known without."""
+        with suppress(CommandError):
+            if blamed := blame(workload, self.cluster.pods()):
+                line = blamed.container and self.cluster.last_line(blamed.pod, blamed.container)
+                return f" - {blamed.text}" + (f"; its last line: {line}" if line else "")
+        return ""
 
     def _make_way(self, waiting: Sequence[Document], hold: Hold) -> None:
         for each in waiting:

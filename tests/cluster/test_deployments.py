@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from tests.cluster.namespace import container, server
+from tests.cluster.plan import POD_IMAGE
 
 if TYPE_CHECKING:
     from tests.cluster.cluster import Cluster
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.cluster
 
 _DEPLOY: Final = Path(__file__).parents[2] / ".ci" / "deploy"
+_SAID: Final = "said.txt"
 _DEPLOYED, _ROLLED_BACK, _REFUSED = 0, 1, 2
 
 
@@ -65,11 +68,13 @@ def begin(
 ) -> subprocess.Popen[bytes]:
     """The same, not waited for."""
     (folder / "set.json").write_text(json.dumps({"kind": "List", "items": documents}))
-    return subprocess.Popen(
-        [_DEPLOY, folder, "--name", "set", "--namespace", namespace.name, "--timeout", str(timeout_s)],
-        env=namespace.cluster.environment(),
-        stdout=subprocess.DEVNULL,
-    )
+    with (folder / _SAID).open("w") as said:
+        return subprocess.Popen(
+            [_DEPLOY, folder, "--name", "set", "--namespace", namespace.name, "--timeout", str(timeout_s)],
+            env=namespace.cluster.environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+        )
 
 
 def end(deployment: subprocess.Popen[bytes]) -> None:
@@ -131,6 +136,10 @@ def test_a_set_that_does_not_come_up_is_taken_back(namespace: Namespace, tmp_pat
     (before,) = namespace.pods("one")
     crashing = workload("one", command=["/nothing"])
     assert put(namespace, tmp_path, crashing, workload("new"), timeout_s=30) == _ROLLED_BACK
+    said = (
+        rf"deployment/one: .* container main of pod/one-\S+, image {POD_IMAGE}: .*exit code 128, .*/nothing"
+    )
+    assert re.search(said, (tmp_path / _SAID).read_text())
     assert names(namespace, "deployments") == ["deployment.apps/one"]
     assert [pod["metadata"]["uid"] for pod in namespace.pods("one")] == [before["metadata"]["uid"]]
 
@@ -162,6 +171,7 @@ def test_a_job_that_fails_takes_its_set_back(namespace: Namespace, tmp_path: Pat
     job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "migrate"}}
     failing = {**job, "spec": {"backoffLimit": 0, "template": {"spec": pod}}}
     assert put(namespace, tmp_path, failing, workload("one")) == _ROLLED_BACK
+    assert "exit code 1; its last line: " in (tmp_path / _SAID).read_text()
     assert names(namespace, "jobs,deployments,pods") == []
 
 

@@ -63,6 +63,9 @@ class FakeCluster:
     def pods(self) -> list[Document]:
         return []
 
+    def last_line(self, pod: str, container: str) -> str:
+        return f"the end of {pod}/{container}"
+
     def remembered(self, name: str) -> bytes | None:
         return self.kept.get(name)
 
@@ -127,6 +130,28 @@ def test_a_set_that_does_not_come_up_is_taken_back():
     assert cluster.there == before
     put(cluster, manifest("Deployment", "a"))
     assert set(cluster.there) == {"deployment/a"}
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_what_keeps_a_set_from_coming_up_is_said_where_the_cluster_knows_it(answers):
+    class Crashing(FakeCluster):
+        """Has a pod of what is broken."""
+
+        def pods(self) -> list[Document]:
+            if not answers:
+                raise CommandError("connection refused")
+            ended = {"terminated": {"exitCode": 3}}
+            status = {"containerStatuses": [{"name": "main", "ready": False, "state": ended}]}
+            spec = {"containers": [{"name": "main", "image": "tlsy/x:1"}]}
+            return [manifest("Pod", "broken", spec=spec, status=status)]
+
+        def objects(self, documents: Sequence[Document]) -> list[Document]:
+            return [{**each, "status": {"phase": "Failed"}} for each in super().objects(documents)]
+
+    said = "container main of pod/broken, image tlsy/x:1: exit code 3; its last line: the end of broken/main"
+    with pytest.raises(NotReadyError) as failed:
+        put(Crashing(), manifest("Pod", "broken"))
+    assert str(failed.value) == f"pod/broken: it failed{f' - {said}' if answers else ''}"
 
 
 def test_nothing_is_taken_away_before_the_new_set_is_up():
