@@ -155,12 +155,15 @@ test-alone: setup ## Each service's own tests with only its own dependencies; SE
 
 ##@ Cluster (root, containerd, Go)
 
-.PHONY: cluster-up cluster-down cluster-shell test-cluster bench-cluster
+.PHONY: cluster-up cluster-down cluster-load cluster-shell test-cluster bench-cluster
 cluster-up: setup ## Start Kubernetes on this machine, with two nodes (its first use builds it: minutes)
 	@$(RUN) -m tests.cluster up
 
 cluster-down: setup ## End it; nothing of it stays (FORCE=1: also while tests use it)
 	@$(RUN) -m tests.cluster down $(if $(FORCE),--force)
+
+cluster-load: setup ## Give its nodes images of `make images`: IMAGE=identity, or IMAGE="identity kafka"
+	@$(RUN) -m tests.cluster load $(or $(IMAGE),$(error IMAGE is missing, such as IMAGE=identity))
 
 cluster-shell: setup ## A shell with its kubectl; NODE=node-0 for one on a node
 	@$(RUN) -m tests.cluster shell $(if $(NODE),--node $(NODE))

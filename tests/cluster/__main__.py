@@ -1,4 +1,4 @@
-"""`make cluster-up`, `cluster-down`, `cluster-shell` and `bench-cluster`."""
+"""`make cluster-up`, `cluster-down`, `cluster-load`, `cluster-shell` and `bench-cluster`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import time
 from pathlib import Path
 from typing import Final
 
+from images.layout import Layout
 from tests.cluster.cluster import SHARED, Cluster, running_cluster, shared_cluster, stop
-from tests.cluster.plan import ClusterError, home
+from tests.cluster.plan import ROOT, ClusterError, home
 from tests.cluster.preflight import check_machine, check_rights
 from tests.cluster.programs import build_report, programs
 
@@ -26,11 +27,15 @@ def main() -> int:
     """Does what the arguments say; problems are said on standard error, and the exit code is 1."""
     parser = argparse.ArgumentParser(prog="tests.cluster")
     commands = parser.add_subparsers(required=True)
-    for name, run in (("build", _build), ("up", _up), ("down", _down), ("shell", _shell), ("bench", _bench)):
+    verbs = {"build": _build, "up": _up, "down": _down, "load": _load, "shell": _shell, "bench": _bench}
+    for name, run in verbs.items():
         command = commands.add_parser(name)
         command.set_defaults(run=run)
         if name == "down":
             command.add_argument("--force", action="store_true", help="also while tests use it")
+        if name == "load":
+            command.add_argument("image", nargs="+", help="identity, or tlsy/identity:dev")
+            command.add_argument("--layout", type=Path, default=ROOT / "build" / "images" / "oci")
         if name == "shell":
             command.add_argument("--node", default="", help="inside a node, such as node-0")
         if name == "bench":
@@ -70,11 +75,27 @@ def _down(arguments: argparse.Namespace) -> None:
     _say("The cluster is gone" if stop(force=arguments.force) else "There is no cluster")
 
 
-def _shell(arguments: argparse.Namespace) -> int:
+def _running() -> Cluster:
     check_rights()
     cluster = shared_cluster()
     if cluster is None:
         raise ClusterError("no cluster is up: make cluster-up")
+    return cluster
+
+
+def _load(arguments: argparse.Namespace) -> None:
+    cluster, layout = _running(), Layout(arguments.layout)
+    for given in arguments.image:
+        name = given if "/" in given else f"tlsy/{given}:dev"
+        try:
+            cluster.import_built(layout, name)
+        except LookupError as error:
+            raise ClusterError(f"{error}: make images") from None
+        _say(f"{name} is on every node; with a tag other than latest, or imagePullPolicy: Never, pods run it")
+
+
+def _shell(arguments: argparse.Namespace) -> int:
+    cluster = _running()
     try:
         cluster.check()
     except ClusterError as error:  # to look at it is what the shell may be for

@@ -14,6 +14,7 @@ import ssl
 import string
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ from tests.cluster.programs import programs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from images.layout import Layout
 
 #: The cluster of `make cluster-up`.
 SHARED: Final = "up"
@@ -129,6 +132,18 @@ class Cluster:
 
         with ThreadPoolExecutor() as at_once:
             list(at_once.map(import_to, self.plan.node_names()))
+
+    def import_built(self, layout: Layout, name: str) -> None:
+        """Gives all nodes an image of a layout, by the name that manifests have for it.
+
+        Raises:
+            LookupError: the layout does not have it.
+            ClusterError: as `import_image`.
+        """
+        with tempfile.NamedTemporaryFile(suffix=".tar") as file:
+            layout.archive(name, file)
+            file.flush()
+            self.import_image(Path(file.name))
 
     def entering(self, node: str) -> tuple[str, ...]:
         """What comes before a command that shall run on a node.

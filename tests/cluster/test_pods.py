@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from images.layout import Layout
 from tests.cluster.images import write_image
 from tests.cluster.namespace import container, server
 from tests.cluster.plan import ClusterError
@@ -34,6 +36,16 @@ def test_an_image_from_a_file_is_on_every_node(
     cluster.import_image(tmp_path / "image.tar")
     for node in cluster.plan.node_names():
         namespace.pod(f"on-{node}", "pause", node=node, image=name, imagePullPolicy="Never")
+
+
+def test_a_built_image_runs_by_the_name_that_the_layout_has_for_it(
+    cluster: Cluster, namespace: Namespace, tmp_path: Path
+) -> None:
+    name, layout = f"tlsy/{namespace.name}:dev", Layout(tmp_path / "oci")
+    write_image(tmp_path / "image.tar", name, Path(cluster.plan.programs) / "pod")
+    layout.add(name, tmp_path / "image.tar", datetime(2026, 1, 1, tzinfo=UTC))
+    cluster.import_built(layout, name)
+    namespace.pod("built", "pause", image=name, imagePullPolicy="Never")
 
 
 def test_a_service_is_found_by_name_from_another_node(namespace: Namespace) -> None:

@@ -125,6 +125,7 @@ def test_after_down_nothing_is_left(machine: Machine) -> None:
     assert (shell.stdout, shell.returncode) == ("node/node-0\nnode/node-1\n", 2), shell.stderr
     assert machine.run(*SHELL, "NODE=node-1", stdin="hostname\n").stdout == "node-1\n"
     assert "there is no node node-7: node-0, node-1" in machine.run(*SHELL, "NODE=node-7").stderr
+    assert "has no image tlsy/nothing:dev" in machine.run(*CLUSTER, "load", "nothing").stderr
     assert machine.run(*CLUSTER, "down").stdout == "The cluster is gone\n"
     machine.is_as_before()
     assert machine.run(*CLUSTER, "down").stdout == "There is no cluster\n"

@@ -1,4 +1,4 @@
-"""The cluster of `make cluster-up` is not ended under the tests that use it, and CI's tests do not use it."""
+"""Who may end the cluster of `make cluster-up`, which tests use it, and how it gets what was built."""
 
 from __future__ import annotations
 
@@ -6,17 +6,28 @@ import json
 import os
 import secrets
 import subprocess
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from images.layout import Layout
 from tests.cluster.cluster import stop, used_cluster
+from tests.cluster.images import write_image
 from tests.cluster.keeper import KEEPER_FILE, PLAN_FILE, UP_FILE, identity
 from tests.cluster.plan import ClusterError, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+
+#: A `ctr` that writes down which node's it is, and which names the file has.
+CTR: Final = """#!/bin/sh
+node=${1%/containerd.sock}
+shift $(($# - 1))
+echo "${node##*/} $(tar -xOf "$1" manifest.json | grep -o '"RepoTags":[^]]*]')" >> "${0%/*}/imported"
+"""
 
 
 @pytest.fixture
@@ -26,7 +37,7 @@ def keeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[subproce
     monkeypatch.delenv("CI", raising=False)
     state = tmp_path / "up"
     state.mkdir()
-    plan = Plan(key=secrets.token_hex(4), state=str(state), programs="", nodes=0, network=0)
+    plan = Plan(key=secrets.token_hex(4), state=str(state), programs="", nodes=1, network=0)
     with subprocess.Popen(("sleep", "600")) as process:
         (state / KEEPER_FILE).write_text(json.dumps(identity(process.pid)))
         (state / PLAN_FILE).write_text(plan.text())
@@ -63,3 +74,19 @@ def test_under_ci_tests_do_not_use_the_cluster_that_others_may_end(monkeypatch: 
     with used_cluster() as cluster:
         assert cluster is None
         assert stop()
+
+
+@pytest.mark.usefixtures("keeper")
+def test_what_was_built_is_on_every_node_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ctr").write_text(CTR)
+    (tmp_path / "ctr").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    write_image(tmp_path / "image.tar", "any", Path(__file__))
+    layout = Layout(tmp_path / "oci")
+    layout.add("tlsy/x:dev", tmp_path / "image.tar", datetime(2026, 1, 1, tzinfo=UTC))
+    with used_cluster() as cluster:
+        assert cluster is not None
+        cluster.import_built(layout, "tlsy/x:dev")
+        with pytest.raises(LookupError, match="has no image tlsy/y:dev: tlsy/x:dev"):
+            cluster.import_built(layout, "tlsy/y:dev")
+    assert (tmp_path / "imported").read_text() == 'node-0 "RepoTags":["tlsy/x:dev"]\n'

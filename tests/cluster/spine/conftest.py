@@ -27,21 +27,15 @@ _TAG: Final = "dev"
 
 
 @pytest.fixture(scope="package")
-def images(
-    cluster: Cluster, built_images: Layout, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, str]:
+def images(cluster: Cluster, built_images: Layout) -> dict[str, str]:
     """Short name to name, on every node."""
-    file = tmp_path_factory.mktemp("images") / "image.tar"
     named = {name: f"tlsy/{name}:{_TAG}" for name in (*SERVICES, *SERVERS)}
     for name in named.values():
-        with file.open("wb") as archive:
-            try:
-                built_images.archive(name, archive)
-            except LookupError as error:
-                pytest.skip(f"{error}: make images")
-        cluster.import_image(file)
-    file.unlink()
-    return {short: f"docker.io/{name}" for short, name in named.items()}
+        try:
+            cluster.import_built(built_images, name)
+        except LookupError as error:
+            pytest.skip(f"{error}: make images")
+    return named
 
 
 @pytest.fixture(scope="package")
