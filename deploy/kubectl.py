@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _MANAGER: Final = "tlsy-deploy"
 #: Made by a controller for a Service, with its labels and, unlike all else that is made so, without an owner.
 _MADE_BY_CONTROLLERS: Final = frozenset({"Endpoints"})
+#: The type of the Secret in which a set is remembered.
+_DEPLOYED_SET: Final = "tlsy.dev/deployed-set"
 _DIFFERENT: Final = 1
 #: In characters; more of a log is in the log.
 _LONGEST_LINE: Final = 300
@@ -85,7 +87,9 @@ class Kubectl:
     def last_line(self, pod: str, container: str) -> str:
         """Of its last run, if it ever ran."""
         where = ("--namespace", self.namespace, f"--container={container}")
-        return self._run("logs", pod, *where, "--tail=1").stdout.strip()[:_LONGEST_LINE]
+        return self._run("logs", pod, *where, "--tail=1", "--request-timeout=10s").stdout.strip()[
+            :_LONGEST_LINE
+        ]
 
     def remove(self, found: Sequence[Document]) -> None:
         """In the foreground: an object is gone after what it owns."""
@@ -110,14 +114,21 @@ class Kubectl:
             "--ignore-not-found",
             "--output=json",
         )
-        return base64.b64decode(json.loads(got)["data"]["set"]) if got.strip() else None
+        if not got.strip():
+            return None
+        secret = json.loads(got)
+        if secret.get("type") != _DEPLOYED_SET:
+            raise CommandError(
+                f"secret/{name}-deployed is there and of no deployment: name the set otherwise"
+            )
+        return base64.b64decode(secret["data"]["set"])
 
     def remember(self, name: str, packed: bytes, revision: str) -> None:
         """In one write."""
         document = {
             "apiVersion": "v1",
             "kind": "Secret",
-            "type": "tlsy.dev/deployed-set",
+            "type": _DEPLOYED_SET,
             "metadata": {"name": f"{name}-deployed", "annotations": {"tlsy.dev/revision": revision}},
             "data": {"set": base64.b64encode(packed).decode()},
         }
