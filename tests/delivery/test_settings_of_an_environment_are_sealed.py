@@ -32,6 +32,15 @@ def test_every_name_in_the_example_is_a_setting():
     assert set(_SETTING.findall((ROOT / ".env.example").read_text())) - known == set()
 
 
+@pytest.mark.parametrize("name", ["staging", "prod"])
+def test_the_sealed_ones_set_what_the_example_does_for_whom_the_rules_name(name):
+    sealed = (ROOT / f".env.{name}").read_text()
+    names = [each for each in _SETTING.findall(sealed) if not each.startswith("sops_")]
+    assert names == _SETTING.findall((ROOT / ".env.example").read_text())
+    (rule,) = re.findall(rf"\.env\\.{name}\$\n    age: (.+)", (ROOT / ".sops.yaml").read_text())
+    assert re.findall(r"^sops_age__list_\d+__map_recipient=(.+)$", sealed, re.MULTILINE) == rule.split(",")
+
+
 class Environment:
     """A folder with the example, a home without keys, and `.ci/env` for it."""
 
@@ -138,7 +147,7 @@ def test_nobody_is_locked_out_by_leaving_them_unnamed(environment):
 
 @pytest.mark.real
 @pytest.mark.parametrize("name", ["local", "staging", "prod"])
-def test_editing_is_all_that_a_fresh_clone_needs(environment, name):
+def test_editing_is_all_that_makes_one(environment, name):
     ran = environment.run("edit", name, EDITOR="sed -i s/LEVEL=info/LEVEL=debug/")
     assert ran.returncode == 0, ran.stderr
     (key,) = environment.folder.glob("config/sops/age/keys.txt")
@@ -151,6 +160,23 @@ def test_editing_is_all_that_a_fresh_clone_needs(environment, name):
     committed = recipient in (environment.folder / ".sops.yaml").read_text()
     assert committed == (name != "local") == (f"commit .env.{name} and .sops.yaml" in ran.stderr)
     assert environment.run("edit", name, EDITOR="true").stderr.endswith("env: nothing was changed\n")
+
+
+@pytest.mark.real
+def test_a_deployment_is_not_given_what_only_the_example_sets(environment):
+    key, recipient = environment.key("mine")
+    environment.run("init", "staging", recipient)
+    opener = {"SOPS_AGE_KEY": key.read_text()}
+    refused = environment.run("give", "staging", **opener)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert (
+        "lead nowhere: TLSY_CLUSTERS TLSY_BROKERS TLSY_OTLP_ENDPOINT; make env-edit ENV=staging"
+        in refused.stderr
+    )
+    environment.run("edit", "staging", EDITOR="sed -i s/example.internal/bank.internal/", **opener)
+    given = environment.run("give", "staging", **opener)
+    assert given.stdout == environment.run("show", "staging", **opener).stdout
+    assert "bank.internal" in given.stdout
 
 
 @pytest.mark.real
