@@ -41,7 +41,9 @@ _KNOWN: Final = {kind: re.compile(pattern) for kind, pattern in KINDS.items()}
 NAMED: Final = "something random that is called a secret"
 _NAMED: Final = re.compile(
     r"(?i:passw(?:or)?d|secret|token|credential|api_?key|access_?key|private_?key|auth)\w{0,20}[\"']?\]?\s*"
-    r"(?::\s*\w+\s*=|[:=]>?|,)\s*(?:[\"']([A-Za-z0-9+/_=.~!@#$%^&*-]{16,})|([A-Za-z0-9+/_=~!@#%^&*-]{16,})(?![\w.(]))",
+    r"(?::\s*\w+\s*=|[:=]>?|,)"
+    # What is not quoted is on the same line.
+    r"(?:\s*[\"']([A-Za-z0-9+/_=.~!@#$%^&*-]{16,})|[^\S\n]*([A-Za-z0-9+/_=~!@#%^&*-]{16,})(?![\w.(]))",
 )
 #: Bits for each letter: words and names are below, keys in hex and base64 above.
 _RANDOM_BITS: Final = 3.5

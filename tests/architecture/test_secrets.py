@@ -104,6 +104,7 @@ def test_a_planted_secret_is_found_and_not_repeated(kind: str) -> None:
         "postgresql://{user}:{password}@{host}/db",
         "-----BEGIN PRIVATE KEY-----",
         "secret: ${SECRET_FROM_ELSEWHERE_2026}",
+        "TLSY_DATABASE_PASSWORD=\nTLSY_OTHER_SETTING_2=k3Jd8sQpR7vXz1Lm",
         "TLSY_DATABASE_PASSWORD=ENC[AES256_GCM,data:p673w==,iv:YY=,aad:UQ=,tag:A=]",
     ],
 )

@@ -25,7 +25,7 @@ async def test_a_page_of_large_events_ends_where_a_client_would_refuse_it(world,
         end_time=Timestamp(seconds=now_s + 60),
         page_size=1000,
     )
-    found = []
+    found: list[str] = []
     while not found or request.page_token:
         page = await stub.QueryEvents(request)
         assert page.ByteSize() <= CLIENTS_TAKE_BYTES

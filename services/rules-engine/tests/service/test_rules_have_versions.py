@@ -98,7 +98,8 @@ async def test_a_page_of_large_documents_ends_where_a_client_would_refuse_it(wor
     )
     async with world.installation.tenancy("rules_engine").transaction(tenant.context, write=True) as tx:
         await tx.execute(COPY_VERSION)
-    request, found = pb.ListRuleVersionsRequest(parent=name_of(tenant)), []
+    request = pb.ListRuleVersionsRequest(parent=name_of(tenant))
+    found: list[str] = []
     while not found or request.page_token:
         page = await stub.ListRuleVersions(request)
         assert page.ByteSize() <= 4 * 1024 * 1024

@@ -12,7 +12,27 @@ if TYPE_CHECKING:
     from tlsy.tenancy.database import Connection
 
 
-def _array(oid: int, element_oid: int, element: str) -> dict[str, Any]:
+#: Of an array: its OID, its element's, and the element's name. Source: pg_type.dat; an OID below 10000 is the
+#: same in every database and release. text[] the driver knows.
+_ARRAYS: Final = (
+    (1000, 16, "bool"),
+    (1001, 17, "bytea"),
+    (1005, 21, "int2"),
+    (1007, 23, "int4"),
+    (1016, 20, "int8"),
+    (1022, 701, "float8"),
+    (1182, 1082, "date"),
+    (1185, 1184, "timestamptz"),
+    (2951, 2950, "uuid"),
+)
+
+
+def know_arrays(connection: Connection) -> None:
+    """Nothing is asked of the server."""
+    connection.get_settings().register_data_types(_as_answered(*array) for array in _ARRAYS)
+
+
+def _as_answered(oid: int, element_oid: int, element: str) -> dict[str, Any]:
     """A row as the driver's own query answers it."""
     return {
         "oid": oid,
@@ -26,22 +46,3 @@ def _array(oid: int, element_oid: int, element: str) -> dict[str, Any]:
         "attrtypoids": None,
         "attrnames": None,
     }
-
-
-#: Source: pg_type.dat; an OID below 10000 is the same in every database and release. text[] the driver knows.
-_ARRAYS: Final = (
-    _array(1000, 16, "bool"),
-    _array(1001, 17, "bytea"),
-    _array(1005, 21, "int2"),
-    _array(1007, 23, "int4"),
-    _array(1016, 20, "int8"),
-    _array(1022, 701, "float8"),
-    _array(1182, 1082, "date"),
-    _array(1185, 1184, "timestamptz"),
-    _array(2951, 2950, "uuid"),
-)
-
-
-def know_arrays(connection: Connection) -> None:
-    """Nothing is asked of the server."""
-    connection.get_settings().register_data_types(_ARRAYS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -16,6 +16,9 @@ from tlsy.cli.handlers.tenants import finished
 from tlsy.cli.ports import Column, Terminal
 from tlsy.contracts.tenant_registry.v1 import tenant_pb2, tenant_registry_pb2
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 _COLUMNS: Final = (
     Column("KIND", "kind"),
     Column("NAME", "name"),
@@ -24,7 +27,7 @@ _COLUMNS: Final = (
 )
 _ALL: Final = 1_000_000
 #: What to do where a document does not hold.
-_NEXT: Final = {
+_NEXT: Final[Mapping[str, str]] = {
     "REFUSED": "Put back what the documents had, or make the change by its own command.",
     "FAILED": "Remove the cause of what failed, and take it up again: tlsy tenants resume",
 }

@@ -151,8 +151,7 @@ def read_batch(events: Iterable[ingestion_pb2.Event], window: TimeWindow) -> Bat
             or raw
         ):
             room = max(1, MAX_PROBLEMS - len(batch.problems))
-            problems = list(islice(_problems(index, event, window), room))
-            if problems:
+            if problems := list(islice(_problems(index, event, window), room)):
                 batch.problems += problems
                 continue
         head = source.encode()
