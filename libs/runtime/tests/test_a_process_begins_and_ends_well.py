@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -19,7 +20,7 @@ import gc
 from pydantic_settings import SettingsConfigDict
 from tlsy.runtime.host import main
 from tlsy.runtime.service import Part, Supervisor, Task
-from tlsy.runtime.settings import ServiceSettings, setting
+from tlsy.runtime.settings import ServiceSettings, SettingsInvalid, setting
 
 class ShopSettings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="TLSY_SHOP_")
@@ -27,6 +28,8 @@ class ShopSettings(ServiceSettings):
     shelves: int = setting(3, unit="shelves", why="they fit", ge=1)
 
 def build(settings, host):
+    if settings.shelves > 99:
+        raise SettingsInvalid(("TLSY_SHOP_SHELVES: there is no room.",))
     async def run(stopping):
         print(host.role, host.service, flush=True)
         if settings.breaks:
@@ -155,6 +158,18 @@ def test_a_server_listens_as_it_was_told(environment, more, monkeypatch):
 def test_a_file_that_is_not_there_is_named(environment):
     code, _, err = finish(start(environment | {"TLSY_SERVICE_KEY_FILE": "/nowhere/key"}))
     assert (code, "/nowhere/key" in err) == (78, True)
+
+
+def test_a_setting_that_is_wrong_by_what_it_names_is_told_as_that(environment):
+    code, out, err = finish(start(environment | {"TLSY_SHOP_SHELVES": "100"}))
+    assert (code, out) == (78, "")
+    assert err == "shop: the settings are wrong:\nTLSY_SHOP_SHELVES: there is no room.\n"
+
+
+def test_a_port_that_is_taken_is_named(environment, free_port):
+    with socket.create_server(("", free_port)):
+        code, _, err = finish(start(environment | {"TLSY_METRICS_PORT": str(free_port)}))
+    assert (code, f"TLSY_METRICS_PORT: {free_port}" in err) == (78, True)
 
 
 def test_settings_can_be_listed_without_any(environment):

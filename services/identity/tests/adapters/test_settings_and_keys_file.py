@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tlsy.identity.adapters.secret_file import OwnerOnlyFile
-from tlsy.identity.settings import IdentitySettings, KeysFileInvalid, new_keys_file, read_keys
+from tlsy.identity.settings import IdentitySettings, new_keys_file, read_keys
 from tlsy.runtime.settings import SettingsInvalid, load
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def test_a_new_keys_file_can_be_read(tmp_path: Path) -> None:
 def test_a_bad_keys_file_says_what_is_wrong_and_no_key(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "keys.json"
     path.write_text(text)
-    with pytest.raises(KeysFileInvalid, match=said) as caught:
+    with pytest.raises(SettingsInvalid, match=said) as caught:
         read_keys(path)
     assert "c2hvcnQ=" not in str(caught.value)
 

@@ -8,6 +8,7 @@ Nothing here starts or connects; `supervisor` puts the parts in order.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -28,13 +29,14 @@ from tlsy.rpc.audit import AuditTrail
 from tlsy.rpc.catalog import CatalogFeed
 from tlsy.rpc.channel import dial
 from tlsy.rpc.denials import Denials
-from tlsy.rpc.keys import Jwks
+from tlsy.rpc.keys import Jwks, KeyInvalid
 from tlsy.rpc.revocation_feed import RevocationFeed, fetch_jwks
 from tlsy.rpc.revocations import DenyList
 from tlsy.rpc.server import Served, build_server
 from tlsy.rpc.tokens import MAX_LIFETIME_S, ServiceTokens, TokenVerifier
 from tlsy.runtime.ids import PLATFORM_TENANT_ID
 from tlsy.runtime.service import Part, Supervisor
+from tlsy.runtime.settings import SettingsInvalid
 from tlsy.tenancy.cluster import RELAY
 from tlsy.tenancy.context import PLATFORM, IsolationMode, Placement, TenantState
 from tlsy.tenancy.database import ClusterAddress, Databases, PoolLimits
@@ -255,20 +257,27 @@ def assemble(
         package: the service's package name, e.g. "rules_engine".
         tailed: topics of other services, or its own, that the service follows in memory, and what takes their
             events; beside those of the registry and identity.
+
+    Raises:
+        SettingsInvalid: a key, or what is trusted, is none, or a peer has no address.
     """
     clock = host.clock
     control = Placement(host.control_cluster, host.control_database, package)
-    tokens = ServiceTokens(host.service, host.service_key, clock=clock, new_id=host.ids)
-    registry = tenant_registry_pb2_grpc.TenantRegistryServiceStub(
-        dial(host, tenant_registry_pb2.DESCRIPTOR.services_by_name["TenantRegistryService"], tokens)
-    )
-    identity = identity_pb2_grpc.IdentityServiceStub(
-        dial(host, identity_pb2.DESCRIPTOR.services_by_name["IdentityService"], tokens)
-    )
+    with _named("TLSY_SERVICE_KEY_FILE"):
+        tokens = ServiceTokens(host.service, host.service_key, clock=clock, new_id=host.ids)
+    with _named("TLSY_PEERS"):
+        registry = tenant_registry_pb2_grpc.TenantRegistryServiceStub(
+            dial(host, tenant_registry_pb2.DESCRIPTOR.services_by_name["TenantRegistryService"], tokens)
+        )
+        identity = identity_pb2_grpc.IdentityServiceStub(
+            dial(host, identity_pb2.DESCRIPTOR.services_by_name["IdentityService"], tokens)
+        )
     catalog = CatalogFeed(registry, clock, host.telemetry)
     deny_list = DenyList(clock)
     jwks = Jwks(lambda: fetch_jwks(identity), clock)
     revocations = RevocationFeed(identity, jwks, deny_list, clock, host.telemetry)
+    with _named("TLSY_TRUST_DIR"):
+        verifier = TokenVerifier(host.service, keys=jwks, trust=host.trust, deny_list=deny_list, clock=clock)
     limits = PoolLimits(per_database=host.connections_per_database)
     databases = Databases(ClusterDsns(host.clusters, f"tlsy_{package}"), limits, clock)
     relays = Databases(ClusterDsns(host.clusters, RELAY), _RELAY_LIMITS, clock)
@@ -295,7 +304,7 @@ def assemble(
         package=package,
         tenancy=tenancy,
         catalog=catalog,
-        verifier=TokenVerifier(host.service, keys=jwks, trust=host.trust, deny_list=deny_list, clock=clock),
+        verifier=verifier,
         tokens=tokens,
         audit=audit,
         relay=relay,
@@ -308,6 +317,15 @@ def assemble(
         _denials=Denials(clock, _denial_writer(tenancy, catalog, audit), registry=host.telemetry.registry),
         _broadcast=_broadcast(host, catalog, revocations, metrics, tailed or {}),
     )
+
+
+@contextmanager
+def _named(variable: str) -> Iterator[None]:
+    """A key that is none, or a peer without an address, as a fault of the setting that it comes from."""
+    try:
+        yield
+    except (KeyInvalid, KeyError) as error:
+        raise SettingsInvalid((f"{variable}: {error.args[0]}.",)) from error
 
 
 class _ReadyTail(KafkaTail):

@@ -113,7 +113,7 @@ class Build(Protocol):
     """`build` of a service's app.py."""
 
     def __call__(self, settings: Any, host: Host) -> Service:
-        """Wire the service; no I/O."""
+        """Wire the service; no I/O but the files that its settings name. SettingsInvalid: one is wrong."""
         ...
 
 
@@ -179,22 +179,28 @@ def main(service: str, settings_cls: type[S], app: str, argv: Sequence[str] | No
         except SettingsInvalid as error:
             problems.extend(error.problems)
     if host_settings is None or settings is None or problems:
-        sys.stderr.write("\n".join([f"{service}: the settings are wrong:", *problems, ""]))
-        return EXIT_SETTINGS
+        return _settings_are_wrong(service, problems)
     configure_logging(level=host_settings.log_level, report=reports.report if reports else None)
     try:
         host = host_from(host_settings, service, arguments.role)
     except OSError as error:
-        sys.stderr.write(f"{service}: a file that the settings name cannot be read: {error}\n")
-        return EXIT_SETTINGS
+        where = "a file" if error.filename else f"TLSY_METRICS_PORT: {host_settings.metrics_port}"
+        return _settings_are_wrong(service, [f"{where} cannot be had: {error}"])
     rest_collector()
     build: Build = importlib.import_module(app).build
     try:
         return asyncio.run(_build_and_run(build, settings, host, host_settings.stop_grace_s))
+    except SettingsInvalid as error:
+        return _settings_are_wrong(service, error.problems)
     finally:
         host.telemetry.close()
         if reports is not None:
             reports.close()
+
+
+def _settings_are_wrong(service: str, problems: Sequence[str]) -> int:
+    sys.stderr.write("\n".join([f"{service}: the settings are wrong:", *problems, ""]))
+    return EXIT_SETTINGS
 
 
 async def _build_and_run(build: Build, settings: ServiceSettings, host: Host, grace_s: float) -> int:

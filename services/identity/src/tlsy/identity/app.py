@@ -78,7 +78,7 @@ class _Adapters:
 
 
 def build(settings: IdentitySettings, host: Host) -> Service:
-    """The service; nothing is started or connected. KeysFileInvalid: the keys file cannot be used."""
+    """The service; nothing is started or connected. SettingsInvalid: the keys file cannot be used."""
     assembly = assemble(host, "identity")
     adapters = _adapters(settings, host, assembly)
     indexing = IndexRevocations(assembly.tenancy, adapters.index)

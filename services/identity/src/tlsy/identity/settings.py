@@ -12,10 +12,10 @@ from pydantic import SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from tlsy.identity.domain.first_administrator import first_administrator_problems
-from tlsy.runtime.settings import ServiceSettings, setting
+from tlsy.runtime.settings import ServiceSettings, SettingsInvalid, setting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 KEY_BYTES: Final = 32
 MAX_KEY_ID_BYTES: Final = 64
@@ -114,10 +114,6 @@ class Argon2Cost:
     queue: int
 
 
-class KeysFileInvalid(Exception):  # noqa: N818  read as a fact in exit messages
-    """The keys file is not what it must be; the message names each problem and no key."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DirectoryKeys:
     """256-bit keys by id. New values use `current`; the others open old values."""
@@ -141,14 +137,14 @@ def read_keys(path: Path) -> DirectoryKeys:
     """Read a keys file.
 
     Raises:
-        KeysFileInvalid: it is missing, malformed, or a key is not 32 bytes of base64.
+        SettingsInvalid: it is missing, malformed, or a key is not 32 bytes of base64; no key is named.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise KeysFileInvalid(f"{path}: {type(error).__name__}") from None
+        raise _invalid(path, [type(error).__name__]) from None
     if not isinstance(document, dict) or not isinstance(document.get("sealing"), dict):
-        raise KeysFileInvalid(f"{path}: an object with current, sealing and lookup is expected")
+        raise _invalid(path, ["an object with current, sealing and lookup is expected"])
     problems: list[str] = []
     sealing = {name: _key(f"sealing.{name}", text, problems) for name, text in document["sealing"].items()}
     lookup = _key("lookup", document.get("lookup"), problems)
@@ -158,8 +154,12 @@ def read_keys(path: Path) -> DirectoryKeys:
     if current not in sealing:
         problems.append("current: names a key of sealing")
     if problems:
-        raise KeysFileInvalid(f"{path}: {'; '.join(problems)}")
+        raise _invalid(path, problems)
     return DirectoryKeys(current=str(current), sealing=sealing, lookup=lookup)
+
+
+def _invalid(path: Path, problems: Sequence[str]) -> SettingsInvalid:
+    return SettingsInvalid(tuple(f"TLSY_IDENTITY_KEYS_FILE: {path}: {problem}" for problem in problems))
 
 
 def _key(name: str, text: Any, problems: list[str]) -> bytes:
