@@ -128,6 +128,54 @@ MUTANTS = {
         "SECURITY_DEFINER",
         "alter procedure tlsy.enter security definer",
     ),
+    "a view in the place of a table": (
+        "GRANT_TOO_MANY",
+        (
+            "alter table shared.orders rename to kept; revoke all on shared.kept from tlsy_web_shop; "
+            "create view shared.orders as select * from shared.kept; "
+            "grant select on shared.orders to tlsy_web_shop"
+        ),
+    ),
+    "a grant on a foreign table": (
+        "GRANT_TOO_MANY",
+        (
+            "create foreign data wrapper w; create server s foreign data wrapper w; "
+            "create foreign table shared.far (tenant_id uuid) server s; "
+            "grant select on shared.far to tlsy_web_shop"
+        ),
+    ),
+    "a grant on what PostgreSQL knows of all rows": (
+        "GRANT_TOO_MANY",
+        "grant select on pg_catalog.pg_statistic to tlsy_web_shop",
+    ),
+    "a grant on a function that reads files": (
+        "GRANT_TOO_MANY",
+        "grant execute on function pg_catalog.pg_read_file(text) to tlsy_web_shop",
+    ),
+    "a unique index of a partition alone": (
+        "KEY_NOT_LED_BY_TENANT",
+        ON_PARTITION.format("create unique index on shared.%I (reading_id)"),
+    ),
+    "an exclusion over all tenants": (
+        "KEY_NOT_LED_BY_TENANT",
+        "alter table shared.orders add exclude using btree (note with =)",
+    ),
+    "a reference to any tenant's row": (
+        "REFERENCE_ACROSS_TENANTS",
+        (
+            "alter table shared.orders add whose uuid, "
+            "add foreign key (whose, order_id) references shared.orders (tenant_id, order_id)"
+        ),
+    ),
+    "a schema of a service's own": ("OWNER_WRONG", "alter schema shared owner to tlsy_web_shop"),
+    "an entrance of a service's own": ("OWNER_WRONG", "alter procedure tlsy.enter owner to tlsy_web_shop"),
+    "a database whose sessions begin in a scope": (
+        "SETTING_ENTERS",
+        (
+            "do $$ begin "
+            "execute format('alter database %I set app.scope = platform', current_database()); end $$"
+        ),
+    ),
 }
 
 
@@ -147,6 +195,9 @@ async def test_a_mutant_is_found(installation, service_migrations, mutant):
         "grant tlsy_owner to tlsy_web_shop",
         "grant tlsy_migrator to tlsy_relay",
         "grant tlsy_migrator to tlsy_mover",
+        "alter role tlsy_web_shop replication",
+        "alter role tlsy_web_shop createrole",
+        "create role somebody; grant tlsy_owner to somebody",
     ],
 )
 async def test_a_role_that_escapes_row_level_security_is_found(installation, service_migrations, statement):
@@ -157,6 +208,29 @@ async def test_a_role_that_escapes_row_level_security_is_found(installation, ser
     found = await lint(owner, service_migrations)
     await transaction.rollback()
     assert {finding.code for finding in found} == {"ROLE_BYPASSES"}
+
+
+@pytest.mark.parametrize(
+    ("code", "statement"),
+    [
+        ("SETTING_ENTERS", "alter role tlsy_web_shop set app.current_tenant = 'a'"),
+        (
+            "OWNER_WRONG",
+            (
+                "do $$ begin execute format("
+                "'alter database %I owner to tlsy_web_shop', current_database()); end $$"
+            ),
+        ),
+    ],
+)
+async def test_what_outlives_the_database_is_found(installation, service_migrations, code, statement):
+    owner = await installation.connect(None, installation.common)
+    transaction = owner.transaction()
+    await transaction.start()
+    await owner.execute(statement)
+    found = await lint(owner, service_migrations)
+    await transaction.rollback()
+    assert code in {finding.code for finding in found}
 
 
 @pytest.mark.parametrize("control", [False, True])

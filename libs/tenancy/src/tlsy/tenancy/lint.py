@@ -32,12 +32,14 @@ Code = Literal[
     "NULLIF_MISSING",
     "TENANT_ID_MISSING",
     "KEY_NOT_LED_BY_TENANT",
+    "REFERENCE_ACROSS_TENANTS",
     "TIME_INDEX_MISSING",
     "COLUMN_TYPE_BOUND",
     "PARTITION_GRANTED",
     "GRANT_TOO_MANY",
     "OWNER_WRONG",
     "ROLE_BYPASSES",
+    "SETTING_ENTERS",
     "SECURITY_DEFINER",
     "FUNCTION_CHANGED",
 ]
@@ -95,6 +97,9 @@ class _Catalogue:
     keys: Sequence[asyncpg.Record]
     grants: Sequence[asyncpg.Record]
     roles: Sequence[asyncpg.Record]
+    owners: Sequence[asyncpg.Record]
+    settings: Sequence[asyncpg.Record]
+    references: Sequence[asyncpg.Record]
     definers: Sequence[asyncpg.Record]
     functions: Sequence[asyncpg.Record]
 
@@ -111,6 +116,9 @@ async def lint(connection: Connection, services: Sequence[ServiceMigrations]) ->
         keys=await connection.fetch(sql.text("lint/keys.sql")),
         grants=await connection.fetch(sql.text("lint/grants.sql")),
         roles=await connection.fetch(sql.text("lint/roles.sql")),
+        owners=await connection.fetch(sql.text("lint/owners.sql")),
+        settings=await connection.fetch(sql.text("lint/settings.sql")),
+        references=await connection.fetch(sql.text("lint/references.sql")),
         definers=await connection.fetch(sql.text("lint/definers.sql")),
         functions=await connection.fetch(sql.text("lint/functions.sql")),
     )
@@ -118,6 +126,9 @@ async def lint(connection: Connection, services: Sequence[ServiceMigrations]) ->
         *_tables(catalogue),
         *_grants(catalogue, services),
         *_roles(catalogue),
+        *_owners(catalogue),
+        *_settings(catalogue),
+        *_references(catalogue),
         *_definers(catalogue),
         *_functions(catalogue),
     ]
@@ -145,8 +156,7 @@ def _tables(catalogue: _Catalogue) -> Iterator[Finding]:
                 f"alter table {name} force row level security",
             )
         yield from _policies(catalogue, table, name)
-        if not table["is_partition"]:
-            yield from _keys(catalogue, table, name)
+        yield from _keys(catalogue, table, name)
         if table["bound_types"]:
             yield Finding(
                 "COLUMN_TYPE_BOUND",
@@ -195,7 +205,7 @@ _AGAIN: Final = "drop its policies, then select tlsy.protect('{}')"
 
 def _keys(catalogue: _Catalogue, table: asyncpg.Record, name: str) -> Iterator[Finding]:
     keys = [row for row in catalogue.keys if row["table_id"] == table["id"]]
-    if not any(row["is_primary"] for row in keys):
+    if not table["is_partition"] and not any(row["is_primary"] for row in keys):
         yield Finding("KEY_NOT_LED_BY_TENANT", name, "no primary key", "add primary key (tenant_id, …)")
     tenants_only = _TENANT_SCHEMA.fullmatch(table["schema_name"])  # the catalogue's slugs are unique over all
     for row in keys:
@@ -204,11 +214,11 @@ def _keys(catalogue: _Catalogue, table: asyncpg.Record, name: str) -> Iterator[F
             yield Finding(
                 "KEY_NOT_LED_BY_TENANT",
                 name,
-                f"unique index {row['name']} is led by {row['columns'][0] or 'an expression'}",
+                f"unique or excluding index {row['name']} is led by {row['columns'][0] or 'an expression'}",
                 "put tenant_id first: else one tenant's rows collide with another's",
             )
     column = table["time_column"]
-    if column is None or table["table_name"] == _NEVER_READ_BY_TIME:
+    if column is None or table["is_partition"] or table["table_name"] == _NEVER_READ_BY_TIME:
         return
     if not any(row["columns"][:2] == ["tenant_id", column] for row in keys):
         yield Finding(
@@ -229,7 +239,7 @@ def _grants(catalogue: _Catalogue, services: Sequence[ServiceMigrations]) -> Ite
                 fine = privilege == "usage" and grantee != "public"
             case "function":
                 of = "routine "
-                fine = name in _ENTRANCES and grantee in roles
+                fine = schema == "tlsy" and name in _ENTRANCES and grantee in roles
             case "database":
                 of, target = "database ", name
                 fine = privilege == "connect" and grantee in {MIGRATOR, _MOVER, RELAY, *roles}
@@ -238,7 +248,9 @@ def _grants(catalogue: _Catalogue, services: Sequence[ServiceMigrations]) -> Ite
                 fine = False
             case _:
                 plane = "*" if _TENANT_SCHEMA.fullmatch(schema) else schema
-                fine = not row["is_partition"] and (plane, name, grantee, privilege) in allowed
+                # No view, nor anything else that has no row-level security of its own.
+                fine = row["is_table"] and not row["is_partition"]
+                fine = fine and (plane, name, grantee, privilege) in allowed
         if not fine:
             kind: Code = "PARTITION_GRANTED" if row["is_partition"] else "GRANT_TOO_MANY"
             yield Finding(
@@ -278,6 +290,34 @@ def _roles(catalogue: _Catalogue) -> Iterator[Finding]:
             if group not in _MAY_BYPASS.get(role, ()):
                 message = f"is a member of {group}"
                 yield Finding("ROLE_BYPASSES", role, message, f"revoke {group} from {role}")
+        for attribute in row["beyond"]:
+            yield Finding("ROLE_BYPASSES", role, f"has {attribute}", f"alter role {role} no{attribute}")
+        for outsider in row["outsiders"]:
+            message = f"{outsider} is a member of it"
+            yield Finding("ROLE_BYPASSES", role, message, f"revoke {role} from {outsider}")
+
+
+def _owners(catalogue: _Catalogue) -> Iterator[Finding]:
+    """An owner may change what it owns, whatever it was granted."""
+    for row in catalogue.owners:
+        yield Finding("OWNER_WRONG", row["name"], f"owned by {row['owner']}", f"give it to {_OWNER}")
+
+
+def _settings(catalogue: _Catalogue) -> Iterator[Finding]:
+    for row in catalogue.settings:
+        target = " in ".join(f"{kind} {row[kind]}" for kind in ("role", "database") if row[kind])
+        message = f"sessions begin with {row['name']}, as if something had been entered"
+        yield Finding("SETTING_ENTERS", target, message, f"alter {target} reset {row['name']}")
+
+
+def _references(catalogue: _Catalogue) -> Iterator[Finding]:
+    for row in catalogue.references:
+        yield Finding(
+            "REFERENCE_ACROSS_TENANTS",
+            f"{row['schema_name']}.{row['table_name']}",
+            f"foreign key {row['name']} does not tie tenant_id to tenant_id",
+            "reference (tenant_id, …) by (tenant_id, …): else it tells whether another tenant has a row",
+        )
 
 
 def _definers(catalogue: _Catalogue) -> Iterator[Finding]:

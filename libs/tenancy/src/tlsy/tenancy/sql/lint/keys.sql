@@ -1,5 +1,7 @@
--- Every valid index with the names of its plain columns in order ('' for an expression).
-select i.indrelid::bigint as table_id, x.relname as name, i.indisunique as is_unique, i.indisprimary as is_primary,
+-- Every valid index with the names of its plain columns in order ('' for an expression). An exclusion tells of
+-- other rows as a unique index does.
+select i.indrelid::bigint as table_id, x.relname as name, i.indisunique or i.indisexclusion as is_unique,
+    i.indisprimary as is_primary,
     array(
         select coalesce(a.attname::text, '')
         from unnest(i.indkey[0:i.indnkeyatts - 1]) with ordinality as k (attnum, position)

@@ -1,0 +1,9 @@
+-- Settings with which sessions in this database begin, and that are only ever made for one transaction.
+select
+    case when s.setrole <> 0 then pg_get_userbyid(s.setrole)::text when s.setdatabase = 0 then 'all' else '' end as role,
+    case s.setdatabase when 0 then '' else current_database()::text end as database,
+    split_part(setting, '=', 1) as name
+from pg_db_role_setting s, unnest(s.setconfig) as setting
+where s.setdatabase in (0, (select oid from pg_database where datname = current_database()))
+    and setting like 'app.%'
+order by 1, 2, 3
