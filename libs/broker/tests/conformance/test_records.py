@@ -55,10 +55,11 @@ async def test_records_arrive_with_every_level_of_acknowledgement(kafka, read, a
     assert [record.value for record in records] == [b"1", b"2", b"3"]
 
 
-async def test_compressed_records_come_back(kafka, read):
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+async def test_compressed_records_come_back(kafka, read, codec):
     topic = await kafka.create_topic()
     values = [b"%d" % number * 100 for number in range(100)]
-    await kafka.send(topic, *values, compression_type="gzip", linger_ms=20)
+    await kafka.send(topic, *values, compression_type=codec, linger_ms=20)
     assert [record.value for record in await read(await kafka.consumer(topic), 100)] == values
 
 

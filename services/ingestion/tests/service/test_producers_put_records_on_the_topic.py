@@ -22,9 +22,14 @@ DEAD = f"{INGEST_TOPIC}.ingestion.dlq"
 
 
 @pytest.fixture
-async def produce(world):
+def codec():
+    return None
+
+
+@pytest.fixture
+async def produce(world, codec):
     """Puts a record on the producers' topic, as anybody who can reach the broker may."""
-    producer = AIOKafkaProducer(bootstrap_servers=world.brokers)
+    producer = AIOKafkaProducer(bootstrap_servers=world.brokers, compression_type=codec)
     await producer.start()
 
     async def put(token, events, key=b"k", *, value=None, headers=(), timestamp_ms=None, times=1):
@@ -92,6 +97,7 @@ async def outcomes(world, host, tenant, wanted):
             await asyncio.sleep(0.02)
 
 
+@pytest.mark.parametrize("codec", [None, "gzip", "snappy", "lz4", "zstd"])
 async def test_a_record_is_stored_for_the_tenant_of_its_token(world, produce, make_events):
     tenant = await world.installation.provisioned_tenant(modules=MODULES)
     await world.replica()

@@ -8,10 +8,7 @@ what a batch may cost is limited, since whoever wrote it may want it to be slow.
 from __future__ import annotations
 
 import asyncio
-import importlib
 import struct
-import zlib
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka.errors import CorruptRecordException, for_code
@@ -20,8 +17,10 @@ from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.record.util import decode_varint_py as decode_varint
 from aiokafka.structs import ConsumerRecord
 
+from tlsy.eventlog.kafka_codecs import DECODERS
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator
 
 _LENGTH: Final = struct.Struct(">i")
 _LENGTH_AT: Final = 8
@@ -31,30 +30,8 @@ _MAGIC: Final = 2
 _COUNT_AT: Final = 57
 _RECORDS_AT: Final = 61
 _LOG_APPEND_TIME: Final = 1
-#: Of a batch without its compression; as it is sent it is 1 MiB, which gzip makes of 1 GiB, too.
-_MAX_BODY_BYTES: Final = 8 * 1024 * 1024
-_GZIP_WINDOW: Final = 31
 #: Of a batch; some hundred bytes each are a producer's token alone.
 _MAX_RECORDS: Final = 20_000
-
-
-def inflate(body: bytes) -> bytes:
-    """The records of a batch that gzip compressed. Raises CorruptRecordException, zlib.error."""
-    inflater = zlib.decompressobj(_GZIP_WINDOW)
-    inflated = inflater.decompress(body, _MAX_BODY_BYTES)
-    if not inflater.eof:
-        raise CorruptRecordException(f"a batch is cut, or of more than {_MAX_BODY_BYTES} bytes")
-    return inflated
-
-
-def limit_batches() -> None:
-    """Has aiokafka read no more of a batch either; its own way takes what memory there is."""
-    batches = importlib.import_module(DefaultRecordBatch.__module__)
-    batches.gzip_decode = inflate  # type: ignore[attr-defined]  # aiokafka has no setting for it
-
-
-#: aiokafka's others need a package that is not installed.
-_CODECS: Final[Mapping[int, Callable[[bytes], bytes]]] = MappingProxyType({0: bytes, 1: inflate})
 
 
 async def fetch_batches(
@@ -122,7 +99,7 @@ def _records(partition: Any, batch: Any, raw: bytes) -> Iterator[Any]:
     (count,) = _LENGTH.unpack_from(raw, _COUNT_AT)
     if count > _MAX_RECORDS:
         raise CorruptRecordException(f"a batch has more than {_MAX_RECORDS} records")
-    body = _CODECS[batch.compression_type](raw[_RECORDS_AT:])
+    body = DECODERS[batch.compression_type](raw[_RECORDS_AT:])
     before, at = batch.base_offset - 1, 0
     for following in reversed(range(count)):
         size, at = decode_varint(body, at)

@@ -24,7 +24,8 @@ from tlsy.eventlog.kafka import (
     KafkaInspector,
     stop_consumer,
 )
-from tlsy.eventlog.kafka_batches import fetch_batches, limit_batches
+from tlsy.eventlog.kafka_batches import fetch_batches
+from tlsy.eventlog.kafka_codecs import limit_batches
 from tlsy.eventlog.ports import Received, TopicPartition
 
 if TYPE_CHECKING:
