@@ -35,15 +35,15 @@ def sealed(batch):
     return batch[:17] + struct.pack(">I", calc_crc32c(batch[21:])) + batch[21:]
 
 
-async def put(world, tenant, batch):
+async def put(world, tenant, batch, *, topic=TOPIC, partitions=4):
     """Write a batch as it is beside the tenant's own records."""
-    await world.inspector().ensure_topics({TOPIC: 4})
-    partition = partition_of(tenant.tenant_id.hex.encode(), 4)
+    await world.inspector().ensure_topics({topic: partitions})
+    partition = partition_of(tenant.tenant_id.hex.encode(), partitions)
     client = AIOKafkaClient(bootstrap_servers=world.servers)
     await client.bootstrap()
-    await client.set_topics([TOPIC])
+    await client.set_topics([topic])
     node = client.get_random_node()
-    request = ProduceRequest(None, -1, 5_000, [(TOPIC, [(partition, batch)])])
+    request = ProduceRequest(None, -1, 5_000, [(topic, [(partition, batch)])])
     answer = await client.send(node, request)
     assert answer.topics[0][1][0][1] == 0
     await client.close()

@@ -4,11 +4,17 @@ import pytest
 
 from libs.eventlog.tests.test_a_consumer_applies_each_event_once import dead_letters, refuse_bad
 from libs.eventlog.tests.test_a_foreign_record_stops_nobody import write
+from libs.eventlog.tests.test_a_record_that_nobody_can_read_stops_nobody import (
+    CODECS,
+    batch_of,
+    of_no_codec,
+    put,
+)
 from libs.eventlog.tests.world import CLOCK, GROUP, TOPIC, event_of, note_down, note_of
 from tlsy.contracts.events import EVENTS_ACCEPTED
 from tlsy.eventlog.delivery import Each
 from tlsy.eventlog.errors import LogUnavailable
-from tlsy.eventlog.letter_box import LetterBox, LetterCut
+from tlsy.eventlog.letter_box import LetterBox, LetterCut, letters_topic
 
 
 @pytest.fixture
@@ -61,6 +67,18 @@ async def test_a_cut_letter_is_not_put_back(world, tenant):
         with pytest.raises(LetterCut):
             await letters.replay(0, world.producer(), CLOCK.now())
         assert len(await letters.pending(9)) == 1
+
+
+@pytest.mark.parametrize("codec", CODECS)
+async def test_a_letter_that_nobody_can_read_is_told_as_that_and_can_be_discarded(refused, tenant, codec):
+    broken = of_no_codec(batch_of(event_of(tenant, "a"), compression=codec))
+    await put(refused, tenant, broken, topic=letters_topic(TOPIC, GROUP), partitions=1)
+    async with box(refused) as letters:
+        assert await letters.discard(2) == 3
+        with pytest.raises(LogUnavailable, match="a letter cannot be read"):
+            await letters.pending(9)
+        assert await letters.discard(3) == 1
+        assert await letters.backlog() == (0, None)
 
 
 async def test_a_group_that_refused_nothing_has_no_letters(world):

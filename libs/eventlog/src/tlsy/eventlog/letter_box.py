@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError
 
 from tlsy.eventlog.cloudevents import LOG_HEADER
 from tlsy.eventlog.errors import EventLogError, LogUnavailable
+from tlsy.eventlog.kafka_codecs import limit_batches
 from tlsy.eventlog.ports import Record
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class LetterBox:
     async def opened(cls, servers: str, topic: str, group: str) -> AsyncIterator[LetterBox]:
         """The letters that `group` wrote about records of `topic`."""
         name = letters_topic(topic, group)
+        limit_batches()
         client = aiokafka.AIOKafkaConsumer(
             bootstrap_servers=servers,
             group_id=f"{name}.operators",
@@ -103,7 +105,11 @@ class LetterBox:
         self._client.seek(self._partition, first)
         async with asyncio.timeout(_TIMEOUT_S):
             while first < end and len(letters) < limit:
-                found = await self._client.getmany(self._partition, timeout_ms=500)
+                try:
+                    found = await self._client.getmany(self._partition, timeout_ms=500)
+                except Exception as error:
+                    # Whoever wrote a letter that is none has chosen what it raises.
+                    raise LogUnavailable(f"a letter cannot be read: {error!r}") from error
                 letters += [_letter(record) for record in found.get(self._partition, ())]
                 first = await self._client.position(self._partition)
         return letters[:limit]
