@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 
 import grpc
 import pytest
@@ -49,6 +50,54 @@ async def test_the_last_room_of_a_cluster_is_given_once(suite):
     assert [refusal.code().name for refusal in refusals] == ["FAILED_PRECONDITION"] * 3
     listed = await suite.stub().ListClusters(pb.ListClustersRequest())
     assert {found.name: found.tenant_count for found in listed.clusters}["clusters/madrid"] == 1
+
+
+@asynccontextmanager
+async def filled_when_chosen(suite, name):
+    """Somebody else takes the last room of the cluster after it was chosen, and before it is had."""
+    other = await suite.installation.connect(None, suite.installation.control)
+    asks = r"tenant_count \+ 1|for update"
+    waits = f"select from pg_stat_activity where wait_event_type = 'Lock' and query ~ '{asks}'"
+    async with other.transaction():
+        fill = "update tenant_registry.clusters set tenant_count = max_tenants where cluster_id = $1"
+        await other.execute(fill, name)
+        yield
+        async with asyncio.timeout(20):
+            while not await suite.fetch(waits):
+                await asyncio.sleep(0.01)
+
+
+async def test_who_finds_the_last_room_taken_has_it_on_another_cluster(suite, refused):
+    await country(suite, "be")
+    for name in ("antwerp", "bruges"):
+        await cluster(suite, name, "be", max_tenants=1)
+    async with filled_when_chosen(suite, "antwerp"):
+        creating = asyncio.create_task(suite.begin(slug := unique_slug(), country="countries/be"))
+    await creating
+    made = await suite.stub().GetTenant(pb.GetTenantRequest(name=f"tenants/{slug}"))
+    assert made.placement.cluster == "bruges"
+    assert (await refused(suite.begin(country="countries/be"))).reason == "CLUSTER_FULL"
+
+
+async def test_who_is_resumed_and_finds_the_last_room_taken_has_it_on_another_cluster(suite):
+    await country(suite, "nl")
+    made = await cluster(suite, "delft", "nl")
+    await suite.finish(await suite.begin(slug := unique_slug(), country="countries/nl"))
+    for name in ("leiden", "utrecht"):
+        await cluster(suite, name, "nl", max_tenants=1)
+    await suite.stub().UpdateCluster(
+        pb.UpdateClusterRequest(
+            cluster=tenant_pb2.Cluster(name=made.name, cordoned=True),
+            update_mask=FieldMask(paths=["cordoned"]),
+        )
+    )
+    resume = pb.ResumeTenantRequest(name=f"tenants/{slug}")
+    async with filled_when_chosen(suite, "leiden"):
+        resuming = asyncio.ensure_future(suite.stub().ResumeTenant(resume))
+    assert (await resuming).placement.cluster == "utrecht"
+    listed = await suite.stub().ListClusters(pb.ListClustersRequest())
+    counts = {found.name: found.tenant_count for found in listed.clusters}
+    assert [counts[f"clusters/{name}"] for name in ("delft", "leiden", "utrecht")] == [0, 1, 1]
 
 
 async def test_a_cordoned_cluster_takes_nobody_new(suite, refused):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from google.longrunning import operations_pb2
 
-from tlsy.rpc.errors import AlreadyExists, FailedPrecondition, PermissionDenied
+from tlsy.rpc.errors import AlreadyExists, PermissionDenied
 from tlsy.rpc.idempotency import answer_once
 from tlsy.runtime.ids import TenantId
 from tlsy.tenancy.context import PLATFORM
@@ -18,7 +18,7 @@ from tlsy.tenant_registry.domain.operation import started, succeeded
 from tlsy.tenant_registry.domain.registration import Surroundings, draft_violations, register
 from tlsy.tenant_registry.domain.slug import may_be_slug
 from tlsy.tenant_registry.handlers.catalogue import refuse_closed
-from tlsy.tenant_registry.handlers.refusals import refusals
+from tlsy.tenant_registry.handlers.refusals import clusters_fill, refusals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from tlsy.tenant_registry.domain.registration import Draft
     from tlsy.tenant_registry.domain.tenant import Tenant
     from tlsy.tenant_registry.handlers.catalogue import Catalogue
+
+
+_MAX_CHOICES: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +75,8 @@ class CreateTenant:
             PermissionDenied: PARENT_NOT_OWN.
             NotWritable: a suspended tenant asks for a sub-tenant.
             AlreadyExists: SLUG_TAKEN, SLUG_CONFUSABLE, HOST_NAME_TAKEN.
-            FailedPrecondition, Unavailable: as `register`.
+            FailedPrecondition: as `register`.
+            Unavailable: as `register`, or CLUSTERS_CHANGING.
         """
         if validate_only:
             return await self._validate(call, draft, encode)
@@ -85,9 +89,7 @@ class CreateTenant:
 
     async def _create(self, tx: UnitOfWork, call: Call, draft: Draft) -> tuple[Operation, Tenant]:
         catalogue = self._catalogue
-        wanted = await self._register(tx, call, draft)
-        if not await catalogue.places.take_room(tx, wanted.cluster_id):
-            raise FailedPrecondition("CLUSTER_FULL", "The cluster was just filled or closed; send again.")
+        wanted = await self._placed(tx, call, draft)
         tenant = await catalogue.tenants.insert(tx, wanted)
         if tenant is None:
             raise await self._slug_taken(tx, draft.slug)
@@ -104,6 +106,14 @@ class CreateTenant:
         }
         catalogue.effects.audited(tx, call, f"tenants/{tenant.slug}", details, tenant=tenant)
         return operation, tenant
+
+    async def _placed(self, tx: UnitOfWork, call: Call, draft: Draft) -> Tenant:
+        """The tenant, with room on its cluster; another is chosen where somebody else took the last room."""
+        for _ in range(_MAX_CHOICES):
+            wanted = await self._register(tx, call, draft)
+            if await self._catalogue.places.take_room(tx, wanted.cluster_id):
+                return wanted
+        raise clusters_fill()
 
     async def _validate(
         self,

@@ -27,3 +27,9 @@ def refusals() -> Iterator[None]:
         if error.retryable:
             raise Unavailable(error.reason, str(error), retry_after_s=_RETRY_AFTER_S) from error
         raise FailedPrecondition(error.reason, str(error)) from error
+
+
+def clusters_fill() -> Unavailable:
+    """Each cluster that was chosen was full before its room was had."""
+    text = "Every cluster that had room was filled or closed meanwhile."
+    return Unavailable("CLUSTERS_CHANGING", text, retry_after_s=_RETRY_AFTER_S)

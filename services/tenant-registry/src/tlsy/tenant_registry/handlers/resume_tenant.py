@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tlsy.contracts.tenant_registry.v1 import tenant_pb2
-from tlsy.rpc.errors import FailedPrecondition
 from tlsy.rpc.etags import check_etag
 from tlsy.rpc.idempotency import answer_once
 from tlsy.tenancy.context import TenantState
 from tlsy.tenant_registry.domain.kinds import Verb
 from tlsy.tenant_registry.domain.registration import placed_anew
 from tlsy.tenant_registry.domain.tenant import resumed, retried
-from tlsy.tenant_registry.handlers.refusals import refusals
+from tlsy.tenant_registry.handlers.refusals import clusters_fill, refusals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +20,9 @@ if TYPE_CHECKING:
     from tlsy.tenancy.unit_of_work import UnitOfWork
     from tlsy.tenant_registry.domain.tenant import Tenant
     from tlsy.tenant_registry.handlers.catalogue import Catalogue
+
+
+_MAX_CHOICES: Final = 5
 
 
 class ResumeTenant:
@@ -41,7 +43,7 @@ class ResumeTenant:
             NotFound: TENANT_NOT_FOUND.
             FailedPrecondition: TENANT_NOT_SUSPENDED, or as `placed_anew`.
             Aborted: ETAG_MISMATCH.
-            Unavailable: FENCE_PENDING, or as `placed_anew`.
+            Unavailable: FENCE_PENDING, CLUSTERS_CHANGING, or as `placed_anew`.
         """
         catalogue = self._catalogue
         async with catalogue.writing() as tx:
@@ -72,11 +74,14 @@ class ResumeTenant:
         if tenant.placed:
             return tenant
         places = self._catalogue.places
-        moved = placed_anew(tenant, await places.clusters(tx))
-        if moved.cluster_id != tenant.cluster_id:
+        for _ in range(_MAX_CHOICES):
+            moved = placed_anew(tenant, await places.clusters(tx))
+            if moved.cluster_id == tenant.cluster_id:
+                return moved
             for cluster_id in sorted({moved.cluster_id, tenant.cluster_id}):
                 await places.lock_cluster(tx, cluster_id)
-            await places.give_room_back(tx, tenant.cluster_id)
-            if not await places.take_room(tx, moved.cluster_id):
-                raise FailedPrecondition("CLUSTER_FULL", "The cluster was just filled or closed; send again.")
-        return moved
+            # Somebody else may have taken its last room, or closed it, before it was locked.
+            if await places.take_room(tx, moved.cluster_id):
+                await places.give_room_back(tx, tenant.cluster_id)
+                return moved
+        raise clusters_fill()
