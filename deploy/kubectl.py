@@ -86,10 +86,9 @@ class Kubectl:
 
     def last_line(self, pod: str, container: str) -> str:
         """Of its last run, if it ever ran."""
-        where = ("--namespace", self.namespace, f"--container={container}")
-        return self._run("logs", pod, *where, "--tail=1", "--request-timeout=10s").stdout.strip()[
-            :_LONGEST_LINE
-        ]
+        how = (f"--container={container}", "--tail=1", "--request-timeout=10s")
+        ran = self._run("logs", pod, "--namespace", self.namespace, *how)
+        return ran.stdout.strip()[:_LONGEST_LINE]
 
     def remove(self, found: Sequence[Document]) -> None:
         """In the foreground: an object is gone after what it owns."""

@@ -31,7 +31,7 @@ def test_the_set_of_a_deployment_is_remembered(tmp_path):
 
 
 def test_a_secret_of_somebody_else_is_not_taken_for_a_set(tmp_path):
-    with pytest.raises(CommandError, match="secret/suite-deployed is there, of no deployment"):
+    with pytest.raises(CommandError, match="secret/suite-deployed is there and of no deployment"):
         kubectl(tmp_path, json.dumps({"type": "Opaque", "data": {"a": "b"}})).remembered("suite")
 
 
