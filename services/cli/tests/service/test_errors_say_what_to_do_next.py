@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from tlsy.contracts.rules_engine.v1 import rules_engine_pb2
 from tlsy.rpc.errors import (
     FailedPrecondition,
     InvalidArgument,
@@ -56,6 +57,23 @@ async def test_every_violation_is_listed(tlsy, stand_in):
     result = await tlsy("users", "get", "1")
     assert "  user.email: EMAIL_INVALID: has no @\n  parent: NAME_INVALID: is empty\n" in result.err
     assert result.code == 1
+
+
+async def test_all_that_is_wrong_with_a_rule_is_told_also_when_its_name_is(tlsy, stand_in, tmp_path):
+    violation = Violation("name", "RESOURCE_NAME_INVALID", "must be of the form …")
+    stand_in.answers["PublishRule"] = InvalidArgument("REQUEST_INVALID", violations=[violation])
+    problems = [
+        rules_engine_pb2.RuleProblem(pointer=pointer, code="WRONG", message="no")
+        for pointer in ("/name", "/for_s")
+    ]
+    stand_in.answers["ValidateRule"] = rules_engine_pb2.ValidateRuleResponse(problems=problems)
+    file = tmp_path / "rule.json"
+    file.write_text('{"name": "Bad Name", "for_s": -1}')
+    result = await tlsy("rules", "publish", str(file))
+    assert result.code == 1
+    assert "rule.json has 2 problem(s)." in result.err
+    assert "/name: WRONG: no" in result.err
+    assert stand_in.only("ValidateRule").request.document == file.read_bytes()
 
 
 async def test_a_server_that_is_away_is_told_with_what_to_check(tlsy, stand_in):

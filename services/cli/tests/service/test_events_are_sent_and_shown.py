@@ -36,6 +36,20 @@ async def test_one_event_is_sent_from_options(tlsy, ingestion):
     assert result.json[0] == {"outcome": "ACCEPTED", "events": 1}
 
 
+@pytest.mark.parametrize("options", ["--subject oven --value 0", "--time 1h", "-l a=b", "--id 1"])
+async def test_options_of_an_event_without_its_type_are_not_dropped(tlsy, ingestion, options):
+    result = await tlsy("events", "send", *options.split(), stdin='{"type": "a.b"}')
+    assert (result.code, sent(ingestion)) == (2, [])
+    first = {"-l": "--label"}.get(options.split()[0], options.split()[0])
+    assert first in result.err
+    assert "without --type" in result.err
+
+
+async def test_who_sends_nothing_is_told_so(tlsy, ingestion):
+    result = await tlsy("events", "send", stdin="")
+    assert (result.code, "There was no event on standard input." in result.err) == (0, True)
+
+
 async def test_events_of_standard_input_are_sent_in_batches(tlsy, ingestion):
     lines = [json.dumps({"type": "a.b", "id": str(n), "data": {"n": n}}) for n in range(1200)]
     result = await tlsy("events", "send", "--source", "me", stdin="\n".join([*lines, "", ""]))
@@ -57,6 +71,7 @@ async def test_deferred_events_are_sent_again_and_rejected_ones_told(tlsy, stand
     assert result.code == 1
     assert [row["events"] for row in result.json] == [1, 1, 1]
     assert "line 2: s b: TIME_TOO_OLD time_us: 40 days old" in result.err
+    assert "1 of 3 event(s) rejected; the others are stored." in result.err
     assert [event.id for event in sent(stand_in)] == ["a", "b", "c", "a"]
 
 

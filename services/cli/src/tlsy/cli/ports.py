@@ -193,6 +193,9 @@ class Files(Protocol):
     def text(self, path: Path) -> bytes:
         """A file's content; "-" is standard input."""
 
+    def are_typed(self) -> bool:
+        """Whether standard input's lines come from a person at a terminal."""
+
     def batches(self, most: int, within_s: float) -> AsyncIterator[Sequence[tuple[int, str]]]:
         """Standard input's lines with their numbers: those that come within that time of a first one."""
 

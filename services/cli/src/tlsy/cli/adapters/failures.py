@@ -39,7 +39,7 @@ _NEXT_OF_REASON: Final[Mapping[str, str]] = {
     "MODULE_REQUIRED": "Switch off what is named first: tlsy modules disable MODULE",
     "MODULE_REQUIRES": "Switch on what is named first: tlsy modules enable MODULE",
     "MODULE_EXCEEDS_PARENT": "Switch it on for the parent first: tlsy modules enable MODULE --tenant PARENT",
-    "NOT_AN_ANCESTOR": "Choose a tenant below yours with --tenant; see: tlsy tenants list, tlsy whoami",
+    "NOT_AN_ANCESTOR": "No such --tenant, or it is not below yours; see: tlsy tenants list, tlsy whoami",
     "NOT_WRITABLE": _STATE_OF_TENANT,
     "NO_CLUSTER_FOR_MODE": "Choose another --isolation, or add a cluster: tlsy clusters create",
     "NO_CLUSTER_IN_COUNTRY": "Add one there (tlsy clusters create), or allow another: tlsy countries update",

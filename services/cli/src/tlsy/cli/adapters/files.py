@@ -89,6 +89,10 @@ class LocalFiles:
                 f"{path} cannot be read: {error.strerror}.", "Check its name and its mode."
             ) from error
 
+    def are_typed(self) -> bool:
+        """See `Files.are_typed`."""
+        return self._stdin.is_terminal()
+
     def batches(self, most: int, within_s: float) -> AsyncIterator[Sequence[tuple[int, str]]]:
         """See `Files.batches`."""
         return self._stdin.batches(most, within_s)

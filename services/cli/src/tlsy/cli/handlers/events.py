@@ -9,7 +9,7 @@ import typer
 from google.protobuf.json_format import MessageToDict
 from grpc.aio import AioRpcError
 
-from tlsy.cli.domain.errors import RefusedError
+from tlsy.cli.domain.errors import RefusedError, UsageError
 from tlsy.cli.domain.events import completed, event_in, micros, shown
 from tlsy.cli.domain.names import pairs
 from tlsy.cli.domain.times import moment
@@ -113,7 +113,9 @@ async def send_events(
     *,
     type_: Annotated[str, typer.Option("--type", help="Send one event of this type; else stdin.")] = "",
     source: Annotated[str, typer.Option(help="What sends it, where the event does not say.")] = "tlsy",
-    event_id: Annotated[str, typer.Option("--id", help="Default: a new one.")] = "",
+    event_id: Annotated[
+        str, typer.Option("--id", help="Default: a new one. With another --time it is another event.")
+    ] = "",
     time: Annotated[str, typer.Option(help="Default: now.")] = "now",
     value: Annotated[float | None, typer.Option(help="A figure.")] = None,
     subject: Annotated[str, typer.Option(help="What it is about.")] = "",
@@ -136,11 +138,20 @@ async def send_events(
         )
         await sent.batch([(1, completed(event, source, now, terminal.new_id))])
     else:
+        given: dict[str, object] = {"--id": event_id, "--value": value, "--subject": subject, "--site": site}
+        given |= {"--severity": severity, "--label": label, "--time": time if time != "now" else ""}
+        if stray := [option for option, text in given.items() if text not in (None, "", [])]:
+            raise UsageError(
+                f"{', '.join(stray)} without --type.",
+                "Name the event's --type; without it events are read from standard input.",
+            )
         await _send_lines(terminal, source, sent)
     sent.finish()
 
 
 async def _send_lines(terminal: Terminal, source: str, sent: _Sending) -> None:
+    if terminal.files.are_typed():
+        terminal.output.note("Reading events, one JSON object a line; Ctrl-D ends.")
     try:
         async for lines in terminal.files.batches(_BATCH, _FLUSH_S):
             events = [
@@ -216,7 +227,7 @@ class _Sending:
         )
 
     def finish(self) -> None:
-        """Tells what became of all.
+        """Tells what became of all, or that there were none.
 
         Raises:
             RefusedError: some were rejected.
@@ -226,9 +237,13 @@ class _Sending:
             for name in ("ACCEPTED", "DUPLICATE", "REJECTED")
         ]
         self._terminal.output.items(rows, _SENT)
-        if self._outcomes["REJECTED"]:
+        rejected, total = self._outcomes["REJECTED"], self._outcomes.total()
+        if not total:
+            self._terminal.output.note("There was no event on standard input.")
+        if rejected:
+            rest = "; the others are stored" if rejected < total else ""
             raise RefusedError(
-                f"{self._outcomes['REJECTED']} events were rejected; the others are stored.",
+                f"{rejected} of {total} event(s) rejected{rest}.",
                 "Correct them and send them again.",
                 self._rejections,
             )

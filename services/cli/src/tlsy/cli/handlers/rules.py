@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
+from grpc.aio import AioRpcError
 
 from tlsy.cli.domain.errors import RefusedError, UsageError
 from tlsy.cli.domain.names import within
@@ -14,6 +15,7 @@ from tlsy.cli.handlers.command import command
 from tlsy.cli.handlers.paging import Limit, paged
 from tlsy.cli.ports import Column, Terminal
 from tlsy.contracts.rules_engine.v1 import rules_engine_pb2
+from tlsy.rpc.errors import ServiceError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,18 +48,7 @@ Document = Annotated[Path, typer.Argument(metavar="FILE", help="A JSON document;
 @command("validate")
 async def validate_rule(terminal: Terminal, file: Document) -> None:
     """Check a document against the fields that this tenant's events have; changes nothing."""
-    rules = await terminal.session.rules()
-    request = rules_engine_pb2.ValidateRuleRequest(
-        parent=await terminal.session.tenant(), document=terminal.files.text(file)
-    )
-    answer = await rules.ValidateRule(request)
-    if answer.problems:
-        raise RefusedError(
-            f"{file} has {len(answer.problems)} problem(s).",
-            "Correct them; each begins with the JSON pointer of its place.",
-            _problem_lines(answer.problems),
-        )
-    terminal.output.item(answer)
+    terminal.output.item(await _validated(terminal, file, terminal.files.text(file)))
 
 
 @command("publish")
@@ -74,7 +65,14 @@ async def publish_rule(
         name=within(await terminal.session.tenant(), "rules", name or _name_in(document, file)),
         document=document,
     )
-    terminal.output.item(await rules.PublishRule(request))
+    try:
+        rule = await rules.PublishRule(request)
+    except AioRpcError as error:
+        # A document whose name cannot be a rule's is not looked into: this tells all that is wrong with it.
+        if any(each.field == "name" for each in ServiceError.from_rpc_error(error).violations):
+            await _validated(terminal, file, document)
+        raise
+    terminal.output.item(rule)
 
 
 @command("list")
@@ -150,6 +148,21 @@ async def list_fields(
         parent=await terminal.session.tenant(), event_type=type_
     )
     terminal.output.items((await rules.ListObservedFields(request)).fields, _FIELDS)
+
+
+async def _validated(
+    terminal: Terminal, file: Path, document: bytes
+) -> rules_engine_pb2.ValidateRuleResponse:
+    rules = await terminal.session.rules()
+    request = rules_engine_pb2.ValidateRuleRequest(parent=await terminal.session.tenant(), document=document)
+    answer = await rules.ValidateRule(request)
+    if answer.problems:
+        raise RefusedError(
+            f"{file} has {len(answer.problems)} problem(s).",
+            "Correct them; each begins with the JSON pointer of its place.",
+            _problem_lines(answer.problems),
+        )
+    return answer
 
 
 async def _rule(terminal: Terminal, text: str) -> str:
