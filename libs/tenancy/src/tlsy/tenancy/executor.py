@@ -13,7 +13,6 @@ import asyncpg
 
 from tlsy.tenancy.cluster import MAINTENANCE_DATABASE, connect_grants, create_database
 from tlsy.tenancy.context import IsolationMode, Placement
-from tlsy.tenancy.database import transaction
 from tlsy.tenancy.errors import OutboxNotDrained, PlacementFull
 from tlsy.tenancy.lease import hold
 from tlsy.tenancy.migrations import TEXT_TIMEOUT_S, batch, migrate, pending, versions
@@ -55,6 +54,11 @@ _TEMPLATE_PREFIX: Final = "tlsy_template_"
 _MAX_ROUNDS: Final = 5
 #: Of tables and indexes in one database; beyond it planning, dumps and connecting get slow.
 MAX_RELATIONS: Final = 200_000
+_FENCE: Final = "select epoch, state from tlsy.fence where tenant_id = $1"
+_FENCE_AND_SCHEMA: Final = """
+select f.epoch, f.state, to_regnamespace($2) is not null as schema
+from (select) as always left join tlsy.fence f on f.tenant_id = $1
+"""
 _OCCUPIED: Final = "select tlsy.occupied($1, $2) limit 1"
 _UNPUBLISHED: Final = "select tlsy.unpublished($1, $2) limit 1"
 
@@ -118,7 +122,7 @@ class Executor:
     async def observe(self, desired: DesiredTenant) -> ObservedTenant:
         """What there is of this tenant, in its placement and in the control database."""
         async with self._databases.acquire(self._control) as control:
-            control_fence = await _fence(control, desired)
+            control_fence = _fence(await control.fetchrow(_FENCE, desired.tenant_id))
             control_occupied, control_unpublished = await _rows(control, desired, self._kept_in_control)
         opened = await self._opened(desired.placement) if desired.mode is IsolationMode.DEDICATED else True
         if opened is None:
@@ -133,17 +137,15 @@ class Executor:
                 control_unpublished=control_unpublished,
             )
         async with self._databases.acquire(desired.placement) as connection:
-            fence = await _fence(connection, desired)
+            found = await connection.fetchrow(_FENCE_AND_SCHEMA, desired.tenant_id, desired.placement.schema)
+            fence = _fence(found)
             occupied, unpublished = await _rows(connection, desired, [])
             providing = desired.state is not DesiredState.ERASED and not is_made(
                 desired, fence, control_fence
             )
-            schema = await connection.fetchval(
-                "select to_regnamespace($1) is not null", desired.placement.schema
-            )
             return ObservedTenant(
                 database=True,
-                schema=schema,
+                schema=found is not None and found["schema"],
                 outdated=providing and await self._outdated(connection, desired),
                 opened=opened,
                 fence=fence,
@@ -210,8 +212,11 @@ class Executor:
             return opened
 
     async def _outdated(self, connection: Connection, desired: DesiredTenant) -> bool:
-        current = await versions(connection)
-        return any(pending(c, current.get((c.name, c.schema))) for c in self._components(desired))
+        components = self._components(desired)
+        if not components:
+            return False
+        current = await versions(connection, {component.schema for component in components})
+        return any(pending(c, current.get((c.name, c.schema))) for c in components)
 
     def _components(self, desired: DesiredTenant) -> Sequence[Component]:
         if desired.mode is IsolationMode.DEDICATED:
@@ -258,12 +263,12 @@ class Executor:
                 await migrate(connection, self._components(desired))
             case Admit(fence=fence):
                 reference = "\n;".join(service.reference for service in self._schemas.services)
-                async with transaction(connection):
-                    await connection.execute(
-                        f"set local search_path = {schema};"
-                        f"select set_config('app.current_tenant', '{desired.tenant_id}', true);{reference}"
-                    )
-                    await _set_fence(connection, desired.tenant_id, fence, schema)
+                await connection.execute(
+                    f"begin;set local search_path = {schema};"
+                    f"select set_config('app.current_tenant', '{desired.tenant_id}', true);{reference}\n;"
+                    f"select tlsy.set_fence('{desired.tenant_id}', {fence.epoch:d}, {_admits(fence)}, "
+                    f"'{fence.state}', '{schema}');commit"
+                )
             case DropSchema():
                 await connection.execute("select tlsy.drop_schema($1)", schema)
 
@@ -321,7 +326,7 @@ async def _set_fence(connection: Connection, tenant_id: TenantId, fence: Fence, 
         "select tlsy.set_fence($1, $2, $3, $4, $5)",
         tenant_id,
         fence.epoch,
-        fence.state is FenceState.ACTIVE,
+        _admits(fence),
         fence.state.value,
         schema,
     )
@@ -336,8 +341,10 @@ async def _rows(connection: Connection, desired: DesiredTenant, keep: Sequence[s
     return occupied is not None, unpublished is not None
 
 
-async def _fence(connection: Connection, desired: DesiredTenant) -> Fence | None:
-    row = await connection.fetchrow(
-        "select epoch, state from tlsy.fence where tenant_id = $1", desired.tenant_id
-    )
-    return None if row is None else Fence(row["epoch"], FenceState(row["state"]))
+def _fence(row: asyncpg.Record | None) -> Fence | None:
+    return None if row is None or row["epoch"] is None else Fence(row["epoch"], FenceState(row["state"]))
+
+
+def _admits(fence: Fence) -> bool:
+    """Writes."""
+    return fence.state is FenceState.ACTIVE
