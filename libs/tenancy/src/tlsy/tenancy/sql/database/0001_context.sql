@@ -165,8 +165,10 @@ declare
 begin
     for beyond in
         select c.oid::regclass as name, a.privilege_type as privilege
-        from pg_class c, aclexplode(c.relacl) a
-        where c.relnamespace = schema_name::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'f')
+        -- By what depends on the schema, because pg_class would be read whole: there may be a thousand schemas.
+        from pg_depend d join pg_class c on c.oid = d.objid, aclexplode(c.relacl) a
+        where d.refclassid = 'pg_namespace'::regclass and d.refobjid = schema_name::regnamespace
+            and d.classid = 'pg_class'::regclass and c.relkind in ('r', 'p', 'v', 'm', 'f')
             and a.grantee = role::regrole
             and c.relname || ' ' || lower(a.privilege_type) <> all (allowed)
     loop
