@@ -35,8 +35,6 @@ _BEATS: Final = 3
 _FAILURES: Final = (TenancyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 _RETRY_S: Final = 0.5
 _SWEEP: Final = timedelta(seconds=5)
-_FENCES: Final = frozenset({Verb.FENCE})
-_OTHERS: Final = frozenset(Verb) - _FENCES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,28 +181,27 @@ class Provisioner:
         Fences first, and one place is theirs alone: a suspension waits for no creation and no erasure.
         """
         now, next_at = self._catalogue.clock.now(), self._catalogue.clock.now() + _SWEEP
-        for verbs, places in ((_FENCES, self._in_flight + 1), (_OTHERS, self._in_flight)):
-            try:
-                found = await self._due_operations(now, set(running.values()), verbs, places - len(running))
-            except _FAILURES as error:
-                self._logger.warning("operations not read", error=str(error))
-                return _RETRY_S
-            for operation in found:
-                if operation.due_at > now:
-                    next_at = min(next_at, operation.due_at)
-                else:
-                    attempt = asyncio.ensure_future(self._attempt(operation, placements))
-                    running[attempt] = operation.target_id
+        try:
+            found = await self._due_operations(now, set(running.values()), self._in_flight + 1 - len(running))
+        except _FAILURES as error:
+            self._logger.warning("operations not read", error=str(error))
+            return _RETRY_S
+        for operation in found:
+            if operation.due_at > now:
+                next_at = min(next_at, operation.due_at)
+            elif operation.verb is Verb.FENCE or len(running) < self._in_flight:
+                attempt = asyncio.ensure_future(self._attempt(operation, placements))
+                running[attempt] = operation.target_id
         return (next_at - now).total_seconds()
 
     async def _due_operations(
-        self, now: datetime, busy: AbstractSet[TenantId], verbs: AbstractSet[Verb], room: int
+        self, now: datetime, busy: AbstractSet[TenantId], room: int
     ) -> Sequence[Operation]:
         if room <= 0:
             return ()
         async with self._catalogue.tenancy.control(PLATFORM, write=False) as tx:
             return await self._catalogue.operations.due(
-                tx, now, now + _SWEEP, busy=busy, verbs=verbs, limit=room
+                tx, now, now + _SWEEP, busy=busy, first=Verb.FENCE, limit=room
             )
 
     async def _attempt(self, operation: Operation, placements: Placements) -> None:

@@ -3,6 +3,5 @@ select __operation_columns__ from (
     where outcome = 'RUNNING' and due_at <= $2 and target_id <> all ($3::uuid[])
     order by target_id, due_at > $1, created_at, operation_id
 ) as first
-where verb = any ($4)
-order by due_at, operation_id
+order by due_at > $1, verb <> $4, due_at, operation_id
 limit $5
