@@ -119,21 +119,22 @@ class PostgresTenants:
 
     async def check_host_names(self, tx: UnitOfWork, tenant: Tenant) -> None:
         """See the port."""
-        taken = await tx.fetchval(self._sql["find_taken_host_name"], tenant.tenant_id, tenant.host_names)
-        if taken is not None:
-            raise AlreadyExists(
-                "HOST_NAME_TAKEN", "Another tenant has this host name.", metadata={"host_name": taken}
-            )
+        _refuse_taken(
+            await tx.fetchval(self._sql["find_taken_host_name"], tenant.tenant_id, tenant.host_names)
+        )
 
     async def _save_host_names(self, tx: UnitOfWork, tenant: Tenant) -> None:
-        if tenant.phase is TenantState.DELETED:
-            await tx.execute(self._sql["delete_host_names"], tenant.tenant_id, [])
-            return
         if not tenant.host_names and tenant.version == 0:
             return
-        await tx.execute(self._sql["delete_host_names"], tenant.tenant_id, tenant.host_names)
-        await tx.fetch(self._sql["insert_host_names"], tenant.tenant_id, tenant.host_names)
-        await self.check_host_names(tx, tenant)
+        names = () if tenant.phase is TenantState.DELETED else tenant.host_names
+        _refuse_taken(await tx.fetchval(self._sql["save_host_names"], tenant.tenant_id, names))
+
+
+def _refuse_taken(host_name: str | None) -> None:
+    if host_name is not None:
+        raise AlreadyExists(
+            "HOST_NAME_TAKEN", "Another tenant has this host name.", metadata={"host_name": host_name}
+        )
 
 
 def _texts(values: Iterable[Any]) -> list[str]:
