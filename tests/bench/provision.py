@@ -1,10 +1,11 @@
 """How fast tenants are provisioned: from CreateTenant to ACTIVE, four in flight, per isolation mode.
 
-The registry runs as it does alone: gRPC behind the interceptor, PostgreSQL, a broker, with the tables of all
-installed services. Beside it, on the same server, the raw limit: the same DDL as one batch per schema, and
-CREATE DATABASE from the same template, on four bare connections. Then tenants are added until there are 1,000
-(900 SHARED, 90 SCHEMA, 10 DEDICATED) beside those, and all must be ACTIVE. Prints one JSON object as its last
-line; exits 1 if a figure is missed.
+The registry runs as it does alone, a process of its own: gRPC behind the interceptor, PostgreSQL, a broker,
+with the tables of all installed services; who asks and the broker share the benchmark's process. Beside it,
+on the same server, the raw limit: the same DDL as one batch per schema, and CREATE DATABASE from the same
+template, on four bare connections. Then tenants are added until there are 1,000 (900 SHARED, 90 SCHEMA, 10
+DEDICATED) beside those, and all must be ACTIVE. Prints one JSON object as its last line; exits 1 if a figure
+is missed.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import tempfile
 import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
@@ -22,20 +25,20 @@ from tlsy.contracts.events import TOPICS
 from tlsy.contracts.tenant_registry.v1 import tenant_pb2, tenant_registry_pb2_grpc
 from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2 as pb
 from tlsy.eventlog.kafka import KafkaInspector
-from tlsy.runtime.ids import PLATFORM_SLUG, PLATFORM_TENANT_ID
+from tlsy.runtime.ids import PLATFORM_SLUG, PLATFORM_TENANT_ID, TenantId
 from tlsy.runtime.logging import configure_logging
 from tlsy.tenancy.catalog import TenantEntry
 from tlsy.tenancy.cluster import MIGRATOR, create_database
-from tlsy.tenancy.context import IsolationMode, Placement, TenantState
+from tlsy.tenancy.context import IsolationMode, Placement, TenantState, tenant_schema
 from tlsy.tenancy.migrations import batch, installed
-from tlsy.tenant_registry.app import build
-from tlsy.tenant_registry.settings import TenantRegistrySettings
 from tlsy.testkit.installation import CLUSTER, PATIENT, Installation, Templates
 from tlsy.testkit.kafka import embedded_broker
 from tlsy.testkit.peers import peers
 from tlsy.testkit.postgres import running_postgres
+from tlsy.testkit.suite import serving, spawn
 
 if TYPE_CHECKING:
+    from asyncio.subprocess import Process
     from collections.abc import Awaitable, Callable
 
     from tlsy.testkit.peers import Peers
@@ -111,8 +114,8 @@ async def raw_limits(installation: Installation) -> tuple[float, float]:
     template = await executor.ensure_template(CLUSTER)
     maintenance = Placement(CLUSTER, "postgres", "")
 
-    async def schema(number: int) -> None:
-        text = batch(installation.schemas.tenant(f"raw_{number}"))
+    async def schema(_: int) -> None:
+        text = batch(installation.schemas.tenant(tenant_schema(TenantId(uuid4()))))
         async with databases.acquire(installation.common) as connection:
             await connection.execute(f"begin;\n{text}commit;")
 
@@ -147,7 +150,7 @@ def administrator(around: Peers) -> str:
 
 
 async def registry(stack: AsyncExitStack, installation: Installation) -> Any:
-    """A running registry; a client of it."""
+    """A running registry, a process of its own; a client of it."""
     broker = await stack.enter_async_context(embedded_broker())
     inspector = KafkaInspector(broker, "bench")
     await inspector.ensure_topics(dict.fromkeys(TOPICS.values(), 2))
@@ -155,17 +158,25 @@ async def registry(stack: AsyncExitStack, installation: Installation) -> Any:
     around = await stack.enter_async_context(peers(installation, broker))
     host = around.host("tenant-registry")
     host = replace(host, peers={**host.peers, "tenant-registry": host.listen})
-    settings = TenantRegistrySettings(
-        shared_database=installation.common.database, first_cluster=CLUSTER, in_flight=IN_FLIGHT
-    )
-    service = build(settings, host)
-    await service.start()
-    stack.push_async_callback(service.stop, 5)
-    while not service.ready():
-        await asyncio.sleep(0.01)
+    settings = {
+        "SHARED_DATABASE": installation.common.database,
+        "FIRST_CLUSTER": CLUSTER,
+        "IN_FLIGHT": str(IN_FLIGHT),
+    }
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tk")))
+    process = await spawn(host, folder, {f"TLSY_TENANT_REGISTRY_{name}": v for name, v in settings.items()})
+    stack.push_async_callback(stop, process)
+    await serving(process, host)
     descriptor = pb.DESCRIPTOR.services_by_name["TenantRegistryService"]
     channel = around.dial(host, descriptor, administrator(around))
     return tenant_registry_pb2_grpc.TenantRegistryServiceStub(channel)
+
+
+async def stop(process: Process) -> None:
+    """Ask it to end, and wait for that."""
+    if process.returncode is None:
+        process.terminate()
+    await process.wait()
 
 
 async def measure(installation: Installation) -> dict[str, float]:

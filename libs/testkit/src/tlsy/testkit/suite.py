@@ -89,21 +89,9 @@ class Suite:
         `settings` are environment variables of the service's own.
         """
         host = self._host(service)
-        environment = {**os.environ, **self._environment(host), **settings}
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            f"tlsy.{service.replace('-', '_')}",
-            env=environment,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-        )
+        process = await spawn(host, self.folder, settings)
         self._processes.append(process)
-        async with asyncio.timeout(_READY_S):
-            while not await _serves(host.listen):
-                if process.returncode is not None:
-                    raise AssertionError(f"{service} ended with {process.returncode}")
-                await asyncio.sleep(_POLL_S)
+        await serving(process, host)
         return process
 
     async def stop(self) -> None:
@@ -142,25 +130,6 @@ class Suite:
             trust={name: jwks_of((key,)) for name, key in self._keys.items()},
         )
 
-    def _environment(self, host: Host) -> dict[str, str]:
-        trust = self.folder / "trust"
-        trust.mkdir(exist_ok=True)
-        for name, jwks in host.trust.items():
-            (trust / f"{name}.json").write_text(jwks)
-        key = self.folder / f"{host.service}.key"
-        key.write_text(host.service_key)
-        return {
-            "TLSY_LISTEN": host.listen,
-            "TLSY_PEERS": json.dumps(dict(host.peers)),
-            "TLSY_CLUSTERS": json.dumps(dict(host.clusters)),
-            "TLSY_CONTROL_CLUSTER": host.control_cluster,
-            "TLSY_CONTROL_DATABASE": host.control_database,
-            "TLSY_CONNECTIONS_PER_DATABASE": str(host.connections_per_database),
-            "TLSY_BROKERS": json.dumps(list(host.brokers)),
-            "TLSY_SERVICE_KEY_FILE": str(key),
-            "TLSY_TRUST_DIR": str(trust),
-        }
-
 
 @asynccontextmanager
 async def running_suite(
@@ -177,6 +146,50 @@ async def running_suite(
         suite = Suite(installation, brokers, folder, connections_per_database)
         stack.push_async_callback(suite.stop)
         yield suite
+
+
+async def spawn(host: Host, folder: Path, settings: Mapping[str, str]) -> Process:
+    """One replica as a process of its own, with what `host` would lend it; its key files go to `folder`.
+
+    `settings` are environment variables of the service's own. The caller ends it.
+    """
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        f"tlsy.{host.service.replace('-', '_')}",
+        env={**os.environ, **_environment(host, folder), **settings},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+
+
+async def serving(process: Process, host: Host) -> None:
+    """Return once the replica serves; AssertionError if it ends."""
+    async with asyncio.timeout(_READY_S):
+        while not await _serves(host.listen):
+            if process.returncode is not None:
+                raise AssertionError(f"{host.service} ended with {process.returncode}")
+            await asyncio.sleep(_POLL_S)
+
+
+def _environment(host: Host, folder: Path) -> dict[str, str]:
+    trust = folder / "trust"
+    trust.mkdir(exist_ok=True)
+    for name, jwks in host.trust.items():
+        (trust / f"{name}.json").write_text(jwks)
+    key = folder / f"{host.service}.key"
+    key.write_text(host.service_key)
+    return {
+        "TLSY_LISTEN": host.listen,
+        "TLSY_PEERS": json.dumps(dict(host.peers)),
+        "TLSY_CLUSTERS": json.dumps(dict(host.clusters)),
+        "TLSY_CONTROL_CLUSTER": host.control_cluster,
+        "TLSY_CONTROL_DATABASE": host.control_database,
+        "TLSY_CONNECTIONS_PER_DATABASE": str(host.connections_per_database),
+        "TLSY_BROKERS": json.dumps(list(host.brokers)),
+        "TLSY_SERVICE_KEY_FILE": str(key),
+        "TLSY_TRUST_DIR": str(trust),
+    }
 
 
 async def _serves(target: str) -> bool:
