@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from tlsy.runtime.service import Readiness
     from tlsy.tenancy.catalog import Catalog
 
+_REGISTRY: Final = tenant_registry_pb2.DESCRIPTOR.services_by_name["TenantRegistryService"]
+_IDENTITY: Final = identity_pb2.DESCRIPTOR.services_by_name["IdentityService"]
 _RELAY_LIMITS: Final = PoolLimits(total=8, per_database=3)
 #: One for good in each database that notifies: the control one and the common one of each cluster. Beside the
 #: relay's others, which these would leave nothing of; whom it does not suffice for is swept all the same.
@@ -266,12 +268,8 @@ def assemble(
     with _named("TLSY_SERVICE_KEY_FILE"):
         tokens = ServiceTokens(host.service, host.service_key, clock=clock, new_id=host.ids)
     with _named("TLSY_PEERS"):
-        registry = tenant_registry_pb2_grpc.TenantRegistryServiceStub(
-            dial(host, tenant_registry_pb2.DESCRIPTOR.services_by_name["TenantRegistryService"], tokens)
-        )
-        identity = identity_pb2_grpc.IdentityServiceStub(
-            dial(host, identity_pb2.DESCRIPTOR.services_by_name["IdentityService"], tokens)
-        )
+        registry = tenant_registry_pb2_grpc.TenantRegistryServiceStub(dial(host, _REGISTRY, tokens))
+        identity = identity_pb2_grpc.IdentityServiceStub(dial(host, _IDENTITY, tokens))
     catalog = CatalogFeed(registry, clock, host.telemetry)
     deny_list = DenyList(clock)
     jwks = Jwks(lambda: fetch_jwks(identity), clock)

@@ -212,9 +212,10 @@ async def finished(terminal: Terminal, operation: operations_pb2.Operation) -> o
         if operation.metadata.Unpack(state):
             terminal.output.progress(_step_line(state))
     if operation.HasField("error"):
-        again = f"tlsy tenants {'resume' if state.verb == 'create' else state.verb} {slug(state.target)}"
+        again = "tlsy tenants resume" if state.verb == "create" else "tlsy tenants delete"
         raise RefusedError(
-            f"{operation.name} failed: {operation.error.message}", f"Remove the cause, then: {again}"
+            f"{operation.name} failed: {operation.error.message}",
+            f"Remove the cause, then: {again} {slug(state.target)}",
         )
     return operation
 
