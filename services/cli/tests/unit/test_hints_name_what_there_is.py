@@ -42,13 +42,11 @@ def options_of_commands():
 def test_hints_name_commands_and_options_that_there_are():
     there = options_of_commands()
     options = OF_ALL.union(*there.values())
-    # Of a text that ends there, the name follows when it runs.
-    commands = {*there, *((group, "") for group, _ in there)}
     wrong = [
         f"{where}: tlsy {group} {name}"
         for where, text in texts()
         for group, name in COMMAND.findall(text)
-        if (group, name) not in commands and (group, "") not in there
+        if not {(group, name), (group, "")} & there.keys()
     ]
     wrong += [
         f"{where}: {option}"
