@@ -118,7 +118,9 @@ _IDENTITY: Final[Mapping[str, Callable[[Names], Message]]] = {
     "GetJwks": lambda n: identity.GetJwksRequest(),
     "RotateSigningKey": lambda n: identity.RotateSigningKeyRequest(),
     "CreateUser": lambda n: identity.CreateUserRequest(
-        parent=n.tenant, user=identity.User(name=n.user, email="new@check.example", etag=n.etags["user"])
+        parent=n.tenant,
+        user=identity.User(name=n.user, email="new@check.example", etag=n.etags["user"]),
+        password="another passphrase",
     ),
     "GetUser": lambda n: identity.GetUserRequest(name=n.user),
     "ListUsers": lambda n: identity.ListUsersRequest(parent=n.tenant, **_listing(n, "ListUsers")),

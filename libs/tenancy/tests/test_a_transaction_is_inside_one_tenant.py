@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -13,7 +14,7 @@ from tlsy.contracts.cloudevents import CloudEvent
 from tlsy.runtime.clock import SystemClock
 from tlsy.runtime.ids import PrincipalName, Uuid7
 from tlsy.tenancy.context import PLATFORM, IsolationMode, Placement
-from tlsy.tenancy.database import Databases, PoolLimits
+from tlsy.tenancy.database import Databases, PoolLimits, transaction
 from tlsy.tenancy.errors import PlacementUnavailable, RequestIdReused, StaleEpoch
 from tlsy.tenancy.provisioning import DesiredState
 from tlsy.tenancy.unit_of_work import IdempotentRequest, Tenancy, uuid7_day
@@ -131,6 +132,25 @@ async def test_what_raises_leaves_neither_rows_nor_events(installation):
     async with shop.transaction(tenant.context, write=False) as tx:
         assert await tx.fetchval("select count(*) from orders") == 1
     assert await outbox_of(installation, tenant) == []
+
+
+async def test_who_swallows_an_error_of_the_database_is_not_told_of_a_commit(installation):
+    tenant = await installation.provisioned_tenant()
+
+    async def inside():
+        async with installation.tenancy("web_shop").transaction(tenant.context, write=True) as tx:
+            with suppress(asyncpg.PostgresError):
+                await tx.execute("select 1/0")
+
+    async def outside():
+        relay = installation.databases("tlsy_relay", ONE)
+        async with relay.acquire(installation.common) as connection, transaction(connection):
+            with suppress(asyncpg.PostgresError):
+                await connection.execute("select 1/0")
+
+    for work in (inside, outside):
+        with pytest.raises(RuntimeError, match="swallowed"):
+            await work()
 
 
 async def test_what_is_undone_leaves_neither_rows_nor_events(installation):

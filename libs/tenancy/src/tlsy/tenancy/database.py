@@ -141,7 +141,7 @@ async def transaction(connection: Connection) -> AsyncIterator[None]:
     try:
         await connection.execute("begin read write")
         yield
-        await connection.execute("commit")
+        is_committed(await connection.execute("commit"))
     except TimeoutError:
         connection.terminate()
         raise
@@ -150,6 +150,12 @@ async def transaction(connection: Connection) -> AsyncIterator[None]:
             with suppress(*_CONNECTION_ERRORS):
                 await connection.execute("rollback")
         raise
+
+
+def is_committed(answer: str) -> None:
+    """What COMMIT answers: after a statement that failed, of which nobody was told, it is ROLLBACK."""
+    if answer != "COMMIT":
+        raise RuntimeError("an error was swallowed: nothing of this transaction is committed")
 
 
 def takes_no_writes(error: asyncpg.PostgresError, *, begun: bool) -> bool:

@@ -18,7 +18,7 @@ from tlsy.runtime.ids import PLATFORM_TENANT_ID, service_principal
 from tlsy.runtime.logging import get_logger
 from tlsy.runtime.tracing import ORIGIN, current_traceparent, span_below
 from tlsy.tenancy.context import IsolationMode, Platform
-from tlsy.tenancy.database import takes_no_writes
+from tlsy.tenancy.database import is_committed, takes_no_writes
 from tlsy.tenancy.errors import (
     DatabaseBusy,
     NotWritable,
@@ -344,7 +344,7 @@ class Tenancy:
                 yield tx
                 await tx.write_out()
                 committing = True
-                await _answered(connection.execute("commit", timeout=timeout_s))
+                is_committed(await _answered(connection.execute("commit", timeout=timeout_s)))
             except asyncpg.PostgresError as error:
                 gone = connection.is_closed() or isinstance(error, _SERVER_GONE)
                 if gone or (write and takes_no_writes(error, begun=begun)):
