@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as pb
@@ -144,6 +144,7 @@ def test_the_ends_of_the_window_are_inside_it():
     assert not reasons(event(time_us=WINDOW.oldest_us), event(time_us=WINDOW.newest_us))
 
 
+@settings(deadline=None)
 @given(st.tuples(st.text(), st.text()), st.tuples(st.text(), st.text()))
 def test_no_two_pairs_of_source_and_id_share_a_key(one, other):
     assert (event_key(*one) == event_key(*other)) == (one == other)
