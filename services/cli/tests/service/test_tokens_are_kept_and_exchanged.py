@@ -41,6 +41,13 @@ async def test_a_tenant_below_is_acted_in_with_an_exchanged_token_and_a_reason(t
     assert {(each.request.parent, each.token) for each in asked} == {("tenants/child", "child")}
 
 
+async def test_another_reason_is_told_too(tlsy, stand_in):
+    for reason in ("ticket 7", "ticket 8", "ticket 7"):
+        await tlsy("rules", "list", "--tenant", "child", "--reason", reason)
+    asked = [each.request.reason for each in stand_in.asked if each.method == "ExchangeToken"]
+    assert asked == ["ticket 7", "ticket 8"]
+
+
 async def test_the_registry_is_asked_with_the_token_of_ones_own_tenant(tlsy, stand_in):
     await tlsy("modules", "list", "--tenant", "child")
     asked = stand_in.only("ListModules")

@@ -166,7 +166,9 @@ class GrpcSession:
         home, tenant = await self.credential(), await self.tenant()
         if tenant == home.tenant:
             return home
-        kept = self._cache.get(self._key(tenant), self._now_s())
+        # Another reason is another entry in the audit logs, which the exchange makes.
+        key = (*self._key(tenant), self._reason)
+        kept = self._cache.get(key, self._now_s())
         if kept is not None:
             return kept
         identity = identity_pb2_grpc.IdentityServiceStub(self.channel("identity"))
@@ -174,7 +176,7 @@ class GrpcSession:
             identity_pb2.ExchangeTokenRequest(target_tenant=tenant, reason=self._reason),
             metadata=(("authorization", f"Bearer {home.text}"),),
         )
-        return self._kept(self._key(tenant), self._token(answer.token, tenant, home.principal))
+        return self._kept(key, self._token(answer.token, tenant, home.principal))
 
     def _public_identity(self) -> identity_pb2_grpc.IdentityServiceAsyncStub:
         return identity_pb2_grpc.IdentityServiceStub(self.channel("identity"))
