@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
 import json
 import os
 import signal
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 _READY_TIMEOUT_S: Final = 120.0
@@ -36,6 +37,28 @@ def data_dir() -> Path:
 
 class DemoError(Exception):
     """The demonstration cannot go on; the message says why and what to look at."""
+
+
+@contextmanager
+def alone(data: Path) -> Iterator[None]:
+    """Keeps another demonstration off the same data.
+
+    Raises:
+        DemoError: one runs already.
+    """
+    data.mkdir(parents=True, exist_ok=True)
+    with (data / "lock").open("a+", encoding="ascii") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise DemoError(
+                f"A demonstration runs in this clone already (pid {lock.read()}): end it with Ctrl-C"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from rich.live import Live
 
 from examples.demo import facts, scenario, view
 from examples.demo.faults import DoorPort, expiring_endpoint
-from examples.demo.processes import DemoError, Processes, data_dir
+from examples.demo.processes import DemoError, Processes, alone, data_dir
 from examples.demo.sessions import Principals
 from tlsy.contracts.ingestion.v1 import ingestion_pb2
 from tlsy.contracts.rules_engine.v1 import rules_engine_pb2 as rules_pb
@@ -58,10 +58,10 @@ class Demo:
         running = await self.processes.start_suite()
         self._ready_s = time.monotonic() - self._began_s
         self._say(f"Ready after {self._ready_s:.1f} s; applying {scenario.TENANTS.name}/*.yaml")
-        await scenario.apply_manifests(data / "suite" / "context.yaml")
         principals = Principals(running, data / "principals" / "secrets.json")
         stack.push_async_callback(principals.close)
         platform = principals.platform()
+        await scenario.apply_manifests(self.processes, platform, self._say)
         names = scenario.slugs()
         self._say(f"Onboarding {len(names)} tenants: administrator, agent key, rules")
         self.tenants = list(
@@ -187,13 +187,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return clean(console, data)
     console.print(f"Data: {data}", highlight=False, soft_wrap=True)
     try:
-        return asyncio.run(run(console, data, once=arguments.once))
+        with alone(data):
+            return asyncio.run(run(console, data, once=arguments.once))
     except DemoError as error:
         told = str(error)
     except grpc.aio.AioRpcError as error:
         refusal = ServiceError.from_rpc_error(error)
-        told = (
-            f"a service did not do its part: {refusal.message} ({refusal.reason})\nIts log is in {data}/logs"
-        )
+        what = ", ".join(getattr(error, "__notes__", ["a call"]))
+        told = f"{what}: {refusal.message} ({refusal.reason})\nThe log is {data / 'logs' / 'suite.log'}"
     console.print(told, style="red", highlight=False, markup=False, soft_wrap=True)
     return 1

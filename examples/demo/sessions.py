@@ -7,7 +7,8 @@ import json
 import os
 import secrets
 import time
-from typing import TYPE_CHECKING, Final, TypeVar
+import uuid
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import grpc
 
@@ -15,7 +16,7 @@ from tlsy.contracts.identity.v1 import identity_pb2, identity_pb2_grpc
 from tlsy.contracts.ingestion.v1 import ingestion_pb2, ingestion_pb2_grpc
 from tlsy.contracts.rules_engine.v1 import rules_engine_pb2, rules_engine_pb2_grpc
 from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2, tenant_registry_pb2_grpc
-from tlsy.rpc.channel import dial_bearer
+from tlsy.rpc.channel import CallPolicy, dial_bearer, may_repeat
 from tlsy.rpc.errors import ServiceError
 from tlsy.runtime.clock import SystemClock
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from google.protobuf.descriptor import ServiceDescriptor
+    from google.protobuf.message import Message
 
     from examples.demo.processes import Running
 
@@ -37,6 +39,10 @@ _NOT_YET: Final = frozenset(
 )
 
 _WITHIN_S: Final = 60.0
+#: A machine that does much else is waited for.
+_POLICY: Final = CallPolicy(timeout_s=30.0)
+#: What is unavailable the channel asks again.
+_LATE: Final = frozenset({grpc.StatusCode.DEADLINE_EXCEEDED})
 _SLOW: Final = frozenset({grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE})
 #: So identity refuses credentials of a tenant that it does not know yet: it tells nobody which there are.
 _UNTOLD: Final = frozenset({grpc.StatusCode.UNAUTHENTICATED})
@@ -87,9 +93,48 @@ class Session:
             self.token if self._renew is not None else None,
             clock=SystemClock(),
             random=os.urandom,
+            policy=_POLICY,
         )
         self._channels.append(channel)
-        return channel
+        return cast("grpc.aio.Channel", PatientChannel(channel, service, descriptor))
+
+
+class PatientChannel:
+    """What the stubs need of a channel: asks again when there was no time; errors name the call.
+
+    Asked again is only what does no harm when it is done twice.
+    """
+
+    def __init__(self, channel: Any, service: str, descriptor: ServiceDescriptor) -> None:
+        self.unary_stream = channel.unary_stream
+        self._channel = channel
+        self._service = service
+        self._passing = {
+            f"/{descriptor.full_name}/{method.name}": frozenset(_LATE if may_repeat(method) else ())
+            for method in descriptor.methods
+        }
+
+    def unary_unary(self, path: str, **how: Any) -> Callable[..., Awaitable[Any]]:
+        """As of a channel."""
+        call = self._channel.unary_unary(path, **how)
+
+        async def ask(request: Message, **options: Any) -> Any:
+            if "request_id" in request.DESCRIPTOR.fields_by_name and not request.request_id:  # type: ignore[attr-defined]
+                request = type(request).FromString(request.SerializeToString())
+                request.request_id = str(uuid.uuid4())  # type: ignore[attr-defined]
+            passing = frozenset() if "timeout" in options else self._passing[path]
+            try:
+                return await eventually(lambda: call(request, **options), passing=passing, untold=frozenset())
+            except grpc.aio.AioRpcError as error:
+                error.add_note(f"{self._service}, {path.rpartition('/')[2]}{_tenant_of(request)}")
+                raise
+
+        return ask
+
+
+def _tenant_of(request: Any) -> str:
+    named = (getattr(request, field, "") for field in ("parent", "name", "tenant", "target_tenant"))
+    return next((f" for {name}" for name in named if name and isinstance(name, str)), "")
 
 
 class Principals:
@@ -183,7 +228,12 @@ async def known(ask: Callable[[], Awaitable[T]]) -> T:
     return await eventually(ask, passing=frozenset())
 
 
-async def eventually(ask: Callable[[], Awaitable[T]], *, passing: frozenset[grpc.StatusCode] = _SLOW) -> T:
+async def eventually(
+    ask: Callable[[], Awaitable[T]],
+    *,
+    passing: frozenset[grpc.StatusCode] = _SLOW,
+    untold: frozenset[str] = _NOT_YET,
+) -> T:
     """The same, and until a slow machine has the time.
 
     What is asked must do no harm when it is done twice.
@@ -193,7 +243,7 @@ async def eventually(ask: Callable[[], Awaitable[T]], *, passing: frozenset[grpc
         try:
             return await ask()
         except grpc.aio.AioRpcError as error:
-            again = error.code() in passing or ServiceError.from_rpc_error(error).reason in _NOT_YET
+            again = error.code() in passing or ServiceError.from_rpc_error(error).reason in untold
             if not again or time.monotonic() > deadline:
                 raise
         await asyncio.sleep(0.05)

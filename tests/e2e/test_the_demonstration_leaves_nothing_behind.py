@@ -18,8 +18,9 @@ import pytest
 from rich.console import Console
 
 from examples.demo import scenario, view
-from examples.demo.processes import ROOT, Processes
-from examples.demo.sessions import eventually
+from examples.demo.processes import ROOT, DemoError, Processes, Running, alone
+from examples.demo.run import main
+from examples.demo.sessions import Principals, Session, eventually
 from tlsy.contracts.rules_engine.v1 import rules_engine_pb2 as rules
 from tlsy.tenancy.context import IsolationMode
 
@@ -141,6 +142,42 @@ async def test_a_machine_that_is_slow_is_waited_for_and_a_refusal_is_not() -> No
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await eventually(ask)
     assert (raised.value.code(), ends) == (grpc.StatusCode.INTERNAL, [])
+
+
+def test_a_second_demonstration_is_told_of_the_first_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with alone(tmp_path):
+        assert main(["--data-dir", str(tmp_path)]) == 1
+    assert f"runs in this clone already (pid {os.getpid()}): end it with Ctrl-C" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+
+
+async def test_tenants_that_take_too_long_are_told_in_a_line_with_the_log(tmp_path: Path) -> None:
+    principals = Principals(_nobody(tmp_path), tmp_path / "secrets.json")
+    try:
+        with pytest.raises(DemoError, match=r"more than 0 s .*: make demo again\n.*logs/suite\.log"):
+            await scenario.apply_manifests(Processes(tmp_path), principals.platform(), print, within_s=0.1)
+    finally:
+        await principals.close()
+
+
+async def test_a_call_that_failed_is_told_by_name_and_tenant(tmp_path: Path) -> None:
+    public = Session(_nobody(tmp_path), None)
+    try:
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await public.rules.ListIncidents(rules.ListIncidentsRequest(parent="tenants/shop"), timeout=0.1)
+    finally:
+        await public.close()
+    assert raised.value.__notes__ == ["rules-engine, ListIncidents for tenants/shop"]
+
+
+def _nobody(folder: Path) -> Running:
+    """A suite that does not answer."""
+    key = folder / "platform.key"
+    key.write_text("key")
+    services = ("tenant-registry", "identity", "ingestion", "rules-engine")
+    return Running(dict.fromkeys(services, f"unix:{folder}/nothing"), (), "", key)
 
 
 def test_the_readme_shows_what_the_view_shows() -> None:
