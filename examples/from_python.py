@@ -30,7 +30,11 @@ def bearer(token: identity_pb2.Token) -> tuple[tuple[str, str], ...]:
 
 def main(run_json: str, slug: str) -> int:
     """Each step is one call; an error of any is the exception that gRPC raises."""
-    run = json.loads(Path(run_json).read_text(encoding="utf-8"))
+    try:
+        run = json.loads(Path(run_json).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        start = f"python -m tlsy.embedded --data-dir {Path(run_json).parent}"
+        raise SystemExit(f"The suite is not running: there is no {run_json}. Start it: {start}") from None
     channels = {name: grpc.insecure_channel(address) for name, address in run["services"].items()}
     registry = tenant_registry_pb2_grpc.TenantRegistryServiceStub(channels["tenant-registry"])
     identity = identity_pb2_grpc.IdentityServiceStub(channels["identity"])

@@ -22,7 +22,17 @@ from tlsy.contracts.ingestion.events.v1 import events_pb2
 from tlsy.contracts.ingestion.v1 import ingestion_pb2
 
 
-async def main(run: Any, api_key: str) -> None:
+def main(run_json: str, key_file: str) -> None:
+    """What the files say, to produce with."""
+    try:
+        run = json.loads(Path(run_json).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        start = f"python -m tlsy.embedded --data-dir {Path(run_json).parent}"
+        raise SystemExit(f"The suite is not running: there is no {run_json}. Start it: {start}") from None
+    asyncio.run(produce(run, Path(key_file).read_text(encoding="utf-8").strip()))
+
+
+async def produce(run: Any, api_key: str) -> None:
     """Exchanges the key for a token and produces."""
     async with grpc.aio.insecure_channel(run["services"]["identity"]) as channel:
         exchanged = await identity_pb2_grpc.IdentityServiceStub(channel).ExchangeApiKey(
@@ -49,5 +59,4 @@ async def main(run: Any, api_key: str) -> None:
 
 
 if __name__ == "__main__":
-    run_json, key_file = (Path(argument).read_text(encoding="utf-8") for argument in sys.argv[1:])
-    asyncio.run(main(json.loads(run_json), key_file.strip()))
+    main(*sys.argv[1:])

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -170,6 +171,14 @@ async def test_a_call_that_failed_is_told_by_name_and_tenant(tmp_path: Path) -> 
     finally:
         await public.close()
     assert raised.value.__notes__ == ["rules-engine, ListIncidents for tenants/shop"]
+
+
+@pytest.mark.parametrize("example", ["from_python.py", "produce_event.py"])
+def test_an_example_says_how_to_start_the_suite_that_it_misses(example: str, tmp_path: Path) -> None:
+    asked = [sys.executable, str(ROOT / "examples" / example), str(tmp_path / "run.json"), "other"]
+    ran = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=_WITHIN_S)
+    (said,) = ran.stderr.splitlines()
+    assert said.endswith(f"Start it: python -m tlsy.embedded --data-dir {tmp_path}")
 
 
 def _nobody(folder: Path) -> Running:
