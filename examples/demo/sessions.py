@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from google.protobuf.descriptor import ServiceDescriptor
-    from google.protobuf.message import Message
 
     from examples.demo.processes import Running
 
@@ -118,10 +117,10 @@ class PatientChannel:
         """As of a channel."""
         call = self._channel.unary_unary(path, **how)
 
-        async def ask(request: Message, **options: Any) -> Any:
-            if "request_id" in request.DESCRIPTOR.fields_by_name and not request.request_id:  # type: ignore[attr-defined]
+        async def ask(request: Any, **options: Any) -> Any:
+            if "request_id" in request.DESCRIPTOR.fields_by_name and not request.request_id:
                 request = type(request).FromString(request.SerializeToString())
-                request.request_id = str(uuid.uuid4())  # type: ignore[attr-defined]
+                request.request_id = str(uuid.uuid4())
             passing = frozenset() if "timeout" in options else self._passing[path]
             try:
                 return await eventually(lambda: call(request, **options), passing=passing, untold=frozenset())
