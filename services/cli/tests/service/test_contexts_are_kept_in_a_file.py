@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import stat
 
+import pytest
+
 
 async def test_contexts_are_added_changed_and_chosen(tlsy):
     tlsy.config.unlink()
@@ -27,6 +29,24 @@ async def test_a_context_is_copied_from_another_file_with_its_paths(tlsy, stand_
     tlsy.config.unlink()
     await tlsy("context", "add", "here", "--from", str(other))
     assert (await tlsy("tenants", "list", "--context", "here")).code == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "tenant"),
+    [
+        (["--api-key-file", "till.key"], None),
+        (["--api-key-file", "till.key", "--default-tenant", "kiosk"], "kiosk"),
+        # Logging in takes a tenant.
+        (["--user", "ada@acme.fr"], "platform"),
+        ([], "platform"),
+    ],
+)
+async def test_the_tenant_of_a_key_is_not_copied_for_another_key(tlsy, tmp_path, given, tenant):
+    other = tmp_path / "other.yaml"
+    other.write_text("current: a\ncontexts: {a: {address: 'a:1', tenant: platform, api_key_file: admin.key}}\n")
+    (tmp_path / "admin.key").write_text("tlsy_key")
+    added = await tlsy("context", "add", "w", "--from", str(other), *given, "-o", "json")
+    assert added.json.get("tenant") == tenant
 
 
 async def test_a_context_that_is_not_there_is_told_with_those_that_are(tlsy):

@@ -82,6 +82,9 @@ async def add_context(
     known = terminal.files.contexts()
     if from_ is not None:
         base = replace(terminal.files.contexts_in(from_).chosen(""), name=name)
+        if api_key_file:
+            # Another key acts in its own tenant; who logs in by password has to name one.
+            base = replace(base, tenant="")
     else:
         base = known.contexts.get(name) or Context(name=name, addresses={})
     addresses = dict(base.addresses) | pairs(service_address or (), "service address")
