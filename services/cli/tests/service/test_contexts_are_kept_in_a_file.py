@@ -43,7 +43,9 @@ async def test_a_context_is_copied_from_another_file_with_its_paths(tlsy, stand_
 )
 async def test_the_tenant_of_a_key_is_not_copied_for_another_key(tlsy, tmp_path, given, tenant):
     other = tmp_path / "other.yaml"
-    other.write_text("current: a\ncontexts: {a: {address: 'a:1', tenant: platform, api_key_file: admin.key}}\n")
+    other.write_text(
+        "current: a\ncontexts: {a: {address: 'a:1', tenant: platform, api_key_file: admin.key}}\n"
+    )
     (tmp_path / "admin.key").write_text("tlsy_key")
     added = await tlsy("context", "add", "w", "--from", str(other), *given, "-o", "json")
     assert added.json.get("tenant") == tenant

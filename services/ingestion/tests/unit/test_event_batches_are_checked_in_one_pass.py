@@ -95,6 +95,21 @@ def test_a_bad_field_is_refused_by_its_reason(changes, reason, field):
 
 
 @pytest.mark.parametrize(
+    ("time_us", "message"),
+    [
+        (NOW_US - 1_000_001, "must be 2025-06-15T15:06:39.000000Z or later, is 2025-06-15T15:06:38.999999Z"),
+        (
+            NOW_US + 1_000_001,
+            "must be 2025-06-15T15:06:41.000000Z or earlier, is 2025-06-15T15:06:41.000001Z",
+        ),
+        (-(2**63), "must be 2025-06-15T15:06:39.000000Z or later, is -9223372036854775808 µs since 1970"),
+    ],
+)
+def test_a_time_out_of_bounds_is_told_as_people_read_it(time_us, message):
+    assert [p.message for p in read_batch([event(time_us=time_us)], WINDOW).problems] == [message]
+
+
+@pytest.mark.parametrize(
     "data",
     [
         rb'{"a": "\\u0000"}',

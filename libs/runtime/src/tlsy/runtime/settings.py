@@ -123,4 +123,5 @@ def _problem(error: Mapping[str, Any], prefix: str, docs: Mapping[str, SettingDo
     if doc is None:
         return f"{where}: {error['msg']}."
     unit = f" in {doc.unit}" if doc.unit else ""
-    return f"{where}: {error['msg']}. Set {variable}{unit} (default {doc.default}): {doc.why}."
+    default = doc.default if doc.default.startswith("(") else f"(default {doc.default})"
+    return f"{where}: {error['msg']}. Set {variable}{unit} {default}: {doc.why}."

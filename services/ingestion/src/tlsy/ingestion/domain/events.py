@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from hashlib import sha256
 from itertools import islice
@@ -39,6 +40,7 @@ MAX_SEVERITY: Final = 5
 #: Of a batch. Beyond them the first of each event is told: or an answer may be many times what was asked.
 MAX_PROBLEMS: Final = 10_000
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TYPE: Final = re.compile(r"[a-z][a-z0-9_]*(?:[.-][a-z0-9_]+)*").fullmatch
 _encode_json: Final = msgspec.json.Encoder().encode
 _decode_json: Final = msgspec.json.Decoder().decode
@@ -249,9 +251,10 @@ def _problems(index: int, event: ingestion_pb2.Event, window: TimeWindow) -> Ite
         message = "must be set once by the producer, in µs since 1970 UTC"
         yield Problem(index, "TIME_MISSING", "time_us", message)
     elif at_us < window.oldest_us:
-        yield Problem(index, "TIME_TOO_OLD", "time_us", f"must be {window.oldest_us} or later, is {at_us}")
+        message = f"must be {_iso(window.oldest_us)} or later, is {_iso(at_us)}"
+        yield Problem(index, "TIME_TOO_OLD", "time_us", message)
     elif at_us > window.newest_us:
-        message = f"must be {window.newest_us} or earlier, is {at_us}"
+        message = f"must be {_iso(window.newest_us)} or earlier, is {_iso(at_us)}"
         yield Problem(index, "TIME_IN_FUTURE", "time_us", message)
     if not 0 <= event.severity <= MAX_SEVERITY:
         message = f"must be 0 to {MAX_SEVERITY}, is {event.severity}"
@@ -260,6 +263,14 @@ def _problems(index: int, event: ingestion_pb2.Event, window: TimeWindow) -> Ite
         yield Problem(index, "VALUE_NOT_FINITE", "value", "must be a finite number")
     yield from _label_problems(index, event.labels)
     yield from _data_problems(index, event.data)
+
+
+def _iso(at_us: int) -> str:
+    """For people: in UTC, or the number of µs where no calendar has that time."""
+    try:
+        return f"{_EPOCH + timedelta(microseconds=at_us):%Y-%m-%dT%H:%M:%S.%fZ}"
+    except OverflowError:
+        return f"{at_us} µs since 1970"
 
 
 def _label_problems(index: int, labels: Mapping[str, str]) -> Iterator[Problem]:
