@@ -71,10 +71,12 @@ async def incidents_of(tenant, suite, tmp_path):
 
 
 async def test_by_tlsy_from_python_and_from_kafka(suite, tmp_path):
-    _, by_tlsy, from_python, from_kafka, _ = _BLOCKS
+    _, by_tlsy, further, from_python, from_kafka, _ = _BLOCKS
     await said_by("tlsy doctor", suite, tmp_path)
     await said_by(by_tlsy, suite, tmp_path)
     assert "oven at 41 °C" in await incidents_of("shop", suite, tmp_path)
+    await said_by(further, suite, tmp_path)
+    assert "RESOLVED" in await said_by("tlsy --tenant shop incidents list", suite, tmp_path)
     assert "OUTCOME_ACCEPTED" in await said_by(from_python, suite, tmp_path)
     assert "oven at 41 °C" in await incidents_of("kiosk", suite, tmp_path)
     assert "written to partition" in await said_by(from_kafka, suite, tmp_path)
@@ -85,7 +87,7 @@ async def test_by_tlsy_from_python_and_from_kafka(suite, tmp_path):
 
 
 async def test_who_produces_without_being_entitled_to_is_told_where_the_readme_says(suite, tmp_path):
-    by_tlsy, from_kafka = _BLOCKS[1], _BLOCKS[3]
+    by_tlsy, from_kafka = _BLOCKS[1], _BLOCKS[4]
     starter = "\n".join(by_tlsy.splitlines()[:2]).replace("--tier business", "--tier starter")
     assert "--tier starter" in starter
     assert "written to partition" in await said_by(f"{starter}\n{from_kafka}", suite, tmp_path)
