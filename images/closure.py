@@ -31,12 +31,15 @@ if TYPE_CHECKING:
 #: Parts of the standard library that no service runs.
 _DEVELOPERS: Final = frozenset(
     """
-    __pycache__ dist-packages site-packages ensurepip idlelib lib2to3 pydoc_data test tests tkinter turtle.py
-    turtledemo
+    __pycache__ dist-packages site-packages distutils ensurepip idlelib lib2to3 pydoc_data test tests tkinter
+    turtle.py turtledemo
     """.split()  # noqa: SIM905 - a list of words is read more easily than a list of strings
 )
-#: Extensions of those parts. The public image has tkinter's, but not the library that it is linked with.
-_DEVELOPERS_EXTENSIONS: Final = re.compile(r"(_tkinter|_(ctypes_)?test\w*|_xxtestfuzz|xxlimited\w*)\..*so")
+#: Extensions of those parts. The public image has tkinter's, but not the library that it is linked with. Also
+#: dbm's, that nothing uses: the libraries that they bring are megabytes.
+_DEVELOPERS_EXTENSIONS: Final = re.compile(
+    r"(_g?dbm|_tkinter|_(ctypes_)?test\w*|_xxtestfuzz|xxlimited\w*)\..*so"
+)
 #: Says which Python it is, where that is of no Debian package; sbom.py reads it.
 PYTHON_VERSION: Final = Path("usr/share/tlsy/python-version")
 _SYSTEM_FILES: Final = (
