@@ -5,7 +5,8 @@ import pytest
 from libs.eventlog.tests.world import GROUP, TOPIC, World, note_down
 from tlsy.contracts.events import EVENTS_ACCEPTED
 from tlsy.eventlog.delivery import Each
-from tlsy.eventlog.errors import FinalError
+from tlsy.eventlog.errors import FinalError, LogUnavailable
+from tlsy.eventlog.kafka import KafkaInspector
 from tlsy.testkit.kafka import apache_kafka
 
 pytestmark = pytest.mark.real
@@ -44,3 +45,13 @@ async def test_from_outbox_to_effect_once_in_order_with_dead_letters(world, tena
     (letter,) = await world.records(f"{TOPIC}.{GROUP}.dlq")
     assert dict(letter.headers)["dlq-reason"] == b"BAD_NOTE"
     assert len(await world.records()) == 22
+
+
+async def test_who_runs_the_brokers_says_how_many_replicas_a_topic_has():
+    async with apache_kafka(replication=2) as address:
+        inspector = KafkaInspector(address, "test")
+        try:
+            with pytest.raises(LogUnavailable, match="InvalidReplicationFactor"):
+                await inspector.ensure_topics({TOPIC: 1})
+        finally:
+            await inspector.stop()

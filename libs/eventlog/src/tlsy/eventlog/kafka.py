@@ -46,6 +46,8 @@ MAX_FETCH_BYTES: Final = 4_194_304
 #: The broker's own time: retention counts from when a record came, also when it is published again, and no
 #: producer can say otherwise.
 _TOPIC_CONFIGS: Final[Mapping[str, str]] = MappingProxyType({"message.timestamp.type": "LogAppendTime"})
+#: `default.replication.factor`: only who runs the brokers knows how many there are.
+_AS_THE_BROKER_SAYS: Final = -1
 FAILURES: Final = (
     KafkaError,
     ConsumerStoppedError,
@@ -177,12 +179,11 @@ def _positions(records: Sequence[Record], futures: Sequence[asyncio.Future[Any]]
 class KafkaInspector:
     """See `LogInspector`; also makes topics."""
 
-    __slots__ = ("_admin", "_client_id", "_consumer", "_lock", "_replication", "_servers")
+    __slots__ = ("_admin", "_client_id", "_consumer", "_lock", "_servers")
 
-    def __init__(self, servers: str, client_id: str, *, replication: int = 1) -> None:
+    def __init__(self, servers: str, client_id: str) -> None:
         self._servers = servers
         self._client_id = client_id
-        self._replication = replication
         self._admin: Any = None
         self._consumer: Any = None
         self._lock = asyncio.Lock()
@@ -225,7 +226,9 @@ class KafkaInspector:
                 NewTopic(
                     name=name,
                     num_partitions=count,
-                    replication_factor=self._replication,
+                    replication_factor=_AS_THE_BROKER_SAYS,
+                    # aiokafka takes the -1 beside assignments only; of none there may be.
+                    replica_assignments={},
                     topic_configs=_TOPIC_CONFIGS,
                 )
                 for name, count in partitions.items()

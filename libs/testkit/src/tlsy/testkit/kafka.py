@@ -56,8 +56,10 @@ async def embedded_broker(settings: BrokerSettings | None = None, *, behind_s: i
 
 
 @asynccontextmanager
-async def apache_kafka() -> AsyncIterator[str]:
+async def apache_kafka(*, replication: int = 1) -> AsyncIterator[str]:
     """Run a single-node Apache Kafka on free ports of the loopback; yields `host:port`.
+
+    A topic gets so many replicas, `replication`, where its maker names no number; there is room for one.
 
     The first use fetches the release with Maven into `${XDG_CACHE_HOME:-~/.cache}/tlsy`. Data lives in a
     temporary directory that is removed at the end, as is the process, by its pid. Topics are not created
@@ -76,7 +78,12 @@ async def apache_kafka() -> AsyncIterator[str]:
         properties.write_text(
             (files("tlsy.testkit") / "apache_kafka" / "server.properties")
             .read_text()
-            .format(broker_port=broker_port, controller_port=controller_port, data=directory / "data")
+            .format(
+                broker_port=broker_port,
+                controller_port=controller_port,
+                data=directory / "data",
+                replication=replication,
+            )
         )
         formatting = (java, "-cp", class_path, "kafka.tools.StorageTool", "format", "--standalone")
         await _run(
