@@ -3,7 +3,8 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import replace
-from uuid import uuid4
+from datetime import timedelta
+from uuid import UUID, uuid4
 
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -47,12 +48,13 @@ def test_a_token_leads_back_to_its_cursor(call):
     following = QueryEventsRequest()
     following.CopyFrom(QUERY)
     following.page_token, following.page_size = token, 50
-    assert Pages(call, following).cursor(token, (int, str)) == (5, "é")
+    place = Pages(call, following).place(token, (int, str), lambda number, text: {number: text})
+    assert place == {5: "é"}
 
 
 def test_the_first_page_has_no_cursor_and_the_last_no_token(call):
     pages = Pages(call, QUERY)
-    assert (pages.cursor("", (int,)), pages.token(None)) == (None, "")
+    assert (pages.place("", (int,), str), pages.token(None)) == (None, "")
 
 
 def test_a_page_has_as_many_rows_as_an_answer_may_hold_and_at_least_one():
@@ -67,7 +69,7 @@ def test_a_token_of_another_query_is_refused(call):
     token = Pages(call, QUERY).token((5,))
     other = QueryEventsRequest(parent="tenants/acme", source="agent/web-2")
     with pytest.raises(InvalidArgument) as raised:
-        Pages(call, other).cursor(token, (int,))
+        Pages(call, other).place(token, (int,), str)
     assert (raised.value.reason, reason(raised)) == ("PAGE_TOKEN_MISMATCH", "PAGE_TOKEN_MISMATCH")
 
 
@@ -79,29 +81,48 @@ def test_a_token_of_another_tenant_or_method_is_refused(call):
     )
     for other in others:
         with pytest.raises(InvalidArgument):
-            Pages(other, QUERY).cursor(token, (int,))
+            Pages(other, QUERY).place(token, (int,), str)
     assert call.tenant_id == ACME
 
 
 @pytest.mark.parametrize("token", ["x", "AQ", "%%%", "é", "AA" * 200])
 def test_what_is_no_token_is_refused(call, token):
     with pytest.raises(InvalidArgument):
-        Pages(call, QUERY).cursor(token, (int,))
+        Pages(call, QUERY).place(token, (int,), str)
 
 
 def test_a_token_of_another_version_is_refused(call):
     raw = base64.urlsafe_b64decode(Pages(call, QUERY).token((5, 55)) + "==")
+    other = base64.urlsafe_b64encode(b"\x02" + raw[1:]).decode()
     with pytest.raises(InvalidArgument):
-        Pages(call, QUERY).cursor(base64.urlsafe_b64encode(b"\x02" + raw[1:]).decode(), (int, int))
+        Pages(call, QUERY).place(other, (int, int), range)
+
+
+def made_up(pages, body):
+    return base64.urlsafe_b64encode(b"\x01" + pages._digest(body) + body).decode()
 
 
 @pytest.mark.parametrize("cursor", [("5",), (5, 5), (True,), (None,), {"a": 1}, [[5]]])
 def test_a_cursor_of_another_shape_is_refused(call, cursor):
     pages = Pages(call, QUERY)
-    body = json.dumps(cursor).encode()
-    token = base64.urlsafe_b64encode(b"\x01" + pages._digest(body) + body).decode()
     with pytest.raises(InvalidArgument):
-        pages.cursor(token, (int,))
+        pages.place(made_up(pages, json.dumps(cursor).encode()), (int,), str)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"\xff", b"[" * 750, b"[NaN", b'["\\ud800"]', b'["a\\u0000b"]', b'["no uuid"]']
+)
+def test_a_cursor_that_nobody_was_given_is_refused(call, body):
+    pages = Pages(call, QUERY)
+    with pytest.raises(InvalidArgument) as raised:
+        pages.place(made_up(pages, body), (str,), UUID)
+    assert reason(raised) == "PAGE_TOKEN_MISMATCH"
+
+
+def test_a_cursor_of_a_time_that_there_is_not_is_refused(call):
+    pages = Pages(call, QUERY)
+    with pytest.raises(InvalidArgument):
+        pages.place(pages.token((10**30,)), (int,), lambda us: timedelta(microseconds=us))
 
 
 @pytest.mark.parametrize(("asked", "given"), [(0, 100), (-1, 100), (7, 7), (5000, 1000)])

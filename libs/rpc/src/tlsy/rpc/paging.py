@@ -10,7 +10,6 @@ nothing new.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from tlsy.rpc.errors import InvalidArgument, Violation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from google.protobuf.message import Message
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
 Cursor = tuple[str | int, ...]
 M = TypeVar("M", bound="Message")
+T = TypeVar("T")
 
 _VERSION: Final = b"\x01"
 _DIGEST_SIZE: Final = 12
@@ -76,12 +76,13 @@ class Pages:
         body = json.dumps(cursor, separators=(",", ":"), ensure_ascii=False).encode()
         return base64.urlsafe_b64encode(_VERSION + self._digest(body) + body).decode().rstrip("=")
 
-    def cursor(self, token: str, shape: tuple[type[str | int], ...]) -> Cursor | None:
-        """The cursor of a page_token, None for the first page.
+    def place(self, token: str, shape: tuple[type[str | int], ...], read: Callable[..., T]) -> T | None:
+        """Where a page_token says that the listing goes on; None for the first page.
 
         Args:
             token: as the client sent it.
             shape: the types that the cursor's values must have, in order.
+            read: makes the place of them, or raises ValueError or OverflowError: anybody can make up a token.
 
         Raises:
             InvalidArgument: reason PAGE_TOKEN_MISMATCH; the token is of another query, tenant, method or
@@ -91,18 +92,18 @@ class Pages:
             return None
         try:
             raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
-        except (binascii.Error, ValueError):
-            raise _mismatch() from None
-        version, digest, body = raw[:1], raw[1 : 1 + _DIGEST_SIZE], raw[1 + _DIGEST_SIZE :]
-        if version != _VERSION or digest != self._digest(body):
-            raise _mismatch()
-        try:
+            version, digest, body = raw[:1], raw[1 : 1 + _DIGEST_SIZE], raw[1 + _DIGEST_SIZE :]
+            if version != _VERSION or digest != self._digest(body):
+                raise _mismatch()
             values = json.loads(body)
-        except ValueError:
+            if not isinstance(values, list) or tuple(type(value) for value in values) != shape:
+                raise _mismatch()
+            # What no database takes: half of a surrogate pair, which does not encode, and NUL.
+            if any(b"\0" in value.encode() for value in values if isinstance(value, str)):
+                raise _mismatch()
+            return read(*values)
+        except (ValueError, OverflowError):
             raise _mismatch() from None
-        if not isinstance(values, list) or tuple(type(value) for value in values) != shape:
-            raise _mismatch()
-        return tuple(values)
 
     def _digest(self, body: bytes) -> bytes:
         return hashlib.blake2b(self._binding + b"\0" + body, digest_size=_DIGEST_SIZE).digest()

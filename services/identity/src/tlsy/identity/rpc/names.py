@@ -29,6 +29,7 @@ class _Listed(Protocol):
 
 #: Before every id there can be, and nobody's.
 FIRST: Final = UUID(int=0)
+FIRST_PAIR: Final = (FIRST, "")
 NOBODY: Final = PrincipalRef(PrincipalKind.USER, FIRST)
 
 
@@ -80,34 +81,25 @@ def slug(name: str, field: str) -> str:
     return TENANT.parse(name, field=field)["tenant"]
 
 
-def after(cursor: Cursor | None) -> UUID:
-    """Where a listing by id goes on."""
-    return FIRST if cursor is None else _parsed(str(cursor[0]), "page_token", "one of ours")
-
-
 def cursor_of(listed: Sequence[_Listed], *, more: bool) -> Cursor | None:
     """Where the listing by id goes on behind this page; None: nothing follows."""
     return (str(listed[-1].id),) if more else None
 
 
-def after_pair(cursor: Cursor | None) -> tuple[UUID, str]:
+def after_pair(tenant_id: str, principal: str) -> tuple[UUID, str]:
     """Where a listing by tenant and principal goes on."""
-    return (FIRST, "") if cursor is None else (after(cursor), str(cursor[1]))
+    return UUID(tenant_id), principal
 
 
 def _uuid(pattern: NamePattern, name: str, field: str) -> UUID:
-    text = pattern.parse(name, field=field)["id"]
-    return _parsed(text, field, f"{pattern.pattern}, {{id}} a UUID")
-
-
-def _parsed(text: str, field: str, expected: str) -> UUID:
     """Only the canonical spelling: one thing has one name."""
+    text = pattern.parse(name, field=field)["id"]
     try:
         parsed = UUID(text)
     except ValueError:
-        raise _malformed(field, expected) from None
-    if str(parsed) != text:
-        raise _malformed(field, expected)
+        parsed = None
+    if parsed is None or str(parsed) != text:
+        raise _malformed(field, f"{pattern.pattern}, {{id}} a UUID")
     return parsed
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
 
 from tlsy.contracts.identity.v1 import identity_pb2 as pb
 from tlsy.contracts.identity.v1 import identity_pb2_grpc
@@ -21,8 +22,6 @@ from tlsy.rpc.masks import masked_fields
 from tlsy.rpc.paging import MAX_PAGE_SIZE, Pages, page_size
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     import grpc
 
     from tlsy.identity.handlers.create_api_key import CreateApiKey
@@ -51,7 +50,6 @@ if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
 
 _BY_ID: Final = (str,)
-_BY_TENANT_AND_PRINCIPAL: Final = (str, str)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,7 +226,7 @@ class IdentityServicer(identity_pb2_grpc.IdentityServiceServicer):
     ) -> pb.ListRevocationsResponse:
         """See the proto."""
         pages = Pages(current_call(), request)
-        after = names.after_pair(pages.cursor(request.page_token, _BY_TENANT_AND_PRINCIPAL))
+        after = pages.place(request.page_token, (str, str), names.after_pair) or names.FIRST_PAIR
         found, more = await self._do.list_revocations.run(after, MAX_PAGE_SIZE)
         last = (str(found[-1].tenant_id), found[-1].principal) if more else None
         return pb.ListRevocationsResponse(
@@ -241,7 +239,8 @@ def _page(request: _Listing) -> tuple[Pages, UUID, int]:
     """The page tokens of a listing by id, where it goes on, and how much of it is asked for."""
     names.check_parent(request.parent)
     pages = Pages(current_call(), request)
-    return pages, names.after(pages.cursor(request.page_token, _BY_ID)), page_size(request.page_size)
+    after = pages.place(request.page_token, _BY_ID, UUID) or names.FIRST
+    return pages, after, page_size(request.page_size)
 
 
 def _binding(asked: pb.RoleBinding) -> CreateRoleBindingCommand:

@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from tlsy.ingestion.ports import EventPlace
 from tlsy.rpc.errors import InvalidArgument, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tlsy.ingestion.ports import EventFilter, EventStore, StoredEvent
+    from tlsy.ingestion.ports import EventFilter, EventPlace, EventStore, StoredEvent
     from tlsy.runtime.ids import TenantId
     from tlsy.tenancy.unit_of_work import Tenancy, UnitOfWork
 
 #: A query may span so much time: it reads every partition in between.
 MAX_SPAN: Final = timedelta(days=400)
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def place_to_cursor(event: StoredEvent) -> tuple[int, str]:
-    """A place as a page token carries it: µs since 1970 and the key in hex."""
-    return (event.ts - _EPOCH) // timedelta(microseconds=1), event.event_key.hex()
-
-
-def cursor_to_place(cursor: tuple[int, str]) -> EventPlace:
-    """The reverse of `place_to_cursor`.
-
-    Raises:
-        ValueError: the key is no hex.
-    """
-    return EventPlace(_EPOCH + timedelta(microseconds=cursor[0]), bytes.fromhex(cursor[1]))
 
 
 class QueryEvents:

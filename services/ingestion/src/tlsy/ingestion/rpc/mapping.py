@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -10,12 +9,11 @@ from uuid import UUID
 import msgspec
 
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as pb
-from tlsy.ingestion.handlers.query_events import cursor_to_place, place_to_cursor
 from tlsy.ingestion.ports import EventFilter, EventPlace
 from tlsy.rpc.errors import InvalidArgument, Violation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from datetime import date
 
     from tlsy.ingestion.domain.events import Problem
@@ -82,13 +80,12 @@ def to_event(row: StoredEvent) -> pb.Event:
 
 def event_cursor(row: StoredEvent) -> tuple[int, str]:
     """Where the page behind this event begins."""
-    return place_to_cursor(row)
+    return (row.ts - _EPOCH) // _US, row.event_key.hex()
 
 
-def event_place(cursor: Sequence[str | int] | None) -> EventPlace | None:
-    """The reverse of `event_cursor`. Raises InvalidArgument: PAGE_TOKEN_MISMATCH."""
-    with _of_this_listing():
-        return cursor_to_place((int(cursor[0]), str(cursor[1]))) if cursor else None
+def event_place(time_us: int, key: str) -> EventPlace:
+    """The reverse of `event_cursor`. Raises ValueError or OverflowError: there can be no such place."""
+    return EventPlace(_EPOCH + time_us * _US, bytes.fromhex(key))
 
 
 def tail_filter(request: pb.TailEventsRequest) -> Callable[[pb.Event], bool]:
@@ -124,21 +121,9 @@ def outcome_cursor(outcome: RecordOutcome) -> tuple[int, str]:
     return (outcome.record_time - _EPOCH) // _US, outcome.outcome_id.hex
 
 
-def outcome_place(cursor: Sequence[str | int] | None) -> tuple[datetime, UUID] | None:
-    """The reverse of `outcome_cursor`. Raises InvalidArgument: PAGE_TOKEN_MISMATCH."""
-    with _of_this_listing():
-        return (_EPOCH + int(cursor[0]) * _US, UUID(str(cursor[1]))) if cursor else None
-
-
-@contextmanager
-def _of_this_listing() -> Iterator[None]:
-    """A cursor that nobody was given: a page token is no secret, so one can be made up."""
-    try:
-        yield
-    except (ValueError, OverflowError):
-        text = "this token was not given out; begin again without it"
-        violation = Violation("page_token", "PAGE_TOKEN_MISMATCH", text)
-        raise InvalidArgument("PAGE_TOKEN_MISMATCH", violations=[violation]) from None
+def outcome_place(time_us: int, outcome_id: str) -> tuple[datetime, UUID]:
+    """The reverse of `outcome_cursor`. Raises ValueError or OverflowError: there can be no such place."""
+    return _EPOCH + time_us * _US, UUID(outcome_id)
 
 
 def to_usage(month: date, count: MonthCount, quota: Quota) -> pb.IngestUsage:

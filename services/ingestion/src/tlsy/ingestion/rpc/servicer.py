@@ -55,7 +55,7 @@ class IngestionServicer(ingestion_pb2_grpc.IngestionServiceServicer):
     async def QueryEvents(self, request: pb.QueryEventsRequest, context: Context) -> pb.QueryEventsResponse:
         """See the proto."""
         call, pages = current_call(), Pages(current_call(), request)
-        after = mapping.event_place(pages.cursor(request.page_token, (int, str)))
+        after = pages.place(request.page_token, (int, str), mapping.event_place)
         tenant_id = call.required_tenant().tenant_id
         wanted, limit = mapping.to_filter(request), page_size(request.page_size)
         rows, more = await self._query.run(tenant_id, wanted, after, limit)
@@ -80,7 +80,7 @@ class IngestionServicer(ingestion_pb2_grpc.IngestionServiceServicer):
     ) -> pb.ListIngestOutcomesResponse:
         """See the proto."""
         call, pages = current_call(), Pages(current_call(), request)
-        after = mapping.outcome_place(pages.cursor(request.page_token, (int, str)))
+        after = pages.place(request.page_token, (int, str), mapping.outcome_place)
         tenant_id, limit = call.required_tenant().tenant_id, page_size(request.page_size)
         found, more = await self._outcomes.run(tenant_id, after, limit)
         outcomes, more = fitting(map(mapping.to_outcome, found), more=more)

@@ -14,7 +14,6 @@ from tlsy.rules_engine.rpc import names
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tlsy.rpc.paging import Cursor
     from tlsy.rules_engine.domain.canonical import Change
     from tlsy.rules_engine.handlers.validate_rule import Judged
     from tlsy.rules_engine.ports import ObservedField, StoredVersion
@@ -68,9 +67,9 @@ def version_cursor(version: StoredVersion) -> tuple[int, str]:
     return (version.created_at - _EPOCH) // _US, version.version_id
 
 
-def version_place(cursor: Cursor | None) -> tuple[datetime, str] | None:
-    """The reverse of `version_cursor`."""
-    return None if cursor is None else (_EPOCH + int(cursor[0]) * _US, str(cursor[1]))
+def version_place(time_us: int, version_id: str) -> tuple[datetime, str]:
+    """The reverse of `version_cursor`. Raises OverflowError: there can be no such time."""
+    return _EPOCH + time_us * _US, version_id
 
 
 def to_filter(request: pb.ListIncidentsRequest) -> IncidentFilter:

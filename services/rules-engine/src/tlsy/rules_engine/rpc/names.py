@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from uuid import UUID
 
 from tlsy.rpc.errors import InvalidArgument, Violation
@@ -10,11 +10,8 @@ from tlsy.rpc.resource_names import TENANT
 from tlsy.rules_engine.domain.ast import RuleName
 from tlsy.rules_engine.handlers.messages import INCIDENT, RULE, VERSION
 
-if TYPE_CHECKING:
-    from tlsy.rpc.paging import Cursor
-
 #: Above every id there can be.
-_LAST: Final = UUID(int=2**128 - 1)
+LAST: Final = UUID(int=2**128 - 1)
 
 
 def check_parent(name: str) -> None:
@@ -34,22 +31,13 @@ def version(name: str, field: str) -> tuple[RuleName, str]:
 
 
 def incident_id(name: str) -> UUID:
-    """Of "tenants/{tenant}/incidents/{uuid}"; else InvalidArgument."""
-    return _uuid(INCIDENT.parse(name)["id"], "name")
-
-
-def incident_before(cursor: Cursor | None) -> UUID:
-    """Below which id a listing of incidents goes on."""
-    return _LAST if cursor is None else _uuid(str(cursor[0]), "page_token")
-
-
-def _uuid(text: str, field: str) -> UUID:
-    """Only the canonical spelling: one thing has one name."""
+    """Of "tenants/{tenant}/incidents/{uuid}", in its canonical spelling; else InvalidArgument."""
+    text = INCIDENT.parse(name)["id"]
     try:
         parsed = UUID(text)
     except ValueError:
         parsed = None
     if parsed is None or str(parsed) != text:
         shown = f'must be of the form "{INCIDENT.pattern}", {{id}} a UUID'
-        raise InvalidArgument(violations=[Violation(field, "RESOURCE_NAME_INVALID", shown)])
+        raise InvalidArgument(violations=[Violation("name", "RESOURCE_NAME_INVALID", shown)])
     return parsed

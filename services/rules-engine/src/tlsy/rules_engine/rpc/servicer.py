@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
 
 from tlsy.contracts.rules_engine.v1 import rules_engine_pb2 as pb
 from tlsy.contracts.rules_engine.v1 import rules_engine_pb2_grpc
@@ -82,8 +83,7 @@ class RulesEngineServicer(rules_engine_pb2_grpc.RulesEngineServiceServicer):
         """See the proto."""
         names.check_parent(request.parent)
         tenant, pages = current_call().required_tenant(), Pages(current_call(), request)
-        cursor = pages.cursor(request.page_token, _BY_ID)
-        after = "" if cursor is None else str(cursor[0])
+        after = pages.place(request.page_token, _BY_ID, str) or ""
         found, more = await self._do.list_rules.run(current_call(), after, page_size(request.page_size))
         rules, more = fitting((to_rule(rule, tenant.slug, tenant.tenant_id) for rule in found), more=more)
         token = pages.token((found[len(rules) - 1].rule_id,) if more else None)
@@ -94,7 +94,7 @@ class RulesEngineServicer(rules_engine_pb2_grpc.RulesEngineServiceServicer):
     ) -> pb.ListRuleVersionsResponse:
         """See the proto."""
         rule_id, pages = names.rule_id(request.parent, "parent"), Pages(current_call(), request)
-        after = mapping.version_place(pages.cursor(request.page_token, _BY_TIME_AND_ID))
+        after = pages.place(request.page_token, _BY_TIME_AND_ID, mapping.version_place)
         size = page_size(request.page_size)
         found, live, more = await self._do.list_rule_versions.run(current_call(), rule_id, after, size)
         told = (to_version(one, _slug(), live=one.version_id == live) for one in found)
@@ -131,7 +131,7 @@ class RulesEngineServicer(rules_engine_pb2_grpc.RulesEngineServiceServicer):
         """See the proto."""
         names.check_parent(request.parent)
         wanted, pages = mapping.to_filter(request), Pages(current_call(), request)
-        before = names.incident_before(pages.cursor(request.page_token, _BY_ID))
+        before = pages.place(request.page_token, _BY_ID, UUID) or names.LAST
         size = page_size(request.page_size)
         found, more = await self._do.list_incidents.run(current_call(), wanted, before, size)
         incidents, more = fitting((to_incident(stored, _slug()) for stored in found), more=more)

@@ -106,8 +106,7 @@ class TenantRegistryServicer(TenantRegistryServiceServicer):
     async def ListTenants(self, request: pb.ListTenantsRequest, context: Context) -> pb.ListTenantsResponse:
         """See the proto."""
         call, pages, limit = current_call(), Pages(current_call(), request), page_size(request.page_size)
-        cursor = pages.cursor(request.page_token, (str, str))
-        after = _FIRST if cursor is None else (str(cursor[0]), UUID(str(cursor[1])))
+        after = pages.place(request.page_token, (str, str), _slug_and_id) or _FIRST
         found = await self._do.list_tenants.run(call, mapping.filter_in(request.filter), after, limit)
         last = (found[-1].slug, str(found[-1].tenant_id)) if len(found) == limit else None
         return pb.ListTenantsResponse(
@@ -214,8 +213,8 @@ class TenantRegistryServicer(TenantRegistryServiceServicer):
         """See the proto."""
         call, limit = current_call(), page_size(request.page_size)
         pages = Pages(call, request)
-        cursor = pages.cursor(request.page_token, (str,))
-        found = await self._do.list_countries.run(call, str(cursor[0]) if cursor else "", limit)
+        after = pages.place(request.page_token, (str,), str) or ""
+        found = await self._do.list_countries.run(call, after, limit)
         last = (found[-1].code,) if len(found) == limit else None
         return pb.ListCountriesResponse(
             countries=[mapping.country_out(country) for country in found], next_page_token=pages.token(last)
@@ -244,8 +243,8 @@ class TenantRegistryServicer(TenantRegistryServiceServicer):
         """See the proto."""
         call, limit = current_call(), page_size(request.page_size)
         pages = Pages(call, request)
-        cursor = pages.cursor(request.page_token, (str,))
-        found = await self._do.list_clusters.run(call, str(cursor[0]) if cursor else "", limit)
+        after = pages.place(request.page_token, (str,), str) or ""
+        found = await self._do.list_clusters.run(call, after, limit)
         last = (found[-1].cluster_id,) if len(found) == limit else None
         return pb.ListClustersResponse(
             clusters=[mapping.cluster_out(cluster) for cluster in found], next_page_token=pages.token(last)
@@ -257,6 +256,10 @@ class TenantRegistryServicer(TenantRegistryServiceServicer):
         """See the proto."""
         async for entries, version in self._do.snapshot_catalog.run(current_call(), _since(request)):
             yield pb.SnapshotCatalogResponse(entries=entries, resume_token=str(version))
+
+
+def _slug_and_id(slug: str, tenant_id: str) -> tuple[str, UUID]:
+    return slug, UUID(tenant_id)
 
 
 def _since(request: pb.SnapshotCatalogRequest) -> int:
