@@ -14,7 +14,7 @@ from tlsy.contracts.identity.v1 import identity_pb2 as identity
 from tlsy.rpc.assembly import _denial_writer
 from tlsy.rpc.audit import AuditTrail
 from tlsy.rpc.denials import OVERFLOW, Denials, DeniedCalls
-from tlsy.rpc.errors import PermissionDenied
+from tlsy.rpc.errors import PermissionDenied, RecordedDenial
 from tlsy.rpc.tokens import Actor
 from tlsy.runtime.ids import PrincipalName
 from tlsy.testkit.clock import FakeClock
@@ -296,6 +296,18 @@ async def test_what_a_handler_refuses_is_audited_once(world, client):
     assert (told.reason, told.principal, told.resource) == ("ROLE_ABOVE_CALLER", ALICE, request.name)
     await refused(client.identity.GetUser(request, metadata=bearer(world.token("auditor"))))
     assert [call.reason for call in world.denials.calls[1:]] == ["PERMISSION_MISSING"]
+
+
+async def test_what_a_handler_has_told_itself_is_not_told_again(world, client):
+    async def refuse() -> None:
+        raise RecordedDenial("NOT_AN_ANCESTOR", "No.")
+
+    world.identity.act = refuse
+    request = identity.ExchangeTokenRequest(target_tenant="tenants/other", reason="x")
+    token = bearer(world.token("client-admin"))
+    error = await refused(client.identity.ExchangeToken(request, metadata=token))
+    assert (type(error), error.reason) == (PermissionDenied, "NOT_AN_ANCESTOR")
+    assert world.denials.calls == []
 
 
 async def test_what_is_refused_without_a_principal_is_not_audited(world, client):

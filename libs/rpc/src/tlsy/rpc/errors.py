@@ -186,6 +186,10 @@ class PermissionDenied(Permanent):
     code = grpc.StatusCode.PERMISSION_DENIED
 
 
+class RecordedDenial(PermissionDenied):
+    """As its parent, of a handler that has put it into the audit log itself."""
+
+
 class Unauthenticated(Permanent):
     """Not known: no token, or not a valid one."""
 

@@ -17,7 +17,14 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from tlsy.rpc.call import CURRENT_CALL
-from tlsy.rpc.errors import STATUS_KEY, Internal, InvalidArgument, PermissionDenied, Unavailable
+from tlsy.rpc.errors import (
+    STATUS_KEY,
+    Internal,
+    InvalidArgument,
+    PermissionDenied,
+    RecordedDenial,
+    Unavailable,
+)
 from tlsy.rpc.failures import as_service_error
 from tlsy.rpc.tokens import TokenRevoked
 from tlsy.runtime.tracing import ORIGIN
@@ -280,11 +287,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     ) -> NoReturn:
         """End the call with the status that tells `error`; what is not ours to tell becomes INTERNAL.
 
-        Admission tells the audit log of what it refuses; of what is refused after it, this does.
+        Admission tells the audit log of what it refuses; of what is refused after it, this does, unless the
+        handler has.
         """
         told = as_service_error(error)
         claims = call.claims if call is not None else None
-        if claims is not None and request is not None and isinstance(told, PermissionDenied | TokenRevoked):
+        denied = isinstance(told, PermissionDenied | TokenRevoked) and not isinstance(told, RecordedDenial)
+        if denied and claims is not None and request is not None:
             self._admission.tell(seen.method, request, claims, told)
         defect = error if isinstance(told, Internal) and told is not error else None
         self._observer.end(seen, told.code, told, defect)

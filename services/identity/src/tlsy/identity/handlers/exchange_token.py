@@ -14,7 +14,7 @@ from tlsy.identity.domain.exchange import (
     decide,
     outside_hierarchy,
 )
-from tlsy.rpc.errors import PermissionDenied
+from tlsy.rpc.errors import RecordedDenial
 from tlsy.rpc.permissions import RoleBinding as TokenRole
 from tlsy.rpc.tokens import Actor
 from tlsy.runtime.ids import PLATFORM_TENANT_ID, Slug
@@ -67,7 +67,7 @@ class ExchangeToken:
         """A token to act in the tenant `slug`, with a reason for both audit logs.
 
         Raises:
-            PermissionDenied: reasons NOT_AN_ANCESTOR (there may be no such tenant), ALREADY_EXCHANGED,
+            RecordedDenial: reasons NOT_AN_ANCESTOR (there may be no such tenant), ALREADY_EXCHANGED,
                 TARGET_IS_ORIGIN, TENANT_NOT_ACTIVE, PROVIDER_ACCESS_DENIED, ONBOARDING_CLOSED.
         """
         origin, claims = call.required_tenant(), call.claims
@@ -79,7 +79,7 @@ class ExchangeToken:
             origin.tenant_id, lambda tx: self._audit(tx, call, slug, outcome, reason), write=True
         )
         if target is None or not isinstance(verdict, Granted):
-            raise PermissionDenied(outcome, "You may not act in that tenant.")
+            raise RecordedDenial(outcome, "You may not act in that tenant.")
         return ExchangedToken(self._issue(claims, origin, target, verdict.role), verdict.role)
 
     async def _decide(

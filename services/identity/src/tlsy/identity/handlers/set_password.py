@@ -11,7 +11,7 @@ from tlsy.identity.domain.passwords import password_problems
 from tlsy.identity.domain.revocations import Cause
 from tlsy.identity.handlers.guards import check_may_act_as, check_onboarding, refuse_problems
 from tlsy.identity.ports import Authenticated, NotAuthenticated, PasswordsBusy
-from tlsy.rpc.errors import NotFound, PermissionDenied, ResourceExhausted
+from tlsy.rpc.errors import NotFound, PermissionDenied, RecordedDenial, ResourceExhausted
 
 if TYPE_CHECKING:
     from tlsy.identity.domain.users import User
@@ -62,8 +62,8 @@ class SetPassword:
 
         Raises:
             InvalidArgument: with everything that is wrong with the new password.
-            PermissionDenied: reasons OLD_PASSWORD_WRONG (also while locked), PERMISSION_MISSING,
-                ROLE_ABOVE_CALLER, ONBOARDING_CLOSED.
+            RecordedDenial: reason OLD_PASSWORD_WRONG (also while locked).
+            PermissionDenied: reasons PERMISSION_MISSING, ROLE_ABOVE_CALLER, ONBOARDING_CLOSED.
             NotFound: reason USER_NOT_FOUND.
             ResourceExhausted: reason PASSWORDS_BUSY.
         """
@@ -130,5 +130,5 @@ class SetPassword:
         return True
 
 
-def _wrong() -> PermissionDenied:
-    return PermissionDenied("OLD_PASSWORD_WRONG", "This is not your present password.")
+def _wrong() -> RecordedDenial:
+    return RecordedDenial("OLD_PASSWORD_WRONG", "This is not your present password.")
