@@ -4,6 +4,8 @@ import asyncio
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from libs.rpc.tests.world import ACME, OTHER, bearer, entry, refused
 from tlsy.contracts.identity.v1 import identity_pb2 as identity
@@ -38,6 +40,7 @@ def server_limits(deadline_s, max_stream_s) -> ServerLimits:
         max_in_flight=3,
         max_in_flight_per_tenant=2,
         max_streams_per_tenant=1,
+        max_open_streams=2,
     )
 
 
@@ -211,3 +214,44 @@ async def test_a_request_over_the_size_limit_is_refused(world, client):
     told = ServiceError.from_rpc_error(raised.value)
     assert (type(told), told.code) == (TooLarge, grpc.StatusCode.RESOURCE_EXHAUSTED)
     assert isinstance(told, Permanent)
+
+
+async def test_streams_that_ask_for_no_token_are_so_many(client):
+    health = health_pb2_grpc.HealthStub(client.channel)
+    request = health_pb2.HealthCheckRequest()
+    listing = reflection_pb2_grpc.ServerReflectionStub(client.channel).ServerReflectionInfo()
+    await listing.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+    await listing.read()
+    watch = health.Watch(request)
+    await watch.read()
+    error = await refused(health.Watch(request).read())
+    assert (type(error), error.reason) == (ResourceExhausted, "TOO_MANY_STREAMS")
+    assert (await health.Check(request)).status
+    watch.cancel()
+    (await let_in(health)).cancel()
+    listing.cancel()
+
+
+async def let_in(health):
+    """A watch, as soon as there is room for it."""
+    async with asyncio.timeout(5):
+        while True:
+            watch = health.Watch(health_pb2.HealthCheckRequest())
+            try:
+                await watch.read()
+            except grpc.aio.AioRpcError:
+                await asyncio.sleep(0.01)
+            else:
+                return watch
+
+
+@pytest.mark.parametrize("max_stream_s", [0.05])
+async def test_nobody_watches_for_good(client):
+    watch = health_pb2_grpc.HealthStub(client.channel).Watch(health_pb2.HealthCheckRequest())
+
+    async def read_on() -> None:
+        async for _ in watch:
+            pass
+
+    async with asyncio.timeout(5):
+        assert isinstance(await refused(read_on()), DeadlineExceeded)

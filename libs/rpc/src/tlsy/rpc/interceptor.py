@@ -23,6 +23,7 @@ from tlsy.rpc.errors import (
     InvalidArgument,
     PermissionDenied,
     RecordedDenial,
+    ServiceError,
     Unavailable,
 )
 from tlsy.rpc.failures import as_service_error
@@ -242,7 +243,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             self._streams.discard(stream)
 
     def _infrastructure(self, handler: Handler) -> Handler:
-        """The same; its streams end when the server begins to stop, which would wait for them otherwise."""
+        """The same; its streams end when the server begins to stop, which would wait for them otherwise.
+
+        They are bounded as others are, though nobody is asked for a token: in number and in time.
+        """
         streams: Any = handler.stream_stream or handler.unary_stream
         if streams is None:
             return handler
@@ -256,9 +260,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     await _write_all(answered, context, _always)
 
             try:
-                await self._last(run, context, _always)
-            except Unavailable as error:
-                await context.abort(error.code, error.message)
+                with self._in_flight.open_stream():
+                    async with asyncio.timeout(self._deadlines.max_stream_s):
+                        await self._last(run, context, _always)
+            except (ServiceError, TimeoutError) as error:
+                await self._abort(context, as_service_error(error))
 
         make = (
             grpc.stream_stream_rpc_method_handler
@@ -297,12 +303,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             self._admission.tell(seen.method, request, claims, told)
         defect = error if isinstance(told, Internal) and told is not error else None
         self._observer.end(seen, told.code, told, defect)
+        await self._abort(context, told)
+        raise AssertionError("abort raises")
+
+    async def _abort(self, context: Context, told: ServiceError) -> None:
         status = told.to_status(self._domain)
         trailing: list[tuple[str, str | bytes]] = [(STATUS_KEY, status.SerializeToString())]
         if told.retry_after_s is not None:
             trailing.append((PUSHBACK_KEY, str(round(told.retry_after_s * 1000))))
         await context.abort(told.code, status.message, tuple(trailing))
-        raise AssertionError("abort raises")
 
 
 def _parsed(parse: Parse, raw: bytes) -> Message:

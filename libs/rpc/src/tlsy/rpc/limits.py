@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from tlsy.rpc.errors import ResourceExhausted
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tlsy.rpc.tokens import TokenClaims
     from tlsy.runtime.clock import Clock
     from tlsy.runtime.ids import TenantId
@@ -64,16 +67,22 @@ class InFlight:
         "_calls_of",
         "_max_calls",
         "_max_calls_of_tenant",
+        "_max_open_streams",
         "_max_streams",
+        "_open_streams",
         "_streams_of",
         "calls",
         "streams",
     )
 
-    def __init__(self, max_calls: int, max_calls_of_tenant: int, max_streams_of_tenant: int) -> None:
+    def __init__(
+        self, max_calls: int, max_calls_of_tenant: int, max_streams_of_tenant: int, max_open_streams: int
+    ) -> None:
         self._max_calls = max_calls
         self._max_calls_of_tenant = max_calls_of_tenant
         self._max_streams = max_streams_of_tenant
+        self._max_open_streams = max_open_streams
+        self._open_streams = 0
         self._calls_of: dict[TenantId, int] = {}
         self._streams_of: dict[TenantId, int] = {}
         self.calls = 0
@@ -118,6 +127,22 @@ class InFlight:
             raise ResourceExhausted("TOO_MANY_STREAMS", text, retry_after_s=5.0)
         self.streams += 1
         return tenant_id
+
+    @contextmanager
+    def open_stream(self) -> Iterator[None]:
+        """For the block, count one stream that asks for no token, and so is nobody's.
+
+        Raises:
+            ResourceExhausted: reason TOO_MANY_STREAMS.
+        """
+        if self._open_streams >= self._max_open_streams:
+            text = "Too many streams of health and reflection at once."
+            raise ResourceExhausted("TOO_MANY_STREAMS", text, retry_after_s=5.0)
+        self._open_streams += 1
+        try:
+            yield
+        finally:
+            self._open_streams -= 1
 
     def leave_stream(self, held: TenantId | None) -> None:
         """Count one stream out."""

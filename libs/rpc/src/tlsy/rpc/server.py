@@ -51,6 +51,7 @@ class ServerLimits:
         max_in_flight: calls at once.
         max_in_flight_per_tenant: of one tenant, so that it leaves room for others.
         max_streams_per_tenant: streams of one tenant at once.
+        max_open_streams: of health and reflection at once, which whoever reaches the server may open.
         default_requests_per_s: of tenants without the entitlement `requests_per_s`.
         log_ratio: share of good calls that get a log line.
         keep_alive: when a caller that says nothing is gone.
@@ -62,6 +63,7 @@ class ServerLimits:
     max_in_flight: int = 1000
     max_in_flight_per_tenant: int = 250
     max_streams_per_tenant: int = 20
+    max_open_streams: int = 100
     default_requests_per_s: int = 500
     log_ratio: float = 0.01
     keep_alive: KeepAlive = field(default_factory=KeepAlive)
@@ -112,7 +114,12 @@ def build_server(
             problems += error.problems
     if problems:
         raise ContractInvalid(tuple(problems))
-    in_flight = InFlight(bounds.max_in_flight, bounds.max_in_flight_per_tenant, bounds.max_streams_per_tenant)
+    in_flight = InFlight(
+        bounds.max_in_flight,
+        bounds.max_in_flight_per_tenant,
+        bounds.max_streams_per_tenant,
+        bounds.max_open_streams,
+    )
     interceptor = CallInterceptor(
         f"tlsy.{host.service}",
         methods,
