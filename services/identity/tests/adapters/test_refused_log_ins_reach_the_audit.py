@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from services.identity.tests.calls import public_call
 from tlsy.identity.handlers.budgets import Budgets
-from tlsy.identity.handlers.effects import own_duty
 from tlsy.identity.handlers.log_in import LogIn, LogInCommand
 from tlsy.identity.ports import NotAuthenticated, PasswordsBusy
 from tlsy.rpc.errors import FailedPrecondition, ResourceExhausted, Unauthenticated
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tlsy.testkit.clock import FakeClock
     from tlsy.testkit.installation import Installation
 
-CALL = own_duty("LogIn")
+CALL = public_call("LogIn")
 
 
 @dataclass

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tlsy.contracts.audit_log.events.v1.events_pb2 import AuditRecorded
 from tlsy.identity.adapters.postgres import read_statements
 from tlsy.identity.adapters.postgres.api_keys import PostgresApiKeys
 from tlsy.identity.adapters.postgres.control import PostgresRevocationIndex
@@ -100,12 +101,23 @@ async def made(installation: Installation) -> tuple[int, int, int]:
     return counts[0], counts[1], counts[2]
 
 
+async def records(installation: Installation) -> list[AuditRecorded]:
+    tenant = installation.catalog.tenant(PLATFORM_TENANT_ID)
+    everything = await installation.connect(None, tenant.placement)
+    rows = await everything.fetch(
+        "select data from identity.outbox where type = 'tlsy.identity.audit.recorded.v1'"
+    )
+    return [AuditRecorded.FromString(row["data"]) for row in rows]
+
+
 async def test_by_two_replicas_that_start_at_the_same_moment(installation: Installation) -> None:
     await installation.platform_tenant()
     disks = [Disk(), Disk()]
     replicas = [replica(installation, disk) for disk in disks]
     await asyncio.gather(*(each.run() for each in replicas * 3))
     assert await made(installation) == (1, 1, 2)
+    told = [(record.method, record.principal) for record in await records(installation)]
+    assert told == [("services/identity/bootstrap", "services/identity")] * 2
     prepared = [secret for disk in disks for secret in disk.prepared]
     assert len(prepared) == 1
     assert parse(prepared[0]) is not None

@@ -8,11 +8,11 @@ from uuid import uuid4
 
 import pytest
 
+from services.identity.tests.calls import public_call
 from tlsy.identity.domain.ids import PrincipalKind, PrincipalRef, UserId
 from tlsy.identity.domain.lockout import Attempts
 from tlsy.identity.domain.users import User
 from tlsy.identity.handlers.create_user import CreateUser, CreateUserCommand
-from tlsy.identity.handlers.effects import own_duty
 from tlsy.identity.handlers.set_password import SetPassword, SetPasswordCommand
 from tlsy.identity.ports import PasswordsBusy
 from tlsy.rpc.errors import ResourceExhausted
@@ -61,7 +61,7 @@ async def test_a_user_is_not_made() -> None:
     )
     handler = CreateUser(UNUSED, UNUSED, UNUSED, cast("Any", Busy()), UNUSED)
     with pytest.raises(ResourceExhausted, match="PASSWORDS_BUSY") as caught:
-        await handler.run(own_duty("CreateUser"), command)
+        await handler.run(public_call("CreateUser"), command)
     assert caught.value.retry_after_s == 1.0
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tlsy.contracts.audit_log.events.v1.events_pb2 import AuditRecorded
 from tlsy.contracts.events import SIGNING_KEY_ROTATED
 from tlsy.contracts.identity.events.v1.events_pb2 import SigningKeyRotated
 from tlsy.identity.adapters.key_ring import KeyRing
@@ -66,6 +67,13 @@ async def slots(installation: Installation) -> list[str]:
         return [row["slot"] for row in await tx.fetch("select slot from signing_keys order by slot")]
 
 
+async def duties(installation: Installation) -> list[tuple[str, str]]:
+    async with installation.tenancy("identity").control(PLATFORM, write=False) as tx:
+        rows = await tx.fetch("select data from outbox where type = 'tlsy.identity.audit.recorded.v1'")
+    records = [AuditRecorded.FromString(row["data"]) for row in rows]
+    return [(record.method, record.principal) for record in records]
+
+
 async def test_replicas_that_work_at_the_same_moment_change_the_ring_once(
     installation: Installation, clock: FakeClock
 ) -> None:
@@ -75,6 +83,7 @@ async def test_replicas_that_work_at_the_same_moment_change_the_ring_once(
     clock.advance(POLICY.period_s)
     await asyncio.gather(*(rotate.by_clock() for rotate in (one, two) * 4))
     assert await slots(installation) == ["next", "signing", "verifying"]
+    assert await duties(installation) == [("services/identity/rotate-signing-key", "services/identity")] * 2
     assert ring.signing_kid == other.signing_kid
 
 

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 
+from services.identity.tests.calls import public_call
 from tlsy.contracts.audit_log.events.v1.events_pb2 import AuditRecorded
 from tlsy.identity.adapters.postgres import read_statements
 from tlsy.identity.adapters.postgres.directories import PostgresDirectories
@@ -18,7 +19,7 @@ from tlsy.identity.domain.ids import PrincipalKind, PrincipalRef, UserId
 from tlsy.identity.domain.lockout import Attempts
 from tlsy.identity.domain.users import User
 from tlsy.identity.handlers.budgets import Budgets
-from tlsy.identity.handlers.effects import Effects, own_duty
+from tlsy.identity.handlers.effects import Effects
 from tlsy.identity.handlers.log_in import LogIn, LogInCommand
 from tlsy.identity.handlers.set_password import SetPassword, SetPasswordCommand
 from tlsy.identity.ports import Authenticated
@@ -96,7 +97,7 @@ class World:
             issuer=UNUSED,
             lifetime=UNUSED,
         )
-        await handler.run(own_duty("LogIn"), LogInCommand("acme", "ada@x.org", "right"))
+        await handler.run(public_call("LogIn"), LogInCommand("acme", "ada@x.org", "right"))
 
     async def set_password(self) -> None:
         other: Any = self

@@ -11,7 +11,6 @@ from tlsy.identity.domain.emails import stripped
 from tlsy.identity.domain.ids import BindingId, KeyId, PrincipalKind, PrincipalRef, UserId
 from tlsy.identity.domain.lockout import Attempts
 from tlsy.identity.domain.users import User
-from tlsy.identity.handlers.effects import ITSELF, own_duty
 from tlsy.runtime.ids import PLATFORM_SLUG, PLATFORM_TENANT_ID
 
 if TYPE_CHECKING:
@@ -67,7 +66,6 @@ class Bootstrap:
         self._effects = effects
         self._random = random
         self._first = first
-        self._call = own_duty("Bootstrap")
 
     async def run(self) -> None:
         """Do it unless it was done.
@@ -144,10 +142,5 @@ class Bootstrap:
             create_time=self._effects.now(),
         )
         await self._bindings.insert(tx, binding)
-        self._effects.audit(
-            tx,
-            self._call,
-            resource=principal.name(PLATFORM_SLUG),
-            principal=ITSELF,
-            details={"role": INTERNAL_ADMIN},
-        )
+        name, details = principal.name(PLATFORM_SLUG), {"role": INTERNAL_ADMIN}
+        self._effects.audit_duty(tx, "bootstrap", resource=name, details=details)

@@ -9,7 +9,6 @@ from tlsy.contracts.cloudevents import CloudEvent
 from tlsy.contracts.events import PRINCIPAL_REVOKED
 from tlsy.contracts.identity.events.v1 import events_pb2
 from tlsy.identity.domain.revocations import revoke
-from tlsy.rpc.call import Call
 from tlsy.tenancy.context import Platform
 from tlsy.tenancy.unit_of_work import IdempotentRequest
 
@@ -23,31 +22,13 @@ if TYPE_CHECKING:
     from tlsy.identity.handlers.indexing import IndexRevocations
     from tlsy.identity.ports import Directories, KeyedHash
     from tlsy.rpc.audit import AuditTrail
+    from tlsy.rpc.call import Call
     from tlsy.runtime.clock import Clock
     from tlsy.runtime.ids import Uuid7
     from tlsy.tenancy.unit_of_work import UnitOfWork
 
 SERVICE: Final = "identity"
-#: Who acts where nobody called: the service itself.
-ITSELF: Final = "services/identity"
 _REPLAYED_FOR: Final = timedelta(hours=24)
-
-
-def own_duty(name: str) -> Call:
-    """What the service does by itself, as audit records tell it."""
-    return Call(
-        method=f"tlsy.identity/{name}",
-        tenant=None,
-        claims=None,
-        permissions=frozenset(),
-        request_id=None,
-        request_hash=b"",
-        correlation_id="",
-        traceparent="",
-        trace_id="",
-        deadline=0.0,
-        peer="",
-    )
 
 
 class Effects:
@@ -100,6 +81,14 @@ class Effects:
                 outcome=outcome,
                 principal=principal,
                 details=details,
+            )
+        )
+
+    def audit_duty(self, tx: UnitOfWork, duty: str, *, resource: str, details: Mapping[str, object]) -> None:
+        """One record of what this service did by itself."""
+        tx.publish(
+            self._trail.duty(
+                duty, resource=resource, tenant_id=tx.tenant_id, epoch=_epoch(tx), details=details
             )
         )
 

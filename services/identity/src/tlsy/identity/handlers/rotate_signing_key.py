@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from tlsy.contracts.events import SIGNING_KEY_ROTATED
 from tlsy.contracts.identity.events.v1 import events_pb2
 from tlsy.identity.domain.signing import NotReady, Ring, RotationPlan, Slot, only, plan_rotation
-from tlsy.identity.handlers.effects import ITSELF, own_duty
 from tlsy.rpc.errors import FailedPrecondition
 from tlsy.tenancy.context import PLATFORM
 
@@ -50,7 +49,6 @@ class RotateSigningKey:
         self._tokens = tokens
         self._effects = effects
         self._policy = policy
-        self._by_clock = own_duty("RotateSigningKeyByClock")
 
     async def run(self, call: Call) -> Rotated:
         """Make the next key the signing key now.
@@ -62,7 +60,7 @@ class RotateSigningKey:
             stored = await self._effects.replayed(tx, call)
             if stored is not None:
                 return Rotated(**json.loads(stored))
-            ring = await self._turn(tx, call, forced=True)
+            ring = await self._turn(tx, call)
             rotated = _ends(ring.keys)
             answer = {"signing_kid": rotated.signing_kid, "next_kid": rotated.next_kid}
             self._effects.remember(tx, call, json.dumps(answer).encode())
@@ -72,7 +70,7 @@ class RotateSigningKey:
     async def by_clock(self) -> None:
         """Do what is due, and forget revocations that no token can fall under any more."""
         async with self._tenancy.control(PLATFORM, write=True) as tx:
-            ring = await self._turn(tx, self._by_clock, forced=False)
+            ring = await self._turn(tx, None)
             await self._index.delete_expired(tx, self._effects.now())
         self._tokens.adopt(ring)
 
@@ -82,10 +80,11 @@ class RotateSigningKey:
             ring = await self._keys.read(tx)
         self._tokens.adopt(ring)
 
-    async def _turn(self, tx: UnitOfWork, call: Call, *, forced: bool) -> Ring:
+    async def _turn(self, tx: UnitOfWork, call: Call | None) -> Ring:
+        """What is due by the clock, or what `call` asks for."""
         before = await self._keys.lock(tx)
         now = self._effects.now()
-        plan = plan_rotation(before.keys, now, self._policy, forced=forced)
+        plan = plan_rotation(before.keys, now, self._policy, forced=call is not None)
         if isinstance(plan, NotReady):
             ready = plan.ready_time.isoformat()
             raise FailedPrecondition(
@@ -102,13 +101,11 @@ class RotateSigningKey:
             jwks=self._tokens.render(keys), signing_kid=signing, version=ring.version
         )
         self._effects.publish(tx, SIGNING_KEY_ROTATED, event)
-        self._effects.audit(
-            tx,
-            call,
-            principal=call.principal or ITSELF,
-            resource=f"signingKeys/{signing}",
-            details={"changed": len(plan.changed)},
-        )
+        name, details = f"signingKeys/{signing}", {"changed": len(plan.changed)}
+        if call is None:
+            self._effects.audit_duty(tx, "rotate-signing-key", resource=name, details=details)
+        else:
+            self._effects.audit(tx, call, resource=name, details=details)
         return ring
 
     async def _apply(
