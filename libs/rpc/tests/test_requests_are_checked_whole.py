@@ -43,6 +43,47 @@ def test_a_batch_of_events_is_checked_without_its_events():
         checks.check(ingestion.IngestEventsRequest(parent="x" * 65, events=batch))
 
 
+def test_a_request_is_large_only_as_a_batch_of_many():
+    batches = RequestChecks(ingestion.IngestEventsRequest.DESCRIPTOR, Validator())
+    large = ingestion.IngestEventsRequest(events=[ingestion.Event(data=b"x" * 500_000)] * 8)
+    batches.check_size(large.SerializeToString())
+    queries = RequestChecks(ingestion.QueryEventsRequest.DESCRIPTOR, Validator())
+    many = ingestion.QueryEventsRequest(labels={str(number): "" for number in range(100_000)})
+    with pytest.raises(InvalidArgument, match="REQUEST_TOO_LARGE"):
+        queries.check_size(many.SerializeToString())
+
+
+EVENT = b"x" * 600_000
+LENGTH = b"\xc0\xcf\x24"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\x12" + LENGTH + EVENT,
+        b"\x0a\x03abc\x18\x96\x01\x21" + b"8" * 8 + b"\x25" + b"4" * 4 + b"\x12" + LENGTH + EVENT,
+        b"\x12\x00" * 1000 + b"\x92\x80\x00" + LENGTH + EVENT,
+        b"\x82\x01\x01x\x12" + LENGTH + EVENT,
+        b"\x1b" + b"\x12" + LENGTH + EVENT + b"\x1c",
+    ],
+)
+def test_an_event_that_is_too_large_is_found_before_it_is_parsed(raw):
+    checks = RequestChecks(ingestion.IngestEventsRequest.DESCRIPTOR, Validator())
+    with pytest.raises(InvalidArgument, match="REQUEST_TOO_LARGE"):
+        checks.check_size(raw)
+
+
+@pytest.mark.parametrize("raw", [b"\xff" * 600_000, b"\x12\xff", b"\x12\x80\x80\x20" + b"x"])
+def test_what_is_no_message_is_left_to_the_parser(raw):
+    RequestChecks(ingestion.IngestEventsRequest.DESCRIPTOR, Validator()).check_size(raw)
+
+
+async def test_a_request_that_is_too_large_is_refused(world, client):
+    request = identity.GetUserRequest(name="tenants/acme/users/" + "u" * 600_000)
+    error = await refused(client.identity.GetUser(request, metadata=bearer(world.token("viewer"))))
+    assert (type(error), error.reason) == (InvalidArgument, "REQUEST_TOO_LARGE")
+
+
 def test_the_same_body_has_the_same_hash_under_any_request_id():
     one = identity.CreateUserRequest(parent="tenants/acme", request_id=str(uuid4()))
     two = identity.CreateUserRequest(parent="tenants/acme", request_id=str(uuid4()))

@@ -177,7 +177,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             try:
                 self._in_flight.enter_call()
                 try:
-                    request = _parsed(parse, raw)
+                    request = _parsed(method, parse, raw)
                     async with asyncio.timeout(limit_s):
                         call = await self._admit(method, request, context, seen, limit_s)
                         held = self._in_flight.hold_share(call.claims)
@@ -200,7 +200,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             limit_s = _limit_s(context, self._deadlines.max_stream_s, self._deadlines.max_stream_s)
             request = call = None
             try:
-                request = _parsed(parse, raw)
+                request = _parsed(method, parse, raw)
                 async with asyncio.timeout(limit_s):
                     call = await self._admit(method, request, context, seen, limit_s)
                     stands = partial(self._admission.stands, method, call)
@@ -314,7 +314,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         await context.abort(told.code, status.message, tuple(trailing))
 
 
-def _parsed(parse: Parse, raw: bytes) -> Message:
+def _parsed(method: Method, parse: Parse, raw: bytes) -> Message:
+    method.checks.check_size(raw)
     try:
         return parse(raw)
     except DecodeError:
