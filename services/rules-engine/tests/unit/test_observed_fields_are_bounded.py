@@ -2,9 +2,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tlsy.contracts.ingestion.v1 import ingestion_pb2
 from tlsy.rules_engine.handlers.observing import FieldObserver
 from tlsy.rules_engine.ports import ObservedField
+from tlsy.rules_engine.rpc.mapping import to_field
+from tlsy.rules_engine.settings import RulesEngineSettings
 
 MINUTE_US = 60_000_000
 STRING: Any = frozenset({"string"})
@@ -32,3 +36,12 @@ def test_a_flood_of_fields_takes_the_place_of_none_that_still_comes():
         now_us = minute * MINUTE_US
         full.look([event(kept="x"), event(**{f"flood{minute}": "x"})], now_us)
         assert not full.take(now_us)[1]
+
+
+def test_as_many_as_may_be_remembered_fit_into_one_answer():
+    most = RulesEngineSettings(max_observed_fields=4_000).max_observed_fields
+    with pytest.raises(ValueError, match="less than or equal to 4000"):
+        RulesEngineSettings(max_observed_fields=most + 1)
+    kinds: Any = frozenset({"boolean", "number", "string", "severity"})
+    widest = ObservedField("t" * 100, "\U0001f600" * 200, kinds, 253402300799_999999)
+    assert most * (to_field(widest).ByteSize() + 6) < 4 * 1024 * 1024

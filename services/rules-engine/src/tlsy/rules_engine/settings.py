@@ -17,7 +17,11 @@ class RulesEngineSettings(ServiceSettings):
     )
     max_versions_per_rule: int = setting(1_000, unit="", why="versions are kept for ever", ge=2, le=100_000)
     max_observed_fields: int = setting(
-        2_000, unit="", why="fields of a tenant's events that are remembered", ge=100, le=100_000
+        2_000,
+        unit="",
+        why="fields of a tenant's events that are remembered; more would not fit into one answer",
+        ge=100,
+        le=4_000,
     )
     reopen_within_s: int = setting(
         300, unit="s", why="a rule that fires again so soon opens the same incident", ge=0, le=86_400

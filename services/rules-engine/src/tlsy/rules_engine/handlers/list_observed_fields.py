@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class ListObservedFields:
-    """Reads; there are so few of them that they come in one page."""
+    """Reads; the setting `max_observed_fields` sees to it that they come in one page."""
 
     def __init__(self, *, tenancy: Tenancy, observed: ObservedFields) -> None:
         self._tenancy = tenancy

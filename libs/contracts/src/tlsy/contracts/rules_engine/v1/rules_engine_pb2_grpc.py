@@ -185,7 +185,7 @@ class RulesEngineServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListObservedFields(self, request, context):
-        """The fields that this tenant's events have had: what a rule may name.
+        """The fields that this tenant's events have had: what a rule may name. In one page: few are remembered.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

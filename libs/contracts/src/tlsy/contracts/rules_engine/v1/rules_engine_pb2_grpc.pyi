@@ -53,7 +53,7 @@ class RulesEngineServiceStub:
     AcknowledgeIncident: _grpc.UnaryUnaryMultiCallable[_rules_engine_pb2.AcknowledgeIncidentRequest, _rules_engine_pb2.Incident]
     ResolveIncident: _grpc.UnaryUnaryMultiCallable[_rules_engine_pb2.ResolveIncidentRequest, _rules_engine_pb2.Incident]
     ListObservedFields: _grpc.UnaryUnaryMultiCallable[_rules_engine_pb2.ListObservedFieldsRequest, _rules_engine_pb2.ListObservedFieldsResponse]
-    """The fields that this tenant's events have had: what a rule may name."""
+    """The fields that this tenant's events have had: what a rule may name. In one page: few are remembered."""
 
 @_typing.type_check_only
 class RulesEngineServiceAsyncStub(RulesEngineServiceStub):
@@ -80,7 +80,7 @@ class RulesEngineServiceAsyncStub(RulesEngineServiceStub):
     AcknowledgeIncident: _aio.UnaryUnaryMultiCallable[_rules_engine_pb2.AcknowledgeIncidentRequest, _rules_engine_pb2.Incident]  # type: ignore[assignment]
     ResolveIncident: _aio.UnaryUnaryMultiCallable[_rules_engine_pb2.ResolveIncidentRequest, _rules_engine_pb2.Incident]  # type: ignore[assignment]
     ListObservedFields: _aio.UnaryUnaryMultiCallable[_rules_engine_pb2.ListObservedFieldsRequest, _rules_engine_pb2.ListObservedFieldsResponse]  # type: ignore[assignment]
-    """The fields that this tenant's events have had: what a rule may name."""
+    """The fields that this tenant's events have had: what a rule may name. In one page: few are remembered."""
 
 class RulesEngineServiceServicer(metaclass=_abc_1.ABCMeta):
     """Rules that experts write, their immutable versions, and the incidents that they open."""
@@ -182,6 +182,6 @@ class RulesEngineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _rules_engine_pb2.ListObservedFieldsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_rules_engine_pb2.ListObservedFieldsResponse, _abc.Awaitable[_rules_engine_pb2.ListObservedFieldsResponse]]:
-        """The fields that this tenant's events have had: what a rule may name."""
+        """The fields that this tenant's events have had: what a rule may name. In one page: few are remembered."""
 
 def add_RulesEngineServiceServicer_to_server(servicer: RulesEngineServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -41,7 +41,9 @@ class AuditRecorded(_message.Message):
     record_id: _builtins.str
     tenant_id: _builtins.str
     method: _builtins.str
-    """e.g. "tlsy.identity.v1.IdentityService/CreateUser"."""
+    """e.g. "tlsy.identity.v1.IdentityService/CreateUser"; what a service does by itself is
+    "services/{name}/{duty}", e.g. "services/tenant-registry/provision".
+    """
     principal: _builtins.str
     """Who: "tenants/{slug}/users/{uuid}", "tenants/{slug}/apiKeys/{uuid}", "services/{name}"."""
     principal_tenant_id: _builtins.str
