@@ -130,3 +130,12 @@ async def test_what_is_superseded_was_over_then_and_goes_on_when_it_fires_again(
     await world.publish(tenant)
     await world.send(accepted(tenant, event()))
     assert (await world.incident(tenant)).name == opened.name
+
+
+async def test_no_text_with_nul_is_looked_for(tenant, stub):
+    parent = f"tenants/{tenant.slug}"
+    for call in (
+        stub.ListIncidents(pb.ListIncidentsRequest(parent=parent, site="a\0b")),
+        stub.ListObservedFields(pb.ListObservedFieldsRequest(parent=parent, event_type="\0")),
+    ):
+        assert [found.reason for found in (await refused(call)).violations] == ["FILTER_INVALID"]

@@ -72,8 +72,15 @@ def version_place(time_us: int, version_id: str) -> tuple[datetime, str]:
     return _EPOCH + time_us * _US, version_id
 
 
+def text_sought(text: str, field: str) -> str:
+    """A text to look for. Raises InvalidArgument: FILTER_INVALID (no text has NUL)."""
+    if "\0" in text:
+        raise InvalidArgument(violations=[Violation(field, "FILTER_INVALID", "must be without NUL")])
+    return text
+
+
 def to_filter(request: pb.ListIncidentsRequest) -> IncidentFilter:
-    """What is asked for. Raises InvalidArgument: STATE_UNKNOWN."""
+    """What is asked for. Raises InvalidArgument: STATE_UNKNOWN, FILTER_INVALID."""
     unknown = [state for state in request.states if state not in _STATES]
     if unknown:
         text = "must be OPEN, ACKNOWLEDGED or RESOLVED"
@@ -81,5 +88,5 @@ def to_filter(request: pb.ListIncidentsRequest) -> IncidentFilter:
     return IncidentFilter(
         states=[_STATES[state] for state in request.states],
         rule_id=names.rule_id(request.rule, "rule") if request.rule else "",
-        site=request.site,
+        site=text_sought(request.site, "site"),
     )

@@ -156,7 +156,8 @@ class RulesEngineServicer(rules_engine_pb2_grpc.RulesEngineServiceServicer):
     ) -> pb.ListObservedFieldsResponse:
         """See the proto."""
         names.check_parent(request.parent)
-        fields = await self._do.list_observed_fields.run(current_call(), request.event_type)
+        event_type = mapping.text_sought(request.event_type, "event_type")
+        fields = await self._do.list_observed_fields.run(current_call(), event_type)
         return pb.ListObservedFieldsResponse(fields=map(mapping.to_field, fields))
 
 
