@@ -14,7 +14,7 @@ from tlsy.contracts.cloudevents import CloudEvent
 from tlsy.contracts.tenant_registry.events.v1.events_pb2 import TenantChanged
 from tlsy.contracts.tenant_registry.v1 import tenant_pb2, tenant_registry_pb2
 from tlsy.contracts.tenant_registry.v1.tenant_registry_pb2 import CatalogEntry, SnapshotCatalogResponse
-from tlsy.rpc.catalog import CatalogFeed, entry_of
+from tlsy.rpc.catalog import CatalogFeed, entry_of, first_of
 from tlsy.rpc.errors import Unavailable
 from tlsy.runtime.ids import Slug, TenantId
 from tlsy.runtime.telemetry import open_telemetry
@@ -287,3 +287,14 @@ def test_an_entry_is_read_whole():
     assert entry.entitlements == {"requests_per_s": 5}
     assert (entry.provider_access, entry.sector_profile, entry.version) == ("FULL", "sme", 7)
     assert tenant_registry_pb2.CatalogEntry.DESCRIPTOR.full_name == "tlsy.tenant_registry.v1.CatalogEntry"
+
+
+async def test_who_is_cancelled_while_it_waits_leaves_no_task_behind():
+    before = asyncio.all_tasks()
+    waiting = asyncio.create_task(first_of(asyncio.Event(), FakeClock(), 10.0))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait({waiting})
+    async with asyncio.timeout(5):
+        while asyncio.all_tasks() != before:
+            await asyncio.sleep(0)

@@ -305,9 +305,11 @@ def _was_good(snapshot: asyncio.Task[bool] | None) -> bool:
 async def first_of(stopping: asyncio.Event, clock: Clock, delay_s: float) -> None:
     """Return after `delay_s`, or as soon as `stopping` is set."""
     waits = {asyncio.ensure_future(stopping.wait()), asyncio.ensure_future(clock.sleep(delay_s))}
-    _, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    for waiting in pending:
-        waiting.cancel()
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for waiting in waits:
+            waiting.cancel()
 
 
 def entry_of(told: CatalogEntry) -> TenantEntry:

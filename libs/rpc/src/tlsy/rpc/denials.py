@@ -220,8 +220,10 @@ class Denials:
 async def _either(stopped: asyncio.Future[Any], other: Coroutine[Any, Any, Any]) -> None:
     """Wait for the one or the other, which is given up then."""
     waiting = asyncio.ensure_future(other)
-    await asyncio.wait({stopped, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
+    try:
+        await asyncio.wait({stopped, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
 
 
 def _hopeless(error: Exception) -> bool:
