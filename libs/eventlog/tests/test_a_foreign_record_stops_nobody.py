@@ -75,7 +75,7 @@ class SmallBroker:
     async def publish(self, records, *, timeout_s):
         for record in records:
             if len(record.value) + len(record.key) + sum(len(v) for _, v in record.headers) > self.limit:
-                raise RecordTooLarge("no")
+                raise RecordTooLarge("no", [])
         self.taken += records
         return [Position(0, 0)] * len(records)
 

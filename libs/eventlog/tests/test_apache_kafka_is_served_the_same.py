@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from libs.eventlog.tests.world import GROUP, TOPIC, World, note_down
 from tlsy.contracts.events import EVENTS_ACCEPTED
@@ -10,6 +11,9 @@ from tlsy.eventlog.kafka import KafkaInspector
 from tlsy.testkit.kafka import apache_kafka
 
 pytestmark = pytest.mark.real
+
+#: What Kafka calls a setting that was made for the topic itself.
+OF_TOPIC = 1
 
 
 @pytest.fixture
@@ -55,3 +59,12 @@ async def test_who_runs_the_brokers_says_how_many_replicas_a_topic_has():
                 await inspector.ensure_topics({TOPIC: 1})
         finally:
             await inspector.stop()
+
+
+async def test_a_topic_takes_every_row_whatever_the_broker_does_by_itself(world):
+    inspector = world.inspector()
+    await inspector.ensure_topics({TOPIC: 1})
+    (answer,) = await inspector._admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, TOPIC)])
+    ((*_, entries),) = answer.resources
+    of_topic = {name: value for name, value, _, source, *_ in entries if source == OF_TOPIC}
+    assert of_topic == {"max.message.bytes": "1048588", "message.timestamp.type": "LogAppendTime"}

@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import date
 
+    from tlsy.eventlog.ports import Position
+
 
 class EventLogError(Exception):
     """Any failure of this library; `reason` is stable and UPPER_SNAKE.
@@ -71,10 +73,15 @@ class Poison(FinalError):  # noqa: N818 - read as a fact
 
 
 class RecordTooLarge(EventLogError):  # noqa: N818 - read as a fact
-    """The broker refuses a record for its size: it will again, however often it is sent."""
+    """The broker refuses a record for its size: it will again, however often it is sent.
 
-    def __init__(self, message: str) -> None:
+    Attributes:
+        positions: where the records are that it took all the same; as `Producer.publish` answers.
+    """
+
+    def __init__(self, message: str, positions: Sequence[Position | None]) -> None:
         super().__init__("RECORD_TOO_LARGE", message)
+        self.positions = positions
 
 
 class TooOld(FinalError):  # noqa: N818 - read as a fact

@@ -44,8 +44,11 @@ METADATA_MAX_AGE_MS: Final = 5_000
 _MAX_BATCH_BYTES: Final = 900_000
 MAX_FETCH_BYTES: Final = 4_194_304
 #: The broker's own time: retention counts from when a record came, also when it is published again, and no
-#: producer can say otherwise.
-_TOPIC_CONFIGS: Final[Mapping[str, str]] = MappingProxyType({"message.timestamp.type": "LogAppendTime"})
+#: producer can say otherwise. And Kafka's own limit per batch, should the broker have a lower one: an outbox
+#: row that it does not take would hold up whatever follows.
+_TOPIC_CONFIGS: Final[Mapping[str, str]] = MappingProxyType(
+    {"message.timestamp.type": "LogAppendTime", "max.message.bytes": "1048588"}
+)
 #: `default.replication.factor`: only who runs the brokers knows how many there are.
 _AS_THE_BROKER_SAYS: Final = -1
 FAILURES: Final = (
@@ -99,13 +102,14 @@ class KafkaProducer:
             if not futures:
                 await self._discard(client)
                 if isinstance(error, _TOO_LARGE):
-                    raise RecordTooLarge(repr(error)) from error
+                    raise RecordTooLarge(repr(error), [None] * len(records)) from error
                 raise LogUnavailable(f"nothing was sent: {error!r}") from error
         if failed or any(not future.done() or future.exception() for future in futures):
             await self._discard(client)
         positions = _positions(records, futures)
-        if not any(positions) and any(_refused_for_size(future) for future in futures):
-            raise RecordTooLarge("the broker took no record of the batch")
+        if any(_refused_for_size(future) for future in futures):
+            text = f"{records[0].topic} takes less than it must: set its max.message.bytes to 1048588"
+            raise RecordTooLarge(text, positions)
         return positions
 
     async def stop(self) -> None:
@@ -133,6 +137,7 @@ class KafkaProducer:
                 except BaseException:
                     await _throw_away(client)
                     raise
+                _end_at_refusal(client)
                 self._client = client
             return self._client
 
@@ -144,10 +149,35 @@ class KafkaProducer:
         await _throw_away(client)
 
 
+def _end_at_refusal(client: Any) -> None:
+    """Have a producer send nothing any more once a batch is refused, since what follows would overtake it.
+
+    What is on its way is still answered; the rest fails. aiokafka has no setting for it.
+    """
+    sender = client._sender  # noqa: SLF001 - see above
+    send = sender._send_produce_req  # noqa: SLF001 - see above
+
+    async def send_or_end(node: Any, batches: Mapping[Any, Any]) -> None:
+        await send(node, batches)
+        if any(batch.future.done() and batch.future.exception() for batch in batches.values()):
+            sender.sender_task.cancel()
+
+    sender._send_produce_req = send_or_end  # noqa: SLF001 - see above
+    sender.sender_task.add_done_callback(lambda _: _fail_all(client))
+
+
+def _fail_all(client: Any) -> None:
+    accumulator = client._message_accumulator  # noqa: SLF001 - see above
+    accumulator.fail_all(KafkaError("the producer was thrown away"))
+    for batches in accumulator._batches.values():  # noqa: SLF001 - see above
+        for batch in batches:
+            # Whoever waits for room in it is told; else it would be logged that nobody was.
+            batch._drain_waiter.exception()  # noqa: SLF001 - see above
+
+
 async def _throw_away(client: Any) -> None:
     """End a producer without flushing it, which aiokafka has no public way for."""
-    error = KafkaError("the producer was thrown away")
-    client._message_accumulator.fail_all(error)  # noqa: SLF001 - see above
+    _fail_all(client)
     task = client._sender.sender_task  # noqa: SLF001 - see above
     if task is not None:
         task.cancel()

@@ -62,8 +62,8 @@ class Producer(Protocol):
         """Write `records`; None where there was no acknowledgement in time.
 
         In each partition the acknowledged ones come first: none is written after one that was not.
-        Raises LogUnavailable when nothing could be sent at all, RecordTooLarge when none was acknowledged
-        and the broker refused one for its size.
+        Raises LogUnavailable when nothing could be sent at all, RecordTooLarge when the broker refused one
+        for its size.
         """
         ...
 

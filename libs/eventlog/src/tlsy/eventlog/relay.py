@@ -26,7 +26,7 @@ import asyncpg
 from opentelemetry.trace import SpanKind
 
 from tlsy.eventlog.cloudevents import to_headers
-from tlsy.eventlog.errors import EventLogError, LogUnavailable
+from tlsy.eventlog.errors import EventLogError, LogUnavailable, RecordTooLarge
 from tlsy.eventlog.lane import Lane
 from tlsy.eventlog.ports import Record
 from tlsy.eventlog.topic_log import TopicLog
@@ -227,7 +227,7 @@ class Relay:
             for event in told
         ]
         try:
-            positions = await self._producer.publish(records, timeout_s=self.settings.publish_timeout_s)
+            positions = await self._publish(records)
             await self._log.verify(log)
         except EventLogError:
             self._log.doubt()
@@ -239,6 +239,14 @@ class Relay:
         if None in positions:
             self._log.doubt()
         return [(e, position) for e, position in zip(events, positions, strict=True) if position is not None]
+
+    async def _publish(self, records: Sequence[Record]) -> Sequence[Position | None]:
+        try:
+            return await self._producer.publish(records, timeout_s=self.settings.publish_timeout_s)
+        except RecordTooLarge as refused:
+            # Its row waits, and so does what follows in its partition, until the broker is told to take it.
+            self._count_failure(refused)
+            return refused.positions
 
     async def _discover(self) -> None:
         while not self._stopping.is_set():
