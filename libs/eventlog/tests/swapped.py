@@ -13,6 +13,7 @@ class SwappedLog:
     def __init__(self, topic=TOPIC):
         self.topic = topic
         self.records = []
+        self.oldest = 0
         self.committed = None
         self.joined = 0
         self.rewound = 0
@@ -39,6 +40,9 @@ class SwappedReader:
         if found:
             self._position = found[-1].offset + 1
         return found
+
+    async def oldest(self, partition):
+        return self._log.oldest
 
     async def rewind(self, partition):
         self._log.rewound += 1

@@ -77,9 +77,19 @@ async def test_a_restart_in_an_incarnation_that_was_begun_reads_on(world, tenant
 async def test_records_that_were_dropped_before_a_known_group_saw_them_are_asked_for(world, tenant, log):
     books = GroupBooks("rules_engine", GROUP, world.tenancy("rules_engine"))
     await books.raise_watermarks(TopicPartition(topic=TOPIC, partition=0), {1: 2})
-    log.records = received(1, event_of(tenant, "late"), first=5)
+    log.records, log.oldest = received(1, event_of(tenant, "late"), first=5), 5
     await world.consuming(reader=log.reader)
     await until(lambda: _incarnation(world, 2))
+
+
+async def test_what_a_transaction_leaves_in_a_log_is_no_record_that_is_missing(world, tenant, log, log_lines):
+    log.records = received(1, event_of(tenant, "a"))
+    await world.consuming(reader=log.reader)
+    await world.noted(tenant, "a")
+    log.records += received(1, event_of(tenant, "b"), first=2)
+    await world.noted(tenant, "a", "b")
+    assert "records are missing" not in log_lines.text
+    assert await _incarnation(world, 1)
 
 
 async def _incarnation(world, wanted):

@@ -121,6 +121,15 @@ class KafkaGroupReader:
                 raise LogUnavailable(f"what cannot be read was not found: {error!r}") from error
         return [_received(record) for record in records]
 
+    async def oldest(self, partition: TopicPartition) -> int:
+        """See `GroupReader.oldest`."""
+        theirs = aiokafka.TopicPartition(partition.topic, partition.partition)
+        try:
+            found = await asyncio.wait_for(self._client.beginning_offsets([theirs]), ASK_TIMEOUT_S)
+        except FAILURES as error:
+            raise LogUnavailable(f"the start was not found: {error!r}") from error
+        return int(found[theirs])
+
     async def rewind(self, partition: TopicPartition) -> None:
         """See `GroupReader.rewind`."""
         theirs = aiokafka.TopicPartition(partition.topic, partition.partition)

@@ -106,6 +106,10 @@ class GroupReader(Protocol):
         """The next records of one assigned partition, in order; empty after `timeout_s`."""
         ...
 
+    async def oldest(self, partition: TopicPartition) -> int:
+        """Where the broker's records begin. Raises LogUnavailable."""
+        ...
+
     async def rewind(self, partition: TopicPartition) -> None:
         """Fetch the partition from the oldest record that the broker has. Raises LogUnavailable."""
         ...

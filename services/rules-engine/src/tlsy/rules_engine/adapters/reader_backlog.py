@@ -58,6 +58,10 @@ class FollowedReader:
         place.at_end = not records
         return records
 
+    async def oldest(self, partition: TopicPartition) -> int:
+        """See `GroupReader`."""
+        return await self._reader.oldest(partition)
+
     async def rewind(self, partition: TopicPartition) -> None:
         """See `GroupReader`; what was applied before stays applied, what was fetched last was not."""
         await self._reader.rewind(partition)
