@@ -305,7 +305,7 @@ def _owners(catalogue: _Catalogue) -> Iterator[Finding]:
 
 def _settings(catalogue: _Catalogue) -> Iterator[Finding]:
     for row in catalogue.settings:
-        target = " in ".join(f"{kind} {row[kind]}" for kind in ("role", "database") if row[kind])
+        target = " in ".join(f"{kind} {row[kind]}" for kind in ("role", "database") if row[kind]) or "system"
         message = f"sessions begin with {row['name']}, as if something had been entered"
         yield Finding("SETTING_ENTERS", target, message, f"alter {target} reset {row['name']}")
 
