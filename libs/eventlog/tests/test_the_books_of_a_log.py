@@ -38,6 +38,25 @@ async def test_ends_of_an_ended_incarnation_replace_nothing(world, late, kept):
     assert await outboxes.topic_ends(TOPIC, 2) == kept
 
 
+async def test_ends_are_locked_in_the_same_order_by_all(world):
+    outboxes = world.outboxes()
+    await outboxes.store_topic_ends(TOPIC, 1, {0: 1, 1: 1})
+    elsewhere = await world.installation.connect(None, world.installation.control)
+    touch = "update tlsy.topic_end set acknowledged_offset = 5 where partition = $1"
+    mine = "select exists (select from pg_stat_activity where pg_backend_pid() = any (pg_blocking_pids(pid)))"
+
+    async def waited_for():
+        return await elsewhere.fetchval(mine)
+
+    async with elsewhere.transaction():
+        await elsewhere.execute(touch, 0)
+        storing = asyncio.create_task(outboxes.store_topic_ends(TOPIC, 1, {1: 9, 0: 9}))
+        await until(waited_for)
+        await elsewhere.execute(touch, 1)
+    await storing
+    assert await outboxes.topic_ends(TOPIC, 1) == {0: 9, 1: 9}
+
+
 async def _cheapest_s(inspector):
     """Processor time to ask which cluster it is, at best."""
     took = []
