@@ -19,6 +19,8 @@ from .names import REQUESTS, SHOW, event
 from .world import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
+#: Codes of calls of which nobody decided whether they are allowed.
+UNDECIDED = {"CANCELLED", "DEADLINE_EXCEEDED", "INTERNAL", "RESOURCE_EXHAUSTED", "UNAVAILABLE", "UNKNOWN"}
 ROLES = ("tlsy_tenant_registry", "tlsy_identity", "tlsy_ingestion", "tlsy_rules_engine")
 
 
@@ -64,8 +66,8 @@ async def test_no_answer_holds_anything_of_another_tenant(world):
     report = await matrix.run(world, seed=20260115)
     assert report.leaks == []
     assert report.let_in == []
-    asked = {name for name, kind, *_ in report.outcomes if kind == "foreign"}
-    assert asked == REQUESTS.keys()
+    decided = {name for name, kind, code, _ in report.outcomes if kind == "foreign" and code not in UNDECIDED}
+    assert decided == REQUESTS.keys()
 
 
 async def test_a_tail_shows_no_event_of_another_tenant(world):
