@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from functools import partial
 
 import asyncpg
 
@@ -94,6 +95,22 @@ async def test_a_stop_that_is_cut_short_revokes_and_ends_what_it_interrupts(worl
     await consumer.stop(0.1)
     assert working.done()
     assert state.log == ["assigned", "revoked"]
+    assert not consumer._assigned
+
+
+class HangsEverywhere(HangsInFetch):
+    async def lag(self):
+        self.group.read_by.append("lag")
+        await asyncio.Event().wait()
+
+
+async def test_a_stop_that_found_no_end_in_its_grace_waits_for_nobody(world):
+    members = Members(HangsEverywhere)
+    consumer = await world.consuming(reader=members.reader, revoke_timeout_s=600)
+    for place in (0, "lag"):
+        await until(partial(_read_by, members, place))
+    async with asyncio.timeout(60):
+        await consumer.stop(0.1)
     assert not consumer._assigned
 
 
