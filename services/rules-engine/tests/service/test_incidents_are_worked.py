@@ -139,3 +139,12 @@ async def test_no_text_with_nul_is_looked_for(tenant, stub):
         stub.ListObservedFields(pb.ListObservedFieldsRequest(parent=parent, event_type="\0")),
     ):
         assert [found.reason for found in (await refused(call)).violations] == ["FILTER_INVALID"]
+
+
+async def test_no_note_with_nul_is_kept(world, tenant, opened):
+    stub = world.stub(tenant)
+    for call in (
+        stub.AcknowledgeIncident(pb.AcknowledgeIncidentRequest(name=opened.name, note="a\0b")),
+        stub.ResolveIncident(pb.ResolveIncidentRequest(name=opened.name, note="\0")),
+    ):
+        assert [found.reason for found in (await refused(call)).violations] == ["NOTE_INVALID"]

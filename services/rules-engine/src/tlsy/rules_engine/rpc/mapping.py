@@ -72,10 +72,10 @@ def version_place(time_us: int, version_id: str) -> tuple[datetime, str]:
     return _EPOCH + time_us * _US, version_id
 
 
-def text_sought(text: str, field: str) -> str:
-    """A text to look for. Raises InvalidArgument: FILTER_INVALID (no text has NUL)."""
+def without_nul(text: str, field: str, reason: str = "FILTER_INVALID") -> str:
+    """A text to look for or to keep. Raises InvalidArgument: `reason` (no text has NUL)."""
     if "\0" in text:
-        raise InvalidArgument(violations=[Violation(field, "FILTER_INVALID", "must be without NUL")])
+        raise InvalidArgument(violations=[Violation(field, reason, "must be without NUL")])
     return text
 
 
@@ -88,5 +88,5 @@ def to_filter(request: pb.ListIncidentsRequest) -> IncidentFilter:
     return IncidentFilter(
         states=[_STATES[state] for state in request.states],
         rule_id=names.rule_id(request.rule, "rule") if request.rule else "",
-        site=text_sought(request.site, "site"),
+        site=without_nul(request.site, "site"),
     )

@@ -143,20 +143,21 @@ class RulesEngineServicer(rules_engine_pb2_grpc.RulesEngineServiceServicer):
     ) -> pb.Incident:
         """See the proto."""
         incident_id = names.incident_id(request.name)
-        handler = self._do.acknowledge_incident
-        return await handler.run(current_call(), incident_id, request.note, request.etag)
+        note = mapping.without_nul(request.note, "note", "NOTE_INVALID")
+        return await self._do.acknowledge_incident.run(current_call(), incident_id, note, request.etag)
 
     async def ResolveIncident(self, request: pb.ResolveIncidentRequest, context: Context) -> pb.Incident:
         """See the proto."""
         incident_id = names.incident_id(request.name)
-        return await self._do.resolve_incident.run(current_call(), incident_id, request.note, request.etag)
+        note = mapping.without_nul(request.note, "note", "NOTE_INVALID")
+        return await self._do.resolve_incident.run(current_call(), incident_id, note, request.etag)
 
     async def ListObservedFields(
         self, request: pb.ListObservedFieldsRequest, context: Context
     ) -> pb.ListObservedFieldsResponse:
         """See the proto."""
         names.check_parent(request.parent)
-        event_type = mapping.text_sought(request.event_type, "event_type")
+        event_type = mapping.without_nul(request.event_type, "event_type")
         fields = await self._do.list_observed_fields.run(current_call(), event_type)
         return pb.ListObservedFieldsResponse(fields=map(mapping.to_field, fields))
 
