@@ -18,7 +18,7 @@ import grpc
 import pytest
 from rich.console import Console
 
-from examples.demo import scenario, view
+from examples.demo import facts, scenario, view
 from examples.demo.processes import ROOT, DemoError, Processes, Running, alone
 from examples.demo.run import main
 from examples.demo.sessions import Principals, Session, eventually
@@ -143,6 +143,21 @@ async def test_a_machine_that_is_slow_is_waited_for_and_a_refusal_is_not() -> No
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await eventually(ask)
     assert (raised.value.code(), ends) == (grpc.StatusCode.INTERNAL, [])
+
+
+def test_a_roll_back_that_took_its_time_is_a_figure_and_no_failure() -> None:
+    shown = (
+        "events_stored",
+        "duplicates",
+        "incidents_opened",
+        "incidents_acknowledged",
+        "incidents_resolved",
+    )
+    proved = dict.fromkeys((*shown, "usage_facts", "audit_records"), 1)
+    proved |= {"cross_tenant_leaks": 0, "rule_rollback_ms": 1023}
+    assert facts.missing({**proved, "placements": {"SHARED": 1, "SCHEMA": 1, "DEDICATED": 1}}) == []
+    lost = {**proved, "events_stored": 0, "placements": {"SHARED": 0}}
+    assert facts.missing(lost) == ["Not shown: a tenant of each isolation mode", "Not shown: events"]
 
 
 def test_a_second_demonstration_is_told_of_the_first_at_once(
