@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from examples.demo.processes import Processes, Running
     from examples.demo.sessions import Principals, Session
 
+    Apply = Callable[[Path], Awaitable[tuple[int | None, str]]]
+
 TENANTS: Final = ROOT / "examples" / "tenants"
 RULES: Final = ROOT / "examples" / "rules"
 CERTIFICATE_RULE: Final = "certificate-ends-soon"
@@ -59,10 +61,41 @@ class Tenant:
         return f"tenants/{self.slug}"
 
 
+async def tlsy_apply(cli_config: Path) -> tuple[int | None, str]:
+    """Runs the command; how it ended, and what it said."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "tlsy.cli", "apply", "-f", str(TENANTS)),
+        env={"TLSY_CONFIG": str(cli_config), "PATH": "", "HOME": str(cli_config.parent)},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        # Who presses Ctrl-C stops the demonstration, which ends it.
+        start_new_session=True,
+    )
+    try:
+        said, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    return process.returncode, said.decode(errors="replace")
+
+
 async def apply_manifests(
-    processes: Processes, platform: Session, say: Callable[[str], None], within_s: float = _APPLY_TIMEOUT_S
+    processes: Processes,
+    platform: Session,
+    say: Callable[[str], None],
+    within_s: float = _APPLY_TIMEOUT_S,
+    apply: Apply = tlsy_apply,
 ) -> None:
     """What kubectl would do: `tlsy apply -f examples/tenants`; again, while the machine is too slow for it.
+
+    Args:
+        processes: have the suite's contexts file.
+        platform: lists the tenants meanwhile.
+        say: is told which are made.
+        within_s: how long that may take.
+        apply: runs the command once.
 
     Raises:
         DemoError: the command failed, and the message is what it said; or it took too long.
@@ -71,7 +104,7 @@ async def apply_manifests(
     try:
         async with asyncio.timeout(within_s):
             while (broken := processes.broken()) is None:
-                code, said = await _apply(processes.data / "suite" / "context.yaml")
+                code, said = await apply(processes.data / "suite" / "context.yaml")
                 if code == 0:
                     return
                 if code != _UNREACHABLE:
@@ -98,25 +131,6 @@ async def _tell_what_is_made(platform: Session, say: Callable[[str], None]) -> N
                     told.add(slug)
                     say(f"Making {tenant.display_name}, tenant {names.index(slug) + 1} of {len(names)}")
         await asyncio.sleep(_POLL_S * 5)
-
-
-async def _apply(cli_config: Path) -> tuple[int | None, str]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "tlsy.cli", "apply", "-f", str(TENANTS)),
-        env={"TLSY_CONFIG": str(cli_config), "PATH": "", "HOME": str(cli_config.parent)},
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        # Who presses Ctrl-C stops the demonstration, which ends it.
-        start_new_session=True,
-    )
-    try:
-        said, _ = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-    return process.returncode, said.decode(errors="replace")
 
 
 def slugs() -> list[str]:

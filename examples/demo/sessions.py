@@ -7,7 +7,6 @@ import json
 import os
 import secrets
 import time
-import uuid
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import grpc
@@ -16,7 +15,7 @@ from tlsy.contracts.identity.v1 import identity_pb2, identity_pb2_grpc
 from tlsy.contracts.ingestion.v1 import ingestion_pb2, ingestion_pb2_grpc
 from tlsy.contracts.rules_engine.v1 import rules_engine_pb2, rules_engine_pb2_grpc
 from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2, tenant_registry_pb2_grpc
-from tlsy.rpc.channel import CallPolicy, dial_bearer, may_repeat
+from tlsy.rpc.channel import CallPolicy, dial_bearer
 from tlsy.rpc.errors import ServiceError
 from tlsy.runtime.clock import SystemClock
 
@@ -37,11 +36,9 @@ _NOT_YET: Final = frozenset(
     {"UNKNOWN_TENANT", "TENANT_UNKNOWN", "TENANT_NOT_ACTIVE", "NOT_WRITABLE", "NOT_AN_ANCESTOR"}
 )
 
-_WITHIN_S: Final = 60.0
 #: A machine that does much else is waited for.
-_POLICY: Final = CallPolicy(timeout_s=30.0)
-#: What is unavailable the channel asks again.
-_LATE: Final = frozenset({grpc.StatusCode.DEADLINE_EXCEEDED})
+_WITHIN_S: Final = 60.0
+_POLICY: Final = CallPolicy(timeout_s=_WITHIN_S)
 _SLOW: Final = frozenset({grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE})
 #: So identity refuses credentials of a tenant that it does not know yet: it tells nobody which there are.
 _UNTOLD: Final = frozenset({grpc.StatusCode.UNAUTHENTICATED})
@@ -95,35 +92,27 @@ class Session:
             policy=_POLICY,
         )
         self._channels.append(channel)
-        return cast("grpc.aio.Channel", PatientChannel(channel, service, descriptor))
+        return cast("grpc.aio.Channel", NamedChannel(channel, service))
 
 
-class PatientChannel:
-    """What the stubs need of a channel: asks again when there was no time; errors name the call.
+class NamedChannel:
+    """What the stubs need of a channel; errors name the call."""
 
-    Asked again is only what does no harm when it is done twice.
-    """
-
-    def __init__(self, channel: Any, service: str, descriptor: ServiceDescriptor) -> None:
-        self.unary_stream = channel.unary_stream
+    def __init__(self, channel: grpc.aio.Channel, service: str) -> None:
         self._channel = channel
         self._service = service
-        self._passing = {
-            f"/{descriptor.full_name}/{method.name}": frozenset(_LATE if may_repeat(method) else ())
-            for method in descriptor.methods
-        }
+
+    def unary_stream(self, path: str, **how: Any) -> Any:
+        """As of a channel."""
+        return self._channel.unary_stream(path, **how)
 
     def unary_unary(self, path: str, **how: Any) -> Callable[..., Awaitable[Any]]:
         """As of a channel."""
         call = self._channel.unary_unary(path, **how)
 
         async def ask(request: Any, **options: Any) -> Any:
-            if "request_id" in request.DESCRIPTOR.fields_by_name and not request.request_id:
-                request = type(request).FromString(request.SerializeToString())
-                request.request_id = str(uuid.uuid4())
-            passing = frozenset() if "timeout" in options else self._passing[path]
             try:
-                return await eventually(lambda: call(request, **options), passing=passing, untold=frozenset())
+                return await call(request, **options)
             except grpc.aio.AioRpcError as error:
                 error.add_note(f"{self._service}, {path.rpartition('/')[2]}{_tenant_of(request)}")
                 raise

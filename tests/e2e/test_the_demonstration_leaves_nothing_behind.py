@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -167,6 +168,27 @@ def test_a_second_demonstration_is_told_of_the_first_at_once(
         assert main(["--data-dir", str(tmp_path)]) == 1
     assert f"runs in this clone already (pid {os.getpid()}): end it with Ctrl-C" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+
+
+async def test_tlsy_is_run_again_while_the_suite_is_too_slow_for_it_and_a_refusal_is_told(
+    tmp_path: Path,
+) -> None:
+    ends = [(3, "no answer"), (0, ""), (3, "no answer"), (1, "refused"), (0, "")]
+
+    async def apply(_: Path) -> tuple[int, str]:
+        return ends.pop(0)
+
+    principals = Principals(_nobody(tmp_path), tmp_path / "secrets.json")
+    try:
+        asked = partial(
+            scenario.apply_manifests, Processes(tmp_path), principals.platform(), print, apply=apply
+        )
+        await asked()
+        with pytest.raises(DemoError, match="tlsy apply failed:\nrefused"):
+            await asked()
+    finally:
+        await principals.close()
+    assert ends == [(0, "")]
 
 
 async def test_tenants_that_take_too_long_are_told_in_a_line_with_the_log(tmp_path: Path) -> None:
