@@ -150,6 +150,18 @@ async def test_an_output_that_takes_no_more_is_told(start, args):
     assert "Standard output takes no more" in err
 
 
+async def test_what_libraries_would_still_end_is_not_waited_for(tlsy):
+    script = "import atexit; atexit.register(print, 'late'); from tlsy.cli.__main__ import main; main()"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, "context", "list",
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "TLSY_CONFIG": str(tlsy.config)},
+    )  # fmt: skip
+    code, out, err = await finished(process)
+    assert (code, out.split()[:2], err) == (0, ["IN", "USE"], "")
+    assert "late" not in out
+
+
 async def test_the_version_is_said_and_nothing_else_asked_for(start):
     code, out, err = await finished(await start("--version"))
     assert (code, out, err) == (0, f"{metadata.version('tlsy-cli')}\n", "")

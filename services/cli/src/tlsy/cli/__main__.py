@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from tlsy.cli.adapters.command_line import command_line
 
@@ -14,18 +15,17 @@ if TYPE_CHECKING:
     from tlsy.cli.handlers.command import Command
 
 
-def _execute(command: Command, options: Options, arguments: dict[str, Any]) -> int:
+def _execute(command: Command, options: Options, arguments: dict[str, Any]) -> NoReturn:
     # gRPC is loaded when a command runs, not for its help.
     from tlsy.cli.app import Process, execute  # noqa: PLC0415 - see above
 
     process = Process(environ=os.environ, stdin=sys.stdin, out=sys.stdout, err=sys.stderr)
     code = execute(process, command, options, arguments)
-    try:
+    # An output that takes no more was told of.
+    with suppress(OSError):
         sys.stdout.flush()
-    except OSError:
-        # It was told; what is left must not be tried again, with a trace, when the process ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return code
+    # All is written and closed. gRPC's thread would be waited for while Python no longer lets threads run.
+    os._exit(code)
 
 
 def main() -> None:
