@@ -5,7 +5,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 import typer
+from typer.exceptions import TyperException
 
 import tlsy.cli
 from tlsy.cli.adapters.command_line import GROUPS, command_line
@@ -55,3 +57,17 @@ def test_hints_name_commands_and_options_that_there_are():
         if option not in options
     ]
     assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        (["incident", "list"], "'incidents'"),
+        (["users", "lst"], "'list'"),
+        (["incidents", "acknowledge", "1"], "'ack'"),
+        (["keys", "delete", "1"], "'revoke'"),
+    ],
+)
+def test_who_names_a_command_that_there_is_not_is_told_what_may_be_meant(given, meant):
+    with pytest.raises(TyperException, match=rf"Did you mean {meant}\?"):
+        command_line()(args=given, prog_name="tlsy", obj=None, standalone_mode=False)

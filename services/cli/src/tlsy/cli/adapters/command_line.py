@@ -12,7 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from tlsy.cli.handlers.command import Command
 
@@ -68,6 +68,22 @@ GROUPS: Final = (
     Group("doctor", "doctor", "Check this machine, the servers and the clock.", alone=True),
 )
 
+_ENDINGS: Final = ("delete", "revoke", "disable", "unbind", "discard")
+#: What other programs call it: to be told is the first of these that a group has.
+_SYNONYMS: Final[Mapping[str, tuple[str, ...]]] = {
+    "acknowledge": ("ack",),
+    "add": ("create", "publish", "bind"),
+    "close": ("resolve",),
+    "delete": _ENDINGS,
+    "describe": ("get", "show"),
+    "edit": ("update", "set"),
+    "follow": ("tail", "watch"),
+    "ls": ("list",),
+    "remove": _ENDINGS,
+    "rm": _ENDINGS,
+    "show": ("get",),
+}
+
 _EVERYWHERE: Final = (
     ("global_context", Annotated[str, typer.Option("--context", help="Which installation.")], ""),
     ("global_tenant", Annotated[str, typer.Option("--tenant", help="Which tenant to act in.")], ""),
@@ -84,7 +100,23 @@ _EVERYWHERE: Final = (
 )
 
 
-class _Groups(TyperGroup):
+class _Suggesting(TyperGroup):
+    """Tells what may have been meant by a command that there is not: by its letters, typer does."""
+
+    def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override]  # typer's own Context
+        here = self.list_commands(ctx)
+        meant = [name for name in _SYNONYMS.get(args[0], ()) if name in here]
+        if meant and args[0] not in here and not ctx.resilient_parsing:
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {meant[0]!r}?")
+        return super().resolve_command(ctx, args)
+
+
+class _Groups(_Suggesting):
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        # By these names it looks for what was meant.
+        self.commands = dict.fromkeys((group.name for group in GROUPS), self)
+
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # typer's own Context
         del ctx
         return [group.name for group in GROUPS]
@@ -154,7 +186,12 @@ def _load(group: Group) -> Any:
     if group.alone:
         commands = [each for each in commands if each.name == group.name]
     app = typer.Typer(
-        name=group.name, help=group.about, rich_markup_mode=None, add_completion=False, no_args_is_help=True
+        name=group.name,
+        cls=_Suggesting,
+        help=group.about,
+        rich_markup_mode=None,
+        add_completion=False,
+        no_args_is_help=True,
     )
     for each in commands:
         app.command(each.name, help=inspect.cleandoc(each.run.__doc__ or ""))(_bound(each))
