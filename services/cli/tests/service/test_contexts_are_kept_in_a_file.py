@@ -41,7 +41,9 @@ async def test_a_context_is_copied_from_another_file_with_its_paths(tlsy, stand_
         ([], "platform"),
     ],
 )
-async def test_the_tenant_of_a_key_is_not_copied_for_another_key(tlsy, tmp_path, given, tenant):
+async def test_the_tenant_of_a_key_is_not_copied_for_another_key(tlsy, tmp_path, monkeypatch, given, tenant):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "till.key").write_text("tlsy_key")
     other = tmp_path / "other.yaml"
     other.write_text(
         "current: a\ncontexts: {a: {address: 'a:1', tenant: platform, api_key_file: admin.key}}\n"
@@ -49,6 +51,15 @@ async def test_the_tenant_of_a_key_is_not_copied_for_another_key(tlsy, tmp_path,
     (tmp_path / "admin.key").write_text("tlsy_key")
     added = await tlsy("context", "add", "w", "--from", str(other), *given, "-o", "json")
     assert added.json.get("tenant") == tenant
+
+
+@pytest.mark.parametrize("option", ["--api-key-file", "--ca-file"])
+async def test_a_file_that_cannot_be_read_is_told_and_nothing_is_written(tlsy, tmp_path, option):
+    before = tlsy.config.read_text()
+    missing = tmp_path / "missing"
+    result = await tlsy("context", "add", "d", "--address", "d:1", option, str(missing))
+    assert (result.code, f"{missing} cannot be read: No such file" in result.err) == (2, True)
+    assert tlsy.config.read_text() == before
 
 
 async def test_a_context_that_is_not_there_is_told_with_those_that_are(tlsy):

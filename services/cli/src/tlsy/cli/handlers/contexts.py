@@ -79,6 +79,9 @@ async def add_context(
         raise UsageError(
             "A context is one identity: --user and --api-key-file exclude each other.", "Make two contexts."
         )
+    for file in filter(None, (api_key_file, ca_file)):
+        # Now, and not at the first command that needs it.
+        terminal.files.text(file.absolute())
     known = terminal.files.contexts()
     if from_ is not None:
         base = replace(terminal.files.contexts_in(from_).chosen(""), name=name)
