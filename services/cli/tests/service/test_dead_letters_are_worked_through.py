@@ -61,4 +61,14 @@ async def test_they_are_put_back_or_discarded_from_the_oldest_on(tlsy, place):
 
 async def test_a_broker_that_is_away_is_told(tlsy, place):
     result = await tlsy("dead-letters", "list", "--brokers", "127.0.0.1:1", *place[2:])
+    happened, then = result.err.splitlines()
     assert result.code == 3
+    assert happened.endswith("about tlsy.ingestion can be read: no broker answers at 127.0.0.1:1.")
+    assert "--brokers" in then
+
+
+@pytest.mark.parametrize("brokers", ["", "kafka:9o92", "kafka:99999", "kafka:1,", "[::1"])
+async def test_what_is_no_address_is_told(tlsy, brokers):
+    place = ("--brokers", brokers, "--topic", TOPIC, "--group", "rules-engine")
+    result = await tlsy("dead-letters", "discard", "--through", "1", *place)
+    assert (result.code, "is no address" in result.err) == (2, True)

@@ -162,6 +162,12 @@ async def test_what_libraries_would_still_end_is_not_waited_for(tlsy):
     assert "late" not in out
 
 
+async def test_what_libraries_log_is_not_mixed_with_what_is_told(start):
+    place = ("--brokers", "127.0.0.1:1", "--topic", "tlsy.ingestion", "--group", "rules-engine")
+    code, _, err = await finished(await start("dead-letters", "list", *place))
+    assert (code, [line.split(":")[0] for line in err.splitlines()]) == (3, ["error", "next"])
+
+
 async def test_the_version_is_said_and_nothing_else_asked_for(start):
     code, out, err = await finished(await start("--version"))
     assert (code, out, err) == (0, f"{metadata.version('tlsy-cli')}\n", "")

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import aiokafka
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from tlsy.eventlog.cloudevents import LOG_HEADER
 from tlsy.eventlog.errors import EventLogError, LogUnavailable
@@ -92,6 +92,8 @@ class LetterBox:
                     raise LogUnavailable(f"there is no topic {name}")
             client.assign([partition])
             yield cls(client, partition, topic)
+        except (KafkaConnectionError, OSError) as error:
+            raise LogUnavailable(f"no broker answers at {servers}") from error
         except _FAILURES as error:
             raise LogUnavailable(f"the broker did not answer: {error!r}") from error
         finally:

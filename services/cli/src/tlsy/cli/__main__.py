@@ -17,8 +17,12 @@ if TYPE_CHECKING:
 
 def _execute(command: Command, options: Options, arguments: dict[str, Any]) -> NoReturn:
     # gRPC is loaded when a command runs, not for its help.
+    import logging  # noqa: PLC0415 - see above
+
     from tlsy.cli.app import Process, execute  # noqa: PLC0415 - see above
 
+    # What goes wrong is told as an error; what libraries say of it meanwhile is not for who runs a command.
+    logging.getLogger().addHandler(logging.NullHandler())
     process = Process(environ=os.environ, stdin=sys.stdin, out=sys.stdout, err=sys.stderr)
     code = execute(process, command, options, arguments)
     # An output that takes no more was told of.

@@ -61,9 +61,10 @@ async def _opened(place: LetterPlace) -> AsyncIterator[LetterBox]:
     try:
         async with LetterBox.opened(place.brokers, place.topic, place.group) as box:
             yield box
-    except (LogUnavailable, TimeoutError) as error:
+    except LogUnavailable as error:
+        why = str(error).removeprefix(f"{error.reason}: ")
         raise UnreachableError(
-            f"No dead letters of group {place.group} about {place.topic} can be read: {error}",
+            f"No dead letters of group {place.group} about {place.topic} can be read: {why}.",
             "Check --brokers, --topic and --group.",
         ) from error
     except LetterCut as error:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final
 
 from tlsy.cli.domain.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+_ADDRESS: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:,\[\]]+)(?::(\d{1,5}))?")
+_MAX_PORT: Final = 65_535
 
 
 def tenant_name(text: str) -> str:
@@ -33,6 +38,19 @@ def cluster_name(text: str) -> str:
 def within(parent: str, collection: str, text: str) -> str:
     """The name of something of a tenant: whole as it is given, or an id made whole."""
     return text if "/" in text else f"{parent}/{collection}/{text}"
+
+
+def broker_addresses(text: str) -> str:
+    """The same, if it is "host:port", or several of these with commas; Kafka's port may be left out.
+
+    Raises:
+        UsageError: it is not.
+    """
+    for address in text.split(","):
+        found = _ADDRESS.fullmatch(address.strip())
+        if found is None or not 0 < int(found[1] or 1) <= _MAX_PORT:
+            raise UsageError(f"{address!r} is no address.", "Write --brokers as host:port,host:port.")
+    return text
 
 
 def pairs(texts: Sequence[str], what: str) -> dict[str, str]:

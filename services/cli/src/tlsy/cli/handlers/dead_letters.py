@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from tlsy.cli.domain.errors import RefusedError
+from tlsy.cli.domain.names import broker_addresses
 from tlsy.cli.handlers.command import command
 from tlsy.cli.handlers.paging import Limit
 from tlsy.cli.ports import Column, LetterPlace, Terminal
@@ -31,7 +32,7 @@ async def list_letters(
     terminal: Terminal, *, brokers: Brokers, topic: Topic, group: Group, limit: Limit = 100
 ) -> None:
     """Records that a consumer refused and nobody is done with, oldest first."""
-    letters = await terminal.letters.pending(LetterPlace(brokers, topic, group), limit)
+    letters = await terminal.letters.pending(_place(brokers, topic, group), limit)
     terminal.output.items(letters, _COLUMNS)
 
 
@@ -45,7 +46,7 @@ async def show_letter(
     group: Group,
 ) -> None:
     """One of them: why it was refused, its headers, its data in base64. No credential is shown."""
-    terminal.output.item(await terminal.letters.letter(LetterPlace(brokers, topic, group), letter))
+    terminal.output.item(await terminal.letters.letter(_place(brokers, topic, group), letter))
 
 
 @command("replay")
@@ -53,7 +54,7 @@ async def replay_letters(
     terminal: Terminal, *, brokers: Brokers, topic: Topic, group: Group, through: Through
 ) -> None:
     """Put the oldest records back into their topic; what was applied meanwhile is not applied again."""
-    count = await terminal.letters.replay(LetterPlace(brokers, topic, group), through)
+    count = await terminal.letters.replay(_place(brokers, topic, group), through)
     _done(terminal, count, f"record(s) put back into {topic}")
 
 
@@ -62,8 +63,12 @@ async def discard_letters(
     terminal: Terminal, *, brokers: Brokers, topic: Topic, group: Group, through: Through
 ) -> None:
     """Be done with the oldest letters without putting their records back."""
-    count = await terminal.letters.discard(LetterPlace(brokers, topic, group), through)
+    count = await terminal.letters.discard(_place(brokers, topic, group), through)
     _done(terminal, count, "letter(s) discarded")
+
+
+def _place(brokers: str, topic: str, group: str) -> LetterPlace:
+    return LetterPlace(broker_addresses(brokers), topic, group)
 
 
 def _done(terminal: Terminal, count: int, what: str) -> None:
