@@ -42,6 +42,15 @@ def test_two_probes_of_one_kind_have_two_names(tmp_path):
     assert "more than one is called shop" in told
 
 
+def test_no_probe_may_take_longer_than_the_time_between_two_readings(tmp_path):
+    probes = (
+        "tcp: [{name: a, host: h, port: 1, timeout_s: 5}, {name: b, host: h, port: 1, timeout_s: 5.1}]\n"
+        "tls: [{name: c, host: h, timeout_s: 86400}]\n"
+    )
+    told = problems(tmp_path / "agent.yaml", GOOD + "interval_s: 5\n" + probes)
+    assert "must be at most interval_s, which is 5: tcp.1.timeout_s, tls.0.timeout_s" in told
+
+
 @pytest.mark.parametrize("text", ["tcp: []\ntcp: []\n", "host: {cpu: true, cpu: false}\n"])
 def test_a_member_that_is_there_twice_is_not_dropped(tmp_path, text):
     assert "is there twice" in problems(tmp_path / "agent.yaml", GOOD + text)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tlsy.agent.domain.readings import (
     MAX_LABEL_KEY_BYTES,
@@ -44,7 +44,7 @@ def _address(url: str) -> str:
     return url
 
 
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Seconds = Annotated[float, Field(gt=0)]
 Name = Annotated[str, Field(min_length=1, max_length=100)]
 LabelKey = Annotated[str, Field(min_length=1), _bytes(MAX_LABEL_KEY_BYTES)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
@@ -158,6 +158,21 @@ class Settings(_Model):
     #: At the end, to deliver what waits; what is left then is delivered after the next start.
     stop_grace_s: Annotated[float, Field(ge=0, le=300)] = 10.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @model_validator(mode="after")
+    def _in_time(self) -> Settings:
+        """All are read before they are due again: one that hangs would hold up what the others tell."""
+        probes: dict[str, tuple[TcpProbe | HttpProbe | TlsProbe, ...]]
+        probes = {"tcp": self.tcp, "http": self.http, "tls": self.tls}
+        late = [
+            f"{kind}.{number}.timeout_s"
+            for kind, those in probes.items()
+            for number, probe in enumerate(those)
+            if probe.timeout_s > self.interval_s
+        ]
+        if late:
+            raise ValueError(f"must be at most interval_s, which is {self.interval_s:g}: {', '.join(late)}")
+        return self
 
 
 class _Loader(yaml.SafeLoader):
