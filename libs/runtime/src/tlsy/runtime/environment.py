@@ -45,7 +45,9 @@ class HostSettings(ServiceSettings):
     brokers: tuple[str, ...] = setting(
         ("127.0.0.1:9092",), unit="JSON", why="bootstrap servers of Kafka", min_length=1
     )
-    service_key_file: Path = setting(unit="", why="private JWK, ES256, of this service alone")
+    service_key_file: Path = setting(
+        unit="", why="private JWK, ES256, of this service alone; tlsy service-key makes one"
+    )
     trust_dir: Path = setting(
         unit="", why="a file <service>.json per service: the JWKS its tokens verify with"
     )

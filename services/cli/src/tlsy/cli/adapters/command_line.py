@@ -65,6 +65,7 @@ GROUPS: Final = (
     Group("context", "contexts", "Installations known here, like kubectl's contexts."),
     Group("tenancy", "tenancy", "Check databases for what keeps tenants apart."),
     Group("dead-letters", "dead_letters", "Records that consumers refused: see, put back, discard."),
+    Group("service-key", "service_keys", "Make a service's signing key, and what others trust.", alone=True),
     Group("doctor", "doctor", "Check this machine, the servers and the clock.", alone=True),
 )
 
