@@ -78,6 +78,7 @@ async def tlsy_apply(cli_config: Path) -> tuple[int | None, str]:
     finally:
         if process.returncode is None:
             process.kill()
+            await process.wait()
     return process.returncode, said.decode(errors="replace")
 
 
