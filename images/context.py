@@ -1,6 +1,7 @@
 """What an image is built from: a folder per image, made from uv.lock, uv and the sources.
 
-Packages of others come through uv, which compares them with the lock file's hashes; ours are built as wheels.
+Packages of others come through uv, which compares them with the lock file's hashes; ours are built as wheels,
+by a builder of the lock file too.
 Everything is for the Python and the system that the images have, whatever this program runs on.
 """
 
@@ -103,11 +104,17 @@ def needed(image: Distribution, servers: Iterable[Distribution]) -> frozenset[Pa
 
 
 def build_wheels(folders: Iterable[Path], target: Path) -> dict[Path, Path]:
-    """A wheel of each of our distributions."""
+    """A wheel of each of our distributions, by the builder that is locked: its version is in each."""
     shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    builder = target / "builder.txt"
+    locked = _uv("export", "--frozen", "--only-group", "wheels", "--no-annotate", "--no-header")
+    builder.write_text(locked, encoding="utf-8")
+    by_hash = ("--build-constraints", str(builder), "--require-hashes")
     wheels = {}
     for folder in folders:
-        _uv("build", "--wheel", "--quiet", "--out-dir", str(target / folder.name), str(ROOT / folder))
+        out = ("--out-dir", str(target / folder.name))
+        _uv("build", "--wheel", "--quiet", *by_hash, *out, str(ROOT / folder))
         wheels[folder] = next((target / folder.name).glob("*.whl"))
     return wheels
 

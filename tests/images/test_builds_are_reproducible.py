@@ -8,16 +8,15 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from typing import TYPE_CHECKING
+import tomllib
+import zipfile
+from pathlib import Path
 
 import pytest
 
-from images.context import ROOT, BuildError
+from images.context import ROOT, BuildError, build_wheels
 from images.layout import Layout, rewrite
 from images.servers import SERVERS
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def layer(*entries: tuple[str, bytes], **changes) -> io.BytesIO:
@@ -109,6 +108,28 @@ def test_two_builds_have_one_digest(engine, built, tmp_path):
     assert {path.name for path in tmp_path.glob("*.cdx.json")} == {
         f"{name}.cdx.json" for name in built.images
     }
+
+
+def test_our_wheels_are_made_by_the_builder_of_the_lock_file_and_no_other(tmp_path, monkeypatch):
+    """Here the index has another one of the same version."""
+    packages = tomllib.loads((ROOT / "uv.lock").read_text())["package"]
+    (version,) = (each["version"] for each in packages if each["name"] == "hatchling")
+    index, name = tmp_path / "index" / "hatchling", f"hatchling-{version}"
+    index.mkdir(parents=True)
+    with zipfile.ZipFile(index / f"{name}-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("hatchling/build.py", "raise SystemExit('a stranger was run')")
+        wheel.writestr(
+            f"{name}.dist-info/METADATA", f"Metadata-Version: 2.1\nName: hatchling\nVersion: {version}\n"
+        )
+        wheel.writestr(
+            f"{name}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(f"{name}.dist-info/RECORD", "")
+    (index / "index.html").write_text(f"<a href='{name}-py3-none-any.whl'>{name}-py3-none-any.whl</a>")
+    monkeypatch.setenv("UV_DEFAULT_INDEX", index.parent.as_uri())
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    with pytest.raises(BuildError, match="Hash mismatch for `hatchling"):
+        build_wheels([Path("libs/rpc")], tmp_path / "wheels")
 
 
 def test_without_an_engine_it_says_so(tmp_path):
