@@ -72,9 +72,10 @@ class Lease:
             if not got.strip():
                 raise
             held = json.loads(got)
+            spec = held.get("spec") or {}
             # Ours if it was made, and only the answer was lost.
-            if not _same_holder(held["spec"], lease["spec"]):
-                self._refuse_if_held(held["spec"])
+            if not _same_holder(spec, lease["spec"]):
+                self._refuse_if_held(spec)
                 # Refused by the cluster if somebody else has taken it since.
                 lease["metadata"]["resourceVersion"] = held["metadata"]["resourceVersion"]
                 self._run("replace", "--filename=-", _CALL, stdin=json.dumps(lease))
@@ -103,11 +104,15 @@ class Lease:
                 raise CommandError(f"nothing keeps others from deploying any longer: {error}") from error
 
     def _refuse_if_held(self, spec: dict[str, Any]) -> None:
-        renewed = datetime.fromisoformat(spec.get("renewTime") or spec["acquireTime"])
-        ends = renewed + timedelta(seconds=spec["leaseDurationSeconds"])
+        """Every field of a Lease may be missing: one without a holder, or that never began, is nobody's."""
+        holder, acquired = spec.get("holderIdentity"), spec.get("acquireTime")
+        renewed = spec.get("renewTime") or acquired
+        if not holder or not renewed:
+            return
+        ends = datetime.fromisoformat(renewed) + timedelta(seconds=spec.get("leaseDurationSeconds") or 0)
         if ends > self._now():
             raise CommandError(
-                f"{spec['holderIdentity']} is deploying since {spec['acquireTime']}. If it is dead, deploy "
+                f"{holder} is deploying since {acquired or renewed}. If it is dead, deploy "
                 f"after {ends:%H:%M:%S} UTC; if it lives, it renews lease/{self._name} until it is done"
             )
 

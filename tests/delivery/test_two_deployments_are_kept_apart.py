@@ -85,6 +85,34 @@ def test_what_a_killed_one_held_is_anybodys_a_minute_later(commands):
     assert commands.lease is None
 
 
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {},
+        {"holderIdentity": "", "leaseDurationSeconds": 60, "renewTime": "2026-11-26T20:00:00.000000Z"},
+        {"holderIdentity": "somebody"},
+        {"holderIdentity": "somebody", "renewTime": "2026-11-26T20:00:00.000000Z"},
+        None,
+    ],
+)
+def test_one_that_somebody_left_without_a_holder_or_a_time_is_anybodys(commands, spec):
+    written = {"metadata": {"name": "suite-deploy"}, **({} if spec is None else {"spec": spec})}
+    commands("create", stdin=json.dumps(written))
+    with lease(commands) as taken:
+        taken.assure()
+    assert commands.lease is None
+
+
+def test_one_of_which_only_the_last_renewal_is_told_is_held_until_it_runs_out(commands):
+    renewed = {"holderIdentity": "somebody", "leaseDurationSeconds": 60, "renewTime": "2026-11-26T20:00:00Z"}
+    commands("create", stdin=json.dumps({"metadata": {}, "spec": renewed}))
+    with (
+        pytest.raises(CommandError, match="somebody is deploying since 2026-11-26T20:00:00Z"),
+        lease(commands),
+    ):
+        pass
+
+
 def test_it_is_renewed_while_its_holder_lives(commands):
     clock = [START]
     with Lease(commands, "suite-deploy", lambda: clock[0], renew_s=0.001):
