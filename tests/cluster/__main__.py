@@ -9,13 +9,17 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from images.layout import Layout
+from images.source import StaleError, check_sources, source_digest
 from tests.cluster.cluster import SHARED, Cluster, running_cluster, shared_cluster, stop
 from tests.cluster.plan import ROOT, ClusterError, home
 from tests.cluster.preflight import check_machine, check_rights
 from tests.cluster.programs import build_report, programs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 #: The share of packages to compile in a build that counts as cold; other programs share some with it.
 _COLD: Final = 0.8
@@ -84,14 +88,26 @@ def _running() -> Cluster:
 
 
 def _load(arguments: argparse.Namespace) -> None:
-    cluster, layout = _running(), Layout(arguments.layout)
-    for given in arguments.image:
-        name = given if "/" in given else f"tlsy/{given}:dev"
-        try:
-            cluster.import_built(layout, name)
-        except LookupError as error:
-            raise ClusterError(f"{error}: make images") from None
+    for name in load(_running(), Layout(arguments.layout), arguments.image):
         _say(f"{name} is on every node; with a tag other than latest, or imagePullPolicy: Never, pods run it")
+
+
+def load(cluster: Cluster, layout: Layout, images: Sequence[str]) -> Iterator[str]:
+    """Gives all nodes these images, and tells the name of each that they have.
+
+    Raises:
+        ClusterError: one is not there; or one is of other sources than these, and none is given.
+    """
+    names = [image if "/" in image else f"tlsy/{image}:dev" for image in images]
+    try:
+        check_sources(layout, names, source_digest())
+        for name in names:
+            cluster.import_built(layout, name)
+            yield name
+    except StaleError as error:
+        raise ClusterError(str(error)) from None
+    except LookupError as error:
+        raise ClusterError(f"{error}: make images") from None
 
 
 def _shell(arguments: argparse.Namespace) -> int:

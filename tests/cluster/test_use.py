@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from images.layout import Layout
+from images.source import LABEL, source_digest
+from tests.cluster.__main__ import load
 from tests.cluster.cluster import stop, used_cluster
 from tests.cluster.images import write_image
 from tests.cluster.keeper import KEEPER_FILE, PLAN_FILE, UP_FILE, identity
 from tests.cluster.plan import ClusterError, Plan
+from tests.images.saved import saved
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,11 +79,15 @@ def test_under_ci_tests_do_not_use_the_cluster_that_others_may_end(monkeypatch: 
         assert stop()
 
 
-@pytest.mark.usefixtures("keeper")
-def test_what_was_built_is_on_every_node_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def ctr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "ctr").write_text(CTR)
     (tmp_path / "ctr").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+
+@pytest.mark.usefixtures("keeper", "ctr")
+def test_what_was_built_is_on_every_node_by_its_name(tmp_path: Path) -> None:
     write_image(tmp_path / "image.tar", "any", Path(__file__))
     layout = Layout(tmp_path / "oci")
     layout.add("tlsy/x:dev", tmp_path / "image.tar", datetime(2026, 1, 1, tzinfo=UTC))
@@ -90,3 +97,17 @@ def test_what_was_built_is_on_every_node_by_its_name(tmp_path: Path, monkeypatch
         with pytest.raises(LookupError, match="has no image tlsy/y:dev: tlsy/x:dev"):
             cluster.import_built(layout, "tlsy/y:dev")
     assert (tmp_path / "imported").read_text() == 'node-0 "RepoTags":["tlsy/x:dev"]\n'
+
+
+@pytest.mark.usefixtures("keeper", "ctr")
+def test_what_was_built_of_other_sources_is_not_given_to_a_cluster(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "oci")
+    for name, source in (("tlsy/fresh:dev", source_digest()), ("tlsy/stale:dev", "before")):
+        layout.add(name, saved(tmp_path / "image.tar", {LABEL: source}, {}), datetime(2026, 1, 1, tzinfo=UTC))
+    with used_cluster() as cluster:
+        assert cluster is not None
+        with pytest.raises(ClusterError, match=r"^tlsy/stale:dev were built from other .*: make images$"):
+            list(load(cluster, layout, ["fresh", "stale"]))
+        assert not (tmp_path / "imported").exists()
+        assert list(load(cluster, layout, ["fresh"])) == ["tlsy/fresh:dev"]
+    assert (tmp_path / "imported").read_text() == 'node-0 "RepoTags":["tlsy/fresh:dev"]\n'
