@@ -138,9 +138,14 @@ def container(*command: str, **more: Any) -> dict[str, Any]:
     """A container of the tests' image that runs a command of `go/pod`; a server is ready when it says so."""
     if command[0] == "serve":
         port = int(command[1].rpartition(":")[2])
-        probe = {"httpGet": {"path": "/ready", "port": port}, "periodSeconds": 1, "failureThreshold": 1}
-        more = {"readinessProbe": probe, **more}
+        more = {"readinessProbe": probe(port, failures=1), **more}
     return {"name": "main", "image": POD_IMAGE, "args": list(command), **more}
+
+
+def probe(port: int, *, failures: int) -> dict[str, Any]:
+    """Asks often, and gives who is slow on a busy machine the time to answer."""
+    asked = {"path": "/ready", "port": port}
+    return {"httpGet": asked, "periodSeconds": 1, "timeoutSeconds": 10, "failureThreshold": failures}
 
 
 def server(**more: Any) -> dict[str, Any]:

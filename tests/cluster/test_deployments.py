@@ -110,7 +110,7 @@ def test_a_bare_pod_and_a_service_taken_out_are_gone_and_what_a_service_has_stay
     service = {**core, "kind": "Service", "spec": spec}
     bare = {**core, "kind": "Pod", "spec": {"terminationGracePeriodSeconds": 1, "containers": [server()]}}
     assert put(namespace, tmp_path, workload("one"), service, bare) == _DEPLOYED
-    namespace.kubectl("wait", "pod/one", "--for=condition=Ready", "--timeout=1s")
+    namespace.wait("wait", "pod/one", "--for=condition=Ready")
     made = ("get", "endpoints,endpointslices", "--output=jsonpath={.items[*].metadata.uid}")
     namespace.soon(lambda: len(namespace.kubectl(*made).split()) == 2, "endpoints of both kinds")
     before = namespace.kubectl(*made)

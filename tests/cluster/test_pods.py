@@ -11,7 +11,7 @@ import pytest
 
 from images.layout import Layout
 from tests.cluster.images import write_image
-from tests.cluster.namespace import container, server
+from tests.cluster.namespace import container, probe, server
 from tests.cluster.plan import ClusterError
 
 if TYPE_CHECKING:
@@ -77,8 +77,8 @@ def test_a_pod_that_is_not_ready_is_taken_out_of_its_service(namespace: Namespac
 
 
 def test_a_pod_that_does_not_live_is_started_again(namespace: Namespace) -> None:
-    probe = {"httpGet": {"path": "/ready", "port": 8080}, "periodSeconds": 1, "failureThreshold": 1}
-    namespace.pod("server", "serve", ":8080", livenessProbe=probe)
+    # More than once, or it is started again before it listens.
+    namespace.pod("server", "serve", ":8080", livenessProbe=probe(8080, failures=5))
     namespace.run("server", "post", "http://127.0.0.1:8080/ready?is=no")
 
     def restarts() -> int:

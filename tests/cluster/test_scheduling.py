@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cluster.namespace import container, server
+from tests.cluster.plan import ClusterError
 
 if TYPE_CHECKING:
     from tests.cluster.cluster import Cluster
@@ -81,8 +83,10 @@ def test_an_autoscaler_adds_pods_under_load(namespace: Namespace) -> None:
     namespace.soon(lambda: len(namespace.pods("busy")) == 2, "a second pod", timeout_s=120)
 
     def measured() -> set[str]:
-        used = json.loads(namespace.cluster.kubectl("get", "--raw", "/apis/metrics.k8s.io/v1beta1/nodes"))
-        return {node["metadata"]["name"] for node in used["items"]}
+        with contextlib.suppress(ClusterError):  # for a moment it may have none
+            used = json.loads(namespace.cluster.kubectl("get", "--raw", "/apis/metrics.k8s.io/v1beta1/nodes"))
+            return {node["metadata"]["name"] for node in used["items"]}
+        return set()
 
     nodes = set(namespace.cluster.plan.node_names())
     namespace.soon(lambda: measured() == nodes, "figures of both nodes")

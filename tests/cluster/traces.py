@@ -108,9 +108,9 @@ def _files(marks: tuple[str, ...]) -> list[str]:
     return [
         name
         for name in names
-        # Other programs come and go in these two.
-        if any(mark in name for mark in (*marks, "tlsy-cl", "kube"))
-        or not name.startswith(("/tmp/", "/run/"))
+        # Other programs come and go in these, and logs are named anew.
+        if any(mark in name for mark in (*marks, "tlsy-cl", "kube", "/var/log/pods", "/var/log/containers"))
+        or not name.startswith(("/tmp/", "/run/", "/var/log/"))
     ]
 
 

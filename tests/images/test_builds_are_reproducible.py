@@ -100,7 +100,7 @@ def test_two_builds_have_one_digest(engine, built, tmp_path):
         env={**os.environ, "PYTHONPATH": str(tmp_path / "tree" / "libs" / "testkit" / "src")},
         umask=0o077,
         check=True,
-        timeout=600,
+        timeout=1800,
     )
     index = json.loads((tmp_path / "oci" / "index.json").read_text())
     again = {each["annotations"]["io.containerd.image.name"]: each["digest"] for each in index["manifests"]}

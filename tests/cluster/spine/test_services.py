@@ -20,7 +20,7 @@ PROBE_ANOTHER: Final = """
 import os
 from tlsy.rpc.probe import main
 os.environ["TLSY_LISTEN"] = "{service}:{port}"
-raise SystemExit(main([]))
+raise SystemExit(main(["--timeout-s=30"]))
 """
 
 
