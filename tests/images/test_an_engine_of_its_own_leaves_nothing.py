@@ -35,10 +35,10 @@ cat /proc/[0-9]*/comm | grep -E '^(dockerd|containerd)' || true
 """
 ENDS = "{with_docker} sh -c 'docker network create another >/dev/null && ip link show docker0 >/dev/null'"
 IS_KILLED = """\
-{with_docker} sh -c 'touch {up}; exec sleep 600' &
+{with_docker} sh -c 'docker network create left >/dev/null && touch {up} && exec sleep 600' &
 while [ ! -e {up} ]; do sleep 0.1; kill -0 $!; done
 kill -KILL $!
-{with_docker} docker version >/dev/null
+{with_docker} sh -c '! docker network inspect left >/dev/null 2>&1'
 """
 
 
