@@ -95,9 +95,15 @@ class Sender:
         """The events of these numbers."""
         return [numbered(self._source, number, self._began_us) for number in numbers]
 
-    async def send(self, numbers: range, *, pause_s: float = 0.0) -> None:
-        """All of them, in batches; with a pause between two."""
-        for first in range(numbers.start, numbers.stop, BATCH):
+    async def send(self, numbers: range, *, pause_s: float = 0.0, gone: asyncio.Event | None = None) -> None:
+        """All of them, in batches; with a pause between two.
+
+        The last two wait until something is `gone`: who was done before that would notice nothing of it.
+        """
+        batches = range(numbers.start, numbers.stop, BATCH)
+        for first in batches:
+            if gone is not None and first in batches[-2:]:
+                await gone.wait()
             await self.deliver(range(first, min(first + BATCH, numbers.stop)))
             await asyncio.sleep(pause_s)
 

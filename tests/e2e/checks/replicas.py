@@ -40,11 +40,13 @@ async def a_replica_of_each_service_dies(world: World, dying: Replicas) -> None:
     await asyncio.gather(*(world.publish_rules(tenant, _COUNTED) for tenant in tenants))
     async with aclosing(world.elsewhere(dying.running)) as there:
         senders = [_sender((world, there), tenant, source) for tenant in tenants for source in _SOURCES]
+        gone = asyncio.Event()
         async with asyncio.timeout(WITHIN_S), asyncio.TaskGroup() as group:
             for sender in senders:
-                group.create_task(sender.send(range(_NUMBERS), pause_s=_PAUSE_S))
+                group.create_task(sender.send(range(_NUMBERS), pause_s=_PAUSE_S, gone=gone))
             await until(lambda: _half_way(senders))
             await dying.kill()
+            gone.set()
     assert all(sender.acknowledged == set(range(_NUMBERS)) for sender in senders)
     assert any(sender.refused for sender in senders)
     await world.tenant("late", IsolationMode.SHARED)

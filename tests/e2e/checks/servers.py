@@ -40,9 +40,9 @@ class Server(Protocol):
 
 async def postgres_is_killed_and_back(world: World, postgres: Server) -> None:
     tenants = await _two_tenants(world)
-    async with _under_load(world, tenants) as senders:
+    async with _under_load(world, tenants) as (senders, gone):
         await _acknowledged(senders, _NUMBERS // 3)
-        async with _killed(postgres):
+        async with _killed(postgres, gone):
             await until(lambda: _refused(senders))
     await _reconcile(world, tenants)
 
@@ -50,9 +50,9 @@ async def postgres_is_killed_and_back(world: World, postgres: Server) -> None:
 async def the_broker_is_killed_and_back(world: World, broker: Server) -> None:
     """With what it held, or without."""
     tenants = await _two_tenants(world)
-    async with _under_load(world, tenants) as senders:
+    async with _under_load(world, tenants) as (senders, gone):
         await _acknowledged(senders, _NUMBERS // 3)
-        async with _killed(broker):
+        async with _killed(broker, gone):
             # Events are taken without it.
             await _acknowledged(senders, 2 * _NUMBERS // 3)
     assert not [reason for sender in senders for reason in sender.refused]
@@ -61,10 +61,11 @@ async def the_broker_is_killed_and_back(world: World, broker: Server) -> None:
 
 async def one_database_is_away_and_the_others_go_on(world: World, administrator: ClusterAddress) -> None:
     away, *others = tenants = await _two_tenants(world)
-    async with _under_load(world, tenants) as senders:
+    async with _under_load(world, tenants) as (senders, gone):
         of_away, *of_others = senders
         await _acknowledged(senders, _NUMBERS // 3)
         async with _unreachable(world, away, administrator):
+            gone.set()
             await until(lambda: _refused([of_away]))
             stuck = len(of_away.acknowledged)
             await _produce(world, away, world.sender(away, "producer"))
@@ -85,21 +86,24 @@ async def _two_tenants(world: World) -> Sequence[Tenant]:
 
 
 @asynccontextmanager
-async def _under_load(world: World, tenants: Sequence[Tenant]) -> AsyncIterator[Sequence[Sender]]:
-    """A sender of each tenant; at the end all that they had to send is acknowledged."""
-    senders = [world.sender(tenant, "agent") for tenant in tenants]
+async def _under_load(
+    world: World, tenants: Sequence[Tenant]
+) -> AsyncIterator[tuple[Sequence[Sender], asyncio.Event]]:
+    """A sender of each tenant, not done before the event; at the end all they had to send is acknowledged."""
+    senders, gone = [world.sender(tenant, "agent") for tenant in tenants], asyncio.Event()
     async with asyncio.timeout(WITHIN_S), asyncio.TaskGroup() as group:
         for sender in senders:
-            group.create_task(sender.send(range(_NUMBERS), pause_s=_PAUSE_S))
-        yield senders
+            group.create_task(sender.send(range(_NUMBERS), pause_s=_PAUSE_S, gone=gone))
+        yield senders, gone
     assert all(sender.acknowledged == set(range(_NUMBERS)) for sender in senders)
 
 
 @asynccontextmanager
-async def _killed(server: Server) -> AsyncIterator[None]:
+async def _killed(server: Server, gone: asyncio.Event) -> AsyncIterator[None]:
     """It is back at the end however that comes: it is not this test's alone."""
     try:
         await server.kill()
+        gone.set()
         yield
     finally:
         await server.start()

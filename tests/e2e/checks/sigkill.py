@@ -47,16 +47,19 @@ async def nothing_acknowledged_is_lost_and_nothing_counts_twice(
     ]
     await asyncio.gather(*(world.publish_rules(tenant, _COUNTED) for tenant in tenants))
     senders = [world.sender(tenant, source) for tenant in tenants for source in _SOURCES]
+    gone = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         for sender in senders:
-            group.create_task(sender.send(range(_NUMBERS), pause_s=_PAUSE_S))
-        await _kill_at_random(suite, world, senders, kills)
+            group.create_task(sender.send(range(_NUMBERS), pause_s=_PAUSE_S, gone=gone))
+        await _kill_at_random(suite, world, senders, kills, gone)
     assert all(sender.acknowledged == set(range(_NUMBERS)) for sender in senders)
     assert all(sender.refused for sender in senders)
     await asyncio.gather(*(_reconcile(world, tenant) for tenant in tenants))
 
 
-async def _kill_at_random(suite: Suite, world: World, senders: Sequence[Sender], kills: int) -> None:
+async def _kill_at_random(
+    suite: Suite, world: World, senders: Sequence[Sender], kills: int, gone: asyncio.Event
+) -> None:
     """Somewhere in each part of the load but the last, and once while it starts again."""
     moments = random.Random(_SEED)
     total = len(senders) * _NUMBERS
@@ -64,6 +67,8 @@ async def _kill_at_random(suite: Suite, world: World, senders: Sequence[Sender],
         wanted = total * moments.uniform(kill + 0.1, kill + 0.9) / (kills + 1)
         await until(partial(_acknowledged, senders, wanted))
         await suite.kill()
+        if kill == kills - 1:
+            gone.set()
         await suite.start()
         if kill == kills - 1:
             await asyncio.sleep(moments.uniform(0.5, 3.0))
