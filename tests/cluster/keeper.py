@@ -44,7 +44,7 @@ UP_FILE: Final = "up"
 _MADE_FILE: Final = ".made-for-clusters"
 _NETWORKS: Final = range(89, 105)
 _CGROUPS: Final = Path("/sys/fs/cgroup")
-REMOVE_TIMEOUT_S: Final = 20.0
+REMOVE_TIMEOUT_S: Final = 60.0
 _CLAIM_TIMEOUT_S: Final = 2.0
 _POLL_INTERVAL_S: Final = 0.05
 
