@@ -166,7 +166,7 @@ async def round_trips(server: PostgresServer, database: str) -> int:
         placement=Placement(CLUSTER, database, SHARED_SCHEMA),
         mode=IsolationMode.SHARED,
     )
-    async with counted(server.address("tlsy_ingestion")) as wire:
+    with counted(server.address("tlsy_ingestion")) as wire:
         databases = Databases({CLUSTER: wire.address}, PoolLimits(total=1), SystemClock())
         tenancy = Tenancy(
             package="ingestion", databases=databases, catalog=StaticCatalog(), control=tenant.placement

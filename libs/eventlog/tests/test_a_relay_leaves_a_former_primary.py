@@ -65,7 +65,7 @@ async def ask_the_silent(outboxes, placement, wire):
 
 async def test_a_server_that_says_nothing_is_waited_for_once(installation):
     control = installation.control
-    async with counted(installation.server.address("tlsy_relay")) as wire:
+    with counted(installation.server.address("tlsy_relay")) as wire:
         databases = Databases({control.cluster: wire.address}, SLOW, CLOCK)
         outboxes = Outboxes("ingestion", databases, control, listening=databases)
         async with asyncio.timeout(1.5 * SLOW.command_timeout_s):

@@ -12,6 +12,7 @@ from tlsy.eventlog.ports import OutboxDatabase
 from tlsy.tenancy.context import IsolationMode, Placement
 from tlsy.tenancy.database import ClusterAddress, Databases, PoolLimits
 from tlsy.tenancy.errors import PlacementUnavailable
+from tlsy.testkit.listening import keep_silent, listening
 
 
 class Flaky:
@@ -167,15 +168,9 @@ class WithDeadDatabases:
 
 
 @pytest.fixture
-async def hole():
-    async def swallow(reader, writer):
-        await reader.read()
-        writer.close()
-
-    server = await asyncio.start_server(swallow, "127.0.0.1", 0)
-    yield server.sockets[0].getsockname()[1]
-    server.close()
-    await server.wait_closed()
+def hole():
+    with listening(keep_silent) as port:
+        yield port
 
 
 async def test_dead_databases_do_not_stall_the_others(world, tenant, hole):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
+import threading
+from contextlib import ExitStack, closing
 from dataclasses import replace
-from typing import Any
 
 import grpc
 import pytest
@@ -16,11 +18,12 @@ from tlsy.contracts.ingestion.v1 import ingestion_pb2_grpc
 from tlsy.rpc.channel import CallPolicy, dial_bearer
 from tlsy.rpc.keep_alive import KeepAlive
 from tlsy.rpc.server import ServerLimits
+from tlsy.testkit.listening import carry_both_ways, listening
 
 TAIL = ingestion.TailEventsRequest(parent="tenants/acme")
 OURS = KeepAlive()
-#: What both ends have where nobody says otherwise, made 25 times as fast.
-SHORT = KeepAlive(every_s=OURS.every_s / 25, timeout_s=OURS.timeout_s / 25, least_s=OURS.least_s / 25)
+#: What both ends have where nobody says otherwise, made 25 times as fast; a busy machine has time to answer.
+SHORT = KeepAlive(every_s=OURS.every_s / 25, timeout_s=4.0, least_s=OURS.least_s / 25)
 NEVER = replace(SHORT, every_s=3600)
 _PREFACE_BYTES, _HEAD_BYTES, _PING, _ACK = 24, 9, 6, 1
 
@@ -31,51 +34,53 @@ class Line:
     def __init__(self) -> None:
         self.cut = False
         self.pings = 0
-        self.pinged = asyncio.Condition()
-        self._carrying: list[Any] = []
+        self._pinged = threading.Condition()
+        self._open = ExitStack()
 
-    async def open(self, port: int) -> str:
-        async def serve(reader, writer):
-            there, back = await asyncio.open_connection("127.0.0.1", port)
-            self._carrying.append((asyncio.current_task(), writer, back))
-            await asyncio.gather(self._carry(reader, back, counts=True), self._carry(there, writer))
+    def open(self, port: int) -> str:
+        def serve(client):
+            with socket.create_connection(("127.0.0.1", port)) as server:
+                carry_both_ways(client, server, forth=self._carry_and_count, back=self._carry)
 
-        self._server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        host, open_port = self._server.sockets[0].getsockname()
-        return f"{host}:{open_port}"
+        return f"127.0.0.1:{self._open.enter_context(listening(serve))}"
 
-    async def close(self) -> None:
-        self._server.close()
-        for task, *writers in self._carrying:
-            for writer in writers:
-                writer.close()
-            await asyncio.wait({task})
+    def close(self) -> None:
+        self._open.close()
 
-    async def _carry(self, reader, writer, *, counts=False):
-        left = b"" if counts else None
-        skip = _PREFACE_BYTES
-        while data := await reader.read(65_536):
-            if not self.cut:
-                writer.write(data)
-            if left is not None:
-                left, skip = await self._count(left + data, skip)
-        writer.close()
+    def _carry(self, source, sink):
+        while data := source.recv(65_536):
+            self._pass_on(data, sink)
 
-    async def _count(self, data, skip):
-        """Count the pings in some frames; answers what is not whole yet."""
+    def _carry_and_count(self, source, sink):
+        left, skip = b"", _PREFACE_BYTES
+        while data := source.recv(65_536):
+            self._pass_on(data, sink)
+            left, skip = self._count(left + data, skip)
+
+    def _pass_on(self, data, sink):
+        if not self.cut:
+            sink.sendall(data)
+
+    def _count(self, data, skip):
+        """Count the pings in some frames; answers what is not whole yet, and how much to pass over."""
+        if len(data) < skip:
+            return data, skip
         data = data[skip:]
         while len(data) >= _HEAD_BYTES and len(data) >= (
             size := _HEAD_BYTES + int.from_bytes(data[:3], "big")
         ):
-            async with self.pinged:
+            with self._pinged:
                 self.pings += data[3] == _PING and not data[4] & _ACK
-                self.pinged.notify_all()
+                self._pinged.notify_all()
             data = data[size:]
         return data, 0
 
     async def has_pings(self, count: int) -> None:
-        async with asyncio.timeout(20), self.pinged:
-            await self.pinged.wait_for(lambda: self.pings >= count)
+        def wait() -> bool:
+            with self._pinged:
+                return self._pinged.wait_for(lambda: self.pings >= count, 20)
+
+        assert await asyncio.to_thread(wait)
 
 
 class Held:
@@ -94,10 +99,9 @@ class Held:
 
 
 @pytest.fixture
-async def line():
-    made = Line()
-    yield made
-    await made.close()
+def line():
+    with closing(Line()) as made:
+        yield made
 
 
 @pytest.fixture
@@ -114,7 +118,7 @@ async def tail(world, line):
         running = world.server(ServerLimits(keep_alive=server))
         await running.start()
         channel = dial_bearer(
-            await line.open(running.port),
+            line.open(running.port),
             SERVICES["ingestion"][0],
             bearer,
             clock=world.clock,

@@ -22,8 +22,8 @@ SLOW = PoolLimits(total=1, per_database=1, statement_timeout_s=3.0)
 
 
 @pytest.fixture
-async def wire(postgres_server):
-    async with counted(postgres_server.address("tlsy_migrator")) as wire:
+def wire(postgres_server):
+    with counted(postgres_server.address("tlsy_migrator")) as wire:
         yield wire
 
 

@@ -87,7 +87,7 @@ async def test_tenants_of_all_modes_interleaved_on_one_connection_see_only_their
 
 async def test_context_takes_no_round_trip_of_its_own(installation, postgres_server):
     tenant = await installation.provisioned_tenant()
-    async with counted(postgres_server.address("tlsy_web_shop")) as wire:
+    with counted(postgres_server.address("tlsy_web_shop")) as wire:
         databases = Databases({"local": wire.address}, ONE, SystemClock())
         shop = Tenancy(
             package="web_shop",

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from contextlib import asynccontextmanager, suppress
+import threading
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from cryptography import x509
@@ -16,22 +15,9 @@ from tlsy.agent.adapters.background import Background
 from tlsy.agent.adapters.probes import probe_http, probe_tcp, probe_tls
 from tlsy.agent.domain.readings import Severity
 from tlsy.agent.settings import HttpProbe, TcpProbe, TlsProbe
+from tlsy.testkit.listening import listening
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
-
-
-@asynccontextmanager
-async def listening(answer: bytes = b"", context: ssl.SSLContext | None = None):
-    async def serve(reader, writer):
-        if answer:
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(answer)
-            await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
 
 
 @pytest.fixture
@@ -74,7 +60,7 @@ def background():
 
 
 async def test_an_open_port_is_up_and_a_closed_one_is_down_with_the_reason(background):
-    async with listening() as port:
+    with listening() as port:
         up = await probe_tcp(TcpProbe(name="web", host="127.0.0.1", port=port), background)
     down = await probe_tcp(TcpProbe(name="web", host="127.0.0.1", port=port), background)
     assert (up.value, up.severity, "error" in up.labels) == (1.0, Severity.INFO, False)
@@ -84,7 +70,7 @@ async def test_an_open_port_is_up_and_a_closed_one_is_down_with_the_reason(backg
 @pytest.mark.parametrize(("expected", "value"), [((200,), 0.0), ((302,), 1.0)])
 async def test_an_http_status_is_up_only_if_it_is_expected(expected, value, background):
     answer = b"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n"
-    async with listening(answer) as port:
+    with listening(answer) as port:
         reading = await probe_http(
             HttpProbe(name="web", url=f"http://127.0.0.1:{port}/", expect_status=expected), background
         )
@@ -92,7 +78,7 @@ async def test_an_http_status_is_up_only_if_it_is_expected(expected, value, back
 
 
 async def test_something_that_speaks_no_http_is_down(background):
-    async with listening(b"SSH-2.0-OpenSSH\r\n") as port:
+    with listening(b"SSH-2.0-OpenSSH\r\n") as port:
         reading = await probe_http(HttpProbe(name="web", url=f"http://127.0.0.1:{port}/"), background)
     assert reading.value == 0.0
 
@@ -102,14 +88,14 @@ async def test_something_that_speaks_no_http_is_down(background):
     [(90, Severity.INFO), (20, Severity.WARNING), (3, Severity.ERROR), (-2, Severity.ERROR)],
 )
 async def test_a_certificate_is_told_in_days_also_when_it_has_ended(tls_context, days, severity, background):
-    async with listening(context=tls_context(days)) as port:
+    with listening(context=tls_context(days)) as port:
         reading = await probe_tls(TlsProbe(name="web", host="127.0.0.1", port=port), NOW, background)
     assert reading.value == pytest.approx(days)
     assert reading.severity is severity
 
 
 async def test_a_certificate_that_cannot_be_had_has_no_value(background):
-    async with listening() as port:
+    with listening() as port:
         pass
     reading = await probe_tls(TlsProbe(name="web", host="127.0.0.1", port=port), NOW, background)
     assert (reading.value, reading.severity) == (None, Severity.ERROR)
@@ -120,7 +106,7 @@ async def test_an_encrypted_address_is_up_only_if_its_certificate_is_trusted(
     tls_context, tmp_path, trusted, value, background
 ):
     context = tls_context(90, datetime.now(UTC))
-    async with listening(b"HTTP/1.1 200 OK\r\n\r\n", context) as port:
+    with listening(b"HTTP/1.1 200 OK\r\n\r\n", context=context) as port:
         ca_file = tmp_path / "server.pem" if trusted else None
         reading = await probe_http(
             HttpProbe(name="web", url=f"https://localhost:{port}/", ca_file=ca_file), background
@@ -130,13 +116,13 @@ async def test_an_encrypted_address_is_up_only_if_its_certificate_is_trusted(
 
 
 async def test_an_interim_answer_is_not_the_answer(background):
-    async with listening(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\n\r\n") as port:
+    with listening(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\n\r\n") as port:
         reading = await probe_http(HttpProbe(name="web", url=f"http://127.0.0.1:{port}/"), background)
     assert (reading.value, reading.labels["status"]) == (1.0, "200")
 
 
 async def test_an_address_is_told_without_its_query(background):
-    async with listening(b"HTTP/1.1 200 OK\r\n\r\n") as port:
+    with listening(b"HTTP/1.1 200 OK\r\n\r\n") as port:
         url = f"http://127.0.0.1:{port}/health?token=s3cret#part"
         reading = await probe_http(HttpProbe(name="web", url=url), background)
     assert reading.labels["target"] == f"http://127.0.0.1:{port}/health"
@@ -151,21 +137,18 @@ async def test_a_host_that_can_be_none_is_down_like_one_that_is_away(host, backg
 
 
 async def test_a_server_that_drips_its_headers_is_down_at_the_deadline(background):
-    dripping: list[Any] = []
+    left = threading.Event()
 
-    async def drip(_, writer):
-        dripping.append(asyncio.current_task())
-        with suppress(OSError):
-            writer.write(b"HTTP/1.1 200 OK\r\nX: ")
-            while True:
-                writer.write(b"a")
-                await writer.drain()
-                await asyncio.sleep(0.01)
+    def drip(connection):
+        try:
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+            while not left.wait(0.01):
+                connection.sendall(b"a")
+        except OSError:
+            left.set()
 
-    server = await asyncio.start_server(drip, "127.0.0.1", 0)
-    async with server:
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-        async with asyncio.timeout(10):
-            reading = await probe_http(HttpProbe(name="web", url=url, timeout_s=0.2), background)
-            await asyncio.gather(*dripping)
+    with listening(drip) as port:
+        url = f"http://127.0.0.1:{port}/"
+        reading = await probe_http(HttpProbe(name="web", url=url, timeout_s=0.2), background)
+        assert await asyncio.to_thread(left.wait, 10)
     assert (reading.value, reading.labels["error"]) == (0.0, "TimeoutError")

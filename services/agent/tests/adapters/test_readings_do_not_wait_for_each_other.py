@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 
@@ -12,29 +10,9 @@ from tlsy.agent.adapters.host import HostReader
 from tlsy.agent.adapters.readings import HostAndProbes
 from tlsy.agent.settings import Settings
 from tlsy.runtime.clock import SystemClock
+from tlsy.testkit.listening import keep_silent, listening
 
 OFF = {"cpu": False, "memory": True, "load": False, "disks": False, "network": False}
-
-
-@asynccontextmanager
-async def serving(answer: bytes):
-    """A server that answers so, or never if it is to answer nothing; gives its port."""
-    over = asyncio.Event()
-    served: list[Any] = []
-
-    async def serve(_, writer):
-        served.append(asyncio.current_task())
-        if answer:
-            writer.write(answer)
-        else:
-            await over.wait()
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
-        over.set()
-        await asyncio.gather(*served)
 
 
 def readings(**members):
@@ -51,7 +29,7 @@ def readings(**members):
 
 
 async def test_a_healthy_target_is_up_beside_many_that_hang():
-    async with serving(b"") as hanging, serving(b"HTTP/1.1 200 OK\r\n\r\n") as healthy:
+    with listening(keep_silent) as hanging, listening(b"HTTP/1.1 200 OK\r\n\r\n") as healthy:
         http = [
             {"name": f"hangs-{n}", "url": f"http://127.0.0.1:{hanging}/", "timeout_s": 1} for n in range(60)
         ]

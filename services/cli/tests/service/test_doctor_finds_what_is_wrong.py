@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import socket
 
 import pytest
@@ -10,6 +9,7 @@ from grpc_health.v1 import health_pb2
 from tlsy.cli.adapters.session import DESCRIPTORS
 from tlsy.contracts.identity.v1 import identity_pb2
 from tlsy.rpc.errors import PermissionDenied, Unauthenticated
+from tlsy.testkit.listening import listening
 
 
 async def findings(tlsy):
@@ -68,18 +68,13 @@ async def test_a_suite_that_is_stopped_is_told_without_grpcs_words_and_with_how_
 
 
 @pytest.mark.parametrize(
-    ("listens", "finding"),
-    [("hang up", "does not answer"), ("HTTP/1.1 400 Bad\r\n\r\n", "is no gRPC server")],
+    ("answer", "finding"),
+    [(b"", "does not answer"), (b"HTTP/1.1 400 Bad\r\n\r\n", "is no gRPC server")],
+    ids=["hangs up", "speaks HTTP/1.1"],
 )
-async def test_what_listens_there_and_is_no_server_is_told(tlsy, listens, finding):
-    async def other(_, writer):
-        if listens != "hang up":
-            writer.write(listens.encode())
-        writer.close()
-
-    async with await asyncio.start_server(other, "127.0.0.1", 0) as server:
-        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        tlsy.context(address=address, api_key_file="key")
+async def test_what_listens_there_and_is_no_server_is_told(tlsy, answer, finding):
+    with listening(answer) as port:
+        tlsy.context(address=f"127.0.0.1:{port}", api_key_file="key")
         code, found = await findings(tlsy)
     assert (code, finding in found["identity"]["finding"]) == (1, True), found
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import tempfile
-from contextlib import asynccontextmanager
+import socket
+import threading
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
+from tlsy.testkit.listening import carry_both_ways, listening
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Iterator
 
     from tlsy.tenancy.database import ClusterAddress
 
 _CHUNK: Final = 64 * 1024
+_SIZE_BYTES: Final = 4
+_HEAD_BYTES: Final = 1 + _SIZE_BYTES
 _QUERY: Final = b"Q"
 _SYNC: Final = b"S"
 
@@ -33,63 +36,62 @@ class Wire:
     address: ClusterAddress
     trips: int = 0
     texts: list[str] = field(default_factory=list)
-    speaks: asyncio.Event = field(default_factory=asyncio.Event)
+    speaks: threading.Event = field(default_factory=threading.Event)
 
     def clear(self) -> None:
         """Begin to count anew."""
         self.trips = 0
         self.texts.clear()
 
-    def note(self, kind: bytes, body: bytes) -> None:
+    def note(self, kind: bytes, message: bytes) -> None:
         """One message of a client."""
         if kind in (_QUERY, _SYNC):
             self.trips += 1
         if kind == _QUERY:
-            self.texts.append(body.rstrip(b"\0").decode())
+            self.texts.append(message[_HEAD_BYTES:].rstrip(b"\0").decode())
 
 
-@asynccontextmanager
-async def counted(address: ClusterAddress) -> AsyncIterator[Wire]:
+@contextmanager
+def counted(address: ClusterAddress) -> Iterator[Wire]:
     """A way to the same server that counts; without TLS."""
-    with tempfile.TemporaryDirectory(prefix="tlsy-wire-") as folder:
-        wire = Wire(replace(address, host=folder))
+
+    def serve(client: socket.socket) -> None:
+        with _connection(address) as server:
+            carry_both_ways(client, server, forth=forth, back=back)
+
+    def forth(client: socket.socket, server: socket.socket) -> None:
+        for kind, message in _messages(client):
+            wire.speaks.wait()
+            wire.note(kind, message)
+            server.sendall(message)
+
+    def back(server: socket.socket, client: socket.socket) -> None:
+        while data := server.recv(_CHUNK):
+            wire.speaks.wait()
+            client.sendall(data)
+
+    with listening(serve) as port:
+        wire = Wire(replace(address, host="127.0.0.1", port=port))
         wire.speaks.set()
-
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            if address.host.startswith("/"):
-                path = f"{address.host}/.s.PGSQL.{address.port}"
-                from_server, to_server = await asyncio.open_unix_connection(path)
-            else:
-                from_server, to_server = await asyncio.open_connection(address.host, address.port)
-            back = asyncio.ensure_future(_copy(from_server, writer, wire))
-            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-                await _forward(reader, to_server, wire)
-            to_server.close()
-            await back
-            writer.close()
-
-        server = await asyncio.start_unix_server(serve, f"{folder}/.s.PGSQL.{address.port}")
         try:
             yield wire
         finally:
             wire.speaks.set()
-            server.close()
 
 
-async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, wire: Wire) -> None:
-    """Message by message; the first has no type."""
+def _connection(address: ClusterAddress) -> socket.socket:
+    if not address.host.startswith("/"):
+        return socket.create_connection((address.host, address.port))
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(f"{address.host}/.s.PGSQL.{address.port}")
+    return connection
+
+
+def _messages(client: socket.socket) -> Iterator[tuple[bytes, bytes]]:
+    """Each with its type; the first has none."""
     kind = b""
-    while True:
-        size = await reader.readexactly(4)
-        body = await reader.readexactly(int.from_bytes(size) - 4)
-        await wire.speaks.wait()
-        writer.write(kind + size + body)
-        wire.note(kind, body)
-        kind = await reader.readexactly(1)
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, wire: Wire) -> None:
-    with contextlib.suppress(ConnectionError):
-        while data := await reader.read(_CHUNK):
-            await wire.speaks.wait()
-            writer.write(data)
+    with client.makefile("rb") as stream:
+        while len(size := stream.read(_SIZE_BYTES)) == _SIZE_BYTES:
+            body = stream.read(int.from_bytes(size) - _SIZE_BYTES)
+            yield kind, kind + size + body
+            kind = stream.read(1)
