@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
+import socket
 import sys
 
 import pytest
@@ -86,6 +88,20 @@ async def test_a_stop_ends_long_polls_and_rebalances_at_once(connect, join_reque
         await broker.stop()
         ends = await asyncio.gather(*waiting, return_exceptions=True)
     assert all(isinstance(end, asyncio.IncompleteReadError | ConnectionError) for end in ends)
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_who_connects_while_it_stops_is_hung_up_on(turns, recwarn):
+    broker = Broker(BrokerSettings())
+    address = await broker.start()
+    with socket.socket() as client:
+        client.setblocking(False)
+        client.connect_ex((address.host, address.port))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await broker.stop()
+    gc.collect()
+    assert not recwarn.list
 
 
 async def test_stopping_twice_and_starting_twice_are_safe():

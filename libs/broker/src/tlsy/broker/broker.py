@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _STOP_TIMEOUT_S: Final = 5.0
+_TURNS_TO_BE_KNOWN: Final = 3
+"""Of the loop, until who was accepted is one of the connections; a server closed before leaves it open."""
 _PRODUCER_ID_SHIFT: Final = 66
 """Leaves 62 of a UUID's bits: positive, and far from the end of the ids."""
 
@@ -91,6 +93,11 @@ class Broker:
         if self._server is None or self._coordinator is None:
             return
         server, self._server = self._server, None
+        loop = asyncio.get_running_loop()
+        for listener in server.sockets:
+            loop.remove_reader(listener.fileno())
+        for _ in range(_TURNS_TO_BE_KNOWN):
+            await asyncio.sleep(0)
         server.close()
         open_connections = tuple(self._connections)
         for connection in open_connections:
