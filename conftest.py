@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +17,13 @@ if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
 
 _BEGIN: Final = pytest.StashKey[float]()
+
+if find_spec("hypothesis"):  # a service alone may have no use for it
+    from hypothesis import HealthCheck, settings
+
+    # A busy machine is no fault. That the same examples are tried each time under CI, hypothesis sees to.
+    settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("patient")
 
 
 def pytest_configure(config: pytest.Config) -> None:
