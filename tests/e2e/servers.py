@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tlsy.broker import Broker, BrokerSettings
 from tlsy.tenancy.local_postgres import THROW_AWAY, LocalPostgres, LocalPostgresError
+from tlsy.testkit.ports import free_port
 from tlsy.testkit.postgres import running_postgres
 
 from .world import until
@@ -63,8 +63,7 @@ class WipeableBroker:
     """An embedded broker that always comes back at the same address, and empty."""
 
     def __init__(self) -> None:
-        with socket.create_server((_LOOPBACK, 0)) as listener:
-            self._settings = BrokerSettings(host=_LOOPBACK, port=listener.getsockname()[1])
+        self._settings = BrokerSettings(host=_LOOPBACK, port=free_port())
         self._broker = Broker(self._settings)
 
     @property

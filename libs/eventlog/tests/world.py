@@ -28,6 +28,7 @@ from tlsy.eventlog.ports import OutboxDatabase, Record
 from tlsy.eventlog.relay import Relay, RelaySettings
 from tlsy.runtime.clock import SystemClock
 from tlsy.runtime.ids import Uuid7
+from tlsy.testkit.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -44,7 +45,7 @@ CLOCK = SystemClock()
 IDS = Uuid7(CLOCK, os.urandom)
 
 
-async def until(condition: Callable[[], Awaitable[object]], deadline_s: float = 15.0) -> None:
+async def until(condition: Callable[[], Awaitable[object]], deadline_s: float = 60.0) -> None:
     """Wait for something to become true; the test fails if it does not."""
     async with asyncio.timeout(deadline_s):
         while not await condition():
@@ -76,13 +77,11 @@ class BrokerControl:
     """An embedded broker on one port that can be killed and come back empty."""
 
     def __init__(self, **settings: Any) -> None:
-        self._settings = settings
-        self._broker = Broker(BrokerSettings(**settings))
+        self._settings = BrokerSettings(port=free_port(), **settings)
         self.address = ""
 
     async def start(self) -> None:
-        if self.address:
-            self._broker = Broker(BrokerSettings(port=int(self.address.split(":")[1]), **self._settings))
+        self._broker = Broker(self._settings)
         self.address = str(await self._broker.start())
 
     async def stop(self) -> None:
@@ -208,7 +207,7 @@ class World:
             )
             for event in events
         ]
-        assert None not in await self.producer().publish(records, timeout_s=5)
+        assert None not in await self.producer().publish(records, timeout_s=20)
 
     async def entries(self, tenant: TenantEntry) -> list[str]:
         """What the ledger has noted for the tenant, in order."""
@@ -248,7 +247,7 @@ class World:
             starts = await consumer.beginning_offsets(list(consumer.assignment()))
             ends = await consumer.end_offsets(list(consumer.assignment()))
             found: list[aiokafka.ConsumerRecord] = []
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while len(found) < sum(ends.values()) - sum(starts.values()):
                     for batch in (await consumer.getmany(timeout_ms=200)).values():
                         found += batch

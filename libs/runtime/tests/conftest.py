@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-import socket
-
 import pytest
+
+from tlsy.testkit import ports
 
 
 @pytest.fixture
 def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
+    return ports.free_port()

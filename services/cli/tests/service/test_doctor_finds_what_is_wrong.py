@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import socket
-
 import pytest
 from grpc import aio
 from grpc_health.v1 import health_pb2
@@ -10,6 +8,7 @@ from tlsy.cli.adapters.session import DESCRIPTORS
 from tlsy.contracts.identity.v1 import identity_pb2
 from tlsy.rpc.errors import PermissionDenied, Unauthenticated
 from tlsy.testkit.listening import listening
+from tlsy.testkit.ports import free_port
 
 
 async def findings(tlsy):
@@ -53,9 +52,7 @@ async def test_a_suite_that_is_stopped_is_told_without_grpcs_words_and_with_how_
     tlsy, stand_in, start
 ):
     await stand_in.down()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    for address in (stand_in.target, f"127.0.0.1:{port}"):
+    for address in (stand_in.target, f"127.0.0.1:{free_port()}"):
         tlsy.context(address=address, api_key_file="key", start=start)
         code, found = await findings(tlsy)
         assert code == 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import socket
 import tempfile
 import time
 from contextlib import asynccontextmanager
@@ -17,6 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from tlsy.broker import Broker, BrokerSettings
+from tlsy.testkit.ports import free_port
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
@@ -73,7 +73,7 @@ async def apache_kafka(*, replication: int = 1) -> AsyncIterator[str]:
     class_path = f"{await fetched_jars()}/*"
     with tempfile.TemporaryDirectory(prefix="tlsy-kafka-") as root:
         directory = Path(root)
-        broker_port, controller_port = _free_ports(2)
+        broker_port, controller_port = free_port(), free_port()
         properties = directory / "server.properties"
         properties.write_text(
             (files("tlsy.testkit") / "apache_kafka" / "server.properties")
@@ -137,15 +137,6 @@ def _tool(name: str, package: str) -> str:
     if path is None:
         raise MissingToolError(f"'{name}' is not on the PATH: install {package}")
     return path
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [int(listener.getsockname()[1]) for listener in sockets]
-    finally:
-        for listener in sockets:
-            listener.close()
 
 
 async def _start(command: Sequence[str], log: Path) -> Process:

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tlsy.tenancy.database import ClusterAddress
+from tlsy.testkit.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from tlsy.testkit.postgres import PostgresServer
 
-_START_S: Final = 10.0
+_START_S: Final = 60.0
 
 
 @contextmanager
@@ -29,8 +30,7 @@ def running_pooler(
     program = shutil.which("pgbouncer")
     if program is None:
         raise FileNotFoundError("'pgbouncer' is not on the PATH: install it (Debian: pgbouncer)")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     (folder / "users").write_text("".join(f'"{role}" "{server.password}"\n' for role in roles))
     (folder / "pgbouncer.ini").write_text(
         f"[databases]\n* = host={server.host} port={server.port}\n"
