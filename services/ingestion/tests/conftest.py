@@ -41,8 +41,11 @@ def published():
 
 @pytest.fixture
 def real_time_clock(fake_clock):
-    """A clock that the test moves, from now on: partitions are there for today."""
-    fake_clock.advance((SystemClock().now() - fake_clock.now()).total_seconds())
+    """A clock that the test moves, from now on: partitions are there for today. No month ends soon."""
+    now = SystemClock().now()
+    soon = now + timedelta(hours=2)
+    begin = now if soon.month == now.month else soon
+    fake_clock.advance((begin - fake_clock.now()).total_seconds())
     return fake_clock
 
 
@@ -95,7 +98,7 @@ class World:
         service = build(IngestionSettings(shard=len(self.replicas)), host)
         await service.start()
         self.replicas.append(service)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not service.ready():
                 await asyncio.sleep(0.01)
         return host
