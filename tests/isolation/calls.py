@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
     from google.protobuf.message import Message
 
-TIMEOUT_S: Final = 20.0
+TIMEOUT_S: Final = 60.0
 #: Refusals by a replica whose catalogue is a moment behind the registry's.
 _PASSING: Final = frozenset({"TENANT_NOT_ACTIVE", "TENANT_UNKNOWN", "TENANT_NOT_FOUND"})
 #: What may hide text: page tokens, JSON web tokens, etags.

@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     from .calls import Answer
 
 _SERVICE: Final = ingestion_pb2.DESCRIPTOR.services_by_name["IngestionService"]
-_DEADLINE_S: Final = 20.0
+_DEADLINE_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +204,7 @@ async def outcome_of(record: Record, decode: Decode, installation: Installation)
     async with embedded_broker() as servers:
         producer, inspector = KafkaProducer(servers, "test"), KafkaInspector(servers, "test")
         await inspector.ensure_topics({record.topic: 1})
-        assert None not in await producer.publish([record], timeout_s=5)
+        assert None not in await producer.publish([record], timeout_s=20)
         consumer = Consumer(
             group,
             topics,

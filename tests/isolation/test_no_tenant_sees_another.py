@@ -85,7 +85,7 @@ async def test_a_tail_shows_no_event_of_another_tenant(world):
 
     for tenant, tail in zip(tenants, tails, strict=True):
         read = b""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while tenant.canaries.data.encode() not in read:
                 read += (await tail.read()).SerializeToString()
         tail.cancel()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 from tlsy.broker.api import NO_THROTTLE
 
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 
 R = TypeVar("R", bound=ResponsePayload)
 
@@ -65,9 +65,9 @@ class RawClient:
         response, _ = entity_reader(schema)(frame, header_size)
         return response
 
-    async def is_closed_by_broker(self) -> bool:
+    async def is_closed_by_broker(self, within_s: float = DEADLINE_S) -> bool:
         try:
-            async with asyncio.timeout(DEADLINE_S):
+            async with asyncio.timeout(within_s):
                 return await self.reader.read(1) == b""
         except ConnectionError:
             return True

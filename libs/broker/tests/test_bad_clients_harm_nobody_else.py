@@ -110,7 +110,7 @@ async def test_a_connection_beyond_the_limit_is_closed_and_a_freed_place_is_give
     with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
         await refused.ask(metadata_request())
     await admitted[0].close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while True:
             client = await connect(address)
             try:
@@ -131,7 +131,7 @@ async def test_a_request_that_arrives_byte_by_byte_has_no_more_time_than_another
     for byte in frame(METADATA, 8, bytes(100)):
         client.writer.write(bytes([byte]))
         with suppress(TimeoutError):
-            assert await asyncio.wait_for(client.reader.read(1), 0.1) == b""
+            assert await client.is_closed_by_broker(within_s=0.1)
             return
     pytest.fail("it was served to the end")
 
@@ -153,7 +153,7 @@ async def test_a_client_that_does_not_read_is_disconnected(impatient, connect, e
             await client.writer.drain()
 
     with pytest.raises(ConnectionError):
-        await asyncio.wait_for(ask_on_and_on(), 10)
+        await asyncio.wait_for(ask_on_and_on(), 60)
 
 
 async def test_a_client_far_ahead_of_its_answers_is_not_read(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -16,8 +17,8 @@ NOBODY = MemberId("")
 REQUEST = JoinRequest(
     client_id="client",
     client_host="127.0.0.1",
-    session_timeout_s=0.1,
-    rebalance_timeout_s=0.2,
+    session_timeout_s=30,
+    rebalance_timeout_s=30,
     protocol_type="consumer",
     protocols={"range": b""},
 )
@@ -73,8 +74,9 @@ async def test_a_cancelled_request_leaves_nobody_waiting(coordinator):
 
 
 async def test_who_waits_gets_the_answer_when_a_silent_member_expires(coordinator):
-    silent = await coordinator.join(GROUP, NOBODY, REQUEST, announces=False)
-    joined = await asyncio.wait_for(coordinator.join(GROUP, NOBODY, REQUEST, announces=False), 5)
+    brief = replace(REQUEST, session_timeout_s=0.1, rebalance_timeout_s=0.2)
+    silent = await coordinator.join(GROUP, NOBODY, brief, announces=False)
+    joined = await asyncio.wait_for(coordinator.join(GROUP, NOBODY, REQUEST, announces=False), 60)
     assert (joined.generation, joined.leader) == (2, joined.member_id)
     assert coordinator.heartbeat(GROUP, silent.member_id, 2) is ErrorCode.unknown_member_id
 

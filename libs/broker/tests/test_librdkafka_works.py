@@ -9,7 +9,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from tlsy.testkit.kafka import embedded_broker
 
-DEADLINE_S = 15
+DEADLINE_S = 60
 
 
 def create_topic(address):

@@ -52,7 +52,7 @@ async def test_a_long_poll_is_no_longer_than_the_broker_allows(address, connect,
     await client.ask(metadata_request("topic", creates=True))
     begun = time.monotonic()
     await client.ask(long_poll("topic", max_wait_s=9))
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 8
 
 
 @pytest.mark.parametrize("cancels", [False, True])
@@ -62,7 +62,7 @@ async def test_a_long_poll_that_is_over_listens_no_longer(long_poll, cancels):
     topics.create("topic", 1)
     partition = topics.partition("topic", 0)
     assert partition is not None
-    waiting = asyncio.create_task(fetch(topics, settings, long_poll("topic", max_wait_s=0.2), CALLER))
+    waiting = asyncio.create_task(fetch(topics, settings, long_poll("topic", max_wait_s=1), CALLER))
     await asyncio.wait({waiting}, timeout=0.02)
     assert len(partition.listeners) == 1
     if cancels:
@@ -83,7 +83,7 @@ async def test_a_rebalance_waits_no_longer_than_the_broker_allows(address, conne
     begun = time.monotonic()
     joined = await follower.ask(join_request("group", timeout_s=30))
     assert (joined.error_code, joined.generation_id) == (ErrorCode.none, 2)
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 8
 
 
 async def test_a_topic_is_created_by_asking_only_if_the_client_wants_it(address, connect):

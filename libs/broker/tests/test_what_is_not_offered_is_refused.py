@@ -45,7 +45,7 @@ async def error_of_creating(address, topic):
 async def test_a_transactional_producer_is_told_so_at_once(address):
     producer = AIOKafkaProducer(bootstrap_servers=address, transactional_id="any")
     with pytest.raises(TransactionalIdAuthorizationFailed):
-        await asyncio.wait_for(producer.start(), 2)
+        await asyncio.wait_for(producer.start(), 30)
     await producer.stop()
 
 

@@ -52,7 +52,7 @@ async def test_what_happens_during_the_snapshot_is_seen(world, tenant):
     copy.during_snapshot = [event_of(tenant, "during")]
     world.components.append(broadcast := copy.broadcast())
     await broadcast.start()
-    await asyncio.wait_for(broadcast.complete(), 10)
+    await asyncio.wait_for(broadcast.complete(), 60)
     await world.send(event_of(tenant, "after"))
     await copy.has("during", "after")
     assert broadcast.stale_s() < 10
@@ -87,7 +87,7 @@ async def test_a_failed_snapshot_is_taken_again(world, tenant):
     copy = FailsOnce(world)
     world.components.append(broadcast := copy.broadcast())
     await broadcast.start()
-    await asyncio.wait_for(broadcast.complete(), 10)
+    await asyncio.wait_for(broadcast.complete(), 60)
     assert copy.snapshots == 2
 
 
@@ -96,7 +96,7 @@ async def test_another_broker_means_another_snapshot(world, tenant, broker):
     copy = Copy(world)
     world.components.append(broadcast := copy.broadcast())
     await broadcast.start()
-    await asyncio.wait_for(broadcast.complete(), 10)
+    await asyncio.wait_for(broadcast.complete(), 60)
     await broker.stop()
     await broker.start()
     await world.inspector().ensure_topics({TOPIC: 4})
@@ -122,7 +122,7 @@ async def test_a_record_that_cannot_be_read_is_skipped(world, tenant):
     copy = Copy(world)
     world.components.append(broadcast := copy.broadcast())
     await broadcast.start()
-    await asyncio.wait_for(broadcast.complete(), 10)
+    await asyncio.wait_for(broadcast.complete(), 60)
     await world.send(event_of(tenant, "foreign"), key=b"another")
     await world.send(event_of(tenant, "after"))
     await copy.has("after")

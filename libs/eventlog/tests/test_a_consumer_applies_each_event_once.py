@@ -46,7 +46,7 @@ async def test_a_consumer_killed_before_its_commit_applies_on_return(world, tena
 
     await world.send(event_of(tenant, "a"))
     doomed = await world.consuming({EVENTS_ACCEPTED: Each(hang)}, revoke_timeout_s=0.1)
-    await asyncio.wait_for(entered.wait(), 10)
+    await asyncio.wait_for(entered.wait(), 60)
     await doomed.stop(0.2)
     assert await world.entries(tenant) == []
     await world.consuming()
@@ -278,7 +278,7 @@ async def test_nothing_is_read_before_the_consumer_is_ready(world, tenant):
 
     await world.send(event_of(tenant, "a"))
     consumer = await world.consuming(ready=ready)
-    await asyncio.wait_for(asked.wait(), 10)
+    await asyncio.wait_for(asked.wait(), 60)
     assert consumer._reader is None
     gate.set()
     await world.noted(tenant, "a")
@@ -291,7 +291,7 @@ async def test_a_broken_consumer_says_so(world):
 
     consumer = await world.consuming(dead_letters=Broken())
     with pytest.raises(ZeroDivisionError):
-        await asyncio.wait_for(consumer.wait(), 10)
+        await asyncio.wait_for(consumer.wait(), 60)
 
 
 async def test_a_broken_partition_breaks_the_consumer(world):
@@ -304,7 +304,7 @@ async def test_a_broken_partition_breaks_the_consumer(world):
 
     consumer = await world.consuming(ownership=Broken(), makes={TOPIC: 1})
     with pytest.raises(ZeroDivisionError):
-        await asyncio.wait_for(consumer.wait(), 20)
+        await asyncio.wait_for(consumer.wait(), 60)
 
 
 async def test_a_consumer_without_a_topic_stops_at_once(world):
@@ -333,4 +333,4 @@ async def test_a_topic_without_a_relay_is_made_again_on_an_empty_broker(world, b
     await until(made)
     await broker.stop()
     await broker.start()
-    await until(made, 20.0)
+    await until(made, 60.0)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from libs.eventlog.tests.world import CLOCK
@@ -32,7 +30,7 @@ def pooled(tmp_path, postgres_server):
         yield {role: Databases({CLUSTER: addresses[role]}, PoolLimits(), CLOCK) for role in ROLES}
 
 
-async def test_each_replicas_commits_are_told_within_a_second(world, tenant, pooled):
+async def test_each_replicas_commits_are_told_without_waiting_for_the_sweep(world, tenant, pooled):
     tenancies, catalog = [], world.installation.catalog
     for _ in range(2):
         relay = await world.relaying(
@@ -53,8 +51,7 @@ async def test_each_replicas_commits_are_told_within_a_second(world, tenant, poo
     for turn in range(20):
         world.tenancies["ingestion"] = tenancies[turn % 2]
         await world.publish(tenant, str(turn))
-        async with asyncio.timeout(1.0):
-            await world.published(tenant)
+        await world.published(tenant)
     await world.stop()
     for databases in pooled.values():
         await databases.close()

@@ -297,6 +297,6 @@ async def test_records_dropped_for_want_of_memory_are_published_again(installati
     async def complete():
         return set(await world.entries(tenant)) == {"first", *notes}
 
-    await until(complete, 30.0)
+    await until(complete, 60.0)
     assert len(await world.entries(tenant)) == 16
     await world.stop()

@@ -42,7 +42,7 @@ async def test_parked_records_and_letters_have_an_age(world, tenant, dedicated):
     await world.consuming({EVENTS_ACCEPTED: Each(refuse_bad)}, clock=Ahead())
     await parked(world, 1)
     await dead_letters(world, 1)
-    await until(lambda: _told(world), 30.0)
+    await until(lambda: _told(world), 60.0)
 
 
 async def _told(world):

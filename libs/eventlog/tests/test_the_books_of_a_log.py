@@ -96,7 +96,7 @@ async def test_the_hot_path_sends_nothing_to_a_log_that_its_rows_were_not_compar
     relay._log = StaleLog(relay._log)
     relay.publish_after_commit(tenant.placement, await commit(world, relay, tenant, "a"))
     lane = next(lane for lane in relay._lanes.values() if lane.database.placement == tenant.placement)
-    await asyncio.wait_for(lane.publishing, 10)
+    await asyncio.wait_for(lane.publishing, 60)
     assert not lane.swept
     assert await notes(world) == []
 

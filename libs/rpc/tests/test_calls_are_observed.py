@@ -195,7 +195,7 @@ async def test_a_stream_that_a_call_reads_is_below_it_and_as_long_as_it_lasts(
 
     world.ingestion.act, world.identity.act = act, partial(tail, world)
     await client.identity.GetUser(REQUEST, metadata=bearer(world.token("client-admin")))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(spans.get_finished_spans()) < 3:
             await asyncio.sleep(0.01)
     by_kind = {(span.kind, span.name): span for span in spans.get_finished_spans()}

@@ -176,7 +176,7 @@ async def test_a_hop_carries_trace_request_id_and_deadline(world, client):
 
     world.identity.act = call_on
     metadata = (*bearer(world.token("client-admin")), ("x-request-id", "r-1"), ("traceparent", trace))
-    await client.identity.GetUser(READ, metadata=metadata, timeout=2)
+    await client.identity.GetUser(READ, metadata=metadata, timeout=20)
     first, second = hops
     assert (second.correlation_id, second.trace_id, second.traceparent) == ("r-1", "a" * 32, trace)
     assert first.principal != second.principal

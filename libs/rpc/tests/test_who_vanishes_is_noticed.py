@@ -139,7 +139,7 @@ async def tail(world, line):
 async def test_a_server_lets_go_of_a_client_that_vanished(world, line, tail):
     await tail(server=SHORT, client=NEVER)
     line.cut = True
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         await world.ingestion.act.left.wait()
 
 
@@ -147,7 +147,7 @@ async def test_a_client_lets_go_of_a_server_that_vanished_however_long_it_was_si
     stream = await tail(server=NEVER, client=SHORT)
     await line.has_pings(4)
     line.cut = True
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await stream.read()
     assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
@@ -162,6 +162,6 @@ async def test_a_client_that_waits_in_silence_does_not_ping_too_often(world, lin
 
 async def test_one_that_pings_more_often_than_it_may_is_hung_up_on(world, line, tail):
     stream = await tail(server=replace(NEVER, least_s=60.0), client=SHORT)
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         with pytest.raises(grpc.aio.AioRpcError, match="Too many pings"):
             await stream.read()

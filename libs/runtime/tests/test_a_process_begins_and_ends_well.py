@@ -75,7 +75,7 @@ def until_started(process: subprocess.Popen[str]) -> None:
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     return process.returncode, out, err
 
 
@@ -181,7 +181,7 @@ def test_settings_can_be_listed_without_any(environment):
 def test_metrics_are_served_only_on_a_port_that_was_asked_for(environment, free_port):
     process = start(environment | {"TLSY_METRICS_PORT": str(free_port)})
     next_line(process)
-    with urllib.request.urlopen(f"http://127.0.0.1:{free_port}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{free_port}/metrics", timeout=60) as answer:
         assert b"process_resident_memory_bytes" in answer.read()
     process.terminate()
     assert finish(process)[0] == 0

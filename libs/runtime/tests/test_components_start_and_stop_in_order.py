@@ -66,7 +66,7 @@ async def test_independent_parts_start_at_the_same_time():
 
     class Meeting(Recorded):
         async def start(self) -> None:
-            await asyncio.wait_for(both.wait(), 5)
+            await asyncio.wait_for(both.wait(), 60)
 
     supervisor = Supervisor("shop", [Part(Meeting("a", [])), Part(Meeting("b", []))])
     await supervisor.start()
@@ -106,7 +106,7 @@ async def test_the_first_part_that_breaks_is_named():
     waiting = asyncio.create_task(supervisor.wait())
     made[1].broken.set()
     with pytest.raises(ComponentFailed, match="b failed: OSError: roof fell"):
-        await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(waiting, 60)
     await supervisor.stop(0)
 
 
@@ -140,7 +140,7 @@ async def test_supervisors_supervise_supervisors():
     waiting = asyncio.create_task(outer.wait())
     made[0].broken.set()
     with pytest.raises(ComponentFailed, match="a failed"):
-        await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(waiting, 60)
     await outer.stop(0)
 
 
@@ -187,5 +187,5 @@ async def test_a_task_that_ends_unasked_has_broken():
     supervisor = Supervisor("shop", [Part(Task("t", run))])
     await supervisor.start()
     with pytest.raises(ComponentFailed, match="t failed"):
-        await asyncio.wait_for(supervisor.wait(), 5)
+        await asyncio.wait_for(supervisor.wait(), 60)
     await supervisor.stop(0)

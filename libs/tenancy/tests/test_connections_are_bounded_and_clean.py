@@ -23,7 +23,7 @@ $$ begin perform {}; return null; end $$;
 create constraint trigger at_commit after update on shared.orders deferrable initially deferred
 for each row execute function public.at_commit()
 """
-BRIEF = PoolLimits(total=4, per_database=2, acquire_timeout_s=0.2, connect_timeout_s=0.2)
+FEW = PoolLimits(total=4, per_database=2)
 
 
 async def pid_of(connection):
@@ -108,7 +108,7 @@ async def test_a_connection_killed_while_idle_is_not_lent(installation):
         pid = await pid_of(connection)
     owner = await installation.connect(None, installation.common)
     await owner.fetchval("select pg_terminate_backend($1, 5000)", pid)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not connection.is_closed():
             await asyncio.sleep(0)
     async with databases.acquire(installation.common) as connection:
@@ -152,7 +152,7 @@ async def test_who_waits_for_room_gets_it_when_another_database_is_done(installa
 
 
 async def test_waiting_for_a_connection_has_an_end(installation):
-    databases = installation.databases("tlsy_web_shop", replace(BRIEF, per_database=1))
+    databases = installation.databases("tlsy_web_shop", replace(ONE, acquire_timeout_s=0.2))
     async with databases.acquire(installation.common):
         with pytest.raises(PlacementUnavailable, match="no connection is free"):
             async with databases.acquire(installation.common):
@@ -163,7 +163,7 @@ async def test_a_database_that_is_away_fails_at_once_and_others_are_unaffected(
     installation, fake_clock, postgres_server
 ):
     away = Placement("local", "t_" + "0" * 32, "tenant")
-    databases = Databases({"local": postgres_server.address("tlsy_web_shop")}, BRIEF, fake_clock)
+    databases = Databases({"local": postgres_server.address("tlsy_web_shop")}, FEW, fake_clock)
     with pytest.raises(PlacementUnavailable, match="cannot connect"):
         async with databases.acquire(away):
             pass
@@ -178,7 +178,7 @@ async def test_a_database_that_is_away_fails_at_once_and_others_are_unaffected(
 
 async def test_who_waited_while_the_database_went_away_does_not_try_it_too(fake_clock, postgres_server):
     away = Placement("local", "t_" + "0" * 32, "tenant")
-    limits = replace(BRIEF, per_database=1)
+    limits = replace(FEW, per_database=1)
     databases = Databases({"local": postgres_server.address("tlsy_web_shop")}, limits, fake_clock)
 
     async def visit():
@@ -194,13 +194,13 @@ async def test_a_database_that_came_back_is_found_by_the_next_probe(
     installation, fake_clock, postgres_server
 ):
     placement = replace(installation.common, database=f"{installation.common.database}_late")
-    databases = Databases({"local": postgres_server.address()}, BRIEF, fake_clock)
+    databases = Databases({"local": postgres_server.address()}, FEW, fake_clock)
     with pytest.raises(PlacementUnavailable):
         async with databases.acquire(placement):
             pass
     owner = await installation.connect(None, installation.common)
     await owner.execute(f"create database {placement.database}")
-    fake_clock.advance(BRIEF.retry_after_max_s)
+    fake_clock.advance(FEW.retry_after_max_s)
     async with databases.acquire(placement) as connection:
         assert await connection.fetchval("select 1") == 1
     await databases.close()
@@ -210,7 +210,7 @@ async def test_a_database_that_came_back_is_found_by_the_next_probe(
 async def test_an_idle_connection_is_lent_while_no_further_one_can_be_made(
     installation, fake_clock, postgres_server
 ):
-    databases = Databases({"local": postgres_server.address("tlsy_web_shop")}, BRIEF, fake_clock)
+    databases = Databases({"local": postgres_server.address("tlsy_web_shop")}, FEW, fake_clock)
     owner = await installation.connect(None, installation.common)
     revoke = f"revoke connect on database {installation.common.database} from tlsy_web_shop"
     async with databases.acquire(installation.common) as connection:
@@ -226,7 +226,7 @@ async def test_an_idle_connection_is_lent_while_no_further_one_can_be_made(
 
 
 async def test_a_server_that_is_full_is_asked_again_at_once(installation, fake_clock, postgres_server):
-    databases = Databases({"local": postgres_server.address("tlsy_web_shop")}, BRIEF, fake_clock)
+    databases = Databases({"local": postgres_server.address("tlsy_web_shop")}, FEW, fake_clock)
     owner = await installation.connect(None, installation.common)
     limit = "alter database {} connection limit {}"
     name = installation.common.database

@@ -298,7 +298,7 @@ async def test_who_waited_for_the_flip_sees_the_fence_as_it_is_then(world):
             "select tlsy.set_fence($1, 2, true, 'ACTIVE', 'shared')", world.ours.tenant_id
         )
         entering = asyncio.create_task(world.entered(world.ours, "select 1"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not await world.owner.fetch(f"{waits} pg_database where datname = current_database())"):
                 await asyncio.sleep(0.01)
     with pytest.raises(StaleEpoch):

@@ -140,7 +140,7 @@ async def test_a_cancelled_migration_is_cancelled_and_leaves_no_lock(installatio
     running = asyncio.create_task(run())
     owner = await installation.connect(None, installation.common)
     sleeping = "select from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await owner.fetch(sleeping):
             await asyncio.sleep(0.01)
     running.cancel()

@@ -15,7 +15,7 @@ from tlsy.testkit.kafka import apache_kafka, embedded_broker
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 POLL_INTERVAL_S = 0.02
 
 

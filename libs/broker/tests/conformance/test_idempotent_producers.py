@@ -9,7 +9,7 @@ from tlsy.broker.api import NO_THROTTLE
 
 
 async def producer_id_of(client):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             response = await client.ask(
                 InitProducerIdRequest(transactional_id=None, transaction_timeout=NO_THROTTLE)

@@ -33,8 +33,10 @@ async def test_a_healthy_target_is_up_beside_many_that_hang():
         http = [
             {"name": f"hangs-{n}", "url": f"http://127.0.0.1:{hanging}/", "timeout_s": 1} for n in range(60)
         ]
-        http.append({"name": "healthy", "url": f"http://localhost:{healthy}/", "timeout_s": 1})
-        both = readings(http=http, tcp=[{"name": "port", "host": "localhost", "port": healthy}])
+        http.append({"name": "healthy", "url": f"http://localhost:{healthy}/", "timeout_s": 10})
+        both = readings(
+            http=http, tcp=[{"name": "port", "host": "localhost", "port": healthy, "timeout_s": 10}]
+        )
         for _ in range(2):
             found = {reading.subject: reading.value for reading in await both.read()}
             assert (found["healthy"], found["port"], found["hangs-0"]) == (1.0, 1.0, 0.0)

@@ -120,7 +120,7 @@ def asleep(fake_clock):
     """Returns once somebody sleeps on the test's clock."""
 
     async def wait():
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while fake_clock.sleepers == 0:
                 await asyncio.sleep(0.001)
 

@@ -58,7 +58,7 @@ class World:
         return sorted(ingestion_pb2.Event.FromString(record).id for record in records)
 
     async def until_stored(self, count):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while len(await self.stored()) < count:
                 await asyncio.sleep(0.02)
 
@@ -94,6 +94,6 @@ async def test_events_stored_are_exactly_those_collected_whenever_it_is_killed(w
     async with world.agent() as process:
         await world.until_stored(before + 1)
         process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert await process.wait() == 0
     assert await world.stored() == world.collected()

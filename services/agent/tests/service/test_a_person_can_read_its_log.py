@@ -24,7 +24,7 @@ def first_line(tmp_path):
         command = (sys.executable, "-m", "tlsy.agent", "--config", str(tmp_path / "agent.yaml"))
         process = await asyncio.create_subprocess_exec(*command, *arguments, **outputs)
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 return (await getattr(process, name).readline()).decode()
         finally:
             process.kill()

@@ -27,7 +27,7 @@ def agent(tmp_path):
             sys.executable, "-m", "tlsy.agent", "--config", str(config), *(options or ["--check"]),
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             out, err = await process.communicate()
         return process.returncode, out.decode(), err.decode()
 

@@ -26,7 +26,7 @@ async def delivering(agent):
     task = asyncio.create_task(agent.deliver())
     try:
         yield
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await task
     finally:
         task.cancel()
@@ -120,7 +120,7 @@ async def test_a_disk_that_fails_is_tried_again(agent, server, stand_in, fake_cl
         await asleep()
         fake_clock.advance(1)
         await asyncio.sleep(0)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert await task
     assert (stand_in.batches, agent.waiting()) == ([["1"]], [])
 
@@ -139,7 +139,7 @@ async def test_while_the_server_is_away_events_wait_and_all_arrive_in_order(
         agent.collected("3")
         assert agent.waiting() == ["1", "2", "3"]
         await stand_in.up()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not stand_in.batches:
                 fake_clock.advance(60)
                 await asyncio.sleep(0.05)
@@ -172,7 +172,7 @@ async def test_asked_to_stop_while_the_server_is_away_it_leaves_the_events_on_di
     running = asyncio.create_task(agent.deliverer.run(stopping))
     await asleep()
     stopping.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await running
     assert agent.waiting() == ["1"]
 
@@ -181,7 +181,7 @@ async def test_asked_to_stop_it_delivers_what_is_on_disk(agent, stand_in):
     agent.collected(*map(str, range(1200)))
     stopping = asyncio.Event()
     stopping.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await agent.deliverer.run(stopping)
     assert [len(batch) for batch in stand_in.batches] == [500, 500, 200]
     assert agent.waiting() == []

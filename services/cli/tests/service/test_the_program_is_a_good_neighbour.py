@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import sys
+from functools import partial
 from importlib import metadata
 
 import pytest
@@ -52,15 +53,22 @@ async def test_help_loads_neither_grpc_nor_a_commands_module():
     assert out.splitlines()[-1] == "set() []"
 
 
-async def test_help_takes_less_than_300_ms(start):
-    """Processor time, and the best of some: on a busy machine the clock on the wall measures the others."""
+async def processor_s(begin):
+    """What a program takes of a processor, at best; the clock on the wall measures the others too."""
     taken_s = []
     for _ in range(5):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        await finished(await start("--help"))
+        await finished(await begin())
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         taken_s.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(taken_s) < 0.3
+    return min(taken_s)
+
+
+async def test_help_takes_less_than_300_ms(start):
+    python = partial(asyncio.create_subprocess_exec, sys.executable, stderr=asyncio.subprocess.PIPE)
+    nothing_s = await processor_s(partial(python, "-c", ""))
+    # A machine that takes long to start Python at all has as much longer.
+    assert await processor_s(partial(start, "--help")) < max(0.3, 12 * nothing_s)
 
 
 async def test_a_pipe_gets_no_colours_and_nothing_is_cut(start, stand_in):
@@ -99,7 +107,7 @@ async def test_an_interrupted_tail_ends_without_a_trace(start, stand_in):
 
     stand_in.answers["TailEvents"] = lambda _: tail()
     process = await start("events", "tail", "-o", "json")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         assert json.loads(await process.stdout.readline())["source"] == "s"
     process.send_signal(signal.SIGINT)
     code, _, err = await finished(process)
@@ -114,7 +122,7 @@ async def test_a_pipe_is_sent_as_it_comes(start, stand_in):
     process = await start("events", "send", "-o", "json", stdin=asyncio.subprocess.PIPE)
     for count in (1, 2):
         process.stdin.write(b'{"type": "a.b"}\n')
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while stand_in.methods().count("IngestEvents") < count:
                 await asyncio.sleep(0.01)
     process.stdin.close()
@@ -128,11 +136,11 @@ async def test_waiting_for_a_pipe_is_interrupted_without_a_trace(start, stand_in
     )
     process = await start("events", "send", stdin=asyncio.subprocess.PIPE)
     process.stdin.write(b'{"type": "a.b"}\n')
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while "IngestEvents" not in stand_in.methods():
             await asyncio.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         code, err = await process.wait(), (await process.stderr.read()).decode()
     assert code == 130
     assert "Go on from line" in err

@@ -48,7 +48,7 @@ async def running(duty: Any) -> AsyncIterator[asyncio.Task[None]]:
 
 async def asleep(clock: FakeClock, task: asyncio.Task[None]) -> None:
     """Return once the duty has had its turn and waits for the next; fail if it ended."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not clock.sleepers:
             assert not task.done(), task.exception()
             await asyncio.sleep(0.01)

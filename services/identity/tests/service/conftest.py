@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 PASSWORD: Final = "a long enough passphrase"
 ROOT_EMAIL: Final = "root@platform.example"
-_DEADLINE_S: Final = 20.0
+_DEADLINE_S: Final = 60.0
 
 
 class Registry(tenant_registry_pb2_grpc.TenantRegistryServiceServicer):

@@ -38,7 +38,7 @@ async def test_revocations_of_every_tenant_are_listed_for_services_that_start(
             (revocation.tenant_id, revocation.principal) for revocation in answer.revocations
         }
 
-    await wait_until(listed, 5.0)
+    await wait_until(listed, 60.0)
 
 
 async def test_revocations_are_for_the_platform_alone(suite, refused) -> None:

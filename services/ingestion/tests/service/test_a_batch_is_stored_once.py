@@ -176,7 +176,7 @@ async def test_a_cancelled_batch_leaves_nothing_behind(installation, make_pipeli
     await holder.execute("lock table shared.ingest_counts in access exclusive mode")
     running = asyncio.create_task(make_pipeline().run(tenant, "k", make_events(10), 1))
     waiting = "select pg_blocking_pids(pid) from pg_stat_activity where wait_event_type = 'Lock'"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await holder.fetchval(waiting) is None:
             await asyncio.sleep(0)
     running.cancel()

@@ -63,7 +63,7 @@ async def count(world, tenant):
 
 async def parked(world, wanted):
     """Wait until as many records are parked."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             async with world.installation.tenancy("ingestion").control(PLATFORM, write=False) as tx:
                 if await tx.fetchval("select count(*) from ingestion.parked_record") == wanted:
@@ -73,13 +73,13 @@ async def parked(world, wanted):
 
 async def answered_a_while_ago(host):
     """What the registry said of its tenants is too old for an answer to who asks for one now."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while host.telemetry.registry.get_sample_value("tlsy_catalog_age_seconds") < 0.5:
             await asyncio.sleep(0.02)
 
 
 async def reaches(world, tenant, wanted):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await count(world, tenant) != wanted:
             await asyncio.sleep(0.02)
 
@@ -87,7 +87,7 @@ async def reaches(world, tenant, wanted):
 async def outcomes(world, host, tenant, wanted):
     """What the tenant reads of its records, once there is as much as wanted."""
     stub = world.stub(host, tenant, "viewer")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             told = await stub.ListIngestOutcomes(
                 pb.ListIngestOutcomesRequest(parent=f"tenants/{tenant.slug}")
@@ -176,7 +176,7 @@ async def test_a_record_without_credentials_is_a_dead_letter(world, produce, mak
     tenant = await world.installation.provisioned_tenant(modules=MODULES)
     await world.replica()
     await produce(make_token(world, tenant), make_events(2))
-    async with dead_letters(world) as letters, asyncio.timeout(20):
+    async with dead_letters(world) as letters, asyncio.timeout(60):
         letter = await letters.getone()
     assert dict(letter.headers)["dlq-reason"] == reason.encode()
     assert await count(world, tenant) == 0
@@ -208,7 +208,7 @@ async def test_a_late_record_s_token_is_refused(
     await world.replica()
     token = world.around.token(tenant, "agent", lifetime_s=lifetime_s)
     await produce(token, make_events(2), timestamp_ms=timestamp_ms)
-    async with dead_letters(world) as letters, asyncio.timeout(20):
+    async with dead_letters(world) as letters, asyncio.timeout(60):
         letter = await letters.getone()
     assert dict(letter.headers)["dlq-reason"] == b"TOKEN_EXPIRED"
 
@@ -226,7 +226,7 @@ async def test_where_a_topic_has_not_the_broker_s_time_a_producer_s_time_is_not_
     await produce(expired, make_events(2), timestamp_ms=int((time.time() - 120) * 1_000))
     await produce(good, make_events(1, first=50), timestamp_ms=1_000)
     await reaches(world, tenant, 1)
-    async with dead_letters(world) as letters, asyncio.timeout(20):
+    async with dead_letters(world) as letters, asyncio.timeout(60):
         letter = await letters.getone()
     assert dict(letter.headers)["dlq-reason"] == b"TOKEN_EXPIRED"
 
@@ -240,7 +240,7 @@ async def test_a_late_record_s_token_that_was_revoked_meanwhile_is_refused(
     world.around.revoke(tenant, principal)
     await world.replica()
     await produce(world.around.token(tenant, "agent", principal=principal, lifetime_s=-60), make_events(2))
-    async with dead_letters(world) as letters, asyncio.timeout(20):
+    async with dead_letters(world) as letters, asyncio.timeout(60):
         letter = await letters.getone()
     assert dict(letter.headers)["dlq-reason"] == b"TOKEN_REVOKED"
 
@@ -261,7 +261,7 @@ async def test_records_that_cannot_be_read_stop_nobody(world, produce, make_even
     await produce(token, (), value=UNREADABLE, times=30)
     await produce(token, make_events(3))
     await reaches(world, tenant, 3)
-    async with dead_letters(world) as letters, asyncio.timeout(20):
+    async with dead_letters(world) as letters, asyncio.timeout(60):
         letter = await letters.getone()
     assert dict(letter.headers)["dlq-reason"] == b"UNREADABLE_DATA"
 
@@ -283,7 +283,7 @@ async def test_a_record_for_a_tenant_without_the_module_is_a_dead_letter(world, 
     tenant = await world.installation.provisioned_tenant(modules=frozenset())
     await world.replica()
     await produce(world.around.token(tenant, "agent"), make_events(2))
-    async with dead_letters(world) as letters, asyncio.timeout(20):
+    async with dead_letters(world) as letters, asyncio.timeout(60):
         letter = await letters.getone()
     assert dict(letter.headers)["dlq-reason"] == b"MODULE_DISABLED"
 
@@ -294,7 +294,7 @@ async def test_a_record_of_a_tenant_without_producers_is_a_dead_letter_and_told_
     tenant = await world.installation.provisioned_tenant(modules=MODULES, entitlements={"kafka_producers": 0})
     host = await world.replica()
     await produce(world.around.token(tenant, "agent"), make_events(2))
-    async with dead_letters(world) as letters, asyncio.timeout(20):
+    async with dead_letters(world) as letters, asyncio.timeout(60):
         letter = await letters.getone()
     assert dict(letter.headers)["dlq-reason"] == b"KAFKA_PRODUCERS_NOT_ENTITLED"
     (told,) = await outcomes(world, host, tenant, 1)
@@ -324,7 +324,7 @@ async def test_a_record_of_a_tenant_that_is_gone_is_a_dead_letter_and_holds_up_n
     gone = replace(tenant, tenant_id=UUID(int=7))
     await produce(world.around.token(gone, "agent"), make_events(1))
     await produce(world.around.token(tenant, "agent"), make_events(2))
-    async with dead_letters(world) as letters, asyncio.timeout(20):
+    async with dead_letters(world) as letters, asyncio.timeout(60):
         letter = await letters.getone()
     assert dict(letter.headers)["dlq-reason"] == b"TENANT_UNKNOWN"
     await reaches(world, tenant, 2)

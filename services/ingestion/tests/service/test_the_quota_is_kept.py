@@ -125,7 +125,7 @@ async def test_what_a_failed_batch_held_is_free_again(installation, make_pipelin
     await holder.execute("lock table shared.ingest_counts in access exclusive mode")
     running = asyncio.create_task(pipeline.run(tenant, "k", make_events(9, first=10), 1))
     waiting = "select pg_blocking_pids(pid) from pg_stat_activity where wait_event_type = 'Lock'"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await holder.fetchval(waiting) is None:
             await asyncio.sleep(0)
     running.cancel()

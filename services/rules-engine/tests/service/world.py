@@ -76,7 +76,7 @@ def accepted(tenant, *events, data=None) -> CloudEvent:
     )
 
 
-async def until(condition, deadline_s=20.0):
+async def until(condition, deadline_s=60.0):
     """What `condition` answers once that is true; the test fails if it never is."""
     async with asyncio.timeout(deadline_s):
         while not (answer := await condition()):
@@ -128,7 +128,7 @@ class World:
         await service.start()
         self.replicas.append(service)
         self.hosts.append(host)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not service.ready():
                 await asyncio.sleep(0.01)
         return service
@@ -177,7 +177,7 @@ class World:
             )
             for event in events
         ]
-        assert None not in await self.producer.publish(records, timeout_s=5)
+        assert None not in await self.producer.publish(records, timeout_s=20)
 
     async def incidents(self, tenant, **wanted):
         request = pb.ListIncidentsRequest(parent=f"tenants/{tenant.slug}", page_size=1000, **wanted)

@@ -259,7 +259,7 @@ async def test_a_worker_upgrades_by_itself(worker, next_version):
     duty = Duty(name="upgrade", every_s=0.05, run=upgrade.run)
     await worker.lease(0.0)  # which ends it
     running = asyncio.create_task(worker.provisioner("a", duties=(duty,)).run(stopping))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not all([await coloured(worker, tenant) for tenant in worker.tenants[1:]]):
             await asyncio.sleep(0.05)
     stopping.set()

@@ -103,7 +103,7 @@ async def until_somebody_waits(workshop):
     """For a lock, in the control database."""
     waiting = "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
     watcher = await workshop.installation.connect(None, workshop.installation.control)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not await watcher.fetch(waiting):
             await asyncio.sleep(0.01)
 

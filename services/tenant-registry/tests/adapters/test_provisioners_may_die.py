@@ -130,7 +130,7 @@ async def test_a_suspension_waits_for_nothing_that_takes_long(workshop):
     slow, never = Slow(), asyncio.Event()
     provisioner = workshop.provisioner("a test", lambda lease: slow.under(workshop.executor(lease)))
     running = asyncio.create_task(provisioner.run(never))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while slow.busy < 4:
             await asyncio.sleep(0.01)
     fence = await workshop.change(tenant, Verb.FENCE, lambda at, now: suspended(at, None, "unpaid", now))

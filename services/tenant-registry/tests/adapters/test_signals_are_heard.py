@@ -18,7 +18,7 @@ async def signals(installation, postgres_server, fake_clock, pooled):
     address = replace(postgres_server.address(ROLE), pooled=pooled)
     databases = Databases({CLUSTER: address}, PoolLimits(total=1), fake_clock)
     made = PostgresSignals(databases, installation.control, fake_clock)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await made.start()
         await made.due.wait()
         made.due.clear()
@@ -35,11 +35,11 @@ async def test_an_end_is_heard_at_once(signals, installation):
     operation_id, administrator = uuid4(), await installation.connect(None, installation.control)
     with made.watch([operation_id]) as ended, made.watch([uuid4()]) as other:
         await administrator.execute("select pg_notify('tlsy_operation_ended', $1::text)", str(operation_id))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await ended.wait()
         assert not other.is_set()
     await administrator.execute("select pg_notify('tlsy_operation_due', '')")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await made.due.wait()
 
 
@@ -51,7 +51,7 @@ async def test_through_a_pooler_everybody_looks_again_twice_a_second(signals, fa
         for _ in range(3):
             ended.clear()
             made.due.clear()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while not fake_clock.sleepers:
                     await asyncio.sleep(0)
                 assert not ended.is_set()

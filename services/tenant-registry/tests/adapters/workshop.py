@@ -161,7 +161,7 @@ class Workshop:
             )
 
     async def until_done(self, tenant, operation):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 _, at = await self.seen(tenant, operation)
                 if at.outcome is not Outcome.RUNNING:

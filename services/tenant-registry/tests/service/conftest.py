@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from tlsy.testkit.peers import Peers
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["TenantRegistryService"]
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 
 
 def entry_of(tenant_id: UUID, slug: str) -> TenantEntry:

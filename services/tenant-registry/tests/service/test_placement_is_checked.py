@@ -62,7 +62,7 @@ async def filled_when_chosen(suite, name):
         fill = "update tenant_registry.clusters set tenant_count = max_tenants where cluster_id = $1"
         await other.execute(fill, name)
         yield
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not await suite.fetch(waits):
                 await asyncio.sleep(0.01)
 

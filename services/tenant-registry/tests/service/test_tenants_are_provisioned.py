@@ -37,7 +37,7 @@ async def test_a_tenant_becomes_active_where_its_mode_says(suite, mode):
 
 async def test_an_operation_tells_its_steps_and_wakes_who_waits_on_the_other_replica(suite):
     begun = await suite.begin(stub=suite.stub(replica=0), isolation_mode="ISOLATION_MODE_SCHEMA")
-    done = await suite.stub(replica=1).WaitOperation(pb.WaitOperationRequest(name=begun.name), timeout=20)
+    done = await suite.stub(replica=1).WaitOperation(pb.WaitOperationRequest(name=begun.name), timeout=60)
     assert not begun.done
     assert done.done
     steps = [(step.name, step.done) for step in metadata_of(done).steps]
@@ -140,9 +140,13 @@ async def test_a_slug_that_looks_like_another_is_refused(suite, refused):
 
 
 async def test_waiting_for_an_operation_ends_with_it_and_not_with_a_poll(suite):
-    began = time.monotonic()
-    await suite.finish(await suite.begin())
-    assert time.monotonic() - began < 2
+    taken_s = []
+    for _ in range(3):
+        began = time.monotonic()
+        await suite.finish(await suite.begin())
+        taken_s.append(time.monotonic() - began)
+    # The best of some: on a busy machine the clock on the wall measures the others.
+    assert min(taken_s) < 2
 
 
 async def test_an_unreachable_cluster_fails_the_operation_with_its_reason_and_resumes(suite, refused):

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 CLUSTER: Final = "local"
 #: For pools that run DDL.
+#: The service's own limits, but for a connection that a busy machine is slow to make.
+UNHURRIED: Final = PoolLimits(connect_timeout_s=30, acquire_timeout_s=60)
 PATIENT: Final = PoolLimits(statement_timeout_s=60, lock_timeout_s=30, per_database=8)
 
 
@@ -151,7 +153,7 @@ class Installation:
 
     def databases(self, role: str, limits: PoolLimits | None = None) -> Databases:
         """Pools that connect as `role`, e.g. "tlsy_ingestion"."""
-        made = Databases({CLUSTER: self.server.address(role)}, limits or PoolLimits(), SystemClock())
+        made = Databases({CLUSTER: self.server.address(role)}, limits or UNHURRIED, SystemClock())
         self._databases.append(made)
         return made
 
@@ -229,7 +231,7 @@ class Installation:
     async def close(self) -> None:
         """Close every connection that was handed out."""
         for connection in self._connections:
-            await connection.close(timeout=1)
+            await connection.close(timeout=10)
         await asyncio.gather(*(databases.close() for databases in self._databases))
 
     def _entry(self, tenant_id: TenantId, mode: IsolationMode, slug: str | None) -> TenantEntry:
@@ -258,7 +260,7 @@ class Installation:
 
 
 async def connect(address: ClusterAddress, database: str) -> Connection:
-    """One connection outside any pool, with a deadline of 10 s for each statement."""
+    """One connection outside any pool, with a deadline of a minute for each statement."""
     return await asyncpg.connect(
         host=address.host,
         port=address.port,
@@ -266,6 +268,6 @@ async def connect(address: ClusterAddress, database: str) -> Connection:
         password=address.password,
         database=database,
         ssl=False,
-        timeout=10,
-        command_timeout=10,
+        timeout=60,
+        command_timeout=60,
     )
