@@ -25,6 +25,7 @@ from tlsy.contracts.events import TOPICS
 from tlsy.contracts.tenant_registry.v1 import tenant_pb2, tenant_registry_pb2_grpc
 from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2 as pb
 from tlsy.eventlog.kafka import KafkaInspector
+from tlsy.runtime.brokers import Brokers
 from tlsy.runtime.ids import PLATFORM_SLUG, PLATFORM_TENANT_ID, TenantId
 from tlsy.runtime.logging import configure_logging
 from tlsy.tenancy.catalog import TenantEntry
@@ -152,7 +153,7 @@ def administrator(around: Peers) -> str:
 async def registry(stack: AsyncExitStack, installation: Installation) -> Any:
     """A running registry, a process of its own; a client of it."""
     broker = await stack.enter_async_context(embedded_broker())
-    inspector = KafkaInspector(broker, "bench")
+    inspector = KafkaInspector(Brokers(broker), "bench")
     await inspector.ensure_topics(dict.fromkeys(TOPICS.values(), 2))
     await inspector.stop()
     around = await stack.enter_async_context(peers(installation, broker))

@@ -50,6 +50,7 @@ from tlsy.rpc.permissions import RoleBinding, grants_of
 from tlsy.rpc.revocations import DenyList
 from tlsy.rpc.server import RpcServer, Served
 from tlsy.rpc.tokens import IDENTITY_ISSUER, TokenClaims, TokenVerifier, VerifiedToken, issue_token
+from tlsy.runtime.brokers import Brokers
 from tlsy.runtime.clock import SystemClock
 from tlsy.runtime.ids import PrincipalName, TenantId, Uuid7
 from tlsy.runtime.service import Readiness
@@ -202,14 +203,15 @@ async def outcome_of(record: Record, decode: Decode, installation: Installation)
         applied.set()
 
     async with embedded_broker() as servers:
-        producer, inspector = KafkaProducer(servers, "test"), KafkaInspector(servers, "test")
+        brokers = Brokers(servers)
+        producer, inspector = KafkaProducer(brokers, "test"), KafkaInspector(brokers, "test")
         await inspector.ensure_topics({record.topic: 1})
         assert None not in await producer.publish([record], timeout_s=20)
         consumer = Consumer(
             group,
             topics,
             package="ingestion",
-            reader=lambda: KafkaGroupReader(servers, group, topics, "test"),
+            reader=lambda: KafkaGroupReader(brokers, group, topics, "test"),
             routes={EVENTS_ACCEPTED: Direct(handle), PRODUCED_EVENTS: Direct(handle)},
             transactions=installation.tenancy("ingestion"),
             dead_letters=DeadLetters(group, producer, inspector, clock),

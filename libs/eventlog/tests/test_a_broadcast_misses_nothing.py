@@ -31,7 +31,7 @@ class Copy:
     def broadcast(self):
         return Broadcast(
             "copy",
-            tail=lambda: KafkaTail(self.world.servers, [TOPIC], "test", since=self.since),
+            tail=lambda: KafkaTail(self.world.brokers, [TOPIC], "test", since=self.since),
             snapshot=self.snapshot,
             apply=self.apply,
             clock=CLOCK,

@@ -116,7 +116,7 @@ async def test_a_producers_log_header_is_no_incarnation(world, tenant):
 async def test_a_broker_reads_from_the_start_again(world, tenant):
     await world.send(event_of(tenant, "a"), event_of(tenant, "b"))
     dealt: asyncio.Queue[Sequence[TopicPartition]] = asyncio.Queue()
-    reader = KafkaGroupReader(world.servers, GROUP, [TOPIC], "test")
+    reader = KafkaGroupReader(world.brokers, GROUP, [TOPIC], "test")
     await reader.start(dealt.put, dealt.put)
     try:
         (place,) = {record.partition for record in await world.records()}

@@ -11,6 +11,7 @@ from libs.eventlog.tests.world import TOPIC, BrokerControl, World, event_of, not
 from tlsy.eventlog.errors import LogUnavailable, RecordTooLarge
 from tlsy.eventlog.kafka import KafkaProducer, _positions, partition_of
 from tlsy.eventlog.ports import Position, Record
+from tlsy.runtime.brokers import Brokers
 
 
 def record(key, size=0, topic="t"):
@@ -37,7 +38,7 @@ async def test_what_was_not_sent_does_not_count():
 
 
 async def test_a_producer_without_a_broker_says_so_within_its_deadline(broker):
-    producer = KafkaProducer(broker.address, "test")
+    producer = KafkaProducer(Brokers(broker.address), "test")
     await broker.stop()
     with pytest.raises(LogUnavailable):
         await producer.publish([record(b"a")], timeout_s=0.5)

@@ -8,6 +8,7 @@ from tlsy.contracts.events import EVENTS_ACCEPTED
 from tlsy.eventlog.delivery import Each
 from tlsy.eventlog.errors import FinalError, LogUnavailable
 from tlsy.eventlog.kafka import KafkaInspector
+from tlsy.runtime.brokers import Brokers
 from tlsy.testkit.kafka import apache_kafka
 
 pytestmark = pytest.mark.real
@@ -53,7 +54,7 @@ async def test_from_outbox_to_effect_once_in_order_with_dead_letters(world, tena
 
 async def test_who_runs_the_brokers_says_how_many_replicas_a_topic_has():
     async with apache_kafka(replication=2) as address:
-        inspector = KafkaInspector(address, "test")
+        inspector = KafkaInspector(Brokers(address), "test")
         try:
             with pytest.raises(LogUnavailable, match="InvalidReplicationFactor"):
                 await inspector.ensure_topics({TOPIC: 1})

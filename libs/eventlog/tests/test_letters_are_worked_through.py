@@ -29,7 +29,7 @@ async def refused(world, tenant):
 
 
 def box(world):
-    return LetterBox.opened(world.servers, TOPIC, GROUP)
+    return LetterBox.opened(world.brokers, TOPIC, GROUP)
 
 
 async def test_a_letter_tells_why(refused):
@@ -83,5 +83,5 @@ async def test_a_letter_that_nobody_can_read_is_told_as_that_and_can_be_discarde
 
 async def test_a_group_that_refused_nothing_has_no_letters(world):
     with pytest.raises(LogUnavailable):
-        async with LetterBox.opened(world.servers, TOPIC, "nobody"):
+        async with LetterBox.opened(world.brokers, TOPIC, "nobody"):
             pass

@@ -17,6 +17,7 @@ from tlsy.contracts.events import EVENTS_ACCEPTED
 from tlsy.eventlog.delivery import Each
 from tlsy.eventlog.errors import TenantPaused
 from tlsy.eventlog.kafka import KafkaInspector
+from tlsy.runtime.brokers import Brokers
 
 
 async def test_what_was_acknowledged_is_written_down(world, tenant):
@@ -68,7 +69,7 @@ async def _cheapest_s(inspector):
 
 
 async def test_which_cluster_it_is_costs_the_same_however_many_topics_there_are(broker):
-    inspector = KafkaInspector(broker.address, "test")
+    inspector = KafkaInspector(Brokers(broker.address), "test")
     few = await _cheapest_s(inspector)
     await inspector.ensure_topics({f"topic-{number}": 12 for number in range(200)})
     many = await _cheapest_s(inspector)

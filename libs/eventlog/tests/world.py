@@ -26,6 +26,7 @@ from tlsy.eventlog.outboxes import Outboxes
 from tlsy.eventlog.partition import PartitionSettings
 from tlsy.eventlog.ports import OutboxDatabase, Record
 from tlsy.eventlog.relay import Relay, RelaySettings
+from tlsy.runtime.brokers import Brokers
 from tlsy.runtime.clock import SystemClock
 from tlsy.runtime.ids import Uuid7
 from tlsy.testkit.ports import free_port
@@ -94,10 +95,16 @@ class World:
 
     installation: Installation
     servers: str
+    door: Brokers | None = None
     metrics: EventLogMetrics = field(default_factory=lambda: EventLogMetrics(CollectorRegistry()))
     components: list[Relay | Consumer] = field(default_factory=list)
     clients: list[KafkaProducer | KafkaInspector] = field(default_factory=list)
     tenancies: dict[str, Tenancy] = field(default_factory=dict)
+
+    @property
+    def brokers(self) -> Brokers:
+        """How the components get in; the test itself reads from `servers`, in clear."""
+        return self.door or Brokers(self.servers)
 
     def tenancy(self, package: str) -> Tenancy:
         """The transactions of the test itself."""
@@ -111,11 +118,11 @@ class World:
                 component.wake(placement)
 
     def producer(self) -> KafkaProducer:
-        self.clients.append(producer := KafkaProducer(self.servers, "test"))
+        self.clients.append(producer := KafkaProducer(self.brokers, "test"))
         return producer
 
     def inspector(self) -> KafkaInspector:
-        self.clients.append(inspector := KafkaInspector(self.servers, "test"))
+        self.clients.append(inspector := KafkaInspector(self.brokers, "test"))
         return inspector
 
     def databases(self) -> list[OutboxDatabase]:
@@ -166,7 +173,7 @@ class World:
         settings |= {name: changes.pop(name) for name in known if name in changes}
         wiring = {
             "package": "rules_engine",
-            "reader": lambda: KafkaGroupReader(self.servers, GROUP, [TOPIC], "test", session_timeout_s=3.0),
+            "reader": lambda: KafkaGroupReader(self.brokers, GROUP, [TOPIC], "test", session_timeout_s=3.0),
             "routes": {EVENTS_ACCEPTED: Each(note_down)} if routes is None else routes,
             "transactions": self.installation.tenancy("rules_engine"),
             "dead_letters": DeadLetters(GROUP, self.producer(), self.inspector(), CLOCK),

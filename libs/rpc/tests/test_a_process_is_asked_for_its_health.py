@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from libs.rpc.tests.certificates import Authority
 from tlsy.rpc.probe import EXIT_NOT_SERVING, EXIT_SETTINGS, main
+from tlsy.testkit.certificates import Authority
 
 
 @pytest.fixture

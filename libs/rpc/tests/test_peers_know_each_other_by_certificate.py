@@ -5,11 +5,11 @@ from dataclasses import replace
 import grpc
 import pytest
 
-from libs.rpc.tests.certificates import Authority
 from libs.rpc.tests.world import SERVICES, World
 from tlsy.contracts.identity.v1 import identity_pb2 as identity
 from tlsy.contracts.identity.v1 import identity_pb2_grpc
 from tlsy.rpc.channel import CallPolicy, dial
+from tlsy.testkit.certificates import Authority
 
 DESCRIPTOR = SERVICES["identity"][0]
 

@@ -20,6 +20,7 @@ from tlsy.rpc.permissions import RoleBinding
 from tlsy.rpc.revocations import DenyList
 from tlsy.rpc.server import RpcServer, Served, ServerLimits, build_server
 from tlsy.rpc.tokens import IDENTITY_ISSUER, ServiceTokens, TokenClaims, TokenVerifier, issue_token
+from tlsy.runtime.brokers import Brokers
 from tlsy.runtime.clock import SystemClock
 from tlsy.runtime.host import Host
 from tlsy.runtime.ids import PLATFORM_SLUG, PLATFORM_TENANT_ID, PrincipalName, Slug, TenantId, Uuid7
@@ -192,7 +193,7 @@ class World:
             peers={"identity": f"unix:{self.directory}/s"},
             clusters={},
             control_cluster="control",
-            brokers=(),
+            brokers=Brokers(""),
             service_key=self.service_key.private_jwk,
             trust={"ingestion": jwks_of((self.service_key,))},
         )

@@ -8,6 +8,7 @@ from tlsy.eventlog.dead_letters import DeadLetters
 from tlsy.eventlog.errors import FinalError
 from tlsy.eventlog.kafka import KafkaInspector, KafkaProducer
 from tlsy.eventlog.ports import Received
+from tlsy.runtime.brokers import Brokers
 from tlsy.runtime.clock import SystemClock
 from tlsy.testkit.kafka import embedded_broker
 
@@ -19,7 +20,8 @@ CLOCK = SystemClock()
 async def place():
     """The options that name a group with three letters."""
     async with embedded_broker() as brokers:
-        producer, inspector = KafkaProducer(brokers, "test"), KafkaInspector(brokers, "test")
+        door = Brokers(brokers)
+        producer, inspector = KafkaProducer(door, "test"), KafkaInspector(door, "test")
         letters = DeadLetters("rules-engine", producer, inspector, CLOCK)
         await letters.ensure_topics([TOPIC], {TOPIC: 1})
         for number in range(3):
@@ -72,3 +74,12 @@ async def test_what_is_no_address_is_told(tlsy, brokers):
     place = ("--brokers", brokers, "--topic", TOPIC, "--group", "rules-engine")
     result = await tlsy("dead-letters", "discard", "--through", "1", *place)
     assert (result.code, "is no address" in result.err) == (2, True)
+
+
+async def test_how_to_get_in_is_part_of_the_address(tlsy, place, tmp_path):
+    secret = tmp_path / "password"
+    secret.write_text("secret")
+    address = f"{place[1]}?ca_file={tmp_path}/none.pem&user=ops&password_file={secret}"
+    for command in (("list",), ("replay", "--through", "0")):
+        result = await tlsy("dead-letters", *command, "--brokers", address, *place[2:])
+        assert (result.code, "none.pem" in result.err) == (2, True)

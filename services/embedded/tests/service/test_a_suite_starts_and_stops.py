@@ -18,6 +18,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from tlsy.contracts.events import TOPICS
 from tlsy.eventlog.kafka import KafkaInspector
+from tlsy.runtime.brokers import Brokers
 
 EXIT_SETTINGS = 78
 DEADLINE_S = 60
@@ -109,7 +110,7 @@ async def until_shown(shown, text):
 async def published(told):
     """Ids of the events on the registry's topic, in the broker that was told of."""
     servers, topic = ",".join(told["brokers"]), TOPICS["tenant-registry"]
-    inspector = KafkaInspector(servers, "tests")
+    inspector = KafkaInspector(Brokers(servers), "tests")
     ends = await inspector.end_offsets(topic)
     await inspector.stop()
     if not any(ends.values()):

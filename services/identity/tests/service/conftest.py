@@ -35,6 +35,7 @@ from tlsy.identity.settings import IdentitySettings, new_keys_file, read_keys
 from tlsy.rpc.channel import dial_bearer
 from tlsy.rpc.errors import ServiceError
 from tlsy.rpc.keys import generate_key, jwks_of, load_signing_key
+from tlsy.runtime.brokers import Brokers
 from tlsy.runtime.clock import SystemClock
 from tlsy.runtime.host import Host
 from tlsy.runtime.ids import PLATFORM_TENANT_ID, Uuid7
@@ -265,7 +266,7 @@ async def suite(database_templates: Templates) -> AsyncIterator[Suite]:
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tlsy-id-")))
         broker = await stack.enter_async_context(embedded_broker())
-        inspector = KafkaInspector(broker, "tests")
+        inspector = KafkaInspector(Brokers(broker), "tests")
         await inspector.ensure_topics(dict.fromkeys(TOPICS.values(), 2))
         await inspector.stop()
         installation = await stack.enter_async_context(_installation(database_templates))
@@ -329,7 +330,7 @@ def _host(target: str, folder: Path, first: str, installation: Installation, bro
         peers={"identity": first, "tenant-registry": f"unix:{folder}/registry"},
         clusters={CLUSTER: f"postgresql://:{server.password}@local:{server.port}?host={server.host}"},
         control_cluster=CLUSTER,
-        brokers=(broker,),
+        brokers=Brokers(broker),
         service_key=key.private_jwk,
         trust={"identity": jwks_of((key,))},
     )

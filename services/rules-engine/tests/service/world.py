@@ -24,6 +24,7 @@ from tlsy.eventlog.ports import Record
 from tlsy.rpc.errors import ServiceError
 from tlsy.rules_engine.app import build
 from tlsy.rules_engine.settings import RulesEngineSettings
+from tlsy.runtime.brokers import Brokers
 from tlsy.runtime.clock import SystemClock
 from tlsy.runtime.ids import Uuid7
 
@@ -115,8 +116,8 @@ class World:
         self.hosts = []
         self.stubs = {}
         self.clock = ShiftedClock()
-        self.producer = KafkaProducer(brokers, "test")
-        self.inspector = KafkaInspector(brokers, "test")
+        self.producer = KafkaProducer(Brokers(brokers), "test")
+        self.inspector = KafkaInspector(Brokers(brokers), "test")
 
     async def tenant(self, mode=None, **fields):
         given = {"modules": MODULES} | fields

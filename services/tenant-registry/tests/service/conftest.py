@@ -26,6 +26,7 @@ from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2 as pb
 from tlsy.eventlog.kafka import KafkaInspector
 from tlsy.rpc.channel import CallPolicy, dial_bearer
 from tlsy.rpc.errors import ServiceError
+from tlsy.runtime.brokers import Brokers
 from tlsy.runtime.clock import SystemClock
 from tlsy.runtime.ids import PLATFORM_TENANT_ID, Slug, TenantId
 from tlsy.tenancy.catalog import TenantEntry
@@ -202,7 +203,7 @@ async def suite(database_templates: Templates) -> AsyncIterator[Suite]:
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tlsy-tr-")))
         broker = await stack.enter_async_context(embedded_broker())
-        inspector = KafkaInspector(broker, "tests")
+        inspector = KafkaInspector(Brokers(broker), "tests")
         await inspector.ensure_topics(dict.fromkeys(TOPICS.values(), 2))
         await inspector.stop()
         installation = await stack.enter_async_context(database_templates.installation())

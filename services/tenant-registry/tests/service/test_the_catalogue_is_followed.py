@@ -11,6 +11,7 @@ from tlsy.contracts.tenant_registry.events.v1.events_pb2 import TenantChanged
 from tlsy.contracts.tenant_registry.v1 import tenant_pb2
 from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2 as pb
 from tlsy.eventlog.kafka_readers import KafkaTail
+from tlsy.runtime.brokers import Brokers
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -79,7 +80,7 @@ async def changes_of(tail, tenant):
 
 
 async def test_a_change_is_an_event_within_a_second(suite):
-    tail = KafkaTail(suite.broker, ["tlsy.tenant-registry"], "tests")
+    tail = KafkaTail(Brokers(suite.broker), ["tlsy.tenant-registry"], "tests")
     await tail.open()
     took_s: list[float] = []
     causes: list[str] = []

@@ -24,6 +24,7 @@ from aiokafka.errors import (
 )
 from aiokafka.partitioner import murmur2
 
+from tlsy.eventlog import kafka_doors
 from tlsy.eventlog.errors import LogUnavailable, RecordTooLarge
 from tlsy.eventlog.letter_box import LetterBox
 from tlsy.eventlog.ports import Position
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from tlsy.eventlog.ports import Record
+    from tlsy.runtime.brokers import Brokers
 
 _T = TypeVar("_T")
 
@@ -71,10 +73,10 @@ def partition_of(key: bytes, count: int) -> int:
 class KafkaProducer:
     """See `Producer`. Idempotent, acknowledged by all in-sync replicas; many may publish at the same time."""
 
-    __slots__ = ("_client", "_client_id", "_connecting", "_servers")
+    __slots__ = ("_brokers", "_client", "_client_id", "_connecting")
 
-    def __init__(self, servers: str, client_id: str) -> None:
-        self._servers = servers
+    def __init__(self, brokers: Brokers, client_id: str) -> None:
+        self._brokers = brokers
         self._client_id = client_id
         self._client: Any = None
         self._connecting = asyncio.Lock()
@@ -123,7 +125,7 @@ class KafkaProducer:
         async with self._connecting:
             if self._client is None:
                 client = aiokafka.AIOKafkaProducer(
-                    bootstrap_servers=self._servers,
+                    **kafka_doors.arguments(self._brokers),
                     client_id=self._client_id,
                     enable_idempotence=True,
                     acks="all",
@@ -133,7 +135,7 @@ class KafkaProducer:
                     metadata_max_age_ms=METADATA_MAX_AGE_MS,
                 )
                 try:
-                    await client.start()
+                    await kafka_doors.start(client, self._brokers)
                 except BaseException:
                     await _throw_away(client)
                     raise
@@ -209,10 +211,10 @@ def _positions(records: Sequence[Record], futures: Sequence[asyncio.Future[Any]]
 class KafkaInspector:
     """See `LogInspector`; also makes topics."""
 
-    __slots__ = ("_admin", "_client_id", "_consumer", "_lock", "_servers")
+    __slots__ = ("_admin", "_brokers", "_client_id", "_consumer", "_lock")
 
-    def __init__(self, servers: str, client_id: str) -> None:
-        self._servers = servers
+    def __init__(self, brokers: Brokers, client_id: str) -> None:
+        self._brokers = brokers
         self._client_id = client_id
         self._admin: Any = None
         self._consumer: Any = None
@@ -245,7 +247,7 @@ class KafkaInspector:
 
     async def letters(self, topic: str, group: str) -> tuple[int, datetime | None]:
         """See `LogInspector.letters`."""
-        async with LetterBox.opened(self._servers, topic, group) as box:
+        async with LetterBox.opened(self._brokers, topic, group) as box:
             return await box.backlog()
 
     async def ensure_topics(self, partitions: Mapping[str, int]) -> None:
@@ -291,13 +293,15 @@ class KafkaInspector:
 
     async def _connect(self) -> None:
         if self._admin is None:
-            self._admin = AIOKafkaAdminClient(bootstrap_servers=self._servers, client_id=self._client_id)
-            await self._admin.start()
+            self._admin = AIOKafkaAdminClient(
+                **kafka_doors.arguments(self._brokers), client_id=self._client_id
+            )
+            await kafka_doors.start(self._admin, self._brokers)
         if self._consumer is None:
             self._consumer = aiokafka.AIOKafkaConsumer(
-                bootstrap_servers=self._servers, client_id=self._client_id, group_id=None
+                **kafka_doors.arguments(self._brokers), client_id=self._client_id, group_id=None
             )
-            await self._consumer.start()
+            await kafka_doors.start(self._consumer, self._brokers)
 
     async def _drop(self) -> None:
         admin, self._admin = self._admin, None

@@ -15,6 +15,7 @@ from aiokafka.errors import (
     UnsupportedCodecError,
 )
 
+from tlsy.eventlog import kafka_doors
 from tlsy.eventlog.errors import LogUnavailable
 from tlsy.eventlog.kafka import (
     ASK_TIMEOUT_S,
@@ -30,6 +31,8 @@ from tlsy.eventlog.ports import Received, TopicPartition
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from tlsy.runtime.brokers import Brokers
 
 #: What a record's timestamp is where the broker gave it.
 _LOG_APPEND_TIME: Final = 1
@@ -59,18 +62,19 @@ class _Listener(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # ai
 class KafkaGroupReader:
     """See `GroupReader`. Reads from the start where the group has committed nothing."""
 
-    __slots__ = ("_client", "_client_id", "_group", "_servers", "_session_timeout_s", "_topics")
+    __slots__ = ("_brokers", "_client", "_client_id", "_group", "_session_timeout_s", "_topics", "_written")
 
     def __init__(
         self,
-        servers: str,
+        brokers: Brokers,
         group: str,
         topics: Sequence[str],
         client_id: str,
         *,
         session_timeout_s: float = 10.0,
     ) -> None:
-        self._servers = servers
+        self._brokers = brokers
+        self._written: tuple[tuple[int, ...], ...] = ()
         self._group = group
         self._topics = tuple(topics)
         self._client_id = client_id
@@ -84,8 +88,9 @@ class KafkaGroupReader:
     ) -> None:
         """See `GroupReader.start`."""
         limit_batches()
+        self._written = self._brokers.written()
         self._client = aiokafka.AIOKafkaConsumer(
-            bootstrap_servers=self._servers,
+            **kafka_doors.arguments(self._brokers),
             client_id=self._client_id,
             group_id=self._group,
             enable_auto_commit=False,
@@ -98,12 +103,13 @@ class KafkaGroupReader:
         )
         self._client.subscribe(topics=list(self._topics), listener=_Listener(on_assigned, on_revoked))
         try:
-            await self._client.start()
+            await kafka_doors.start(self._client, self._brokers)
         except FAILURES as error:
             raise LogUnavailable(f"the group cannot be joined: {error!r}") from error
 
     async def fetch(self, partition: TopicPartition, *, max_records: int, timeout_s: float) -> list[Received]:
         """See `GroupReader.fetch`."""
+        kafka_doors.check_written(self._brokers, self._written)
         theirs = aiokafka.TopicPartition(partition.topic, partition.partition)
         try:
             found = await self._client.getmany(
@@ -180,29 +186,31 @@ class KafkaTail:
     """See `Tail`. Topics in `since` are read from that time on, and not from their end."""
 
     __slots__ = (
+        "_brokers",
         "_client",
         "_client_id",
         "_cluster_id",
         "_inspector",
         "_positions",
-        "_servers",
         "_since",
         "_topics",
+        "_written",
     )
 
     def __init__(
         self,
-        servers: str,
+        brokers: Brokers,
         topics: Sequence[str],
         client_id: str,
         *,
         since: Mapping[str, datetime] | None = None,
     ) -> None:
-        self._servers = servers
+        self._brokers = brokers
+        self._written: tuple[tuple[int, ...], ...] = ()
         self._since = since or {}
         self._topics = tuple(topics)
         self._client_id = client_id
-        self._inspector = KafkaInspector(servers, client_id)
+        self._inspector = KafkaInspector(brokers, client_id)
         self._client: Any = None
         self._cluster_id = ""
         self._positions: dict[tuple[str, int], int] = {}
@@ -216,8 +224,9 @@ class KafkaTail:
             if not ends:
                 raise LogUnavailable(f"there is no topic {topic} yet")
             self._positions.update({(topic, partition): offset for partition, offset in ends.items()})
+        self._written = self._brokers.written()
         self._client = aiokafka.AIOKafkaConsumer(
-            bootstrap_servers=self._servers,
+            **kafka_doors.arguments(self._brokers),
             client_id=self._client_id,
             group_id=None,
             auto_offset_reset="earliest",
@@ -225,7 +234,7 @@ class KafkaTail:
         )
         try:
             async with asyncio.timeout(ASK_TIMEOUT_S):
-                await self._client.start()
+                await kafka_doors.start(self._client, self._brokers)
             self._client.assign([aiokafka.TopicPartition(*partition) for partition in self._positions])
             async with asyncio.timeout(ASK_TIMEOUT_S):
                 await self._go_back()
@@ -247,6 +256,7 @@ class KafkaTail:
 
     async def fetch(self, *, max_records: int, timeout_s: float) -> list[Received]:
         """See `Tail.fetch`."""
+        kafka_doors.check_written(self._brokers, self._written)
         try:
             found = await self._client.getmany(timeout_ms=int(timeout_s * 1000), max_records=max_records)
         except Exception as error:  # noqa: BLE001 - see there

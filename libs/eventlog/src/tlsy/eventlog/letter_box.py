@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import aiokafka
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
+from tlsy.eventlog import kafka_doors
 from tlsy.eventlog.cloudevents import LOG_HEADER
 from tlsy.eventlog.errors import EventLogError, LogUnavailable
 from tlsy.eventlog.kafka_codecs import limit_batches
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from tlsy.eventlog.ports import Headers, Producer
+    from tlsy.runtime.brokers import Brokers
 
 _TIMEOUT_S: Final = 10.0
 _CLOSE_TIMEOUT_S: Final = 2.0
@@ -74,12 +76,12 @@ class LetterBox:
 
     @classmethod
     @asynccontextmanager
-    async def opened(cls, servers: str, topic: str, group: str) -> AsyncIterator[LetterBox]:
+    async def opened(cls, brokers: Brokers, topic: str, group: str) -> AsyncIterator[LetterBox]:
         """The letters that `group` wrote about records of `topic`."""
         name = letters_topic(topic, group)
         limit_batches()
         client = aiokafka.AIOKafkaConsumer(
-            bootstrap_servers=servers,
+            **kafka_doors.arguments(brokers),
             group_id=f"{name}.operators",
             enable_auto_commit=False,
             auto_offset_reset="earliest",
@@ -87,13 +89,13 @@ class LetterBox:
         partition = aiokafka.TopicPartition(name, 0)
         try:
             async with asyncio.timeout(_TIMEOUT_S):
-                await client.start()
+                await kafka_doors.start(client, brokers)
                 if name not in await client.topics():
                     raise LogUnavailable(f"there is no topic {name}")
             client.assign([partition])
             yield cls(client, partition, topic)
         except (KafkaConnectionError, OSError) as error:
-            raise LogUnavailable(f"no broker answers at {servers}") from error
+            raise LogUnavailable(f"no broker answers at {brokers.servers}") from error
         except _FAILURES as error:
             raise LogUnavailable(f"the broker did not answer: {error!r}") from error
         finally:

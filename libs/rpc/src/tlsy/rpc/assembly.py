@@ -137,11 +137,6 @@ class Assembly:
     _broadcast: Broadcast
 
     @property
-    def servers(self) -> str:
-        """Bootstrap servers, as clients take them."""
-        return ",".join(self.host.brokers)
-
-    @property
     def denials(self) -> DenialSink:
         """For refusals that only a handler sees: credentials that are not good."""
         return self._denials
@@ -282,9 +277,8 @@ def assemble(
     listening = Databases(ClusterDsns(host.clusters, RELAY), _LISTENING_LIMITS, clock)
     audit = AuditTrail(host.service, clock, host.ids)
     metrics = EventLogMetrics(host.telemetry.registry, host.telemetry.tracer("tlsy.eventlog"))
-    servers = ",".join(host.brokers)
-    producer = KafkaProducer(servers, host.service)
-    inspector = KafkaInspector(servers, host.service)
+    producer = KafkaProducer(host.brokers, host.service)
+    inspector = KafkaInspector(host.brokers, host.service)
     relay = Relay(
         host.service,
         TOPICS[host.service],
@@ -359,7 +353,7 @@ def _broadcast(
         # A revocation may be in the log before it is among those that identity lists: so far back that no
         # token is left which it could concern.
         since = {TOPICS["identity"]: host.clock.now() - timedelta(seconds=MAX_LIFETIME_S)}
-        return _ReadyTail(",".join(host.brokers), topics, host.service, since=since)
+        return _ReadyTail(host.brokers, topics, host.service, since=since)
 
     return Broadcast(
         "platform-events",

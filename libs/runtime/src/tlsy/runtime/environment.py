@@ -10,6 +10,7 @@ from typing import Final, Literal, Self
 from pydantic import model_validator
 from pydantic_settings import SettingsConfigDict
 
+from tlsy.runtime.brokers import Brokers
 from tlsy.runtime.settings import ServiceSettings, setting
 
 CONTROL_DATABASE: Final = "tlsy_control"
@@ -45,6 +46,13 @@ class HostSettings(ServiceSettings):
     brokers: tuple[str, ...] = setting(
         ("127.0.0.1:9092",), unit="JSON", why="bootstrap servers of Kafka", min_length=1
     )
+    brokers_ca_file: Path | None = setting(
+        None, unit="", why="PEM; with it brokers are spoken to by TLS alone, and are signed by one of these"
+    )
+    brokers_cert_file: Path | None = setting(None, unit="", why="PEM; ours, where brokers ask for one")
+    brokers_key_file: Path | None = setting(None, unit="", why="PEM, of that certificate; both or neither")
+    brokers_user: str = setting("", unit="", why="who we are to brokers that ask (SCRAM-SHA-512)")
+    brokers_password_file: Path | None = setting(None, unit="", why="of that user; both or neither")
     service_key_file: Path = setting(
         unit="", why="private JWK, ES256, of this service alone; tlsy service-key makes one"
     )
@@ -75,7 +83,7 @@ class HostSettings(ServiceSettings):
     sentry_dsn: str | None = setting(None, unit="", why="where crash reports go; off without it", secret=True)
 
     @model_validator(mode="after")
-    def _tls_is_whole(self) -> Self:
+    def _it_is_whole(self) -> Self:
         """Half a configuration would listen in clear, and nobody would notice."""
         problems = []
         pair = (self.tls_cert_file, self.tls_key_file)
@@ -85,6 +93,7 @@ class HostSettings(ServiceSettings):
             problems.append("TLSY_TLS_CA_FILE needs both of them")
         if None in pair and not self.clear_text and not _stays_here(self.listen):
             problems.append("TLSY_LISTEN beyond this machine needs them, or TLSY_CLEAR_TEXT=true")
+        problems += read_brokers(self).problems(lambda field: f"TLSY_BROKERS_{field.upper()}")
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -99,6 +108,18 @@ def _stays_here(target: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def read_brokers(settings: HostSettings) -> Brokers:
+    """Where the brokers are, and the files that let us in, which are read whenever a client is made."""
+    return Brokers(
+        ",".join(settings.brokers),
+        ca_file=settings.brokers_ca_file,
+        cert_file=settings.brokers_cert_file,
+        key_file=settings.brokers_key_file,
+        user=settings.brokers_user,
+        password_file=settings.brokers_password_file,
+    )
 
 
 def read_clusters(settings: HostSettings) -> Mapping[str, str]:

@@ -22,6 +22,7 @@ from tlsy.runtime.environment import (
     CONNECTIONS_PER_DATABASE,
     CONTROL_DATABASE,
     HostSettings,
+    read_brokers,
     read_clusters,
     read_trust,
 )
@@ -34,6 +35,8 @@ from tlsy.runtime.telemetry import Telemetry, open_telemetry
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+
+    from tlsy.runtime.brokers import Brokers
 
 Role = Literal["api", "worker", "all"]
 
@@ -73,7 +76,7 @@ class Host:
         control_cluster: the cluster that holds the control database.
         control_database: its name.
         connections_per_database: how many connections a service may have to one database.
-        brokers: bootstrap servers of Kafka, "host:port".
+        brokers: where Kafka is, and how one gets in.
         service_key: the private JWK (JSON, ES256) that this service signs its own tokens with.
         trust: service name to the public JWKS (JSON) that its tokens verify with.
     """
@@ -91,7 +94,7 @@ class Host:
     control_cluster: str
     control_database: str = CONTROL_DATABASE
     connections_per_database: int = CONNECTIONS_PER_DATABASE
-    brokers: tuple[str, ...]
+    brokers: Brokers
     service_key: str
     trust: Mapping[str, str]
 
@@ -146,7 +149,7 @@ def host_from(settings: HostSettings, service: str, role: Role) -> Host:
         control_cluster=settings.control_cluster,
         control_database=settings.control_database,
         connections_per_database=settings.connections_per_database,
-        brokers=settings.brokers,
+        brokers=read_brokers(settings),
         service_key=settings.service_key_file.read_text(encoding="utf-8"),
         trust=read_trust(settings.trust_dir),
     )

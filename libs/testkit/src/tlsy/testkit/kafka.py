@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import time
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -21,6 +22,8 @@ from tlsy.testkit.ports import free_port
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
     from collections.abc import AsyncIterator, Sequence
+
+    from tlsy.runtime.host import TlsFiles
 
 APACHE_KAFKA_VERSION: Final = "4.1.1"
 
@@ -55,11 +58,40 @@ async def embedded_broker(settings: BrokerSettings | None = None, *, behind_s: i
         yield str(broker.address)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guard:
+    """Two more listeners, "localhost:port", that let in by TLS and SCRAM-SHA-512 only.
+
+    Attributes:
+        tls: the server's certificate, its key, and the authority that clients' are signed by.
+        user: the one user there is.
+        password: of that user.
+        ports: of the listener that asks for no certificate, and of the one that does.
+    """
+
+    tls: TlsFiles
+    user: str
+    password: str
+    ports: Sequence[int] = field(default_factory=lambda: (free_port(), free_port()))
+
+    def listeners(self) -> str:
+        """As they stand behind others."""
+        return ",USERS://localhost:{},PEERS://localhost:{}".format(*self.ports)
+
+    def properties(self, directory: Path) -> str:
+        """What the server has to know besides; its key store is made in the directory."""
+        pem = directory / "server.pem"
+        pem.write_text(self.tls.key_file.read_text() + self.tls.cert_file.read_text())
+        template = (files("tlsy.testkit") / "apache_kafka" / "guarded.properties").read_text()
+        return template.format(pem=pem, ca_file=self.tls.ca_file)
+
+
 @asynccontextmanager
-async def apache_kafka(*, replication: int = 1) -> AsyncIterator[str]:
+async def apache_kafka(*, replication: int = 1, guard: Guard | None = None) -> AsyncIterator[str]:
     """Run a single-node Apache Kafka on free ports of the loopback; yields `host:port`.
 
     A topic gets so many replicas, `replication`, where its maker names no number; there is room for one.
+    With `guard` it listens there, too.
 
     The first use fetches the release with Maven into `${XDG_CACHE_HOME:-~/.cache}/tlsy`. Data lives in a
     temporary directory that is removed at the end, as is the process, by its pid. Topics are not created
@@ -83,9 +115,13 @@ async def apache_kafka(*, replication: int = 1) -> AsyncIterator[str]:
                 controller_port=controller_port,
                 data=directory / "data",
                 replication=replication,
+                guarded=guard.listeners() if guard else "",
             )
+            + (guard.properties(directory) if guard else "")
         )
-        formatting = (java, "-cp", class_path, "kafka.tools.StorageTool", "format", "--standalone")
+        formatting = [java, "-cp", class_path, "kafka.tools.StorageTool", "format", "--standalone"]
+        if guard is not None:
+            formatting += ["--add-scram", f"SCRAM-SHA-512=[name={guard.user},password={guard.password}]"]
         await _run(
             (*formatting, "-t", _CLUSTER_ID, "-c", str(properties)),
             log=directory / "format.log",

@@ -22,6 +22,7 @@ from tlsy.rpc.channel import dial_bearer
 from tlsy.rpc.keys import generate_key, jwks_of
 from tlsy.rpc.permissions import RoleBinding
 from tlsy.rpc.tokens import IDENTITY_ISSUER, SUITE_AUDIENCE, TokenClaims, issue_token
+from tlsy.runtime.brokers import Brokers
 from tlsy.runtime.clock import SystemClock
 from tlsy.runtime.host import Host
 from tlsy.runtime.ids import PrincipalName, Uuid7
@@ -148,7 +149,7 @@ class Peers:
             },
             control_cluster=self._installation.control.cluster,
             control_database=self._installation.control.database,
-            brokers=(self._brokers,),
+            brokers=Brokers(self._brokers),
             service_key=self._service_keys[service].private_jwk,
             trust={name: jwks_of((key,)) for name, key in self._service_keys.items()},
         )

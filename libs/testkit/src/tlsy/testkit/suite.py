@@ -22,6 +22,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tlsy.contracts.events import SERVICES
 from tlsy.rpc.keys import generate_key, jwks_of
+from tlsy.runtime.brokers import Brokers
 from tlsy.runtime.clock import SystemClock
 from tlsy.runtime.host import Host
 from tlsy.runtime.ids import Uuid7
@@ -125,7 +126,7 @@ class Suite:
             control_cluster=self.installation.control.cluster,
             control_database=self.installation.control.database,
             connections_per_database=self._connections,
-            brokers=(self.brokers,),
+            brokers=Brokers(self.brokers),
             service_key=self._keys[service].private_jwk,
             trust={name: jwks_of((key,)) for name, key in self._keys.items()},
         )
@@ -186,7 +187,7 @@ def _environment(host: Host, folder: Path) -> dict[str, str]:
         "TLSY_CONTROL_CLUSTER": host.control_cluster,
         "TLSY_CONTROL_DATABASE": host.control_database,
         "TLSY_CONNECTIONS_PER_DATABASE": str(host.connections_per_database),
-        "TLSY_BROKERS": json.dumps(list(host.brokers)),
+        "TLSY_BROKERS": json.dumps(host.brokers.servers.split(",")),
         "TLSY_SERVICE_KEY_FILE": str(key),
         "TLSY_TRUST_DIR": str(trust),
     }

@@ -152,7 +152,7 @@ class Diagnosis(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LetterPlace:
-    """Where dead letters are: a broker's address, the topic of the records, the group that refused them."""
+    """Where dead letters are: brokers (see `Brokers.parse`), the records' topic, the group that refused."""
 
     brokers: str
     topic: str

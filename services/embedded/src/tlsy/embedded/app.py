@@ -20,6 +20,7 @@ from tlsy.ingestion.app import build as build_ingestion
 from tlsy.ingestion.settings import IngestionSettings
 from tlsy.rules_engine.app import build as build_rules_engine
 from tlsy.rules_engine.settings import RulesEngineSettings
+from tlsy.runtime.brokers import Brokers
 from tlsy.runtime.clock import SystemClock
 from tlsy.runtime.environment import CONTROL_DATABASE
 from tlsy.runtime.host import Host
@@ -177,7 +178,7 @@ class Suite:
             peers={peer: directory.address(peer) for peer in SERVICES},
             clusters=_Dsns(server, directory.postgres_socket),
             control_cluster=CLUSTER,
-            brokers=self.brokers,
+            brokers=Brokers(",".join(self.brokers)),
             service_key=keys[name].private_jwk,
             trust=trust_of(keys),
         )

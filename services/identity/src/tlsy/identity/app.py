@@ -175,7 +175,7 @@ def _consumer(assembly: Assembly, indexing: IndexRevocations) -> Consumer:
         GROUP,
         SUBSCRIBED,
         package=assembly.package,
-        reader=lambda: KafkaGroupReader(assembly.servers, GROUP, SUBSCRIBED, GROUP),
+        reader=lambda: KafkaGroupReader(assembly.host.brokers, GROUP, SUBSCRIBED, GROUP),
         routes=routes(OnPrincipalRevoked(indexing)),
         transactions=assembly.tenancy,
         dead_letters=DeadLetters(GROUP, assembly.producer, assembly.inspector, clock),

@@ -97,7 +97,7 @@ def _producers(assembly: Assembly, ingest: IngestEvents, settings: IngestionSett
         _GROUP,
         [INGEST_TOPIC],
         package="ingestion",
-        reader=lambda: KafkaGroupReader(assembly.servers, _GROUP, [INGEST_TOPIC], host.service),
+        reader=lambda: KafkaGroupReader(host.brokers, _GROUP, [INGEST_TOPIC], host.service),
         routes=consumers.routes(OnProducedEvents(ingest=ingest, catalog=assembly.catalog)),
         transactions=assembly.tenancy,
         dead_letters=DeadLetters(

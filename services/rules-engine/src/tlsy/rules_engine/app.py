@@ -146,7 +146,7 @@ def _workers(
     )
     backlog = ReaderBacklog(
         consumers.TOPIC,
-        lambda: KafkaGroupReader(assembly.servers, group, [consumers.TOPIC], host.service),
+        lambda: KafkaGroupReader(host.brokers, group, [consumers.TOPIC], host.service),
         Parking(_PACKAGE, group, assembly.tenancy),
     )
     consumer = Consumer(

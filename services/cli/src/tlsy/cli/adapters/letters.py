@@ -6,10 +6,11 @@ import base64
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from tlsy.cli.domain.errors import RefusedError, UnreachableError
+from tlsy.cli.domain.errors import RefusedError, UnreachableError, UsageError
 from tlsy.eventlog.errors import EventLogError, LogUnavailable
 from tlsy.eventlog.kafka import KafkaProducer
 from tlsy.eventlog.letter_box import LetterBox, LetterCut
+from tlsy.runtime.brokers import Brokers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -43,7 +44,7 @@ class BrokerLetters:
 
     async def replay(self, place: LetterPlace, through: int) -> int:
         """See `Letters.replay`."""
-        producer = KafkaProducer(place.brokers, "tlsy-cli")
+        producer = KafkaProducer(_brokers(place), "tlsy-cli")
         try:
             async with _opened(place) as box:
                 return await box.replay(through, producer, self._clock.now())
@@ -56,10 +57,19 @@ class BrokerLetters:
             return await box.discard(through)
 
 
+def _brokers(place: LetterPlace) -> Brokers:
+    try:
+        return Brokers.parse(place.brokers)
+    except ValueError as error:
+        raise UsageError(
+            f"--brokers is wrong: {error}", "Write host:port, or host:port?ca_file=…&user=…&password_file=…"
+        ) from error
+
+
 @asynccontextmanager
 async def _opened(place: LetterPlace) -> AsyncIterator[LetterBox]:
     try:
-        async with LetterBox.opened(place.brokers, place.topic, place.group) as box:
+        async with LetterBox.opened(_brokers(place), place.topic, place.group) as box:
             yield box
     except LogUnavailable as error:
         why = str(error).removeprefix(f"{error.reason}: ")

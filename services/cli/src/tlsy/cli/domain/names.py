@@ -43,10 +43,12 @@ def within(parent: str, collection: str, text: str) -> str:
 def broker_addresses(text: str) -> str:
     """The same, if it is "host:port", or several of these with commas; Kafka's port may be left out.
 
+    What stands behind a "?" says how one gets in, and is not looked at.
+
     Raises:
         UsageError: it is not.
     """
-    for address in text.split(","):
+    for address in text.partition("?")[0].split(","):
         found = _ADDRESS.fullmatch(address.strip())
         if found is None or not 0 < int(found[1] or 1) <= _MAX_PORT:
             raise UsageError(f"{address!r} is no address.", "Write --brokers as host:port,host:port.")

@@ -21,7 +21,13 @@ _COLUMNS: Final = (
     Column("ERROR", "error"),
 )
 
-Brokers = Annotated[str, typer.Option(help="Kafka's address: host:port, several with commas.")]
+Brokers = Annotated[
+    str,
+    typer.Option(
+        help="Kafka's address: host:port, several with commas. By TLS: host:port?ca_file=…, and where Kafka "
+        "asks for them &user=…&password_file=… and &cert_file=…&key_file=…."
+    ),
+]
 Topic = Annotated[str, typer.Option(help="Where the records were read: tlsy.ingestion.")]
 Group = Annotated[str, typer.Option(help="The consumer group that refused them: rules-engine.")]
 Through = Annotated[int, typer.Option(help="The last letter; all before it are meant too.")]

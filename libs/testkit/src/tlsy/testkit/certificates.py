@@ -20,6 +20,7 @@ class Authority:
     """Signs certificates for "localhost" into files."""
 
     def __init__(self, directory: Path, name: str) -> None:
+        """Makes its own certificate, `file`, in the directory."""
         self._directory = directory
         self._name = name
         self._key = ec.generate_private_key(ec.SECP256R1())
@@ -27,7 +28,9 @@ class Authority:
         self._certificate = self._sign(self._key.public_key(), name, authority=True)
         self.file.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
 
-    def _sign(self, public_key, subject: str, *, authority: bool) -> x509.Certificate:
+    def _sign(
+        self, public_key: ec.EllipticCurvePublicKey, subject: str, *, authority: bool
+    ) -> x509.Certificate:
         now = datetime.now(UTC)
         return (
             x509.CertificateBuilder()
@@ -43,6 +46,7 @@ class Authority:
         )
 
     def issue(self, name: str) -> TlsFiles:
+        """A certificate, its key, and this authority's own."""
         key = ec.generate_private_key(ec.SECP256R1())
         files = TlsFiles(self._directory / f"{name}.crt", self._directory / f"{name}.key", self.file)
         certificate = self._sign(key.public_key(), name, authority=False)

@@ -1,0 +1,86 @@
+"""How a client of aiokafka gets in, and why not: aiokafka logs that, and raises only that it did not."""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING, Any, Final
+
+from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.errors import KafkaConnectionError, KafkaError, SaslAuthenticationFailed
+
+from tlsy.eventlog.errors import LogUnavailable
+from tlsy.runtime.brokers import FileUnusable
+
+if TYPE_CHECKING:
+    from tlsy.runtime.brokers import Brokers
+
+_PROBE_TIMEOUT_MS: Final = 2_000
+#: OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH.
+_OTHER_NAME: Final = frozenset({62, 64})
+
+
+def arguments(brokers: Brokers) -> dict[str, Any]:
+    """See `Brokers.arguments`.
+
+    Raises:
+        LogUnavailable: a file is not what it has to be.
+    """
+    try:
+        return brokers.arguments()
+    except FileUnusable as error:
+        raise LogUnavailable(str(error)) from error
+
+
+def check_written(brokers: Brokers, written: tuple[tuple[int, ...], ...]) -> None:
+    """Raises LogUnavailable if a client made then holds what is not good any more.
+
+    It would be refused at its next connection, and aiokafka tries that for ever without a word to us.
+    """
+    if brokers.written() != written:
+        raise LogUnavailable("a file that lets us in was written anew")
+
+
+async def start(client: Any, brokers: Brokers) -> None:
+    """Start a client that was made with `brokers.arguments()`.
+
+    Raises:
+        KafkaConnectionError: no broker answers.
+        LogUnavailable: none lets us in; why, by broker.
+    """
+    try:
+        await client.start()
+    except KafkaConnectionError as error:
+        if brokers.ca_file is None:
+            raise
+        raise LogUnavailable(await _refusals(brokers) or str(error)) from error
+
+
+async def _refusals(brokers: Brokers) -> str:
+    how = arguments(brokers)
+    refusals = []
+    for host, port, _ in collect_hosts(how.pop("bootstrap_servers"), randomize=False):
+        try:
+            connection = await create_conn(host, port, request_timeout_ms=_PROBE_TIMEOUT_MS, **how)
+        except (OSError, KafkaError, TimeoutError) as error:
+            refusals.append(f"{host}:{port} {_words(error, brokers)}")
+        else:
+            await connection.close()
+    return "; ".join(refusals)
+
+
+def _words(error: BaseException, brokers: Brokers) -> str:
+    # That a certificate was missing is told after the handshake; aiokafka raises something of its own then.
+    cause = error if error.__cause__ is None else error.__cause__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        if cause.verify_code in _OTHER_NAME:
+            return f"shows a certificate of another host: {cause.verify_message}"
+        return f"shows a certificate that {brokers.ca_file} does not vouch for: {cause.verify_message}"
+    if isinstance(cause, ssl.SSLError):
+        reason = (cause.reason or str(cause)).replace("_", " ").lower()
+        if "alert" in reason:
+            shown = brokers.cert_file or "no certificate"
+            return f"refuses us, who showed {shown}: {reason}"
+        return f"speaks no TLS that we know: {reason}"
+    if isinstance(error, SaslAuthenticationFailed):
+        return f"refuses user {brokers.user} and its password: {error.args[0]}"
+    return f"does not answer by TLS: {error!r}"
