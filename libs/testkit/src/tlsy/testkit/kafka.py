@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 APACHE_KAFKA_VERSION: Final = "4.1.1"
 
 _FETCH_TIMEOUT_S: Final = 300.0
-_FORMAT_TIMEOUT_S: Final = 60.0
-_START_TIMEOUT_S: Final = 60.0
+_FORMAT_TIMEOUT_S: Final = 120.0
+_START_TIMEOUT_S: Final = 180.0
 _STOP_TIMEOUT_S: Final = 20.0
 _PROBE_TIMEOUT_MS: Final = 2_000
 _POLL_INTERVAL_S: Final = 0.1
@@ -99,7 +99,7 @@ async def apache_kafka(*, replication: int = 1, guard: Guard | None = None) -> A
 
     Raises:
         MissingToolError: java, or for the first use mvn, is not on the PATH.
-        ServerStartError: the release could not be fetched, or the server did not get ready in a minute.
+        ServerStartError: the release could not be fetched, or the server did not get ready in three minutes.
     """
     java = _tool("java", "a Java runtime, version 17 or newer (Debian: openjdk-17-jre-headless)")
     class_path = f"{await fetched_jars()}/*"
