@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from libs.eventlog.tests.test_a_relay_loses_and_reorders_nothing import Flaky
 from libs.eventlog.tests.world import event_of, note_of, until
 
 
@@ -78,6 +79,15 @@ async def test_what_could_not_go_out_is_not_overtaken(world, tenant, broker):
     await world.published(tenant)
     seen = list(dict.fromkeys(await published_notes(world)))
     assert seen == notes
+
+
+async def test_what_was_not_acknowledged_is_swept_before_what_follows(world, tenant):
+    flaky = Flaky(world.producer())
+    relay = await world.relaying(producer=flaky, sweep_s=60.0, hot_window_s=600.0, batch_bytes=1)
+    await ready(world, relay, tenant)
+    relay.publish_after_commit(tenant.placement, await commit(world, relay, tenant, "a", "b"))
+    await world.published(tenant)
+    assert await published_notes(world) == ["a", "b"]
 
 
 async def test_a_full_queue_is_left_to_the_sweep_in_order(world, tenant):

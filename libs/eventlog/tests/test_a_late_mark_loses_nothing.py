@@ -7,6 +7,7 @@ import asyncio
 from libs.eventlog.tests.test_a_hot_path_does_not_overtake import commit, ready
 from libs.eventlog.tests.test_a_wiped_broker_loses_nothing import notes, wipe
 from libs.eventlog.tests.world import CLOCK, until
+from tlsy.eventlog.outboxes import Applied, day_of
 from tlsy.eventlog.ports import Position
 
 
@@ -42,6 +43,16 @@ async def test_a_mark_of_the_present_log_is_made(world, tenant):
         await outbox.store_reconciled_log(2)
     assert await outboxes.mark(tenant.placement, [(event, Position(0, 0))], 2)
     assert await world.unpublished(tenant) == 0
+
+
+async def test_a_mark_of_an_earlier_log_does_not_replace_one_of_a_later(world, tenant):
+    """Else the row counts as applied: behind its offset the earlier log had much that was."""
+    outboxes = world.outboxes()
+    (event,) = await world.publish(tenant, "a")
+    assert await outboxes.mark(tenant.placement, [(event, Position(0, 0))], 2)
+    async with outboxes.lead(tenant.placement) as outbox:
+        await outbox.mark([(event, Position(0, 0))], 1)
+        assert await outbox.unmark_lost(day_of(event), 3, [Applied(1, 0, 1_000)], 9) == 1
 
 
 class LateMarks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +18,7 @@ from tlsy.eventlog.errors import TenantOverRate, TenantPaused
 from tlsy.eventlog.kafka import partition_of
 from tlsy.eventlog.parking import ParkingLimits
 from tlsy.eventlog.partition import PartitionSettings
+from tlsy.eventlog.statements import statements
 from tlsy.tenancy.database import PoolLimits
 from tlsy.tenancy.errors import CatalogUnavailable
 
@@ -227,6 +229,60 @@ async def test_nothing_of_a_paused_tenant_is_refused(world, tenant, limits, kept
     served.set()
     await world.noted(tenant, "0", *more)
     assert await dead_letters(world, 0) == []
+
+
+class LateLook:
+    """Transactions; who first finds nothing parked is told so when it is let go."""
+
+    def __init__(self, transactions):
+        self.transactions = transactions
+        self.waits = asyncio.Event()
+        self.go = asyncio.Event()
+
+    def __getattr__(self, name):
+        return getattr(self.transactions, name)
+
+    @asynccontextmanager
+    async def control(self, principal, *, write):
+        async with self.transactions.control(principal, write=write) as tx:
+            yield (looking := Looking(tx))
+        if looking.found_nothing:
+            self.waits.set()
+            await self.go.wait()
+
+
+class Looking:
+    def __init__(self, tx):
+        self.tx = tx
+        self.found_nothing = False
+
+    def __getattr__(self, name):
+        return getattr(self.tx, name)
+
+    async def fetch(self, sql, *arguments):
+        rows = await self.tx.fetch(sql, *arguments)
+        self.found_nothing = sql == statements("rules_engine")["select_parked"] and not rows
+        return rows
+
+
+async def test_what_is_parked_while_its_tenant_is_to_resume_is_replayed(world, tenant):
+    late, served = LateLook(world.installation.tenancy("rules_engine")), asyncio.Event()
+
+    async def handle(delivery, tx):
+        if not served.is_set():
+            raise TenantPaused("JUDGING_FAILED", "a defect of ours")
+        await note_down(delivery, tx)
+
+    await world.consuming({EVENTS_ACCEPTED: Each(handle)}, transactions=late)
+    await world.send(event_of(tenant, "parked"))
+    await parked(world, 1)
+    served.set()
+    await asyncio.wait_for(late.waits.wait(), 10)
+    await world.send(event_of(tenant, "newer"))
+    await parked(world, 1)
+    late.go.set()
+    await world.noted(tenant, "parked", "newer")
+    await parked(world, 0)
 
 
 async def test_a_handler_may_record_what_overflows(world, tenant):
