@@ -60,7 +60,7 @@ class NeverCommits(KafkaGroupReader):
 
 async def test_a_consumer_killed_between_effect_and_offset_counts_once(world, tenant):
     await world.send(event_of(tenant, "a"))
-    doomed = await world.consuming(reader=lambda: NeverCommits(world.servers, GROUP, [TOPIC], "doomed"))
+    doomed = await world.consuming(reader=lambda: NeverCommits(world.brokers, GROUP, [TOPIC], "doomed"))
     await world.noted(tenant, "a")
     await doomed.stop(2.0)
     await world.consuming()
