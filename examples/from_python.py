@@ -29,7 +29,7 @@ def bearer(token: identity_pb2.Token) -> tuple[tuple[str, str], ...]:
 
 
 def main(run_json: str, slug: str) -> int:
-    """Each step is one call; an error of any is the exception that gRPC raises."""
+    """Each step is one call; what is refused raises gRPC's exception."""
     try:
         run = json.loads(Path(run_json).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -113,4 +113,9 @@ def create(registry: Any, slug: str, platform: tuple[tuple[str, str], ...]) -> N
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    if not sys.argv[2:]:
+        sys.exit(__doc__)
+    try:
+        sys.exit(main(*sys.argv[1:]))
+    except grpc.RpcError as refused:
+        sys.exit(f"{refused.code().name}: {refused.details()}")

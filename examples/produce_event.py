@@ -29,7 +29,11 @@ def main(run_json: str, key_file: str) -> None:
     except FileNotFoundError:
         start = f"python -m tlsy.embedded --data-dir {Path(run_json).parent}"
         raise SystemExit(f"The suite is not running: there is no {run_json}. Start it: {start}") from None
-    asyncio.run(produce(run, Path(key_file).read_text(encoding="utf-8").strip()))
+    try:
+        api_key = Path(key_file).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise SystemExit(f"The key cannot be read: {error}") from None
+    asyncio.run(produce(run, api_key))
 
 
 async def produce(run: Any, api_key: str) -> None:
@@ -59,4 +63,9 @@ async def produce(run: Any, api_key: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if not sys.argv[2:]:
+        sys.exit(__doc__)
+    try:
+        main(*sys.argv[1:])
+    except grpc.RpcError as refused:
+        sys.exit(f"{refused.code().name}: {refused.details()}")

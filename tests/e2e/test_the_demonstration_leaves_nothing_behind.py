@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import os
 import re
 import shutil
@@ -216,6 +217,17 @@ def test_an_example_says_how_to_start_the_suite_that_it_misses(example: str, tmp
     ran = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=_WITHIN_S)
     (said,) = ran.stderr.splitlines()
     assert said.endswith(f"Start it: python -m tlsy.embedded --data-dir {tmp_path}")
+
+
+@pytest.mark.parametrize("example", ["from_python.py", "produce_event.py"])
+def test_what_an_example_is_refused_is_told_in_one_line(example: str, tmp_path: Path) -> None:
+    suite, run_json = _nobody(tmp_path), tmp_path / "run.json"
+    told = {"services": suite.services, "brokers": [], "api_key_file": str(suite.api_key_file)}
+    run_json.write_text(json.dumps(told))
+    asked = [sys.executable, str(ROOT / "examples" / example), str(run_json), str(suite.api_key_file)]
+    ran = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=_WITHIN_S)
+    (said,) = ran.stderr.splitlines()
+    assert (ran.returncode, said.startswith("UNAVAILABLE: ")) == (1, True)
 
 
 def _nobody(folder: Path) -> Running:
