@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from typing import Any
 from uuid import uuid4
 
@@ -65,6 +66,7 @@ LENGTH = b"\xc0\xcf\x24"
         b"\x12\x00" * 1000 + b"\x92\x80\x00" + LENGTH + EVENT,
         b"\x82\x01\x01x\x12" + LENGTH + EVENT,
         b"\x1b" + b"\x12" + LENGTH + EVENT + b"\x1c",
+        b"\x12\x00" * 300_000,
     ],
 )
 def test_an_event_that_is_too_large_is_found_before_it_is_parsed(raw):
@@ -73,7 +75,14 @@ def test_an_event_that_is_too_large_is_found_before_it_is_parsed(raw):
         checks.check_size(raw)
 
 
-@pytest.mark.parametrize("raw", [b"\xff" * 600_000, b"\x12\xff", b"\x12\x80\x80\x20" + b"x"])
+def test_a_number_that_does_not_end_is_not_read_to_its_end():
+    checks = RequestChecks(ingestion.IngestEventsRequest.DESCRIPTOR, Validator())
+    before_s = time.process_time()
+    checks.check_size(b"\xff" * 600_000)
+    assert time.process_time() - before_s < 1
+
+
+@pytest.mark.parametrize("raw", [b"\x12\xff", b"\x12\x80\x80\x20" + b"x"])
 def test_what_is_no_message_is_left_to_the_parser(raw):
     RequestChecks(ingestion.IngestEventsRequest.DESCRIPTOR, Validator()).check_size(raw)
 

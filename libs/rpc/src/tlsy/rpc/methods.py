@@ -37,8 +37,11 @@ _REQUEST_ID: Final = "request_id"
 #: Of a request that is no batch, and of each event of one. A map of 300,000 labels, which is 3 MB, takes the
 #: parser two seconds, in which nobody else is answered.
 _MAX_PART_BYTES: Final = 512 * 1024
+#: Twice the events that a batch may have, of which its handler tells: to count millions takes a second, too.
+_MAX_PARTS: Final = 20_000
 #: How fields are written, by the last three bits of their tags, and how long those of one length are.
 _VARINT, _DELIMITED = 0, 2
+_MAX_VARINT_BITS, _GOES_ON = 64, 0x80
 _FIXED_BYTES: Final = MappingProxyType({1: 8, 5: 4})
 
 
@@ -221,6 +224,7 @@ class RequestChecks:
         """
         if len(raw) > _MAX_PART_BYTES and not (self._is_batch and _parts_fit(raw)):
             text = f"A request, and each event of a batch, is at most {_MAX_PART_BYTES} bytes."
+            text += f" A large batch has at most {_MAX_PARTS} events."
             raise InvalidArgument("REQUEST_TOO_LARGE", text)
 
     def check(self, request: Message) -> None:
@@ -253,10 +257,11 @@ class RequestChecks:
 
 
 def _parts_fit(raw: bytes) -> bool:
-    """Whether no field of a message is too long; of what is no message the parser will tell."""
-    at, last = 0, len(raw) - _MAX_PART_BYTES
+    """Whether a message has few fields, none too long; of what is no message the parser will tell."""
+    at, last, parts = 0, len(raw) - _MAX_PART_BYTES, 0
     try:
         while at < last:
+            parts += 1
             tag, at = _varint(raw, at)
             kind = tag & 7
             if kind == _DELIMITED:
@@ -270,20 +275,22 @@ def _parts_fit(raw: bytes) -> bool:
                 at += _FIXED_BYTES[kind]
             else:
                 return False  # a group, which nobody of ours sends
-    except IndexError:
+            if parts > _MAX_PARTS:
+                return False
+    except (IndexError, ValueError):
         pass
     return True
 
 
 def _varint(raw: bytes, at: int) -> tuple[int, int]:
-    """A number, and where it ends."""
-    value = raw[at] & 0x7F
-    shift = 0
-    while raw[at] & 0x80:
-        at += 1
-        shift += 7
+    """A number, and where it ends. Raises ValueError: it goes on behind 64 bits, and might for megabytes."""
+    value = 0
+    for shift in range(0, _MAX_VARINT_BITS, 7):
         value |= (raw[at] & 0x7F) << shift
-    return value, at + 1
+        at += 1
+        if raw[at - 1] < _GOES_ON:
+            return value, at
+    raise ValueError("no number")
 
 
 def _has_rules(field: proto.FieldDescriptor, above: frozenset[str]) -> bool:
