@@ -113,7 +113,7 @@ def read(folder: Path, name: str, namespace: str) -> ManifestSet:
         try:
             loaded = yaml.load_all(path.read_text(encoding="utf-8"), _Loader)
             found = list(_flat(loaded))
-            json.dumps(found)  # what JSON cannot say, no cluster can be told
+            json.dumps(found, allow_nan=False)  # what JSON cannot say, no cluster can be told
         except (OSError, yaml.YAMLError, TypeError, ValueError) as error:
             problems.append(f"{path}: {error}")
             continue

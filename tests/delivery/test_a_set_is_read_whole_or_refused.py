@@ -66,11 +66,21 @@ def test_everything_that_is_wrong_with_a_set_is_said_at_once(tmp_path):
     (tmp_path / "f.yaml").write_text(
         "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {a: !!binary aGk=}\n"
     )
+    (tmp_path / "g.yaml").write_text("apiVersion: v1\nkind: Any\nmetadata: {name: s}\nshare: .nan\n")
     with pytest.raises(RefusedError) as refused:
         read(tmp_path, "suite", "tlsy")
     assert "f.yaml: Object of type bytes is not JSON serializable" in str(refused.value)
     assert [problem.split(":")[0].removeprefix(f"{tmp_path}/") for problem in refused.value.problems] == [
-        *("a.yaml, document 1", "a.yaml, document 2", "b.yaml", "c.yaml", "d.yaml", "e.yaml", "f.yaml")
+        *(
+            "a.yaml, document 1",
+            "a.yaml, document 2",
+            "b.yaml",
+            "c.yaml",
+            "d.yaml",
+            "e.yaml",
+            "f.yaml",
+            "g.yaml",
+        )
     ]
 
 
