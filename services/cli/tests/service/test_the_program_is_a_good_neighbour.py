@@ -158,6 +158,15 @@ async def test_an_output_that_takes_no_more_is_told(start, args):
     assert "Standard output takes no more" in err
 
 
+async def test_a_services_key_whose_public_half_could_not_be_told_is_not_kept(start, tmp_path):
+    full = os.open("/dev/full", os.O_WRONLY)
+    process = await start("service-key", tmp_path / "any.jwk", "-o", "json", stdout=full)
+    os.close(full)
+    code, _, err = await finished(process)
+    assert (code, "Standard output takes no more" in err) == (2, True)
+    assert not (tmp_path / "any.jwk").exists()
+
+
 async def test_what_libraries_would_still_end_is_not_waited_for(tlsy):
     script = "import atexit; atexit.register(print, 'late'); from tlsy.cli.__main__ import main; main()"
     process = await asyncio.create_subprocess_exec(

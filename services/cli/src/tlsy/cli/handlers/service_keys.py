@@ -22,4 +22,5 @@ async def make_service_key(
     key = generate_key()
     with terminal.files.new_secret(file) as made:
         made.write(key.private_jwk)
-    terminal.output.item(json.loads(jwks_of((key,))))
+        # Without its public half, which is told once, it is of no use.
+        terminal.output.item(json.loads(jwks_of((key,))))
