@@ -101,6 +101,12 @@ def test_a_key_of_another_certificate_is_told(settings, files, tmp_path):
         settings(**(files | {"brokers_key_file": other.key_file}))
 
 
+def test_what_openssl_has_no_word_for_is_told(settings, files):
+    files["brokers_cert_file"].write_text("")
+    with pytest.raises(SettingsInvalid, match="no certificate and its key: not in PEM, broken, or encrypted"):
+        settings(**files)
+
+
 def test_an_address_may_say_it_all(files):
     address = f"kafka:9093?ca_file={files['brokers_ca_file']}&user=tlsy"
     made = Brokers.parse(f"{address}&password_file={files['brokers_password_file']}")

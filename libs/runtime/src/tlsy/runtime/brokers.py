@@ -144,5 +144,7 @@ def _written(path: Path) -> tuple[int, ...]:
 
 
 def _words(error: OSError) -> str:
-    """Without numbers and places in C."""
+    """Without numbers and places in C, which are all that OpenSSL says of what is not as it has to be."""
+    if isinstance(error, ssl.SSLError) and not error.reason:
+        return "not in PEM, broken, or encrypted"
     return (getattr(error, "reason", None) or error.strerror or str(error)).replace("_", " ").lower()
