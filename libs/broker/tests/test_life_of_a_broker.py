@@ -105,6 +105,18 @@ async def test_who_connects_while_it_stops_is_hung_up_on(turns, recwarn):
     assert not recwarn.list
 
 
+async def test_a_stop_that_is_cut_short_leaves_nothing_open():
+    broker = Broker(BrokerSettings())
+    address = await broker.start()
+    stopping = asyncio.create_task(broker.stop())
+    await asyncio.sleep(0)
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection(address.host, address.port)
+
+
 async def test_stopping_twice_and_starting_twice_are_safe():
     broker = Broker(BrokerSettings())
     await broker.stop()

@@ -96,12 +96,14 @@ class Broker:
         loop = asyncio.get_running_loop()
         for listener in server.sockets:
             loop.remove_reader(listener.fileno())
-        for _ in range(_TURNS_TO_BE_KNOWN):
-            await asyncio.sleep(0)
-        server.close()
-        open_connections = tuple(self._connections)
-        for connection in open_connections:
-            connection.abort()
+        try:
+            for _ in range(_TURNS_TO_BE_KNOWN):
+                await asyncio.sleep(0)
+        finally:
+            server.close()
+            open_connections = tuple(self._connections)
+            for connection in open_connections:
+                connection.abort()
         async with asyncio.timeout(_STOP_TIMEOUT_S):
             for connection in open_connections:
                 await connection.closed()
