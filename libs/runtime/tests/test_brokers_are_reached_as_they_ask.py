@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 
 from tlsy.runtime.brokers import Brokers, FileUnusable
@@ -27,13 +29,16 @@ def files(tmp_path):
 @pytest.fixture
 def settings(tmp_path):
     def make(**given):
-        return load(HostSettings, brokers=SERVERS, service_key_file=tmp_path, trust_dir=tmp_path, **given)
+        required = {"brokers": SERVERS, "service_key_file": tmp_path, "trust_dir": tmp_path}
+        return load(HostSettings, **(required | given))
 
     return make
 
 
 def test_without_more_they_are_spoken_to_in_clear(settings):
-    assert read_brokers(settings()).arguments() == {"bootstrap_servers": "kafka-1:9093,kafka-2:9093"}
+    assert read_brokers(settings(clear_text=True)).arguments() == {
+        "bootstrap_servers": "kafka-1:9093,kafka-2:9093"
+    }
 
 
 def test_with_an_authority_by_tls_and_with_a_user_by_password(settings, files):
@@ -71,6 +76,19 @@ def test_half_of_it_is_refused(settings, files, left_out, told):
     del files[left_out]
     with pytest.raises(SettingsInvalid, match=told):
         settings(**files)
+
+
+@pytest.mark.parametrize(
+    ("brokers", "given", "fits"),
+    [
+        (["127.0.0.1:9092", "localhost:9093", "[::1]:9094"], {}, True),
+        (["127.0.0.1:9092", "kafka:9092"], {}, False),
+        (["kafka:9092"], {"clear_text": True}, True),
+    ],
+)
+def test_nothing_is_said_in_clear_beyond_this_machine(settings, brokers, given, fits):
+    with nullcontext() if fits else pytest.raises(SettingsInvalid, match="TLSY_BROKERS beyond this machine"):
+        settings(brokers=brokers, **given)
 
 
 def test_every_file_that_is_no_good_is_told_at_once_and_nothing_that_is_in_one(settings, files, tmp_path):

@@ -65,7 +65,7 @@ class HostSettings(ServiceSettings):
         None, unit="", why="with it callers must show a certificate signed by it"
     )
     clear_text: bool = setting(
-        False, unit="", why="to listen without TLS beyond this machine, where something else encrypts"
+        False, unit="", why="to do without TLS beyond this machine, where something else encrypts"
     )
     stop_grace_s: float = setting(
         20.0, unit="s", why="shorter than Kubernetes' 30 s before SIGKILL", ge=0, le=600
@@ -93,6 +93,11 @@ class HostSettings(ServiceSettings):
             problems.append("TLSY_TLS_CA_FILE needs both of them")
         if None in pair and not self.clear_text and not _stays_here(self.listen):
             problems.append("TLSY_LISTEN beyond this machine needs them, or TLSY_CLEAR_TEXT=true")
+        if self.brokers_ca_file is None and not self.clear_text and not all(map(_stays_here, self.brokers)):
+            # Producers' records carry tokens.
+            problems.append(
+                "TLSY_BROKERS beyond this machine needs TLSY_BROKERS_CA_FILE, or TLSY_CLEAR_TEXT=true"
+            )
         problems += read_brokers(self).problems(lambda field: f"TLSY_BROKERS_{field.upper()}")
         if problems:
             raise ValueError("; ".join(problems))
