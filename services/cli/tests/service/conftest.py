@@ -32,14 +32,14 @@ class Asked:
     token: str
 
 
-def token_of(tenant, issued_at=None):
+def token_of(tenant, issued_at=None, roles=(("operator", "supervision"),)):
     """Shaped as a JSON web token; nobody here verifies it."""
     issued_at = issued_at or time.time()
     claims = {
         "slug": tenant,
         "iat": issued_at,
         "exp": issued_at + 600,
-        "roles": [["operator", "supervision"]],
+        "roles": roles,
     }
     body = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
     return f"head.{body}.{tenant}"
@@ -58,6 +58,7 @@ class StandIn:
         self.answers = {"ExchangeApiKey": self._exchange_key, "ExchangeToken": self._exchange_token}
         self.clock_ahead_s = 0.0
         self.lifetime_s = 600
+        self.role_below = "client-admin"
         self.ends_with = None
         self.health = health.HealthServicer()
         self._server = None
@@ -138,8 +139,10 @@ class StandIn:
         return answer
 
     def _exchange_token(self, request):
-        answer = identity_pb2.ExchangeTokenResponse(roles=["client-admin"])
-        answer.token.access_token = token_of(request.target_tenant.removeprefix("tenants/"))
+        answer = identity_pb2.ExchangeTokenResponse(roles=[self.role_below])
+        answer.token.access_token = token_of(
+            request.target_tenant.removeprefix("tenants/"), roles=[[self.role_below, None]]
+        )
         answer.token.expires_in.FromSeconds(600)
         return answer
 

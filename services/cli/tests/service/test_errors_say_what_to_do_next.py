@@ -52,6 +52,33 @@ async def test_a_refusal_is_two_lines_and_an_exit_code(tlsy, stand_in, error, co
     assert then in next_step
 
 
+@pytest.mark.parametrize(
+    ("method", "reason", "role", "bounded"),
+    [
+        ("ListIncidents", "PERMISSION_MISSING", "onboarding", True),
+        ("ExchangeToken", "PROVIDER_ACCESS_DENIED", "", True),
+        ("ExchangeToken", "ONBOARDING_CLOSED", "", True),
+        ("ListIncidents", "PERMISSION_MISSING", "client-admin", False),
+        ("ExchangeToken", "PERMISSION_MISSING", "", False),
+    ],
+)
+async def test_what_a_tenants_provider_access_forbids_is_told_as_that(
+    tlsy, stand_in, method, reason, role, bounded
+):
+    stand_in.role_below = role
+    stand_in.answers[method] = lambda _: PermissionDenied(reason, "You may not.")
+    for _ in range(2):  # the second time the token may be one that is kept
+        result = await tlsy("incidents", "list", "--tenant", "shop-lyon")
+        assert ("tlsy tenants update shop-lyon --provider-access FULL" in result.err) is bounded
+        assert ("Ask an administrator for a role" in result.err) is not bounded
+
+
+async def test_who_may_widen_a_tenants_provider_access_is_told(tlsy, stand_in):
+    stand_in.answers["UpdateTenant"] = PermissionDenied("PROVIDER_ACCESS_GRANTED_BY_TENANT", "Not you.")
+    result = await tlsy("tenants", "update", "shop-lyon", "--provider-access", "FULL")
+    assert "Only the tenant's own client-admin may, logged in there" in result.err
+
+
 async def test_every_violation_is_listed(tlsy, stand_in):
     stand_in.answers["GetUser"] = InvalidArgument(violations=TWO)
     result = await tlsy("users", "get", "1")

@@ -94,7 +94,12 @@ async def _run(
     try:
         await command.run(terminal, **arguments)
     except grpc.aio.AioRpcError as error:
-        failure = failure_of(ServiceError.from_rpc_error(error), session.context)
+        failure = failure_of(
+            ServiceError.from_rpc_error(error),
+            session.context,
+            session.elsewhere,
+            onboarding=session.onboarding,
+        )
         if isinstance(failure, NotLoggedInError):
             # A kept token may be what was refused; the next run gets a new one.
             session.log_out()

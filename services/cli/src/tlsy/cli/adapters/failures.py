@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from tlsy.cli.domain.errors import CommandError, NotLoggedInError, RefusedError, UnreachableError
+from tlsy.cli.domain.names import slug
 from tlsy.rpc import errors
 
 if TYPE_CHECKING:
@@ -46,6 +47,10 @@ _NEXT_OF_REASON: Final[Mapping[str, str]] = {
     "NO_PREVIOUS_VERSION": "Choose one with --to; see: tlsy rules versions",
     "PARENT_NOT_ACTIVE": "See the parent's state with: tlsy tenants get",
     "PLATFORM_TENANT": "Choose another tenant; see: tlsy tenants list",
+    "PROVIDER_ACCESS_GRANTED_BY_TENANT": (
+        "Only the tenant's own client-admin may, logged in there: tlsy context add NAME --user E-MAIL "
+        "--default-tenant TENANT --address HOST:PORT, tlsy login, then this once more."
+    ),
     "RESIDENCY_IN_USE": "Allow these tenants' countries too, or delete the tenants first.",
     "ROLE_BINDING_LIMIT": "Take another role away first: tlsy roles bindings, tlsy roles unbind",
     "RULES_NOT_COMPILABLE": "Change the rule, or disable another of its event type: tlsy rules disable",
@@ -56,10 +61,18 @@ _NEXT_OF_REASON: Final[Mapping[str, str]] = {
     "TENANT_NOT_ACTIVE": _STATE_OF_TENANT,
     "TENANT_NOT_SUSPENDED": _STATE_OF_TENANT,
     "TENANT_STATE": _STATE_OF_TENANT,
+    "TIER_SET_BY_PROVIDER": "Ask the platform for another tier.",
     "USER_LIMIT": "Delete one (tlsy users delete), or ask the platform for a higher entitlement users.",
     "VERSION_AMBIGUOUS": "Give more digits; see: tlsy rules versions",
     "VERSION_LIMIT": "Publish it under another name, and stop this one: tlsy rules disable",
 }
+#: Refusals that come of the tenant's provider access: always, and where it lets one only begin.
+_CLOSED: Final = frozenset({"ONBOARDING_CLOSED", "PROVIDER_ACCESS_DENIED"})
+_BEGUN: Final = frozenset({"PERMISSION_MISSING", "ROLE_ABOVE_CALLER"})
+_WIDENED: Final = (
+    "Whatever your roles, the tenant's provider access (tlsy tenants get {0}) says what you may do in it; "
+    "its own client-admin widens it: tlsy tenants update {0} --provider-access FULL"
+)
 #: What gRPC's text says of a server that does not answer, as what a person can look into.
 _SILENCES: Final = (
     (re.compile(r"Connection refused|No such file or directory"), "nothing listens at {address}"),
@@ -85,8 +98,17 @@ def silence_of(text: str, context: Context, service: str = "") -> UnreachableErr
     )
 
 
-def failure_of(error: errors.ServiceError, context: Context) -> CommandError:
-    """The same as a command's end."""
+def failure_of(
+    error: errors.ServiceError, context: Context, elsewhere: str = "", *, onboarding: bool = False
+) -> CommandError:
+    """The same as a command's end.
+
+    Args:
+        error: what the server said.
+        context: in use.
+        elsewhere: the tenant that was acted in, if it is not the credential's own.
+        onboarding: it was acted there as who may make the first administrator and keys only.
+    """
     what = f"{error.message} ({error.reason})"
     details = [f"{v.field or '(request)'}: {v.reason}: {v.description}" for v in error.violations]
     match error:
@@ -102,5 +124,7 @@ def failure_of(error: errors.ServiceError, context: Context) -> CommandError:
     if error.reason == "MODULE_DISABLED":
         module = error.metadata.get("module", "MODULE")
         return RefusedError(what, f"Switch it on: tlsy modules enable {module}")
+    if error.reason in _CLOSED or (onboarding and error.reason in _BEGUN):
+        return RefusedError(what, _WIDENED.format(slug(elsewhere)))
     next_step = _NEXT_OF_REASON.get(error.reason) or _NEXT.get(type(error), "See: tlsy doctor")
     return RefusedError(what, next_step, details)

@@ -10,7 +10,7 @@ import grpc
 
 from tlsy.cli.domain.errors import NotLoggedInError, UsageError
 from tlsy.cli.domain.names import tenant_name
-from tlsy.cli.domain.tokens import AccessToken
+from tlsy.cli.domain.tokens import AccessToken, payload
 from tlsy.contracts.identity.v1 import identity_pb2, identity_pb2_grpc
 from tlsy.contracts.ingestion.v1 import ingestion_pb2, ingestion_pb2_grpc
 from tlsy.contracts.rules_engine.v1 import rules_engine_pb2, rules_engine_pb2_grpc
@@ -41,6 +41,10 @@ class GrpcSession:
     The credential is the context's API key, or what `log_in` got. Tokens are kept between runs. Registry
     calls go with the credential's own token, since what is above a tenant decides over it; identity,
     ingestion and rules are called with a token of the tenant that is acted in.
+
+    Attributes:
+        elsewhere: the tenant that was acted in, if it is not the credential's own.
+        onboarding: the token for it is for its first administrator and keys only.
     """
 
     def __init__(
@@ -60,6 +64,8 @@ class GrpcSession:
         self._random = random
         self._tenant = tenant
         self._reason = reason
+        self.elsewhere = ""
+        self.onboarding = False
         self._channels: dict[tuple[str, bool], grpc.aio.Channel] = {}
 
     @property
@@ -166,17 +172,21 @@ class GrpcSession:
         home, tenant = await self.credential(), await self.tenant()
         if tenant == home.tenant:
             return home
+        self.elsewhere = tenant
         # Another reason is another entry in the audit logs, which the exchange makes.
         key = (*self._key(tenant), self._reason)
         kept = self._cache.get(key, self._now_s())
         if kept is not None:
+            self.onboarding = _is_onboarding(kept)
             return kept
         identity = identity_pb2_grpc.IdentityServiceStub(self.channel("identity"))
         answer = await identity.ExchangeToken(
             identity_pb2.ExchangeTokenRequest(target_tenant=tenant, reason=self._reason),
             metadata=(("authorization", f"Bearer {home.text}"),),
         )
-        return self._kept(key, self._token(answer.token, tenant, home.principal))
+        token = self._kept(key, self._token(answer.token, tenant, home.principal))
+        self.onboarding = _is_onboarding(token)
+        return token
 
     def _public_identity(self) -> identity_pb2_grpc.IdentityServiceAsyncStub:
         return identity_pb2_grpc.IdentityServiceStub(self.channel("identity"))
@@ -225,3 +235,7 @@ class GrpcSession:
 
     def _now_s(self) -> float:
         return self._clock.now().timestamp()
+
+
+def _is_onboarding(token: AccessToken) -> bool:
+    return any(role == "onboarding" for role, _ in payload(token.text).get("roles", []))
