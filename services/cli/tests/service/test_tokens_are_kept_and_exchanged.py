@@ -48,6 +48,13 @@ async def test_another_reason_is_told_too(tlsy, stand_in):
     assert asked == ["ticket 7", "ticket 8"]
 
 
+async def test_a_tenants_provider_access_that_was_widened_is_taken_up_at_once(tlsy, stand_in):
+    for role, count in (("onboarding", 1), ("client-admin", 2), ("client-admin", 2)):
+        stand_in.role_below = role
+        assert (await tlsy("users", "list", "--tenant", "child")).code == 0
+        assert stand_in.methods().count("ExchangeToken") == count
+
+
 async def test_the_registry_is_asked_with_the_token_of_ones_own_tenant(tlsy, stand_in):
     await tlsy("modules", "list", "--tenant", "child")
     asked = stand_in.only("ListModules")

@@ -176,8 +176,8 @@ class GrpcSession:
         # Another reason is another entry in the audit logs, which the exchange makes.
         key = (*self._key(tenant), self._reason)
         kept = self._cache.get(key, self._now_s())
-        if kept is not None:
-            self.onboarding = _is_onboarding(kept)
+        # What onboarding may not, the tenant may have granted meanwhile: each run asks anew.
+        if kept is not None and (self.onboarding or not _is_onboarding(kept)):
             return kept
         identity = identity_pb2_grpc.IdentityServiceStub(self.channel("identity"))
         answer = await identity.ExchangeToken(
