@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from tlsy.contracts.identity.v1 import identity_pb2
 from tlsy.contracts.rules_engine.v1 import rules_engine_pb2
 from tlsy.rpc.errors import (
     FailedPrecondition,
@@ -77,6 +78,21 @@ async def test_who_may_widen_a_tenants_provider_access_is_told(tlsy, stand_in):
     stand_in.answers["UpdateTenant"] = PermissionDenied("PROVIDER_ACCESS_GRANTED_BY_TENANT", "Not you.")
     result = await tlsy("tenants", "update", "shop-lyon", "--provider-access", "FULL")
     assert "Only the tenant's own client-admin may, logged in there" in result.err
+
+
+async def test_no_user_is_made_for_a_role_that_there_is_not(tlsy, stand_in):
+    stand_in.answers["ListRoles"] = identity_pb2.ListRolesResponse(roles=[identity_pb2.Role(id="viewer")])
+    result = await tlsy("users", "create", "a@b.c", "--role", "viewer", "--role", "vewer", stdin="secret\n")
+    assert (result.code, "CreateUser" in stand_in.methods()) == (2, False)
+    assert "no role 'vewer'" in result.err
+
+
+async def test_a_user_whose_role_is_refused_is_told_to_be_there(tlsy, stand_in):
+    stand_in.answers["ListRoles"] = identity_pb2.ListRolesResponse(roles=[identity_pb2.Role(id="viewer")])
+    stand_in.answers["CreateRoleBinding"] = PermissionDenied("ROLE_ABOVE_CALLER", "Not yours to give.")
+    result = await tlsy("users", "create", "a@b.c", "--role", "viewer", stdin="secret\n")
+    assert (result.code, stand_in.only("CreateUser").request.user.email) == (1, "a@b.c")
+    assert "The user was made, without role viewer; to give it: tlsy roles bind a@b.c viewer" in result.err
 
 
 async def test_every_violation_is_listed(tlsy, stand_in):

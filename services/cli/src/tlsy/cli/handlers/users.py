@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Final
 
 import typer
+from grpc.aio import AioRpcError
 
 from tlsy.cli.domain.errors import UsageError
 from tlsy.cli.domain.names import within
@@ -56,8 +57,12 @@ async def create_user(
     ] = True,
 ) -> None:
     """Add a user."""
-    secret = terminal.files.ask_secret("Password of the new user: ") if password else ""
     identity, parent = await terminal.session.identity(), await terminal.session.tenant()
+    if role:
+        roles = (await identity.ListRoles(identity_pb2.ListRolesRequest(parent=parent))).roles
+        if unknown := sorted(set(role) - {known.id for known in roles}):
+            raise UsageError(f"There is no role {unknown[0]!r}; no user was made.", "See: tlsy roles list")
+    secret = terminal.files.ask_secret("Password of the new user: ") if password else ""
     user = await identity.CreateUser(
         identity_pb2.CreateUserRequest(
             parent=parent,
@@ -69,9 +74,15 @@ async def create_user(
     terminal.output.item(user)
     for bound in role or ():
         binding = identity_pb2.RoleBinding(principal=user.name, role=bound)
-        await identity.CreateRoleBinding(
-            identity_pb2.CreateRoleBindingRequest(parent=parent, role_binding=binding)
-        )
+        try:
+            await identity.CreateRoleBinding(
+                identity_pb2.CreateRoleBindingRequest(parent=parent, role_binding=binding)
+            )
+        except AioRpcError:
+            terminal.output.note(
+                f"The user was made, without role {bound}; to give it: tlsy roles bind {email} {bound}"
+            )
+            raise
 
 
 @command("disable")
