@@ -119,6 +119,12 @@ async def test_all_that_is_wrong_with_a_rule_is_told_also_when_its_name_is(tlsy,
     assert stand_in.only("ValidateRule").request.document == file.read_bytes()
 
 
+async def test_a_rule_that_is_no_json_is_told_where(tlsy, stand_in):
+    result = await tlsy("rules", "publish", "-", stdin='{"name": "hot",\n "match": {]}')
+    assert (result.code, "PublishRule" in stand_in.methods()) == (2, False)
+    assert "line 2 column 12" in result.err
+
+
 async def test_a_server_that_is_away_is_told_with_what_to_check(tlsy, stand_in):
     await stand_in.down()
     result = await tlsy("tenants", "list")

@@ -172,7 +172,9 @@ async def _rule(terminal: Terminal, text: str) -> str:
 def _name_in(document: bytes, file: Path) -> str:
     try:
         name = json.loads(document).get("name")
-    except (ValueError, AttributeError):
+    except ValueError as error:
+        raise UsageError(f"{file} is not JSON: {error}.", "Correct the file.") from error
+    except AttributeError:
         raise UsageError(f"{file} is not a JSON object.", "See: tlsy rules validate --help") from None
     if not isinstance(name, str) or not name:
         raise UsageError(f'{file} has no "name".', "Give one with --name.")
