@@ -9,6 +9,7 @@ from google.protobuf.message_factory import GetMessageClass
 from tlsy.cli.adapters.session import DESCRIPTORS
 
 HOME = "tenants/home"
+ID = "0192f0c1-2b3c-7d4e-8f50-617283940a1b"
 RULE = '{"name": "hot", "match": {}}'
 RULE_BASE64 = "eyJuYW1lIjogImhvdCIsICJtYXRjaCI6IHt9fQ=="
 
@@ -87,9 +88,10 @@ CASES = [
     ("incidents list --state open --rule hot --site dakar", "ListIncidents",
      {"parent": HOME, "states": ["INCIDENT_STATE_OPEN"], "rule": f"{HOME}/rules/hot", "site": "dakar",
       "pageSize": 100}),
-    ("incidents get 1", "GetIncident", {"name": f"{HOME}/incidents/1"}),
-    ("incidents ack 1 --note mine", "AcknowledgeIncident", {"name": f"{HOME}/incidents/1", "note": "mine"}),
-    ("incidents resolve 1", "ResolveIncident", {"name": f"{HOME}/incidents/1"}),
+    (f"incidents get {ID}", "GetIncident", {"name": f"{HOME}/incidents/{ID}"}),
+    (f"incidents ack {ID} --note mine", "AcknowledgeIncident",
+     {"name": f"{HOME}/incidents/{ID}", "note": "mine"}),
+    (f"incidents resolve {HOME}/incidents/{ID}", "ResolveIncident", {"name": f"{HOME}/incidents/{ID}"}),
 ]  # fmt: skip
 
 METHODS = {m.name: m for descriptor in DESCRIPTORS.values() for m in descriptor.methods}

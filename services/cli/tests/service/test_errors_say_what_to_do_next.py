@@ -125,6 +125,13 @@ async def test_a_rule_that_is_no_json_is_told_where(tlsy, stand_in):
     assert "line 2 column 12" in result.err
 
 
+@pytest.mark.parametrize("typed", ["nothere", ""])
+async def test_what_is_no_incidents_id_is_not_asked_for(tlsy, stand_in, typed):
+    result = await tlsy("incidents", "ack", typed)
+    assert (result.code, "AcknowledgeIncident" in stand_in.methods()) == (2, False)
+    assert f"{typed!r} is no incident's id." in result.err
+
+
 async def test_a_server_that_is_away_is_told_with_what_to_check(tlsy, stand_in):
     await stand_in.down()
     result = await tlsy("tenants", "list")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from typing import Annotated, Final
+from uuid import UUID
 
 import typer
 
+from tlsy.cli.domain.errors import UsageError
 from tlsy.cli.domain.names import within
 from tlsy.cli.handlers.command import command
 from tlsy.cli.handlers.paging import Limit, paged
@@ -88,6 +90,10 @@ async def watch_incidents(
 
 
 async def _incident(terminal: Terminal, text: str) -> str:
+    try:
+        UUID(text.rpartition("/")[2])
+    except ValueError:
+        raise UsageError(f"{text!r} is no incident's id.", "See: tlsy incidents list") from None
     return within(await terminal.session.tenant(), "incidents", text)
 
 
