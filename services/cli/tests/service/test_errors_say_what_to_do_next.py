@@ -147,6 +147,13 @@ async def test_without_a_credential_one_is_told_to_log_in(tlsy, stand_in):
     assert "Run: tlsy login" in result.err
 
 
+async def test_a_key_file_that_is_empty_is_named(tlsy, stand_in, tmp_path):
+    (tmp_path / "key").write_text("\n")
+    result = await tlsy("tenants", "list")
+    assert (result.code, stand_in.asked) == (4, [])
+    assert f"{tmp_path / 'key'} is empty." in result.err
+
+
 async def test_without_a_context_one_is_told_to_add_one(tlsy):
     tlsy.config.unlink()
     result = await tlsy("tenants", "list")

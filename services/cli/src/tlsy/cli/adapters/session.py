@@ -217,11 +217,14 @@ class GrpcSession:
                 f"Context {self.context.name} has no API key.", "Give it one with --api-key-file."
             )
         try:
-            return Path(file).read_text(encoding="ascii").strip()
+            key = Path(file).read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise NotLoggedInError(
                 f"The API key in {file} cannot be read.", "Put the key there, readable by you alone."
             ) from error
+        if not key:
+            raise NotLoggedInError(f"{file} is empty.", "Put the API key there, readable by you alone.")
+        return key
 
     def _credentials(self) -> grpc.ChannelCredentials | None:
         if not self.context.tls:
