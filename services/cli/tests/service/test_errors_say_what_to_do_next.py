@@ -95,10 +95,13 @@ async def test_a_user_whose_role_is_refused_is_told_to_be_there(tlsy, stand_in):
     assert "The user was made, without role viewer; to give it: tlsy roles bind a@b.c viewer" in result.err
 
 
-async def test_every_violation_is_listed(tlsy, stand_in):
+async def test_every_violation_is_listed_once(tlsy, stand_in):
     stand_in.answers["GetUser"] = InvalidArgument(violations=TWO)
     result = await tlsy("users", "get", "1")
-    assert "  user.email: EMAIL_INVALID: has no @\n  parent: NAME_INVALID: is empty\n" in result.err
+    assert result.err.startswith(
+        "error: The request is not valid. (REQUEST_INVALID)\n"
+        "  user.email: EMAIL_INVALID: has no @\n  parent: NAME_INVALID: is empty\nnext: "
+    )
     assert result.code == 1
 
 

@@ -109,7 +109,9 @@ def failure_of(
         elsewhere: the tenant that was acted in, if it is not the credential's own.
         onboarding: it was acted there as who may make the first administrator and keys only.
     """
-    what = f"{error.message} ({error.reason})"
+    # A message that only repeats the violations says nothing beside them.
+    listed = error.reason == "REQUEST_INVALID" and error.violations
+    what = f"{'The request is not valid.' if listed else error.message} ({error.reason})"
     details = [f"{v.field or '(request)'}: {v.reason}: {v.description}" for v in error.violations]
     match error:
         case errors.Unauthenticated():
