@@ -105,6 +105,14 @@ async def test_every_violation_is_listed_once(tlsy, stand_in):
     assert result.code == 1
 
 
+@pytest.mark.parametrize("reason", ["COUNTRY_INVALID", "COUNTRY_UNKNOWN"])
+async def test_who_names_no_country_is_told_where_they_are_listed(tlsy, stand_in, reason):
+    wrong = [Violation("tenant.country", reason, "Not one.")]
+    stand_in.answers["CreateTenant"] = InvalidArgument(violations=wrong)
+    result = await tlsy("tenants", "create", "shop", "--display-name", "Shop", "--country", "xx")
+    assert "tlsy countries list" in result.err.splitlines()[-1]
+
+
 async def test_all_that_is_wrong_with_a_rule_is_told_also_when_its_name_is(tlsy, stand_in, tmp_path):
     violation = Violation("name", "RESOURCE_NAME_INVALID", "must be of the form …")
     stand_in.answers["PublishRule"] = InvalidArgument("REQUEST_INVALID", violations=[violation])

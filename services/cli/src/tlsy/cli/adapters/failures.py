@@ -33,6 +33,8 @@ _NEXT_OF_REASON: Final[Mapping[str, str]] = {
     "API_KEY_LIMIT": "Revoke one (tlsy keys revoke), or ask the platform for a higher entitlement api_keys.",
     "CLUSTER_CORDONED": _NO_ROOM,
     "CLUSTER_FULL": _NO_ROOM,
+    "COUNTRY_INVALID": "Write a code of ISO 3166-1, like fr; those that are here: tlsy countries list",
+    "COUNTRY_UNKNOWN": "See: tlsy countries list; another one is added with: tlsy countries create",
     "CROSS_TENANT": "Choose the tenant with --tenant.",
     "ETAG_MISMATCH": "Somebody else was faster: look at it again and repeat.",
     "HAS_SUB_TENANTS": "Delete what is below it first; see: tlsy tenants list, tlsy tenants delete",
@@ -53,6 +55,7 @@ _NEXT_OF_REASON: Final[Mapping[str, str]] = {
     ),
     "RESIDENCY_IN_USE": "Allow these tenants' countries too, or delete the tenants first.",
     "ROLE_BINDING_LIMIT": "Take another role away first: tlsy roles bindings, tlsy roles unbind",
+    "ROLE_UNKNOWN": "See: tlsy roles list",
     "RULES_NOT_COMPILABLE": "Change the rule, or disable another of its event type: tlsy rules disable",
     "RULE_COST_LIMIT": "Make it cheaper (tlsy rules validate), or disable another: tlsy rules disable",
     "RULE_LIMIT": "Stop one (tlsy rules disable), or ask the platform for a higher entitlement rules.",
@@ -128,5 +131,7 @@ def failure_of(
         return RefusedError(what, f"Switch it on: tlsy modules enable {module}")
     if error.reason in _CLOSED or (onboarding and error.reason in _BEGUN):
         return RefusedError(what, _WIDENED.format(slug(elsewhere)))
-    next_step = _NEXT_OF_REASON.get(error.reason) or _NEXT.get(type(error), "See: tlsy doctor")
+    reasons = (error.reason, *(each.reason for each in error.violations))
+    known = (_NEXT_OF_REASON[reason] for reason in reasons if reason in _NEXT_OF_REASON)
+    next_step = next(known, "") or _NEXT.get(type(error), "See: tlsy doctor")
     return RefusedError(what, next_step, details)
