@@ -277,7 +277,7 @@ async def test_what_is_parked_while_its_tenant_is_to_resume_is_replayed(world, t
     await world.send(event_of(tenant, "parked"))
     await parked(world, 1)
     served.set()
-    await asyncio.wait_for(late.waits.wait(), 10)
+    await asyncio.wait_for(late.waits.wait(), 60)
     await world.send(event_of(tenant, "newer"))
     await parked(world, 1)
     late.go.set()

@@ -78,6 +78,7 @@ async def test_who_may_widen_a_tenants_provider_access_is_told(tlsy, stand_in):
     stand_in.answers["UpdateTenant"] = PermissionDenied("PROVIDER_ACCESS_GRANTED_BY_TENANT", "Not you.")
     result = await tlsy("tenants", "update", "shop-lyon", "--provider-access", "FULL")
     assert "Only the tenant's own client-admin may, logged in there" in result.err
+    assert "tlsy context use NAME, tlsy login" in result.err
 
 
 async def test_no_user_is_made_for_a_role_that_there_is_not(tlsy, stand_in):
@@ -92,7 +93,15 @@ async def test_a_user_whose_role_is_refused_is_told_to_be_there(tlsy, stand_in):
     stand_in.answers["CreateRoleBinding"] = PermissionDenied("ROLE_ABOVE_CALLER", "Not yours to give.")
     result = await tlsy("users", "create", "a@b.c", "--role", "viewer", stdin="secret\n")
     assert (result.code, stand_in.only("CreateUser").request.user.email) == (1, "a@b.c")
-    assert "The user was made, without role viewer; to give it: tlsy roles bind a@b.c viewer" in result.err
+    assert "tlsy --tenant home roles bind a@b.c viewer" in result.err
+
+
+async def test_a_user_gets_each_role_once(tlsy, stand_in):
+    roles = [identity_pb2.Role(id=name) for name in ("viewer", "analyst")]
+    stand_in.answers["ListRoles"] = identity_pb2.ListRolesResponse(roles=roles)
+    asked = ("--role", "viewer", "--role", "analyst", "--role", "viewer")
+    result = await tlsy("users", "create", "a@b.c", *asked, stdin="secret\n")
+    assert (result.code, stand_in.methods().count("CreateRoleBinding")) == (0, 2)
 
 
 async def test_every_violation_is_listed_once(tlsy, stand_in):

@@ -104,11 +104,11 @@ class Broker:
             open_connections = tuple(self._connections)
             for connection in open_connections:
                 connection.abort()
+            self._coordinator.close()
         async with asyncio.timeout(_STOP_TIMEOUT_S):
             for connection in open_connections:
                 await connection.closed()
             await server.wait_closed()
-        self._coordinator.close()
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -224,7 +224,8 @@ class RequestChecks:
         """
         if len(raw) > _MAX_PART_BYTES and not (self._is_batch and _parts_fit(raw)):
             text = f"A request, and each event of a batch, is at most {_MAX_PART_BYTES} bytes."
-            text += f" A large batch has at most {_MAX_PARTS} events."
+            if self._is_batch:
+                text += f" A batch beyond that is of at most {_MAX_PARTS} fields."
             raise InvalidArgument("REQUEST_TOO_LARGE", text)
 
     def check(self, request: Message) -> None:

@@ -33,8 +33,8 @@ _NEXT_OF_REASON: Final[Mapping[str, str]] = {
     "API_KEY_LIMIT": "Revoke one (tlsy keys revoke), or ask the platform for a higher entitlement api_keys.",
     "CLUSTER_CORDONED": _NO_ROOM,
     "CLUSTER_FULL": _NO_ROOM,
-    "COUNTRY_INVALID": "Write a code of ISO 3166-1, like fr; those that are here: tlsy countries list",
-    "COUNTRY_UNKNOWN": "See: tlsy countries list; another one is added with: tlsy countries create",
+    "COUNTRY_INVALID": "Write a code of ISO 3166-1, like fr; the platform lists its own: tlsy countries list",
+    "COUNTRY_UNKNOWN": "The platform lists its own (tlsy countries list), or adds it: tlsy countries create",
     "CROSS_TENANT": "Choose the tenant with --tenant.",
     "ETAG_MISMATCH": "Somebody else was faster: look at it again and repeat.",
     "HAS_SUB_TENANTS": "Delete what is below it first; see: tlsy tenants list, tlsy tenants delete",
@@ -51,7 +51,7 @@ _NEXT_OF_REASON: Final[Mapping[str, str]] = {
     "PLATFORM_TENANT": "Choose another tenant; see: tlsy tenants list",
     "PROVIDER_ACCESS_GRANTED_BY_TENANT": (
         "Only the tenant's own client-admin may, logged in there: tlsy context add NAME --user E-MAIL "
-        "--default-tenant TENANT --address HOST:PORT, tlsy login, then this once more."
+        "--default-tenant TENANT --address HOST:PORT, tlsy context use NAME, tlsy login, then this."
     ),
     "RESIDENCY_IN_USE": "Allow these tenants' countries too, or delete the tenants first.",
     "ROLE_BINDING_LIMIT": "Take another role away first: tlsy roles bindings, tlsy roles unbind",

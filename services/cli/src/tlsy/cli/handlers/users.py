@@ -8,7 +8,7 @@ import typer
 from grpc.aio import AioRpcError
 
 from tlsy.cli.domain.errors import UsageError
-from tlsy.cli.domain.names import within
+from tlsy.cli.domain.names import slug, within
 from tlsy.cli.handlers.command import command
 from tlsy.cli.handlers.paging import Limit, paged
 from tlsy.cli.ports import Column, Terminal
@@ -72,7 +72,7 @@ async def create_user(
     )
     # Shown first: if a role cannot be bound, the user is there all the same.
     terminal.output.item(user)
-    for bound in role or ():
+    for bound in dict.fromkeys(role or ()):
         binding = identity_pb2.RoleBinding(principal=user.name, role=bound)
         try:
             await identity.CreateRoleBinding(
@@ -80,7 +80,8 @@ async def create_user(
             )
         except AioRpcError:
             terminal.output.note(
-                f"The user was made, without role {bound}; to give it: tlsy roles bind {email} {bound}"
+                f"The user was made; {bound} and the roles after it are to be given: "
+                f"tlsy --tenant {slug(parent)} roles bind {email} {bound}"
             )
             raise
 
