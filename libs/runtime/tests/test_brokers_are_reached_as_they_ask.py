@@ -81,7 +81,7 @@ def test_half_of_it_is_refused(settings, files, left_out, told):
 @pytest.mark.parametrize(
     ("brokers", "given", "fits"),
     [
-        (["127.0.0.1:9092", "localhost:9093", "[::1]:9094"], {}, True),
+        (["127.0.0.1:9092", "localhost:9093", "[::1]:9094", "localhost"], {}, True),
         (["127.0.0.1:9092", "kafka:9092"], {}, False),
         (["kafka:9092"], {"clear_text": True}, True),
     ],

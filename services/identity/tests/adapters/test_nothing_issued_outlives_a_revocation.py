@@ -5,13 +5,14 @@ import base64
 import json
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID, uuid4
 
 import pytest
 
+from services.identity.tests.calls import public_call
 from tlsy.contracts.events import PRINCIPAL_REVOKED
 from tlsy.identity.adapters.key_ring import KeyRing
 from tlsy.identity.adapters.postgres import read_statements
@@ -39,7 +40,6 @@ from tlsy.identity.handlers.revoke_api_key import RevokeApiKey
 from tlsy.identity.handlers.set_password import SetPassword, SetPasswordCommand
 from tlsy.identity.handlers.update_user import UpdateUser, UpdateUserCommand
 from tlsy.rpc.audit import AuditTrail
-from tlsy.rpc.call import Call
 from tlsy.rpc.errors import Unauthenticated
 from tlsy.rpc.permissions import ROLES
 from tlsy.rpc.revocations import DenyList
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tlsy.identity.domain.revocations import IndexedRevocation
+    from tlsy.rpc.call import Call
     from tlsy.tenancy.catalog import TenantEntry
     from tlsy.tenancy.context import Placement
     from tlsy.tenancy.unit_of_work import UnitOfWork
@@ -200,19 +201,7 @@ class Replica:
 
     def call(self, method: str) -> Call:
         everything = frozenset().union(*ROLES.values())
-        return Call(
-            method=method,
-            tenant=self.tenant,
-            claims=None,
-            permissions=everything,
-            request_id=None,
-            request_hash=b"",
-            correlation_id="",
-            traceparent="",
-            trace_id="",
-            deadline=0.0,
-            peer="",
-        )
+        return replace(public_call(method), tenant=self.tenant, permissions=everything)
 
     async def refused_by_who_starts_now(self, ref: PrincipalRef, issued_at: float) -> bool:
         deny = DenyList(self.clock)

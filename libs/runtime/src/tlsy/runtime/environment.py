@@ -108,7 +108,8 @@ def _stays_here(target: str) -> bool:
     """Whether only this machine can reach it."""
     if target.startswith(("unix:", "unix-abstract:")):
         return True
-    host = target.rpartition(":")[0].strip("[]")
+    # Kafka's port may be left out.
+    host = (target.rpartition(":")[0] or target).strip("[]")
     try:
         return ip_address(host).is_loopback
     except ValueError:
