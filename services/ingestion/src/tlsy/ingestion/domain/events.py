@@ -104,8 +104,12 @@ class Batch:
 
 def event_key(source: str, event_id: str) -> bytes:
     """The 16 bytes that know an event within its tenant: of SHA-256 over length-prefixed (source, id)."""
-    head = source.encode()
-    return sha256(b"%d:%b%b" % (len(head), head, event_id.encode())).digest()[:16]
+    return sha256(_head(source) + event_id.encode()).digest()[:16]
+
+
+def _head(source: str) -> bytes:
+    text = source.encode()
+    return b"%d:%b" % (len(text), text)
 
 
 def read_batch(events: Iterable[ingestion_pb2.Event], window: TimeWindow) -> Batch:
@@ -123,6 +127,7 @@ def read_batch(events: Iterable[ingestion_pb2.Event], window: TimeWindow) -> Bat
     append = rows.append
     oldest_us, newest_us = window.oldest_us, window.newest_us
     fitting: set[str] = set()  # keys of labels; a source's are the same in each of its events
+    heads: dict[str, bytes] = {}
     for index, event in enumerate(events):
         source, event_id, time_us, type_ = event.source, event.id, event.time_us, event.type
         subject, site, severity, raw = event.subject, event.site, event.severity, event.data
@@ -156,9 +161,8 @@ def read_batch(events: Iterable[ingestion_pb2.Event], window: TimeWindow) -> Bat
             if problems := list(islice(_problems(index, event, window), room)):
                 batch.problems += problems
                 continue
-        head = source.encode()
-        key = sha256(b"%d:%b%b" % (len(head), head, event_id.encode())).digest()[:16]
-        data = raw.decode() if raw else None
+        head = heads.get(source) or heads.setdefault(source, _head(source))
+        key = sha256(head + event_id.encode()).digest()[:16]
         append(
             (
                 time_us,
@@ -172,7 +176,7 @@ def read_batch(events: Iterable[ingestion_pb2.Event], window: TimeWindow) -> Bat
                 severity or 2,
                 value,
                 labels_json.decode(),
-                data,
+                raw.decode() if raw else None,
             )
         )
     rows.sort()

@@ -18,7 +18,7 @@ import asyncpg
 from tlsy.contracts.billing.events.v1 import events_pb2 as billing
 from tlsy.contracts.cloudevents import CloudEvent
 from tlsy.contracts.events import EVENTS_ACCEPTED, usage_recorded
-from tlsy.contracts.ingestion.events.v1 import events_pb2
+from tlsy.contracts.ingestion.v1.encoded_pb2 import EncodedEvents
 from tlsy.eventlog.errors import InboxNotReady
 from tlsy.ingestion.domain.events import (
     MAX_AHEAD_US,
@@ -97,6 +97,7 @@ class _Sent:
     tenant: TenantEntry
     principal: str
     events: Sequence[ingestion_pb2.Event]
+    encoded: Sequence[bytes]
     granted: int
     record: ProducedRecord | None
     meter: TenantMeter
@@ -110,7 +111,7 @@ class _Work:
     outcomes: list[Outcome]
     problems: list[Problem]
     rows: list[Row]
-    events: Sequence[ingestion_pb2.Event]
+    encoded: Sequence[bytes]
     quota_stage: str = "within"
 
     def reject(self, row: Row, reason: str, field: str, message: str) -> None:
@@ -152,8 +153,10 @@ class IngestEvents:
         events: Sequence[ingestion_pb2.Event],
         size_bytes: int,
         record: ProducedRecord | None = None,
+        *,
+        encoded: Sequence[bytes] | None = None,
     ) -> Ingested:
-        """Ingests a batch.
+        """Ingests a batch; with its events as they came, if they are given: encoding them anew takes long.
 
         Raises:
             InvalidArgument: TOO_MANY_EVENTS or BATCH_TOO_LARGE; nothing was looked at.
@@ -168,7 +171,8 @@ class IngestEvents:
             if deferred and record is None:
                 self._put_off(tenant.tenant_id, principal, deferred)
             return Ingested([Outcome.DEFERRED] * deferred, (), retry_after_s)
-        sent = _Sent(tenant, principal, events, granted, record, meter, Hold(meter))
+        encoded = encoded or [event.SerializeToString() for event in events]
+        sent = _Sent(tenant, principal, events, encoded, granted, record, meter, Hold(meter))
         batch = read_batch(events[:granted], self._window(tenant))
         try:
             work, published = await self._commit(sent, batch)
@@ -259,10 +263,10 @@ class IngestEvents:
     ) -> tuple[_Work, Sequence[CloudEvent]]:
         now = self._clock.now()
         if sent.record is not None and not await _is_first(tx, _TAKEN, sent.record, now):
-            return _Work([Outcome.DUPLICATE] * sent.granted, [], [], sent.events), ()
+            return _Work([Outcome.DUPLICATE] * sent.granted, [], [], sent.encoded), ()
         outcomes = [Outcome.ACCEPTED] * sent.granted
         outcomes += [Outcome.DEFERRED] * (len(sent.events) - sent.granted)
-        work = _Work(outcomes, list(batch.problems), batch.rows, sent.events)
+        work = _Work(outcomes, list(batch.problems), batch.rows, sent.encoded)
         for problem in batch.problems:
             outcomes[problem.index] = Outcome.REJECTED
         for index in batch.duplicates:
@@ -329,9 +333,9 @@ class IngestEvents:
         )
 
     def _cloud_events(self, tx: UnitOfWork, work: _Work, now: datetime) -> list[CloudEvent]:
-        accepted = work.events
+        accepted = work.encoded
         if work.outcomes.count(Outcome.ACCEPTED) < len(work.outcomes):
-            pairs = zip(work.events, work.outcomes, strict=True)
+            pairs = zip(work.encoded, work.outcomes, strict=True)
             accepted = [event for event, outcome in pairs if outcome is Outcome.ACCEPTED]
         if not accepted:
             return []
@@ -400,21 +404,19 @@ def _without(rows: Sequence[Row], places: Sequence[int]) -> list[Row]:
     return [row for place, row in enumerate(rows) if place not in left_out]
 
 
-def _records(events: Sequence[ingestion_pb2.Event]) -> list[bytes]:
-    """The events as one record, or as several where they do not fit into one."""
-    whole = events_pb2.EventsAccepted(events=events).SerializeToString()
-    # To measure an event is to serialize it: only who must be divided is measured.
-    if len(whole) <= _MAX_RECORD_BYTES:
-        return [whole]
-    return [events_pb2.EventsAccepted(events=part).SerializeToString() for part in _parts(events)]
+def _records(events: Sequence[bytes]) -> list[bytes]:
+    """The events as one EventsAccepted, or as several where they do not fit into one."""
+    return [EncodedEvents(events=part).SerializeToString() for part in _parts(events)]
 
 
-def _parts(events: Sequence[ingestion_pb2.Event]) -> list[Sequence[ingestion_pb2.Event]]:
+def _parts(events: Sequence[bytes]) -> list[Sequence[bytes]]:
     """Slices of which each fits into one record."""
-    parts: list[Sequence[ingestion_pb2.Event]] = []
+    sizes = [len(event) + 8 for event in events]
+    if sum(sizes) <= _MAX_RECORD_BYTES:
+        return [events]
+    parts: list[Sequence[bytes]] = []
     start = size = 0
-    for place, event in enumerate(events):
-        bytes_ = event.ByteSize() + 8
+    for place, bytes_ in enumerate(sizes):
         if size + bytes_ > _MAX_RECORD_BYTES:
             parts.append(events[start:place])
             start, size = place, 0

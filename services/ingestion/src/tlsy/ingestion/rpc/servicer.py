@@ -46,9 +46,9 @@ class IngestionServicer(ingestion_pb2_grpc.IngestionServiceServicer):
         self, request: pb.IngestEventsRequest, context: Context
     ) -> pb.IngestEventsResponse:
         """See the proto."""
-        call = current_call()
+        call, (encoded, size_bytes) = current_call(), mapping.encoded_events(request)
         ingested = await self._ingest.run(
-            call.required_tenant(), str(call.principal), request.events, request.ByteSize()
+            call.required_tenant(), str(call.principal), request.events, size_bytes, encoded=encoded
         )
         return mapping.to_response(ingested)
 
