@@ -5,7 +5,8 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING, Any, Final
 
-from aiokafka.conn import collect_hosts, create_conn
+from aiokafka import conn
+from aiokafka.conn import ScramAuthenticator, collect_hosts, create_conn
 from aiokafka.errors import KafkaConnectionError, KafkaError, SaslAuthenticationFailed
 
 from tlsy.eventlog.errors import LogUnavailable
@@ -19,12 +20,30 @@ _PROBE_TIMEOUT_MS: Final = 2_000
 _OTHER_NAME: Final = frozenset({62, 64})
 
 
+class _Unproven(SaslAuthenticationFailed):  # type: ignore[misc]  # aiokafka has no types
+    """What says it is a broker does not know our password."""
+
+
+class _Doubting(ScramAuthenticator):  # type: ignore[misc]  # aiokafka has no types
+    """Raises for an answer that proves nothing what aiokafka raises where a log-in is refused.
+
+    By itself it raises ValueError, KeyError and others, which end its own tasks, and ours.
+    """
+
+    def _step(self, payload: bytes | None) -> Any:
+        try:
+            return super()._step(payload)
+        except Exception as error:
+            raise _Unproven("the broker does not prove that it knows our password") from error
+
+
 def arguments(brokers: Brokers) -> dict[str, Any]:
-    """See `Brokers.arguments`.
+    """See `Brokers.arguments`; has aiokafka doubt who cannot prove to be a broker, too.
 
     Raises:
         LogUnavailable: a file is not what it has to be.
     """
+    conn.ScramAuthenticator = _Doubting  # aiokafka has no setting for it
     try:
         return brokers.arguments()
     except FileUnusable as error:
@@ -82,5 +101,7 @@ def _words(error: BaseException, brokers: Brokers) -> str:
             return f"refuses us, who showed {shown}: {reason}"
         return f"speaks no TLS that we know: {reason}"
     if isinstance(error, SaslAuthenticationFailed):
-        return f"refuses user {brokers.user} and its password: {error.args[0]}"
+        refused = f"refuses user {brokers.user} and its password: {error.args[0]}"
+        unproven = f"does not prove that it knows the password of user {brokers.user}"
+        return unproven if isinstance(error, _Unproven) else refused
     return f"does not answer by TLS: {error!r}"

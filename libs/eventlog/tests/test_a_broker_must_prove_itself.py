@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import struct
+import threading
+from base64 import b64encode
+
+import pytest
+from aiokafka.protocol.admin import (
+    ApiVersionResponse_v0,
+    SaslAuthenticateResponse_v0,
+    SaslHandShakeResponse_v1,
+)
+
+from libs.eventlog.tests.test_brokers_are_spoken_to_behind_tls import refusal
+from libs.eventlog.tests.world import TOPIC, until
+from tlsy.eventlog.errors import LogUnavailable
+from tlsy.eventlog.kafka import KafkaProducer
+from tlsy.eventlog.kafka_readers import KafkaGroupReader
+from tlsy.eventlog.letter_box import LetterBox
+from tlsy.runtime.brokers import Brokers
+from tlsy.testkit.certificates import Authority
+from tlsy.testkit.listening import keep_silent, listening
+
+HANDSHAKE, AUTHENTICATE = 17, 36
+UNPROVEN = "does not prove that it knows the password of user tlsy"
+#: What it says last. Of the password it knows nothing.
+WRONG, NONE, NO_TEXT = b"v=" + b64encode(bytes(64)), b"e=other-error", b"\xff"
+
+
+class Liar:
+    """Takes every proof, and says `last` for its own."""
+
+    def __init__(self, last, nonce="theirs"):
+        self._last = last
+        self._nonce = nonce
+        self._talks = []
+
+    def __call__(self, connection):
+        self._talks.append(talked := threading.Event())
+        with contextlib.suppress(OSError):
+            with connection.makefile("rb") as asked:
+                while size := asked.read(4):
+                    request = asked.read(*struct.unpack(">i", size))
+                    (key,) = struct.unpack_from(">h", request)
+                    answer = request[4:8] + self._answer(key, request).encode()
+                    connection.sendall(struct.pack(">i", len(answer)) + answer)
+            connection.shutdown(socket.SHUT_WR)
+            keep_silent(connection)
+        talked.set()
+
+    def _answer(self, key, request):
+        if key == HANDSHAKE:
+            return SaslHandShakeResponse_v1(0, ["SCRAM-SHA-512"])
+        if key != AUTHENTICATE:
+            return ApiVersionResponse_v0(0, [(HANDSHAKE, 0, 1), (AUTHENTICATE, 0, 0)])
+        _, first, nonce = request.rpartition(b"n=tlsy,r=")
+        said = b"r=%s%s,s=c2FsdA==,i=4096" % (nonce, self._nonce.encode()) if first else self._last
+        return SaslAuthenticateResponse_v0(0, None, said)
+
+    async def left(self):
+        """Whether whoever came is gone; no client of aiokafka waits for that."""
+        return all(talk.is_set() for talk in self._talks)
+
+
+@contextlib.asynccontextmanager
+async def lying(directory, liar):
+    """The way to one that shows our certificate."""
+    ours = Authority(directory, "ours")
+    files = ours.issue("server")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files.cert_file, files.key_file)
+    password = directory / "password"
+    password.write_text("opens it")
+    with listening(liar, context=context) as port:
+        yield Brokers(f"localhost:{port}", ca_file=ours.file, user="tlsy", password_file=password)
+        await until(liar.left)
+
+
+async def nothing(partitions):
+    """For a group that nobody gets into."""
+
+
+@pytest.mark.parametrize("liar", [Liar(WRONG), Liar(NONE), Liar(NO_TEXT), Liar(b""), Liar(WRONG, ",=")])
+async def test_whatever_proves_nothing_is_a_refusal(tmp_path, liar):
+    async with lying(tmp_path, liar) as brokers:
+        assert UNPROVEN in await refusal(brokers)
+
+
+async def test_every_client_refuses_who_proves_nothing(tmp_path):
+    async with lying(tmp_path, Liar(WRONG)) as brokers:
+        with pytest.raises(LogUnavailable):
+            await KafkaProducer(brokers, "test").publish([], timeout_s=20)
+        reader = KafkaGroupReader(brokers, "any", [TOPIC], "test")
+        with pytest.raises(LogUnavailable):
+            await reader.start(nothing, nothing)
+        await reader.stop()
+        with pytest.raises(LogUnavailable):
+            async with LetterBox.opened(brokers, TOPIC, "any"):
+                pass
