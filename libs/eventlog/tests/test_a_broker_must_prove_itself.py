@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import ssl
 import struct
 import threading
 from base64 import b64encode
+from dataclasses import replace
 
 import pytest
 from aiokafka.protocol.admin import (
@@ -30,43 +32,66 @@ UNPROVEN = "does not prove that it knows the password of user tlsy"
 WRONG, NONE, NO_TEXT = b"v=" + b64encode(bytes(64)), b"e=other-error", b"\xff"
 
 
-class Liar:
-    """Takes every proof, and says `last` for its own."""
+class Talker:
+    """Can do nothing but let in, and notes who is still there."""
 
-    def __init__(self, last, nonce="theirs"):
-        self._last = last
-        self._nonce = nonce
+    def __init__(self):
         self._talks = []
 
     def __call__(self, connection):
         self._talks.append(talked := threading.Event())
         with contextlib.suppress(OSError):
-            with connection.makefile("rb") as asked:
-                while size := asked.read(4):
-                    request = asked.read(*struct.unpack(">i", size))
-                    (key,) = struct.unpack_from(">h", request)
-                    answer = request[4:8] + self._answer(key, request).encode()
-                    connection.sendall(struct.pack(">i", len(answer)) + answer)
+            self._talk(connection)
             connection.shutdown(socket.SHUT_WR)
             keep_silent(connection)
         talked.set()
 
+    def _talk(self, connection):
+        with connection.makefile("rb") as asked:
+            while size := asked.read(4):
+                request = asked.read(*struct.unpack(">i", size))
+                (key,) = struct.unpack_from(">h", request)
+                answer = request[4:8] + self._answer(key, request).encode()
+                connection.sendall(struct.pack(">i", len(answer)) + answer)
+
     def _answer(self, key, request):
-        if key == HANDSHAKE:
-            return SaslHandShakeResponse_v1(0, ["SCRAM-SHA-512"])
-        if key != AUTHENTICATE:
-            return ApiVersionResponse_v0(0, [(HANDSHAKE, 0, 1), (AUTHENTICATE, 0, 0)])
-        _, first, nonce = request.rpartition(b"n=tlsy,r=")
-        said = b"r=%s%s,s=c2FsdA==,i=4096" % (nonce, self._nonce.encode()) if first else self._last
-        return SaslAuthenticateResponse_v0(0, None, said)
+        return ApiVersionResponse_v0(0, [(HANDSHAKE, 0, 1), (AUTHENTICATE, 0, 0)])
 
     async def left(self):
         """Whether whoever came is gone; no client of aiokafka waits for that."""
         return all(talk.is_set() for talk in self._talks)
 
 
+class Liar(Talker):
+    """Takes every proof, and says `last` for its own."""
+
+    def __init__(self, last, nonce="theirs"):
+        super().__init__()
+        self._last = last
+        self._nonce = nonce
+
+    def _answer(self, key, request):
+        if key == HANDSHAKE:
+            return SaslHandShakeResponse_v1(0, ["SCRAM-SHA-512"])
+        if key != AUTHENTICATE:
+            return super()._answer(key, request)
+        _, first, nonce = request.rpartition(b"n=tlsy,r=")
+        said = b"r=%s%s,s=c2FsdA==,i=4096" % (nonce, self._nonce.encode()) if first else self._last
+        return SaslAuthenticateResponse_v0(0, None, said)
+
+
+class Clinging(Talker):
+    """Says no farewell to whoever comes after the first, as TLS would have it."""
+
+    def _talk(self, connection):
+        clings = len(self._talks) > 1
+        super()._talk(connection)
+        while clings and socket.socket.recv(connection, 1024):
+            pass
+
+
 @contextlib.asynccontextmanager
-async def lying(directory, liar):
+async def speaking(directory, talker):
     """The way to one that shows our certificate."""
     ours = Authority(directory, "ours")
     files = ours.issue("server")
@@ -74,9 +99,9 @@ async def lying(directory, liar):
     context.load_cert_chain(files.cert_file, files.key_file)
     password = directory / "password"
     password.write_text("opens it")
-    with listening(liar, context=context) as port:
+    with listening(talker, context=context) as port:
         yield Brokers(f"localhost:{port}", ca_file=ours.file, user="tlsy", password_file=password)
-        await until(liar.left)
+        await until(talker.left)
 
 
 async def nothing(partitions):
@@ -85,12 +110,12 @@ async def nothing(partitions):
 
 @pytest.mark.parametrize("liar", [Liar(WRONG), Liar(NONE), Liar(NO_TEXT), Liar(b""), Liar(WRONG, ",=")])
 async def test_whatever_proves_nothing_is_a_refusal(tmp_path, liar):
-    async with lying(tmp_path, liar) as brokers:
+    async with speaking(tmp_path, liar) as brokers:
         assert UNPROVEN in await refusal(brokers)
 
 
 async def test_every_client_refuses_who_proves_nothing(tmp_path):
-    async with lying(tmp_path, Liar(WRONG)) as brokers:
+    async with speaking(tmp_path, Liar(WRONG)) as brokers:
         with pytest.raises(LogUnavailable):
             await KafkaProducer(brokers, "test").publish([], timeout_s=20)
         reader = KafkaGroupReader(brokers, "any", [TOPIC], "test")
@@ -100,3 +125,12 @@ async def test_every_client_refuses_who_proves_nothing(tmp_path):
         with pytest.raises(LogUnavailable):
             async with LetterBox.opened(brokers, TOPIC, "any"):
                 pass
+
+
+async def test_nobody_waits_for_the_farewell_of_a_broker_that_let_in(tmp_path):
+    async with speaking(tmp_path, Clinging()) as brokers, asyncio.timeout(20):
+        inward = replace(brokers, user="", password_file=None)
+        reader = KafkaGroupReader(inward, "any", [TOPIC], "test")
+        with pytest.raises(LogUnavailable):
+            await reader.start(nothing, nothing)
+        await reader.stop()

@@ -83,8 +83,16 @@ async def _refusals(brokers: Brokers) -> str:
         except (OSError, KafkaError, TimeoutError) as error:
             refusals.append(f"{host}:{port} {_words(error, brokers)}")
         else:
-            await connection.close()
+            await _hang_up(connection)
     return "; ".join(refusals)
+
+
+async def _hang_up(connection: Any) -> None:
+    """Without the farewell of the other end, for which TLS waits half a minute."""
+    writer = connection._writer  # noqa: SLF001 - aiokafka has no public way to it
+    if writer is not None:
+        writer.transport.abort()
+    await connection.close()
 
 
 def _words(error: BaseException, brokers: Brokers) -> str:
