@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from libs.eventlog.tests.test_a_consumer_applies_each_event_once import dead_letters, refuse_bad
@@ -85,3 +87,9 @@ async def test_a_group_that_refused_nothing_has_no_letters(world):
     with pytest.raises(LogUnavailable):
         async with LetterBox.opened(world.brokers, TOPIC, "nobody"):
             pass
+
+
+async def test_a_broker_that_is_slow_is_not_called_none(refused):
+    with pytest.raises(LogUnavailable, match="took too long to answer"):
+        async with box(refused) as letters, asyncio.timeout(0):
+            await letters.pending(1)

@@ -94,6 +94,8 @@ class LetterBox:
                     raise LogUnavailable(f"there is no topic {name}")
             client.assign([partition])
             yield cls(client, partition, topic)
+        except TimeoutError as error:
+            raise LogUnavailable("the broker took too long to answer") from error
         except (KafkaConnectionError, OSError) as error:
             raise LogUnavailable(f"no broker answers at {brokers.servers}") from error
         except _FAILURES as error:
