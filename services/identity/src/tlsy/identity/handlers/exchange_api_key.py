@@ -113,6 +113,9 @@ class ExchangeApiKey:
         audience: tuple[str, ...],
     ) -> ExchangedKey | str:
         facts = await self._directories.read(tx)
+        if not facts.onboarded:
+            # To be marked, perhaps; whoever changes principals locks it before them, too.
+            facts = await self._directories.lock(tx)
         stored = await self._keys.lock(tx, presented.key_id)
         now = self._effects.now()
         reason = refusal(stored, presented, now)

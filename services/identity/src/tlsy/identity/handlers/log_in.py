@@ -163,6 +163,9 @@ class LogIn:
             self._audit(tx, call, tenant, outcome.cause, outcome)
             return None
         facts = await self._directories.read(tx)
+        if not facts.onboarded:
+            # To be marked, perhaps; whoever changes principals locks it before them, too.
+            facts = await self._directories.lock(tx)
         user = await self._users.lock(tx, outcome.user_id)
         if user is None or user.disabled or user.password_hash != outcome.proof:
             self._audit(tx, call, tenant, "USER_CHANGED_MEANWHILE", outcome)
