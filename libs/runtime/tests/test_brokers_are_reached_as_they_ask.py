@@ -63,6 +63,15 @@ def test_files_are_read_whenever_they_are_asked_for_and_are_in_no_text(settings,
 
 
 @pytest.mark.parametrize(
+    ("text", "password"),
+    [(b" a b\t", " a b\t"), (b" a \n", " a "), (b"a \r\n", "a "), (b"a\n\n", "a\n"), (b" ", " ")],
+)
+def test_of_a_password_file_only_the_end_of_its_line_is_left_out(settings, files, text, password):
+    files["brokers_password_file"].write_bytes(text)
+    assert read_brokers(settings(**files)).arguments()["sasl_plain_password"] == password
+
+
+@pytest.mark.parametrize(
     ("left_out", "told"),
     [
         ("brokers_ca_file", "TLSY_BROKERS_CA_FILE is needed"),

@@ -125,7 +125,8 @@ class Brokers:
         if self.password_file is None:
             return ""
         try:
-            password = self.password_file.read_text(encoding="utf-8").strip()
+            # What an editor puts at the end of the line is not of it; blanks may be.
+            password = self.password_file.read_text(encoding="utf-8").removesuffix("\n")
         except OSError as error:
             raise FileUnusable(f"{self.password_file} cannot be read: {_words(error)}") from error
         except UnicodeError:
