@@ -51,6 +51,17 @@ def test_no_probe_may_take_longer_than_the_time_between_two_readings(tmp_path):
     assert "must be at most interval_s, which is 5: tcp.1.timeout_s, tls.0.timeout_s" in told
 
 
+def test_a_probe_that_is_given_no_time_takes_no_longer_either(tmp_path):
+    path = tmp_path / "agent.yaml"
+    probes = (
+        "tcp: [{name: a, host: h, port: 1}]\nhttp: [{name: b, url: 'http://h'}]\ntls: [{name: c, host: h}]\n"
+    )
+    path.write_text(GOOD + probes + "interval_s: 4\n")
+    settings = load(path)
+    (tcp,), (http,), (tls,) = settings.tcp, settings.http, settings.tls
+    assert (tcp.timeout_s, http.timeout_s, tls.timeout_s) == (3, 4, 4)
+
+
 @pytest.mark.parametrize("text", ["tcp: []\ntcp: []\n", "host: {cpu: true, cpu: false}\n"])
 def test_a_member_that_is_there_twice_is_not_dropped(tmp_path, text):
     assert "is there twice" in problems(tmp_path / "agent.yaml", GOOD + text)

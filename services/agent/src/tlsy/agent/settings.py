@@ -5,6 +5,7 @@ Every problem of a file is reported at once, with the path of the member and wha
 
 from __future__ import annotations
 
+import math
 import socket
 from collections import Counter
 from pathlib import Path
@@ -12,7 +13,16 @@ from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from tlsy.agent.domain.readings import (
     MAX_LABEL_KEY_BYTES,
@@ -158,6 +168,18 @@ class Settings(_Model):
     #: At the end, to deliver what waits; what is left then is delivered after the next start.
     stop_grace_s: Annotated[float, Field(ge=0, le=300)] = 10.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("tcp", "http", "tls")
+    @classmethod
+    def _of_itself_in_time(cls, probes: tuple[Probe, ...], info: ValidationInfo) -> tuple[Probe, ...]:
+        """Nobody who asks for readings more often than a default lasts has to say that, too."""
+        interval_s = info.data.get("interval_s", math.inf)
+        return tuple(
+            probe
+            if "timeout_s" in probe.model_fields_set or probe.timeout_s <= interval_s
+            else probe.model_copy(update={"timeout_s": interval_s})
+            for probe in probes
+        )
 
     @model_validator(mode="after")
     def _in_time(self) -> Settings:
