@@ -23,6 +23,7 @@ from tlsy.runtime.ids import PLATFORM_TENANT_ID
 from tlsy.testkit.clock import FakeClock
 
 OWN_USER = GetUserRequest(name="tenants/acme/users/u")
+UNREADABLE = b"\x0a\x01\xff"
 
 
 def b64(data: object) -> str:
@@ -246,7 +247,27 @@ async def test_a_revoked_principals_tokens_are_refused_at_once(world, client):
     claims = world.claims()
     world.deny_list.revoke(ACME, claims.principal, revoked_at=claims.issued_at, expires_at=claims.expires_at)
     assert await reason_of(client, token) == "TOKEN_REVOKED"
-    assert [denied.reason for denied in world.denials.calls] == ["TOKEN_REVOKED"]
+    assert [(told.reason, told.resource) for told in world.denials.calls] == [("TOKEN_REVOKED", "")]
+
+
+async def test_nothing_is_read_for_a_caller_who_is_not_known(world, client):
+    """What takes the parser long, and what it cannot read, is told from one another only by reading it."""
+    get = client.channel.unary_unary("/tlsy.identity.v1.IdentityService/GetUser")
+    tail = client.channel.unary_stream("/tlsy.ingestion.v1.IngestionService/TailEvents")
+    claims = world.claims("client-admin")
+    world.deny_list.revoke(ACME, claims.principal, revoked_at=claims.issued_at, expires_at=claims.expires_at)
+    revoked = bearer(issue_token(world.key, claims))
+    assert (await refused(get(UNREADABLE))).reason == "TOKEN_MISSING"
+    assert (await refused(tail(UNREADABLE).read())).reason == "TOKEN_MISSING"
+    assert (await refused(get(UNREADABLE, metadata=bearer("x")))).reason == "TOKEN_MALFORMED"
+    assert (await refused(get(UNREADABLE, metadata=revoked))).reason == "TOKEN_REVOKED"
+    assert (await refused(tail(UNREADABLE, metadata=revoked).read())).reason == "TOKEN_REVOKED"
+    assert [(told.reason, told.resource) for told in world.denials.calls] == [("TOKEN_REVOKED", "")] * 2
+
+
+async def test_what_is_open_to_everybody_is_read_for_everybody(client):
+    log_in = client.channel.unary_unary("/tlsy.identity.v1.IdentityService/LogIn")
+    assert (await refused(log_in(UNREADABLE))).reason == "REQUEST_UNREADABLE"
 
 
 async def test_a_token_issued_after_the_revocation_is_taken(world, client):

@@ -74,11 +74,12 @@ async def test_a_long_message_is_cut(world, client, message):
 
 
 async def test_a_request_that_cannot_be_read_is_answered_measured_and_logged(world, client, log_lines):
+    known = bearer(world.token("client-admin", "viewer"))
     send = client.channel.unary_unary("/tlsy.identity.v1.IdentityService/GetUser")
-    told = await refused(send(b"\x0a\x01\xff"))
+    told = await refused(send(b"\x0a\x01\xff", metadata=known))
     assert (type(told), told.reason) == (InvalidArgument, "REQUEST_UNREADABLE")
     tail = client.channel.unary_stream("/tlsy.ingestion.v1.IngestionService/TailEvents")
-    assert (await refused(tail(b"\xff").read())).reason == "REQUEST_UNREADABLE"
+    assert (await refused(tail(b"\xff", metadata=known).read())).reason == "REQUEST_UNREADABLE"
     sample = world.host.telemetry.registry.get_sample_value
     assert sample("tlsy_rpc_server_refused_total", {"reason": "REQUEST_UNREADABLE"}) == 2
     assert {line["reason"] for line in log_lines if line["event"] == "call refused"} == {"REQUEST_UNREADABLE"}

@@ -1,7 +1,8 @@
 """Who may call what: decided before a handler runs, in one fixed order.
 
-Authentication, tenant binding, module, permission, rate, validation, idempotency. Every decision is local:
-keys, catalogue, deny-list and role table are in memory.
+Size, authentication, parsing, tenant binding, module, permission, rate, validation, idempotency. Bytes within
+the bounds may take the parser half a second: except in PUBLIC methods, it reads those of known callers only.
+Every decision is local: keys, catalogue, deny-list and role table are in memory.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
+
+from google.protobuf.message import DecodeError
 
 from tlsy.contracts.options.v1 import options_pb2
 from tlsy.rpc.call import Call
@@ -29,6 +32,8 @@ from tlsy.tenancy.context import TenantState
 from tlsy.tenancy.errors import TenantNotUnderstood, UnknownTenant
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from google.protobuf.message import Message
 
     from tlsy.rpc.denials import DenialSink
@@ -39,6 +44,8 @@ if TYPE_CHECKING:
     from tlsy.runtime.clock import Clock
     from tlsy.runtime.ids import TenantId
     from tlsy.tenancy.catalog import Catalog, TenantEntry
+
+    Parse = Callable[[bytes], Message]
 
 _BEARER: Final = "bearer "
 #: Suspended tenants are let in: what they have stays readable, and the database refuses their writes.
@@ -59,9 +66,9 @@ class Admission:
     clock: Clock
 
     async def admit(
-        self, method: Method, request: Message, seen: Observed, *, deadline: float, peer: str
-    ) -> Call:
-        """The call, established.
+        self, method: Method, parse: Parse, raw: bytes, seen: Observed, *, deadline: float, peer: str
+    ) -> tuple[Message, Call]:
+        """The request, read, and its call, established.
 
         Raises:
             Unauthenticated: no token, or not a good one.
@@ -69,31 +76,31 @@ class Admission:
                 PERMISSION_MISSING.
             FailedPrecondition: TENANT_NOT_ACTIVE.
             ResourceExhausted: RATE_LIMITED.
-            InvalidArgument: the request breaks its rules, or its request_id is no UUID.
+            InvalidArgument: REQUEST_TOO_LARGE, REQUEST_UNREADABLE; the request breaks its rules, or its
+                request_id is no UUID.
             Unavailable: keys or catalogue have not been read yet.
         """
+        method.checks.check_size(raw)
+        public = method.scope == options_pb2.SCOPE_PUBLIC
+        verified = None if public else await self._authenticate(method, seen.authorization)
+        request = _parsed(parse, raw)
         claims: TokenClaims | None = None
         tenant: TenantEntry | None = None
         permissions = _NOBODY
-        if method.scope != options_pb2.SCOPE_PUBLIC:
+        if verified is not None:
+            claims = verified.claims
             try:
-                verified = await self._authenticate(seen.authorization)
-                claims = verified.claims
                 tenant = await self._bind(method, request, claims)
                 permissions = verified.grants.permissions(method.module)
                 _authorize(method, permissions, tenant)
-            except TokenRevoked as refusal:
-                self.tell(method, request, refusal.claims, refusal)
-                raise
             except PermissionDenied as refusal:
-                if claims is not None:
-                    self.tell(method, request, claims, refusal)
+                self.tell(method, method.names.first(request), claims, refusal)
                 raise
             if tenant is not None and not claims.of_service:
                 self.rates.take(tenant)
         method.checks.check(request)
         request_id = _request_id(request) if method.takes_request_id else None
-        return Call(
+        call = Call(
             method=method.name,
             tenant=tenant,
             claims=claims,
@@ -106,6 +113,7 @@ class Admission:
             deadline=deadline,
             peer=peer,
         )
+        return request, call
 
     def stands(self, method: Method, call: Call) -> None:
         """Ask again what may have changed since `call` was admitted, for those that last; waits for nothing.
@@ -127,7 +135,7 @@ class Admission:
         _require_admitted(tenant)
         _authorize(method, call.permissions, tenant)
 
-    def tell(self, method: Method, request: Message, claims: TokenClaims, refusal: ServiceError) -> None:
+    def tell(self, method: Method, resource: str, claims: TokenClaims, refusal: ServiceError) -> None:
         """Tell the audit log of a call that was refused."""
         home: TenantId = claims.actor.tenant_id if claims.actor is not None else claims.tenant_id
         self.denials.denied(
@@ -137,18 +145,23 @@ class Admission:
                 principal=claims.principal,
                 method=method.name,
                 reason=refusal.reason,
-                resource=method.names.first(request)[:_MAX_RESOURCE],
+                resource=resource[:_MAX_RESOURCE],
                 first_time=self.clock.now(),
                 count=1,
             )
         )
 
-    async def _authenticate(self, header: str) -> VerifiedToken:
+    async def _authenticate(self, method: Method, header: str) -> VerifiedToken:
         if not header:
             raise Unauthenticated("TOKEN_MISSING", 'Send the metadata "authorization: Bearer <token>".')
         if header[: len(_BEARER)].lower() != _BEARER:
             raise Unauthenticated("TOKEN_MALFORMED", "Only bearer tokens are taken.")
-        return await self.verifier.verify(header[len(_BEARER) :])
+        try:
+            return await self.verifier.verify(header[len(_BEARER) :])
+        except TokenRevoked as refusal:
+            # What it was for is in a request that is not read for its bearer any more.
+            self.tell(method, "", refusal.claims, refusal)
+            raise
 
     async def _bind(self, method: Method, request: Message, claims: TokenClaims) -> TenantEntry | None:
         """The token's tenant, and nobody else's names in the request."""
@@ -173,6 +186,14 @@ class Admission:
             return await known(self.catalog, claims.tenant_id)
         except UnknownTenant:
             raise _tenant_unknown() from None
+
+
+def _parsed(parse: Parse, raw: bytes) -> Message:
+    try:
+        return parse(raw)
+    except DecodeError:
+        text = "The request cannot be read as the message that this method takes."
+        raise InvalidArgument("REQUEST_UNREADABLE", text) from None
 
 
 def _of_control_plane(method: Method, claims: TokenClaims) -> bool:
