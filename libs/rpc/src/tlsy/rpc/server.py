@@ -13,6 +13,7 @@ from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha import reflection
 
 from tlsy.rpc.admission import Admission
+from tlsy.rpc.certificates import ServerCertificate
 from tlsy.rpc.errors import METADATA_OPTIONS
 from tlsy.rpc.interceptor import CallInterceptor, Deadlines
 from tlsy.rpc.keep_alive import KeepAlive
@@ -202,7 +203,10 @@ class RpcServer:
 
         Raises:
             RuntimeError: the address is taken or cannot be had.
+            OSError: its certificate, key or authority cannot be read.
+            ValueError: they do not fit each other.
         """
+        credentials = ServerCertificate(self._tls).credentials() if self._tls is not None else None
         server = grpc.aio.server(interceptors=[self._interceptor], options=self._options)
         for each in self._served:
             each.add(each.servicer, server)
@@ -210,10 +214,10 @@ class RpcServer:
         reflection.enable_server_reflection((*self._names[1:], _HEALTH, reflection.SERVICE_NAME), server)
         await self._set_health(serving=False)
         try:
-            if self._tls is None:
+            if credentials is None:
                 self.port = server.add_insecure_port(self._listen)
             else:
-                self.port = server.add_secure_port(self._listen, _credentials(self._tls))
+                self.port = server.add_secure_port(self._listen, credentials)
             await server.start()
         except RuntimeError:
             await server.stop(None)
@@ -262,14 +266,6 @@ class RpcServer:
         states = health_pb2.HealthCheckResponse
         for name in self._names:
             await self._health.set(name, states.SERVING if serving else states.NOT_SERVING)
-
-
-def _credentials(tls: TlsFiles) -> grpc.ServerCredentials:
-    return grpc.ssl_server_credentials(
-        [(tls.key_file.read_bytes(), tls.cert_file.read_bytes())],
-        root_certificates=tls.ca_file.read_bytes() if tls.ca_file is not None else None,
-        require_client_auth=tls.ca_file is not None,
-    )
 
 
 _OPTIONS: Final = (
