@@ -93,6 +93,15 @@ async def test_a_request_that_is_too_large_is_refused(world, client):
     assert (type(error), error.reason) == (InvalidArgument, "REQUEST_TOO_LARGE")
 
 
+async def test_a_request_of_somebody_unknown_is_small(client):
+    good = "\U0001f525"  # whose four bytes are one of the characters that the rules count
+    longest = identity.LogInRequest(tenant=good * 64, email=good * 254, password=good * 1024)
+    await client.identity.LogIn(longest)
+    many = identity.ExchangeApiKeyRequest(api_key="k", audience=["b" * 41] * 400)
+    error = await refused(client.identity.ExchangeApiKey(many))
+    assert (type(error), error.reason) == (InvalidArgument, "REQUEST_TOO_LARGE")
+
+
 def test_the_same_body_has_the_same_hash_under_any_request_id():
     one = identity.CreateUserRequest(parent="tenants/acme", request_id=str(uuid4()))
     two = identity.CreateUserRequest(parent="tenants/acme", request_id=str(uuid4()))

@@ -37,6 +37,9 @@ _REQUEST_ID: Final = "request_id"
 #: Of a request that is no batch, and of each event of one. A map of 300,000 labels, which is 3 MB, takes the
 #: parser two seconds, in which nobody else is answered.
 _MAX_PART_BYTES: Final = 512 * 1024
+#: Of a request in a PUBLIC method, which anybody sends: more than the longest good one. Validation takes
+#: a third of a second to tell of 512 KiB of texts that are too long.
+_MAX_PUBLIC_BYTES: Final = 16 * 1024
 #: Twice the events that a batch may have, of which its handler tells: to count millions takes a second, too.
 _MAX_PARTS: Final = 20_000
 #: How fields are written, by the last three bits of their tags, and how long those of one length are.
@@ -101,7 +104,11 @@ def methods_of(service: proto.ServiceDescriptor, validator: protovalidate.Valida
             streams=method.server_streaming,
             takes_request_id=request_id is not None,
             names=NameFields(method.input_type),
-            checks=RequestChecks(method.input_type, validator),
+            checks=RequestChecks(
+                method.input_type,
+                validator,
+                _MAX_PUBLIC_BYTES if rules.scope == options_pb2.SCOPE_PUBLIC else _MAX_PART_BYTES,
+            ),
         )
     if problems:
         raise ContractInvalid(tuple(problems))
@@ -201,10 +208,13 @@ class RequestChecks:
     otherwise be copied for nothing.
     """
 
-    __slots__ = ("_is_batch", "_message", "_partial", "_validator")
+    __slots__ = ("_is_batch", "_max_bytes", "_message", "_partial", "_validator")
 
-    def __init__(self, message: proto.Descriptor, validator: protovalidate.Validator) -> None:
+    def __init__(
+        self, message: proto.Descriptor, validator: protovalidate.Validator, max_bytes: int = _MAX_PART_BYTES
+    ) -> None:
         self._validator = validator
+        self._max_bytes = max_bytes
         inner = [field.message_type for field in message.fields if field.message_type is not None]
         self._is_batch = any(each.full_name in DATA_MESSAGES for each in inner)
         ruled = tuple(field for field in message.fields if _has_rules(field, frozenset()))
@@ -222,8 +232,8 @@ class RequestChecks:
         Raises:
             InvalidArgument: reason REQUEST_TOO_LARGE.
         """
-        if len(raw) > _MAX_PART_BYTES and not (self._is_batch and _parts_fit(raw)):
-            text = f"A request, and each event of a batch, is at most {_MAX_PART_BYTES} bytes."
+        if len(raw) > self._max_bytes and not (self._is_batch and _parts_fit(raw)):
+            text = f"A request, and each event of a batch, is at most {self._max_bytes} bytes."
             if self._is_batch:
                 text += f" A batch beyond that is of at most {_MAX_PARTS} fields."
             raise InvalidArgument("REQUEST_TOO_LARGE", text)
