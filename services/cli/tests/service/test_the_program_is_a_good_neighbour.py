@@ -97,6 +97,14 @@ async def test_wrong_usage_is_exit_code_2_with_where_help_is(start):
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("option", ["--tenant", "--context"])
+async def test_an_empty_name_is_not_the_one_in_use(start, stand_in, option):
+    for args in (["rules", "list", option, ""], [option, "", "rules", "list"]):
+        code, out, err = await finished(await start(*args))
+        assert (code, out, stand_in.asked) == (2, "", [])
+        assert f"'{option}': it is empty. Name one, or leave the option out." in err
+
+
 async def test_an_interrupted_tail_ends_without_a_trace(start, stand_in):
     event = ingestion_pb2.Event(source="s", id="1", type="a.b")
 

@@ -85,9 +85,25 @@ _SYNONYMS: Final[Mapping[str, tuple[str, ...]]] = {
     "show": ("get",),
 }
 
+
+def _named(text: str | None) -> str | None:
+    # A variable that is not set, most likely: one's own tenant is not what was meant.
+    if text == "":
+        raise typer.BadParameter("it is empty. Name one, or leave the option out.")
+    return text
+
+
 _EVERYWHERE: Final = (
-    ("global_context", Annotated[str, typer.Option("--context", help="Which installation.")], ""),
-    ("global_tenant", Annotated[str, typer.Option("--tenant", help="Which tenant to act in.")], ""),
+    (
+        "global_context",
+        Annotated[str | None, typer.Option("--context", help="Which installation.", callback=_named)],
+        None,
+    ),
+    (
+        "global_tenant",
+        Annotated[str | None, typer.Option("--tenant", help="Which tenant to act in.", callback=_named)],
+        None,
+    ),
     (
         "global_output",
         Annotated[Literal["table", "json"] | None, typer.Option("--output", "-o", help="Default: table.")],
