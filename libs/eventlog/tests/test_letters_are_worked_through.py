@@ -16,7 +16,7 @@ from libs.eventlog.tests.world import CLOCK, GROUP, TOPIC, event_of, note_down, 
 from tlsy.contracts.events import EVENTS_ACCEPTED
 from tlsy.eventlog.delivery import Each
 from tlsy.eventlog.errors import LogUnavailable
-from tlsy.eventlog.letter_box import LetterBox, LetterCut, letters_topic
+from tlsy.eventlog.letter_box import LetterBox, LetterCut, ReplayStopped, letters_topic
 
 
 @pytest.fixture
@@ -48,6 +48,28 @@ async def test_replayed_records_are_applied_once(refused, tenant):
         assert [letter.offset for letter in await letters.pending(9)] == [2]
     await refused.consuming({EVENTS_ACCEPTED: Each(note_down)})
     await refused.noted(tenant, "good", "bad 1", "bad 2")
+
+
+class Ending:
+    """A producer whose broker goes away after one record."""
+
+    def __init__(self, producer):
+        self.producer = producer
+
+    async def publish(self, records, *, timeout_s):
+        if self.producer is None:
+            return [None]
+        producer, self.producer = self.producer, None
+        return await producer.publish(records, timeout_s=timeout_s)
+
+
+async def test_a_replay_that_ends_on_the_way_tells_how_far_it_got(refused):
+    async with box(refused) as letters:
+        with pytest.raises(ReplayStopped) as stopped:
+            await letters.replay(2, Ending(refused.producer()), CLOCK.now())
+        assert (stopped.value.done, stopped.value.left, stopped.value.at) == (1, 2, 1)
+        assert isinstance(stopped.value.why, LogUnavailable)
+        assert [letter.offset for letter in await letters.pending(9)] == [1, 2]
 
 
 async def test_discarded_letters_are_done_with(refused):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from tlsy.eventlog.dead_letters import DeadLetters
 from tlsy.eventlog.errors import FinalError
@@ -59,6 +60,25 @@ async def test_they_are_put_back_or_discarded_from_the_oldest_on(tlsy, place):
     assert (await tlsy("dead-letters", "discard", "--through", "1", *place)).code == 0
     assert await numbers(tlsy, place) == [2]
     assert (await tlsy("dead-letters", "discard", "--through", "1", *place)).code == 1
+
+
+async def test_a_replay_that_ends_on_the_way_tells_how_far_it_got(tlsy, place):
+    # As a letter it is small, for it is compressed; as a record it is more than the topic takes.
+    writer = AIOKafkaProducer(bootstrap_servers=place[1], compression_type="gzip", max_request_size=4_000_000)
+    await writer.start()
+    try:
+        await writer.send_and_wait(f"{TOPIC}.rules-engine.dlq", bytes(2_000_000))
+    finally:
+        await writer.stop()
+    result = await tlsy("dead-letters", "replay", "--through", "9", *place)
+    happened, then = result.err.splitlines()
+    assert (result.code, "3 record(s) put back; 1 letter(s) from 3 on wait as before: " in happened) == (
+        1,
+        True,
+    )
+    assert "discard that letter" in then
+    assert "Error(" not in happened
+    assert await numbers(tlsy, place) == [3]
 
 
 async def test_a_broker_that_is_away_is_told(tlsy, place):

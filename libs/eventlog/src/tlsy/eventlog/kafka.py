@@ -105,7 +105,7 @@ class KafkaProducer:
                 await self._discard(client)
                 if isinstance(error, _TOO_LARGE):
                     raise RecordTooLarge(repr(error), [None] * len(records)) from error
-                raise LogUnavailable(f"nothing was sent: {error!r}") from error
+                raise LogUnavailable(f"nothing was sent: {kafka_doors.told(error)}") from error
         if failed or any(not future.done() or future.exception() for future in futures):
             await self._discard(client)
         positions = _positions(records, futures)

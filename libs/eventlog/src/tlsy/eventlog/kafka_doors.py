@@ -74,6 +74,11 @@ async def start(client: Any, brokers: Brokers) -> None:
         raise LogUnavailable(await _refusals(brokers) or str(error)) from error
 
 
+def told(error: BaseException) -> str:
+    """What an error says; some of aiokafka's say nothing but what they are."""
+    return str(error) or type(error).__name__
+
+
 async def _refusals(brokers: Brokers) -> str:
     how = arguments(brokers)
     refusals = []

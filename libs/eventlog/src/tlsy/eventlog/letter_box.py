@@ -41,6 +41,24 @@ class LetterCut(EventLogError):  # noqa: N818 - read as a fact
         super().__init__("LETTER_CUT", f"letter {offset} holds only a part of its record")
 
 
+class ReplayStopped(EventLogError):  # noqa: N818 - read as a fact
+    """Not all letters were put back. The record of the one it stopped at may be there all the same.
+
+    Attributes:
+        done: how many were put back, which nobody has to look at any more.
+        left: how many wait as before.
+        at: the first of those.
+        why: what was in the way.
+    """
+
+    def __init__(self, done: int, left: int, at: int, why: Exception) -> None:
+        super().__init__("REPLAY_STOPPED", f"{done} records were put back, {left} letters wait from {at} on")
+        self.done = done
+        self.left = left
+        self.at = at
+        self.why = why
+
+
 def letters_topic(topic: str, group: str) -> str:
     """Where a group's refused records of `topic` go."""
     return f"{topic}.{group}.dlq"
@@ -99,7 +117,7 @@ class LetterBox:
         except (KafkaConnectionError, OSError) as error:
             raise LogUnavailable(f"no broker answers at {brokers.servers}") from error
         except _FAILURES as error:
-            raise LogUnavailable(f"the broker did not answer: {error!r}") from error
+            raise LogUnavailable(f"the broker did not answer: {kafka_doors.told(error)}") from error
         finally:
             with suppress(*_FAILURES):
                 await asyncio.wait_for(client.stop(), _CLOSE_TIMEOUT_S)
@@ -115,7 +133,7 @@ class LetterBox:
                     found = await self._client.getmany(self._partition, timeout_ms=500)
                 except Exception as error:
                     # Whoever wrote a letter that is none has chosen what it raises.
-                    raise LogUnavailable(f"a letter cannot be read: {error!r}") from error
+                    raise LogUnavailable(f"a letter cannot be read: {kafka_doors.told(error)}") from error
                 letters += [_letter(record) for record in found.get(self._partition, ())]
                 first = await self._client.position(self._partition)
         return letters[:limit]
@@ -129,19 +147,26 @@ class LetterBox:
     async def replay(self, through: int, producer: Producer, now: datetime) -> int:
         """Put back the records of the letters up to that offset, oldest first; answers how many.
 
-        Inboxes drop those that were applied meanwhile. Raises LetterCut before anything is put back.
+        Inboxes drop those that were applied meanwhile. Raises LetterCut before anything is put back, and
+        ReplayStopped where it does not get to the last.
         """
         first, _ = await self._range()
         letters = [letter for letter in await self.pending(through - first + 1) if letter.offset <= through]
         for letter in letters:
             if "truncated" in letter.why:
                 raise LetterCut(letter.offset)
-        for letter in letters:
-            (position,) = await producer.publish([self._record(letter, now)], timeout_s=_TIMEOUT_S)
-            if position is None:
-                raise LogUnavailable(f"the record of letter {letter.offset} was not acknowledged")
-            await self._done(letter.offset)
+        for done, letter in enumerate(letters):
+            try:
+                await self._put_back(letter, producer, now)
+            except (EventLogError, *_FAILURES) as error:
+                raise ReplayStopped(done, len(letters) - done, letter.offset, error) from error
         return len(letters)
+
+    async def _put_back(self, letter: Letter, producer: Producer, now: datetime) -> None:
+        (position,) = await producer.publish([self._record(letter, now)], timeout_s=_TIMEOUT_S)
+        if position is None:
+            raise LogUnavailable(f"the record of letter {letter.offset} was not acknowledged")
+        await self._done(letter.offset)
 
     async def discard(self, through: int) -> int:
         """Be done with the letters up to that offset; answers how many they were."""

@@ -6,10 +6,10 @@ import base64
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from tlsy.cli.domain.errors import RefusedError, UnreachableError, UsageError
-from tlsy.eventlog.errors import EventLogError, LogUnavailable
+from tlsy.cli.domain.errors import CommandError, RefusedError, UnreachableError, UsageError
+from tlsy.eventlog.errors import EventLogError, LogUnavailable, RecordTooLarge
 from tlsy.eventlog.kafka import KafkaProducer
-from tlsy.eventlog.letter_box import LetterBox, LetterCut
+from tlsy.eventlog.letter_box import LetterBox, LetterCut, ReplayStopped
 from tlsy.runtime.brokers import Brokers
 
 if TYPE_CHECKING:
@@ -72,17 +72,35 @@ async def _opened(place: LetterPlace) -> AsyncIterator[LetterBox]:
         async with LetterBox.opened(_brokers(place), place.topic, place.group) as box:
             yield box
     except LogUnavailable as error:
-        why = str(error).removeprefix(f"{error.reason}: ")
         raise UnreachableError(
-            f"No dead letters of group {place.group} about {place.topic} can be read: {why}.",
+            f"No dead letters of group {place.group} about {place.topic} can be read: {_words(error)}.",
             "Check --brokers, --topic and --group.",
         ) from error
+    except ReplayStopped as error:
+        raise _stopped(error) from error
     except LetterCut as error:
         raise RefusedError(
             str(error), "Put back those before it, discard it, and have its source send it again."
         ) from error
     except EventLogError as error:
         raise RefusedError(str(error), "See what the broker says about the topic.") from error
+
+
+def _stopped(error: ReplayStopped) -> CommandError:
+    why = "the broker went away" if isinstance(error.why, OSError) else _words(error.why)
+    what = (
+        f"{error.done} record(s) put back; {error.left} letter(s) from {error.at} on wait as before: {why}."
+    )
+    if isinstance(error.why, RecordTooLarge):
+        return RefusedError(what, "Have the topic take it, or discard that letter; then replay the others.")
+    return UnreachableError(
+        what, "Repeat it when the broker answers; what was applied meanwhile is not applied again."
+    )
+
+
+def _words(error: BaseException) -> str:
+    text = str(error) or type(error).__name__
+    return text.removeprefix(f"{error.reason}: ") if isinstance(error, EventLogError) else text
 
 
 def _summary(letter: Letter) -> dict[str, Any]:
