@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import json
 import resource
 import stat
+
+import pytest
 
 from tlsy.contracts.identity.v1 import identity_pb2
 from tlsy.rpc.errors import FailedPrecondition, Unauthenticated
@@ -26,9 +29,34 @@ async def test_another_key_in_the_file_is_another_identity(tlsy, stand_in, tmp_p
     assert stand_in.methods().count("ExchangeApiKey") == 2
 
 
-async def test_a_damaged_cache_counts_as_empty(tlsy, stand_in, tmp_path):
-    (tmp_path / "tokens.json").write_text("{oops")
-    assert (await tlsy("rules", "list")).code == 0
+@pytest.mark.parametrize("text", ["{oops", "[1]", "{}", '{"x": 1}', '{"[]": {}}', '{"[1]": 1}'])
+async def test_a_damaged_cache_counts_as_empty(tlsy, stand_in, tmp_path, text):
+    file = tmp_path / "tokens.json"
+    file.write_text(text)
+    assert (await tlsy("logout", "-o", "json")).json["forgotten"] == 0
+    for _ in range(2):
+        assert (await tlsy("rules", "list")).code == 0
+    assert stand_in.methods().count("ExchangeApiKey") == 1
+
+
+@pytest.mark.parametrize("change", [{"text": 1}, {"expires_at_s": "soon"}, {"more": ""}])
+async def test_a_damaged_token_counts_as_none(tlsy, stand_in, tmp_path, change):
+    await tlsy("rules", "list")
+    file = tmp_path / "tokens.json"
+    kept = json.loads(file.read_text())
+    file.write_text(json.dumps({key: {**token, **change} for key, token in kept.items()}))
+    for _ in range(2):
+        assert (await tlsy("rules", "list")).code == 0
+    assert stand_in.methods().count("ExchangeApiKey") == 2
+
+
+async def test_a_cache_that_is_no_file_is_named_and_leaves_no_token_beside_it(tlsy, tmp_path):
+    file = tmp_path / "tokens.json"
+    file.mkdir()
+    assert (await tlsy("logout", "-o", "json")).json["forgotten"] == 0
+    result = await tlsy("rules", "list")
+    assert (result.code, f"{file} cannot be written: Is a directory." in result.err) == (2, True)
+    assert list(tmp_path.glob(".tokens*")) == []
 
 
 async def test_a_tenant_below_is_acted_in_with_an_exchanged_token_and_a_reason(tlsy, stand_in):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
@@ -143,6 +143,9 @@ def write_private(path: Path, text: str) -> None:
             file.write(text)
         scratch.replace(path)
     except OSError as error:
+        with suppress(OSError):
+            scratch.unlink()
         raise UsageError(
-            f"{path} cannot be written: {error.strerror}.", "Set TLSY_CONFIG to a file that can be."
+            f"{path} cannot be written: {error.strerror}.",
+            "Have it be a file that you may write, or set TLSY_CONFIG to one in another directory.",
         ) from error
