@@ -175,6 +175,22 @@ async def test_a_services_key_whose_public_half_could_not_be_told_is_not_kept(st
     assert not (tmp_path / "any.jwk").exists()
 
 
+@pytest.mark.parametrize("target", ["/dev/full", ""])
+async def test_a_secret_that_could_not_be_shown_is_told_with_what_to_revoke(tlsy, stand_in, target):
+    stand_in.answers["CreateApiKey"] = identity_pb2.CreateApiKeyResponse(
+        api_key=identity_pb2.ApiKey(name="tenants/home/apiKeys/k7"), secret="tlsy_s"
+    )
+    # What a shell does with 1>/dev/full and with 1>&-.
+    shell = ("sh", "-c", f'exec "$0" -m tlsy.cli keys create agent 1>{target or "&-"}', sys.executable)
+    process = await asyncio.create_subprocess_exec(
+        *shell, stderr=asyncio.subprocess.PIPE, env={**os.environ, "TLSY_CONFIG": str(tlsy.config)}
+    )
+    code, _, err = await finished(process)
+    happened, then = err.splitlines()
+    assert (code, "The key was made, and its secret is lost." in happened) == (2, True)
+    assert "tlsy keys revoke k7" in then
+
+
 async def test_what_libraries_would_still_end_is_not_waited_for(tlsy):
     script = "import atexit; atexit.register(print, 'late'); from tlsy.cli.__main__ import main; main()"
     process = await asyncio.create_subprocess_exec(

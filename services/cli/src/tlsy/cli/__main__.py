@@ -23,6 +23,7 @@ def _execute(command: Command, options: Options, arguments: dict[str, Any]) -> N
 
     # What goes wrong is told as an error; what libraries say of it meanwhile is not for who runs a command.
     logging.getLogger().addHandler(logging.NullHandler())
+    _open_what_is_closed()
     process = Process(environ=os.environ, stdin=sys.stdin, out=sys.stdout, err=sys.stderr)
     code = execute(process, command, options, arguments)
     # An output that takes no more was told of.
@@ -30,6 +31,16 @@ def _execute(command: Command, options: Options, arguments: dict[str, Any]) -> N
         sys.stdout.flush()
     # All is written and closed. gRPC's thread would be waited for while Python no longer lets threads run.
     os._exit(code)
+
+
+def _open_what_is_closed() -> None:
+    """Where the caller closed a stream, Python has none: nothing is read then, and a result is refused."""
+    if sys.stdin is None:
+        sys.stdin = os.fdopen(os.open(os.devnull, os.O_RDONLY))
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w")
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
 
 
 def main() -> None:

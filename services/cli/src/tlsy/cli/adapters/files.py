@@ -117,7 +117,7 @@ class LocalFiles:
             if isinstance(error, OSError):
                 raise UsageError(
                     f"{path} cannot be written: {error.strerror}. The secret is lost.",
-                    "Make room, revoke what was made (tlsy keys revoke), and make another.",
+                    "Make room and make another; an API key is there already: revoke it (tlsy keys revoke).",
                 ) from error
             raise
 

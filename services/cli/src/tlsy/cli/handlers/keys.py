@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
+from tlsy.cli.domain.errors import UsageError
 from tlsy.cli.domain.names import within
 from tlsy.cli.domain.times import duration
 from tlsy.cli.handlers.command import command
@@ -53,14 +54,26 @@ async def create_key(
     request.parent = await terminal.session.tenant()
     if output_file is None:
         answer = await identity.CreateApiKey(request)
-        terminal.output.note("Keep the secret now: it is not shown again.")
+        _show_once(terminal, answer)
     else:
         # The file first: a secret that has nowhere to go would be lost.
         with terminal.files.new_secret(output_file) as file:
             answer = await identity.CreateApiKey(request)
             file.write(answer.secret + "\n")
         answer.ClearField("secret")
-    terminal.output.item(answer)
+        terminal.output.item(answer)
+
+
+def _show_once(terminal: Terminal, answer: identity_pb2.CreateApiKeyResponse) -> None:
+    try:
+        terminal.output.item(answer)
+    except UsageError as error:
+        key = answer.api_key.name.rsplit("/", 1)[-1]
+        raise UsageError(
+            f"{error.what} The key was made, and its secret is lost.",
+            f"Revoke it (tlsy keys revoke {key}) and make another, with --output-file.",
+        ) from error
+    terminal.output.note("Keep the secret now: it is not shown again.")
 
 
 @command("revoke")

@@ -22,5 +22,7 @@ async def make_service_key(
     key = generate_key()
     with terminal.files.new_secret(file) as made:
         made.write(key.private_jwk)
+        # A disk that does not take it is told of before anybody is to trust it.
+        made.flush()
         # Without its public half, which is told once, it is of no use.
         terminal.output.item(json.loads(jwks_of((key,))))
