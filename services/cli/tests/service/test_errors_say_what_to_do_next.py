@@ -174,6 +174,15 @@ async def test_a_key_file_that_is_empty_is_named(tlsy, stand_in, tmp_path):
     assert f"{tmp_path / 'key'} is empty." in result.err
 
 
+async def test_all_that_a_refused_key_may_be_is_named(tlsy, stand_in):
+    stand_in.answers["ExchangeApiKey"] = Unauthenticated("API_KEY_REFUSED", "Not good (any more).")
+    result = await tlsy("rules", "list")
+    _, then = result.err.splitlines()
+    assert result.code == 4
+    assert "mistyped, has expired or was revoked" in then
+    assert "tlsy keys create" in then
+
+
 async def test_without_a_context_one_is_told_to_add_one(tlsy):
     tlsy.config.unlink()
     result = await tlsy("tenants", "list")

@@ -69,6 +69,12 @@ _NEXT_OF_REASON: Final[Mapping[str, str]] = {
     "VERSION_AMBIGUOUS": "Give more digits; see: tlsy rules versions",
     "VERSION_LIMIT": "Publish it under another name, and stop this one: tlsy rules disable",
 }
+_LOG_IN: Final = "Run: tlsy login; with an API key, check that it has not expired and is not revoked."
+#: The server says the same of each, and which it was in its audit log only.
+_REFUSED_KEY: Final = (
+    "It is mistyped, has expired or was revoked: who may see the keys finds it in tlsy keys list by its "
+    "PREFIX, which follows its last _, and makes another: tlsy keys create NAME --output-file FILE."
+)
 #: Refusals that come of the tenant's provider access: always, and where it lets one only begin.
 _CLOSED: Final = frozenset({"ONBOARDING_CLOSED", "PROVIDER_ACCESS_DENIED"})
 _BEGUN: Final = frozenset({"PERMISSION_MISSING", "ROLE_ABOVE_CALLER"})
@@ -118,7 +124,7 @@ def failure_of(
     details = [f"{v.field or '(request)'}: {v.reason}: {v.description}" for v in error.violations]
     match error:
         case errors.Unauthenticated():
-            return NotLoggedInError(what, "Run: tlsy login; with an API key, check that it is not revoked.")
+            return NotLoggedInError(what, _REFUSED_KEY if error.reason == "API_KEY_REFUSED" else _LOG_IN)
         case errors.Unavailable() | errors.DeadlineExceeded() if not error.domain:
             silence = silence_of(error.message, context)
             return UnreachableError(f"The server does not answer: {silence.what}.", silence.next_step)
