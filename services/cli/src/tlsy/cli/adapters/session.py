@@ -38,9 +38,10 @@ _POLICY: Final = CallPolicy(timeout_s=15.0, attempts=3, max_wait_s=5.0)
 class GrpcSession:
     """The `Session` port.
 
-    The credential is the context's API key, or what `log_in` got. Tokens are kept between runs. Registry
-    calls go with the credential's own token, since what is above a tenant decides over it; identity,
-    ingestion and rules are called with a token of the tenant that is acted in.
+    The credential is the context's API key, or what `log_in` got. Tokens are kept between runs; one that is
+    for onboarding only serves a single run, and the next gets its own. Registry calls go with the
+    credential's own token, since what is above a tenant decides over it; identity, ingestion and rules are
+    called with a token of the tenant that is acted in.
 
     Attributes:
         elsewhere: the tenant that was acted in, if it is not the credential's own.
