@@ -2,8 +2,12 @@ from __future__ import annotations
 
 import io
 import json
+import re
+
+import pytest
 
 from tlsy.cli.adapters.rendering import Rendering
+from tlsy.cli.handlers import incidents, keys, roles, users
 from tlsy.cli.ports import Column
 from tlsy.contracts.rules_engine.v1 import rules_engine_pb2
 from tlsy.contracts.tenant_registry.v1 import tenant_pb2
@@ -110,6 +114,59 @@ def test_streamed_rows_have_one_header_and_json_one_object_a_line():
 
     assert rendered("table", act) == "NAME\na\nb\n"
     assert [json.loads(line) for line in rendered("json", act).splitlines()] == rows
+
+
+NARROW = (
+    Column("ID", "id"),
+    Column("SUMMARY", "summary", fold=True, spare=1),
+    Column("OPENED", "opened", spare=3),
+    Column("TIMES", "times", spare=2),
+)
+
+
+@pytest.mark.parametrize(
+    ("width", "headers", "lines"),
+    [
+        ("110", ["ID", "SUMMARY", "OPENED", "TIMES"], 1),
+        ("66", ["ID", "SUMMARY", "TIMES"], 2),
+        ("60", ["ID", "SUMMARY"], 2),
+        ("50", ["ID", "TIMES"], 1),
+        ("30", ["ID"], 2),
+    ],
+)
+def test_a_narrow_screen_gets_whole_ids_and_fewer_columns_and_is_told_which(
+    monkeypatch, width, headers, lines
+):
+    monkeypatch.setenv("COLUMNS", width)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    row = {"id": "0" * 36, "summary": "The certificate ends in six days", "opened": "1" * 20, "times": 7}
+    err = io.StringIO()
+    out = Screen()
+    Rendering(out, err, "table").items([row], NARROW)
+    header, *shown = re.sub("\x1b\\[[0-9;]*m", "", out.getvalue()).splitlines()
+    assert (header.split(), len(shown)) == (headers, lines)
+    assert all(len(line) <= int(width) for line in shown)
+    assert ("0" * 36 in shown[0]) is (width != "30")
+    left_out = [column.header for column in NARROW if column.header not in headers]
+    assert bool(err.getvalue()) is bool(left_out)
+    assert ", ".join(left_out) in err.getvalue()
+
+
+UUID = "0192f3a4-7c1e-7b2a-9d3e-5f6a7b8c9d0e"
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [incidents._COLUMNS, keys._COLUMNS, roles._BINDINGS, users._COLUMNS],
+    ids=lambda each: each[1].header,
+)
+def test_the_id_of_what_is_listed_is_whole_on_80_columns(monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    row = {column.path: f"tenants/acme/some/{UUID}" for column in columns if column.last or column.fold}
+    row |= {column.path: "2026-11-27T11:38:00.123Z" for column in columns if column.path.endswith("Time")}
+    assert UUID in rendered("table", lambda r: r.items([row], columns), Screen())
 
 
 def test_progress_is_silent_where_nobody_looks():

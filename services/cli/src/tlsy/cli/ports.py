@@ -32,11 +32,15 @@ class Column:
         header: upper case.
         path: into the item's JSON, dotted: "placement.cluster".
         last: show only what is behind the last "/" of a resource name.
+        fold: a text that may go over several lines; what somebody copies, and what is short, does not.
+        spare: on a screen that is too narrow it is left out, the highest first; 0 never is.
     """
 
     header: str
     path: str
     last: bool = False
+    fold: bool = False
+    spare: int = 0
 
 
 class Output(Protocol):

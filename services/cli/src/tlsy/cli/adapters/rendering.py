@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -27,6 +28,9 @@ Format = Literal["table", "json"]
 
 #: No table of ours is as wide: where nobody looks, nothing is cut or wrapped.
 _UNBOUNDED: Final = 1_000_000
+_GAP: Final = 2
+#: What goes over several lines is read as long as a line is not shorter.
+_LEAST_FOLDED: Final = 16
 _ENUM_PREFIX: Final = re.compile(
     r"^(?:ISOLATION_MODE|TENANT_STATE|SECTOR_PROFILE|TIER|PROVIDER_ACCESS|CLUSTER_KIND|SEVERITY|OUTCOME"
     r"|INCIDENT_STATE)_(?=[A-Z])"
@@ -67,13 +71,17 @@ class Rendering:
         if self._json:
             self._write_json([as_json(item) for item in items], indent=2)
             return
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-        for column in columns:
-            table.add_column(column.header, overflow="fold")
-        for item in items:
-            members = as_json(item)
-            table.add_row(*(_styled(_cell(members, column)) for column in columns))
+        all_members = [as_json(item) for item in items]
+        cells = {column: [_cell(members, column) for members in all_members] for column in columns}
+        shown, fits = _with_room(cells, self._console.width)
+        table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+        for column in shown:
+            table.add_column(column.header, overflow="fold", no_wrap=fits and not column.fold)
+        for row in zip(*(cells[column] for column in shown), strict=True):
+            table.add_row(*map(_styled, row))
         self._print(table)
+        if left_out := [column.header for column in columns if column not in shown]:
+            self.note(f"No room here for {', '.join(left_out)}; see them on a wider screen or with -o json.")
 
     def item(self, item: Item) -> None:
         """See `Output.item`."""
@@ -82,7 +90,7 @@ class Rendering:
         if self._json:
             self._write_json(members, indent=2)
             return
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+        table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), show_header=False)
         table.add_column(style="bold")
         table.add_column(overflow="fold")
         for path, value in _flat(members):
@@ -177,6 +185,23 @@ def _cell(members: Mapping[str, Any], column: Column) -> str:
     if column.last:
         value = [_last(v) for v in value] if isinstance(value, list) else _last(value)
     return _shown(value)
+
+
+def _with_room(cells: Mapping[Column, Sequence[str]], width: int) -> tuple[list[Column], bool]:
+    """The columns that a screen has room for, and whether it has it for those that are never left out."""
+    least: dict[Column, int] = {}
+    for column, texts in cells.items():
+        widest = max(map(cell_len, texts), default=0)
+        least[column] = max(cell_len(column.header), min(widest, _LEAST_FOLDED) if column.fold else widest)
+    shown = {column for column in cells if not column.spare}
+    # The last column has no gap behind it.
+    room = width + _GAP - sum(least[column] + _GAP for column in shown)
+    fits = room >= 0
+    for column in sorted(cells.keys() - shown, key=lambda column: column.spare):
+        if least[column] + _GAP <= room:
+            shown.add(column)
+            room -= least[column] + _GAP
+    return [column for column in cells if column in shown], fits
 
 
 def _last(value: Any) -> Any:

@@ -23,7 +23,7 @@ _COLUMNS: Final = (
     Column("KIND", "kind"),
     Column("NAME", "name"),
     Column("DONE", "done"),
-    Column("WHAT", "what"),
+    Column("WHAT", "what", fold=True),
 )
 _ALL: Final = 1_000_000
 #: What to do where a document does not hold.

@@ -17,10 +17,10 @@ from tlsy.contracts.tenant_registry.v1 import tenant_pb2, tenant_registry_pb2
 _COLUMNS: Final = (
     Column("NAME", "name", last=True),
     Column("COUNTRY", "country", last=True),
-    Column("REGION", "region"),
-    Column("KIND", "kind"),
+    Column("REGION", "region", spare=2),
+    Column("KIND", "kind", spare=3),
     Column("TENANTS", "tenantCount"),
-    Column("MOST", "maxTenants"),
+    Column("MOST", "maxTenants", spare=1),
     Column("CORDONED", "cordoned"),
 )
 

@@ -18,7 +18,7 @@ _COLUMNS: Final = (
     Column("IN USE", "inUse"),
     Column("NAME", "name"),
     Column("TENANT", "tenant"),
-    Column("ADDRESSES", "addresses"),
+    Column("ADDRESSES", "addresses", fold=True),
 )
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the context.")]

@@ -15,8 +15,8 @@ from tlsy.contracts.tenant_registry.v1 import tenant_pb2, tenant_registry_pb2
 
 _COLUMNS: Final = (
     Column("NAME", "name", last=True),
-    Column("DISPLAY NAME", "displayName"),
-    Column("CLUSTERS ALLOWED IN", "allowedClusterCountries", last=True),
+    Column("DISPLAY NAME", "displayName", fold=True),
+    Column("CLUSTERS ALLOWED IN", "allowedClusterCountries", last=True, fold=True),
 )
 
 

@@ -14,11 +14,11 @@ from tlsy.cli.ports import Column, LetterPlace, Terminal
 
 _COLUMNS: Final = (
     Column("LETTER", "letter"),
-    Column("REFUSED", "refusedTime"),
+    Column("REFUSED", "refusedTime", spare=3),
     Column("REASON", "reason"),
-    Column("TENANT", "tenant"),
-    Column("TYPE", "type"),
-    Column("ERROR", "error"),
+    Column("TENANT", "tenant", spare=1),
+    Column("TYPE", "type", spare=2),
+    Column("ERROR", "error", fold=True),
 )
 
 Brokers = Annotated[

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 _COLUMNS: Final = (
     Column("CHECK", "check"),
     Column("STATE", "state"),
-    Column("FINDING", "finding"),
-    Column("WHAT TO DO", "next"),
+    Column("FINDING", "finding", fold=True),
+    Column("WHAT TO DO", "next", fold=True),
 )
 _OLDEST_PYTHON: Final = (3, 11)
 _LEAST_FREE: Final = 2 * 2**30

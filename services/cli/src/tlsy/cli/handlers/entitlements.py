@@ -14,8 +14,8 @@ from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2
 _COLUMNS: Final = (
     Column("KEY", "name", last=True),
     Column("VALUE", "value"),
-    Column("DEFAULT", "defaultValue"),
-    Column("OVERRIDDEN", "overridden"),
+    Column("DEFAULT", "defaultValue", spare=1),
+    Column("OVERRIDDEN", "overridden", spare=2),
     Column("UNIT", "unit"),
 )
 

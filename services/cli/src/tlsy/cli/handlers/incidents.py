@@ -18,12 +18,12 @@ from tlsy.contracts.rules_engine.v1 import rules_engine_pb2
 _COLUMNS: Final = (
     Column("ID", "name", last=True),
     Column("STATE", "state"),
-    Column("SEVERITY", "severity"),
-    Column("RULE", "rule", last=True),
-    Column("SUBJECT", "subject"),
-    Column("OPENED", "openTime"),
-    Column("TIMES", "occurrenceCount"),
-    Column("SUMMARY", "summary"),
+    Column("SEVERITY", "severity", spare=1),
+    Column("RULE", "rule", last=True, fold=True, spare=3),
+    Column("SUBJECT", "subject", fold=True, spare=4),
+    Column("OPENED", "openTime", spare=5),
+    Column("TIMES", "occurrenceCount", spare=6),
+    Column("SUMMARY", "summary", fold=True, spare=2),
 )
 _WATCHED: Final = 1000
 

@@ -17,12 +17,12 @@ from tlsy.contracts.identity.v1 import identity_pb2
 
 _COLUMNS: Final = (
     Column("ID", "name", last=True),
-    Column("NAME", "displayName"),
-    Column("ROLE", "role"),
-    Column("PREFIX", "prefix"),
-    Column("CREATED", "createTime"),
-    Column("EXPIRES", "expireTime"),
-    Column("REVOKED", "revokeTime"),
+    Column("NAME", "displayName", fold=True),
+    Column("ROLE", "role", spare=2),
+    Column("PREFIX", "prefix", spare=4),
+    Column("CREATED", "createTime", spare=5),
+    Column("EXPIRES", "expireTime", spare=3),
+    Column("REVOKED", "revokeTime", spare=1),
 )
 
 

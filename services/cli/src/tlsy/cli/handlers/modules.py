@@ -14,7 +14,7 @@ from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2
 _COLUMNS: Final = (
     Column("MODULE", "name", last=True),
     Column("ON", "enabled"),
-    Column("REQUIRES", "requires"),
+    Column("REQUIRES", "requires", fold=True),
 )
 
 Id = Annotated[str, typer.Argument(metavar="MODULE", help="The module's id.")]

@@ -15,14 +15,14 @@ from tlsy.contracts.identity.v1 import identity_pb2
 
 _ROLES: Final = (
     Column("ROLE", "id"),
-    Column("DESCRIPTION", "description"),
-    Column("PERMISSIONS", "permissions"),
+    Column("DESCRIPTION", "description", fold=True),
+    Column("PERMISSIONS", "permissions", fold=True),
 )
 _BINDINGS: Final = (
     Column("BINDING", "name", last=True),
-    Column("PRINCIPAL", "principal"),
+    Column("PRINCIPAL", "principal", fold=True),
     Column("ROLE", "role"),
-    Column("MODULE", "module"),
+    Column("MODULE", "module", spare=1),
 )
 
 Principal = Annotated[

@@ -22,23 +22,27 @@ if TYPE_CHECKING:
 
 _RULES: Final = (
     Column("NAME", "name", last=True),
-    Column("TYPE", "eventType"),
+    Column("TYPE", "eventType", spare=1),
     Column("ENABLED", "enabled"),
-    Column("VERSION", "liveVersion", last=True),
-    Column("UPDATED", "updateTime"),
+    Column("VERSION", "liveVersion", last=True, spare=2),
+    Column("UPDATED", "updateTime", spare=3),
 )
 _VERSIONS: Final = (
     Column("VERSION", "name", last=True),
     Column("LIVE", "live"),
-    Column("CREATED", "createTime"),
-    Column("AUTHOR", "author"),
+    Column("CREATED", "createTime", spare=1),
+    Column("AUTHOR", "author", fold=True, spare=2),
 )
-_CHANGES: Final = (Column("AT", "pointer"), Column("OLD", "oldValue"), Column("NEW", "newValue"))
+_CHANGES: Final = (
+    Column("AT", "pointer"),
+    Column("OLD", "oldValue", fold=True),
+    Column("NEW", "newValue", fold=True),
+)
 _FIELDS: Final = (
     Column("TYPE", "eventType"),
     Column("FIELD", "path"),
-    Column("TYPES", "types"),
-    Column("LAST SEEN", "lastSeenTime"),
+    Column("TYPES", "types", fold=True),
+    Column("LAST SEEN", "lastSeenTime", spare=1),
 )
 
 Id = Annotated[str, typer.Argument(metavar="RULE", help="The rule's id.")]

@@ -12,9 +12,9 @@ from tlsy.cli.ports import Column, Terminal
 
 _COLUMNS: Final = (
     Column("CODE", "code"),
-    Column("OBJECT", "object"),
-    Column("PROBLEM", "message"),
-    Column("FIX", "fix"),
+    Column("OBJECT", "object", fold=True),
+    Column("PROBLEM", "message", fold=True),
+    Column("FIX", "fix", fold=True),
 )
 
 

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 COLUMNS: Final = (
     Column("NAME", "name", last=True),
-    Column("COUNTRY", "country", last=True),
-    Column("PARENT", "parent", last=True),
-    Column("PROFILE", "sectorProfile"),
-    Column("ISOLATION", "isolationMode"),
-    Column("TIER", "tier"),
+    Column("COUNTRY", "country", last=True, spare=4),
+    Column("PARENT", "parent", last=True, spare=1),
+    Column("PROFILE", "sectorProfile", spare=6),
+    Column("ISOLATION", "isolationMode", spare=3),
+    Column("TIER", "tier", spare=5),
     Column("STATE", "state"),
-    Column("DISPLAY NAME", "displayName"),
+    Column("DISPLAY NAME", "displayName", fold=True, spare=2),
 )
 _WAIT_TIMEOUT_S: Final = 35.0
 

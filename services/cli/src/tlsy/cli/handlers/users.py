@@ -16,11 +16,11 @@ from tlsy.contracts.identity.v1 import identity_pb2
 
 _COLUMNS: Final = (
     Column("ID", "name", last=True),
-    Column("E-MAIL", "email"),
-    Column("NAME", "displayName"),
-    Column("DISABLED", "disabled"),
-    Column("LOCKED UNTIL", "lockedUntil"),
-    Column("LAST LOG-IN", "lastLogInTime"),
+    Column("E-MAIL", "email", fold=True),
+    Column("NAME", "displayName", fold=True, spare=3),
+    Column("DISABLED", "disabled", spare=1),
+    Column("LOCKED UNTIL", "lockedUntil", spare=2),
+    Column("LAST LOG-IN", "lastLogInTime", spare=4),
 )
 _SEARCHED: Final = 100_000
 
