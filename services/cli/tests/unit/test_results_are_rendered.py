@@ -92,6 +92,15 @@ def test_a_screen_gets_colours_and_a_pipe_none():
     assert "\x1b" not in rendered("table", lambda r: r.items(rows, columns))
 
 
+def test_a_streamed_row_is_shown_as_the_same_one_in_a_table(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    row, columns = {"severity": "SEVERITY_CRITICAL"}, (Column("SEVERITY", "severity"),)
+    streamed = rendered("table", lambda r: r.streamed(row, columns), Screen())
+    assert "\x1b[1;31mCRITICAL\x1b[0m" in streamed
+    assert streamed == rendered("table", lambda r: r.items([row], columns), Screen())
+
+
 def test_texts_of_others_cannot_steer_the_screen():
     rows = [{"name": "a\x1b]0;owned\x07\x9b2J"}]
     columns = (Column("NAME", "name"),)

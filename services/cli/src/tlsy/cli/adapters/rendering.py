@@ -106,8 +106,8 @@ class Rendering:
             return
         if not self._widths:
             self._widths = [len(column.header) for column in columns]
-            self._write_row([column.header for column in columns])
-        self._write_row([_cell(members, column) for column in columns])
+            self._write_row([Text(column.header, style="bold") for column in columns])
+        self._write_row([_styled(_cell(members, column)) for column in columns])
 
     def note(self, text: str) -> None:
         """See `Output.note`."""
@@ -135,15 +135,18 @@ class Rendering:
     def _write_json(self, value: Any, indent: int | None) -> None:
         self._put(json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
 
-    def _write_row(self, cells: Sequence[str]) -> None:
+    def _write_row(self, cells: Sequence[Text]) -> None:
         self._widths = [max(width, len(cell)) for width, cell in zip(self._widths, cells, strict=True)]
-        padded = (cell.ljust(width) for width, cell in zip(self._widths, cells, strict=True))
-        self._put("  ".join(padded).rstrip() + "\n")
+        for width, cell in zip(self._widths, cells, strict=True):
+            cell.pad_right(width - len(cell))
+        row = Text(" " * _GAP).join(cells)
+        row.rstrip()
+        self._print(row, soft_wrap=True)
 
-    def _print(self, table: Table) -> None:
+    def _print(self, shown: Table | Text, *, soft_wrap: bool = False) -> None:
         # Ending a capture writes nothing, but to the stream all the same.
         with _told(), self._console.capture() as capture:
-            self._console.print(table)
+            self._console.print(shown, soft_wrap=soft_wrap)
         self._put("".join(f"{line.rstrip()}\n" for line in capture.get().splitlines()))
 
     def _put(self, text: str) -> None:
