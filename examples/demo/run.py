@@ -78,12 +78,13 @@ class Demo:
 
     async def once(self, running: Running) -> dict[str, Any]:
         """Every step, checked; the facts."""
-        await scenario.break_and_mend(self.tenants, self.door, self.processes)
+        await scenario.break_and_mend(self.tenants, self.door, self.processes, self._say)
         self._say("Incidents opened and resolved in every tenant")
         first = self.tenants[0]
-        rollback_ms = await scenario.roll_back(first, self.processes)
+        rollback_ms = await scenario.roll_back(first, self.processes, self._say)
         outcomes = await scenario.send(first, 50, type_="demo.repeat", value=1.0, twice=True)
         leaks = await facts.cross_tenant_leaks(self.tenants)
+        self._say(f"Each tenant has asked for the others' data: {leaks} leaks")
         written = await facts.written(running, self.processes.data)
         incidents = [incident for tenant in self.tenants for incident in await facts.incidents_of(tenant)]
         modes = [tenant.mode for tenant in self.tenants]

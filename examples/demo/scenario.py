@@ -228,7 +228,9 @@ async def has_incident(tenant: Tenant, rule: str, *states: rules_pb.IncidentStat
     return bool(page.incidents)
 
 
-async def break_and_mend(tenants: list[Tenant], door: DoorPort, processes: Processes) -> None:
+async def break_and_mend(
+    tenants: list[Tenant], door: DoorPort, processes: Processes, say: Callable[[str], None]
+) -> None:
     """The certificate and the closed port open incidents everywhere; the port's resolve when it opens.
 
     Meanwhile the first tenant's administrator takes the port in hand.
@@ -247,6 +249,7 @@ async def break_and_mend(tenants: list[Tenant], door: DoorPort, processes: Proce
     await door.close()
     await until("the closed port is noticed", lambda: all_have(PORT_RULE, *going_on), processes)
     await acknowledge(tenants[0], PORT_RULE)
+    say(f"{tenants[0].display_name}'s administrator has acknowledged the closed port")
     await door.open()
     await until("the open port is noticed", lambda: none_has(PORT_RULE, *going_on), processes)
 
@@ -264,7 +267,7 @@ async def acknowledge(tenant: Tenant, rule: str) -> None:
     await tenant.administrator.rules.AcknowledgeIncident(request)
 
 
-async def roll_back(tenant: Tenant, processes: Processes) -> float:
+async def roll_back(tenant: Tenant, processes: Processes, say: Callable[[str], None]) -> float:
     """Publishes a version that fires for nothing, rolls back, and measures until the old one fires: ms.
 
     Raises:
@@ -296,6 +299,7 @@ async def roll_back(tenant: Tenant, processes: Processes) -> float:
     await send(tenant, 1, type_="demo.signal", value=11.0)
     await until("the rolled-back rule fires", lambda: has_incident(tenant, rule, fired), processes)
     rolled_back_ms = (time.monotonic() - before) * 1000
+    say(f"A rule was rolled back: its version before fired after {rolled_back_ms:.0f} ms")
     # Nothing of it is left to look like news in the next demonstration.
     await send(tenant, 1, type_="demo.signal", value=0.0)
     await until("the signal ends", quiet, processes)

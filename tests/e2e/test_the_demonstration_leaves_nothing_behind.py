@@ -121,7 +121,7 @@ async def test_ctrl_c_at_the_start_is_a_quiet_end(demonstration: Demonstration, 
     assert demonstration.left() == []
 
 
-async def test_a_roll_back_leaves_no_incident_open(world: World, tmp_path: Path) -> None:
+async def test_a_roll_back_is_told_and_leaves_no_incident_open(world: World, tmp_path: Path) -> None:
     made = await world.tenant("firm", IsolationMode.SHARED)
     tenant = scenario.Tenant(
         slug=made.slug,
@@ -131,7 +131,9 @@ async def test_a_roll_back_leaves_no_incident_open(world: World, tmp_path: Path)
         administrator=await world.administrator(made.slug),
         agent=world.agent(made.slug),
     )
-    await scenario.roll_back(tenant, Processes(tmp_path))
+    told: list[str] = []
+    await scenario.roll_back(tenant, Processes(tmp_path), told.append)
+    assert [line.split(":")[0] for line in told] == ["A rule was rolled back"]
     (signal_,) = await world.incidents(made, "demo-roll-back")
     assert (signal_.summary, signal_.state) == ("Signal 11", rules.INCIDENT_STATE_RESOLVED)
 
