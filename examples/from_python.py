@@ -113,7 +113,7 @@ def create(registry: Any, slug: str, platform: tuple[tuple[str, str], ...]) -> N
 
 
 if __name__ == "__main__":
-    if not sys.argv[2:]:
+    if len(sys.argv) != 3:  # noqa: PLR2004 - the program and two arguments
         sys.exit(__doc__)
     try:
         sys.exit(main(*sys.argv[1:]))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sys
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import grpc
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
 
 from tlsy.contracts.events import INGEST_TOPIC
 from tlsy.contracts.identity.v1 import identity_pb2, identity_pb2_grpc
@@ -24,16 +26,22 @@ from tlsy.contracts.ingestion.v1 import ingestion_pb2
 
 def main(run_json: str, key_file: str) -> None:
     """What the files say, to produce with."""
+    start = f"python -m tlsy.embedded --data-dir {Path(run_json).parent}"
     try:
         run = json.loads(Path(run_json).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        start = f"python -m tlsy.embedded --data-dir {Path(run_json).parent}"
         raise SystemExit(f"The suite is not running: there is no {run_json}. Start it: {start}") from None
     try:
         api_key = Path(key_file).read_text(encoding="utf-8").strip()
     except OSError as error:
         raise SystemExit(f"The key cannot be read: {error}") from None
-    asyncio.run(produce(run, api_key))
+    # What aiokafka logs of a broker that is away is told below.
+    logging.getLogger().addHandler(logging.NullHandler())
+    try:
+        asyncio.run(produce(run, api_key))
+    except KafkaError as error:
+        where = ", ".join(run["brokers"])
+        raise SystemExit(f"No broker took it at {where}: {error}. If it is not running: {start}") from None
 
 
 async def produce(run: Any, api_key: str) -> None:
@@ -47,8 +55,8 @@ async def produce(run: Any, api_key: str) -> None:
         source="example", id=str(now_us), time_us=now_us, type="room.temperature", subject="oven", value=42
     )
     producer = AIOKafkaProducer(bootstrap_servers=",".join(run["brokers"]), enable_idempotence=True)
-    await producer.start()
     try:
+        await producer.start()
         written = await producer.send_and_wait(
             INGEST_TOPIC,
             events_pb2.ProducedEvents(events=[event]).SerializeToString(),
@@ -63,7 +71,7 @@ async def produce(run: Any, api_key: str) -> None:
 
 
 if __name__ == "__main__":
-    if not sys.argv[2:]:
+    if len(sys.argv) != 3:  # noqa: PLR2004 - the program and two arguments
         sys.exit(__doc__)
     try:
         main(*sys.argv[1:])

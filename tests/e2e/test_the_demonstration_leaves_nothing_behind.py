@@ -24,6 +24,7 @@ from examples.demo import facts, scenario, view
 from examples.demo.processes import ROOT, DemoError, Processes, Running, alone
 from examples.demo.run import main
 from examples.demo.sessions import Principals, Session, eventually
+from tlsy.contracts.identity.v1 import identity_pb2
 from tlsy.contracts.rules_engine.v1 import rules_engine_pb2 as rules
 from tlsy.tenancy.context import IsolationMode
 
@@ -230,6 +231,47 @@ def test_what_an_example_is_refused_is_told_in_one_line(example: str, tmp_path: 
     ran = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=_WITHIN_S)
     (said,) = ran.stderr.splitlines()
     assert (ran.returncode, said.startswith("UNAVAILABLE: ")) == (1, True)
+
+
+@pytest.mark.parametrize("example", ["from_python.py", "produce_event.py"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_example_says_what_it_is_given(example: str, count: int) -> None:
+    asked = [sys.executable, str(ROOT / "examples" / example), *["any"] * count]
+    ran = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=_WITHIN_S)
+    assert (ran.returncode, f"examples/{example} RUN_JSON " in ran.stderr) == (1, True)
+    assert "Traceback" not in ran.stderr
+
+
+async def test_an_example_whose_broker_is_away_says_so_in_one_line(tmp_path: Path) -> None:
+    suite, run_json = _nobody(tmp_path), tmp_path / "run.json"
+    run_json.write_text(json.dumps({"services": suite.services, "brokers": ["127.0.0.1:1"]}))
+    server = grpc.aio.server()
+    exchange = grpc.unary_unary_rpc_method_handler(
+        _any_token,
+        request_deserializer=identity_pb2.ExchangeApiKeyRequest.FromString,
+        response_serializer=identity_pb2.ExchangeApiKeyResponse.SerializeToString,
+    )
+    service = identity_pb2.DESCRIPTOR.services_by_name["IdentityService"].full_name
+    handler = grpc.method_handlers_generic_handler(service, {"ExchangeApiKey": exchange})
+    server.add_generic_rpc_handlers((handler,))
+    server.add_insecure_port(suite.services["identity"])
+    await server.start()
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, str(ROOT / "examples" / "produce_event.py")),
+            *(str(run_json), str(suite.api_key_file)),
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, said = await asyncio.wait_for(process.communicate(), _WITHIN_S)
+    finally:
+        await server.stop(0)
+    (line,) = said.decode().splitlines()
+    assert line.startswith("No broker took it at 127.0.0.1:1: ")
+    assert line.endswith(f"python -m tlsy.embedded --data-dir {tmp_path}")
+
+
+async def _any_token(_: object, __: object) -> identity_pb2.ExchangeApiKeyResponse:
+    return identity_pb2.ExchangeApiKeyResponse(token=identity_pb2.Token(access_token="any"))
 
 
 def _nobody(folder: Path) -> Running:
