@@ -6,7 +6,7 @@ import pytest
 
 from libs.eventlog.tests.swapped import SwappedLog, received, watermark
 from libs.eventlog.tests.world import CLOCK, GROUP, TOPIC, BrokerControl, World, event_of, note_of, until
-from tlsy.eventlog.errors import LogChanged
+from tlsy.eventlog.errors import LogChanged, LogUnavailable
 from tlsy.eventlog.group_books import GroupBooks
 from tlsy.eventlog.outboxes import Applied
 from tlsy.eventlog.ports import TopicPartition
@@ -87,6 +87,32 @@ async def test_only_what_a_group_lacks_is_published_again_and_first(world, tenan
     await wipe(broker)
     await world.publish(tenant, "new")
     await world.relaying()
+    await world.published(tenant)
+    assert await notes(world) == ["lacking", "new"]
+
+
+class FailingOnce:
+    """A producer that publishes from the second time on."""
+
+    def __init__(self, producer):
+        self.producer = producer
+        self.failed = False
+
+    async def publish(self, records, *, timeout_s):
+        if self.failed:
+            return await self.producer.publish(records, timeout_s=timeout_s)
+        self.failed = True
+        raise LogUnavailable("it went again")
+
+
+async def test_a_comparison_outlives_a_failure_to_publish_after_it(world, tenant, broker):
+    relay = await world.relaying()
+    await world.publish(tenant, "lacking")
+    await world.published(tenant)
+    await relay.stop(1.0)
+    await wipe(broker)
+    await world.publish(tenant, "new")
+    await world.relaying(producer=FailingOnce(world.producer()))
     await world.published(tenant)
     assert await notes(world) == ["lacking", "new"]
 

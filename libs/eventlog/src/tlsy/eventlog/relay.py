@@ -348,24 +348,28 @@ class Relay:
         return False
 
     async def _reconciled(self, lane: Lane, outbox: Outbox, log: int) -> bool:
-        """Compare the rows' marks with the present log, one batch a call; whether that is done."""
+        """Compare the rows' marks with the present log, one batch a call; whether that is done and committed.
+
+        Whoever publishes in the transaction that compares may fail, and take the comparison back with it.
+        """
         if lane.reconciled_log == log:
             return True
-        if await outbox.reconciled_log() != log:
-            lane.hold()
-            now = self._clock.now()
-            applied = await self._outboxes.applied(self._topic, now - self.settings.retention)
-            day = now.date() + timedelta(days=1)
-            first = (now - self.settings.retention).date() - timedelta(days=2)
-            while day >= first:
-                if await outbox.unmark_lost(day, log, applied, _UNMARK_ROWS) == _UNMARK_ROWS:
-                    return False
-                day -= timedelta(days=1)
-            await outbox.store_reconciled_log(log)
-            await self._outboxes.forget_watermarks(self._topic, now - 2 * self.settings.retention)
-            self._logger.info("outbox reconciled", database=lane.database.placement.database, log=log)
-        lane.reconciled_log = log
-        return True
+        if await outbox.reconciled_log() == log:
+            lane.reconciled_log = log
+            return True
+        lane.hold()
+        now = self._clock.now()
+        applied = await self._outboxes.applied(self._topic, now - self.settings.retention)
+        day = now.date() + timedelta(days=1)
+        first = (now - self.settings.retention).date() - timedelta(days=2)
+        while day >= first:
+            if await outbox.unmark_lost(day, log, applied, _UNMARK_ROWS) == _UNMARK_ROWS:
+                return False
+            day -= timedelta(days=1)
+        await outbox.store_reconciled_log(log)
+        await self._outboxes.forget_watermarks(self._topic, now - 2 * self.settings.retention)
+        self._logger.info("outbox reconciled", database=lane.database.placement.database, log=log)
+        return False
 
     async def _note(self, log: int, sent: Sequence[_Sent], *, path: str) -> None:
         self._metrics.published.labels(self._service, path).inc(len(sent))
