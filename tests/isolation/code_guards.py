@@ -7,7 +7,7 @@ import base64
 import json
 import os
 import tempfile
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -188,7 +188,7 @@ def _servicer(installation: Installation, clock: SystemClock) -> IngestionServic
             observer=PrometheusBatches(CollectorRegistry()),
         ),
         query=QueryEvents(tenancy=tenancy, store=store),
-        tail=TailEvents(),
+        tail=TailEvents(nullcontext),
         outcomes=ListIngestOutcomes(tenancy=tenancy, store=store),
         usage=GetIngestUsage(tenancy=tenancy, store=store, clock=clock),
     )

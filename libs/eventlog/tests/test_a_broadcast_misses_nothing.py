@@ -28,15 +28,19 @@ class Copy:
     def apply(self, event):
         self.notes.append(note_of(event.data))
 
-    def broadcast(self):
+    def tail(self):
+        return KafkaTail(self.world.brokers, [TOPIC], "test", since=self.since)
+
+    def broadcast(self, *, clock=CLOCK, on_demand=False):
         return Broadcast(
             "copy",
-            tail=lambda: KafkaTail(self.world.brokers, [TOPIC], "test", since=self.since),
+            tail=self.tail,
             snapshot=self.snapshot,
             apply=self.apply,
-            clock=CLOCK,
+            clock=clock,
             jitter=lambda: 0.5,
             metrics=self.world.metrics,
+            on_demand=on_demand,
         )
 
     async def has(self, *notes):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import gc
 import os
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, nullcontext
 from pathlib import Path
 from uuid import UUID
 
@@ -73,17 +73,17 @@ def test_a_wanted_event_does_not_keep_its_record_in_memory():
     assert memory_bytes() - before < 100 * len(data)
 
 
-def test_a_tenant_and_all_have_so_many_tails():
-    tails = TailEvents()
+async def test_a_tenant_and_all_have_so_many_tails():
+    tails = TailEvents(nullcontext)
     tenants = [TenantId(UUID(int=number)) for number in range(MAX_TAILS // MAX_TAILS_PER_TENANT + 1)]
-    with ExitStack() as opened:
+    async with AsyncExitStack() as opened:
         for tenant_id in tenants[:-1]:
             for _ in range(MAX_TAILS_PER_TENANT):
-                opened.enter_context(tails.open(tenant_id, anything))
+                await opened.enter_async_context(tails.open(tenant_id, anything))
             with pytest.raises(ResourceExhausted, match="too many tails") as caught:
-                opened.enter_context(tails.open(tenant_id, anything))
+                await opened.enter_async_context(tails.open(tenant_id, anything))
             assert caught.value.reason == "TOO_MANY_TAILS"
         with pytest.raises(ResourceExhausted):
-            opened.enter_context(tails.open(tenants[-1], anything))
-    with tails.open(tenants[-1], anything):
+            await opened.enter_async_context(tails.open(tenants[-1], anything))
+    async with tails.open(tenants[-1], anything):
         pass

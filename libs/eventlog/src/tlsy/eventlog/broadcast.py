@@ -3,12 +3,14 @@
 First the tail is fixed at the end of the log, then the snapshot is taken, then events are applied: what
 happens between is in the tail, and what is in both is told by its version. The broker's memory is not
 trusted: when the log was lost, all of it begins again, and the copy is kept meanwhile.
+Where nobody needs a copy unless somebody looks on, the log is read for no longer than it is held.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from tlsy.eventlog.delivery import decode_event
@@ -17,7 +19,7 @@ from tlsy.runtime.causes import caused_by
 from tlsy.runtime.logging import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from tlsy.contracts.cloudevents import CloudEvent
     from tlsy.eventlog.metrics import EventLogMetrics
@@ -48,6 +50,7 @@ class Broadcast:
         clock: Clock,
         jitter: Callable[[], float],
         metrics: EventLogMetrics,
+        on_demand: bool = False,
     ) -> None:
         """Wire it.
 
@@ -59,6 +62,7 @@ class Broadcast:
             clock: for back-off and age.
             jitter: a number from 0 to 1, another each time.
             metrics: of the process.
+            on_demand: read nothing but while it is held; see `held`.
         """
         self._name = name
         self._tail_of = tail
@@ -69,6 +73,11 @@ class Broadcast:
         self._metrics = metrics
         self._logger = get_logger("broadcast").bind(broadcast=name)
         self._complete = asyncio.Event()
+        self._on_demand = on_demand
+        self._holders = 0
+        self._wanted = asyncio.Event()
+        if not on_demand:
+            self._wanted.set()
         self._stopping = asyncio.Event()
         self._live_at: float | None = None
         self._main: asyncio.Task[None] | None = None
@@ -79,8 +88,24 @@ class Broadcast:
         return self._name
 
     async def complete(self) -> None:
-        """Return once the first snapshot is there."""
+        """Return once the snapshot is there and every later event will be applied."""
         await self._complete.wait()
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """The log is followed until the block ends, which begins as soon as `complete` returns.
+
+        Without a broker that is when there is one again.
+        """
+        self._holders += 1
+        self._wanted.set()
+        try:
+            await self._complete.wait()
+            yield
+        finally:
+            self._holders -= 1
+            if self._on_demand and not self._holders:
+                self._wanted.clear()
 
     def stale_s(self) -> float:
         """Seconds since the copy was last known to follow the log; infinite before the first snapshot."""
@@ -93,6 +118,7 @@ class Broadcast:
     async def stop(self, grace_s: float) -> None:
         """End; there is nothing to finish."""
         self._stopping.set()
+        self._wanted.set()
         if self._main is None:
             return
         _, late = await asyncio.wait({self._main}, timeout=grace_s)
@@ -110,6 +136,10 @@ class Broadcast:
     async def _run(self) -> None:
         failures = 0
         while not self._stopping.is_set():
+            if not self._wanted.is_set():
+                self._metrics.broadcast_stale_s.remove(self._name)
+                await self._wanted.wait()
+                continue
             tail = self._tail_of()
             try:
                 await tail.open()
@@ -121,6 +151,7 @@ class Broadcast:
                 failures += 1
                 self._logger.warning("not following", error=str(error))
             finally:
+                self._complete.clear()
                 await tail.close()
             wait_s = min(_RETRY_MIN_S * 2 ** min(failures, 8), _RETRY_MAX_S) * (0.5 + 0.5 * self._jitter())
             if not self._stopping.is_set():
@@ -128,7 +159,7 @@ class Broadcast:
                     await asyncio.wait_for(self._stopping.wait(), wait_s)
 
     async def _follow(self, tail: Tail) -> None:
-        """Apply events until the log is lost."""
+        """Apply events until the log is lost or nobody holds it any more."""
         check_at = self._clock.monotonic() + _CHECK_S
         self._live_at = self._clock.monotonic()
         while not self._stopping.is_set():
@@ -141,6 +172,8 @@ class Broadcast:
                     with caused_by(event, event.tenant_id):
                         self._apply(event)
             if self._clock.monotonic() >= check_at:
+                if not self._wanted.is_set():
+                    return
                 if await tail.lost():
                     raise LogUnavailable("the log was lost")
                 self._live_at = self._clock.monotonic()

@@ -145,6 +145,23 @@ class Assembly:
         """A number from 0 to 1."""
         return jitter_of(self.host)()
 
+    def on_demand(self, name: str, topic: str, take: Callable[[CloudEvent], None]) -> Broadcast:
+        """A part that hands on a topic's events while somebody holds it, and reads nothing otherwise."""
+
+        async def no_snapshot() -> None:
+            """What was before concerns nobody."""
+
+        return Broadcast(
+            name,
+            tail=lambda: _ReadyTail(self.host.brokers, [topic], self.host.service),
+            snapshot=no_snapshot,
+            apply=take,
+            clock=self.host.clock,
+            jitter=self.jitter,
+            metrics=self.metrics,
+            on_demand=True,
+        )
+
     def _platform_missing(self) -> str | None:
         """A readiness check: nobody can be somebody before the provider's own tenant is there."""
         known = any(

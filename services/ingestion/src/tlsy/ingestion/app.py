@@ -28,6 +28,7 @@ from tlsy.runtime.service import Part, Task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from tlsy.contracts.cloudevents import CloudEvent
     from tlsy.ingestion.settings import IngestionSettings
@@ -42,8 +43,13 @@ _GROUP: Final = "ingestion"
 
 def build(settings: IngestionSettings, host: Host) -> Supervisor:
     """Wires the service; no I/O."""
-    tail = TailEvents()
-    assembly = assemble(host, "ingestion", tailed={TOPICS[SERVICE]: tail.on_event})
+    assembly = assemble(host, "ingestion")
+
+    def following() -> AbstractAsyncContextManager[None]:
+        return live.held()
+
+    tail = TailEvents(following)
+    live = assembly.on_demand("live-tails", TOPICS[SERVICE], tail.on_event)
     store, untold = PostgresEventStore(settings.shard), Untold()
 
     def after_commit(tenant: TenantContext, events: Sequence[CloudEvent]) -> None:
@@ -83,8 +89,8 @@ def build(settings: IngestionSettings, host: Host) -> Supervisor:
     )
     return assembly.supervisor(
         [served],
-        # Beside the calls, because this replica knows which tenants it ingested for.
-        parts=[Part(Task("minutes", minutes.run))],
+        # The minutes beside the calls, because this replica knows which tenants it ingested for.
+        parts=[Part(live), Part(Task("minutes", minutes.run))],
         # A stopped partition of the producers' topic is an alarm (a metric) and no reason to answer no calls.
         workers=[Part(producers)],
     )

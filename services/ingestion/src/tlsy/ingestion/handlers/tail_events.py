@@ -1,15 +1,15 @@
 """Events as they are stored, to whoever is listening on this replica.
 
-One reader of the service's topic feeds every tail of the process; while there is none, records are not even
-decoded. A tail holds a bounded number of bytes: what a slow reader leaves is dropped, counted, and told.
-Events wait serialized: one of a parsed record would keep all of the record in memory.
+One reader of the service's topic feeds every tail of the process, and reads only while there is one; what is
+no tail's is not even decoded. A tail holds a bounded number of bytes: what a slow reader leaves is dropped,
+counted, and told. Events wait serialized: one of a parsed record would keep all of the record in memory.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from contextlib import contextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from tlsy.contracts.events import EVENTS_ACCEPTED
@@ -19,7 +19,8 @@ from tlsy.rpc.errors import ResourceExhausted
 from tlsy.runtime.ids import TenantId
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from tlsy.contracts.cloudevents import CloudEvent
 
@@ -70,12 +71,20 @@ class Tail:
 class TailEvents:
     """Every open tail of this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, following: Callable[[], AbstractAsyncContextManager[None]]) -> None:
+        """Wire it.
+
+        Args:
+            following: a block during which `on_event` gets every record that is written.
+        """
+        self._following = following
         self._tails: dict[TenantId, set[Tail]] = {}
 
-    @contextmanager
-    def open(self, tenant_id: TenantId, wanted: Callable[[ingestion_pb2.Event], bool]) -> Iterator[Tail]:
-        """A tail of one tenant's events, until the block ends.
+    @asynccontextmanager
+    async def open(
+        self, tenant_id: TenantId, wanted: Callable[[ingestion_pb2.Event], bool]
+    ) -> AsyncIterator[Tail]:
+        """A tail of one tenant's events, until the block ends; it misses none that is sent in the block.
 
         Raises:
             ResourceExhausted: TOO_MANY_TAILS of this tenant, or in all.
@@ -88,7 +97,8 @@ class TailEvents:
         tail = Tail(wanted)
         of_tenant.add(tail)
         try:
-            yield tail
+            async with self._following():
+                yield tail
         finally:
             of_tenant.discard(tail)
             self._forget_if_empty(tenant_id)

@@ -68,7 +68,7 @@ class IngestionServicer(ingestion_pb2_grpc.IngestionServiceServicer):
     ) -> AsyncIterator[pb.TailEventsResponse]:
         """See the proto."""
         tenant_id = current_call().required_tenant().tenant_id
-        with self._tail.open(tenant_id, mapping.tail_filter(request)) as tail:
+        async with self._tail.open(tenant_id, mapping.tail_filter(request)) as tail:
             # The first message, without events, tells the reader that everything from now on will come.
             yield pb.TailEventsResponse()
             while True:
