@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from libs.eventlog.tests.world import GROUP, TOPIC, event_of, until
+from libs.eventlog.tests.world import GROUP, IDS, TOPIC, event_of, until
 from tlsy.eventlog.errors import Fenced
 from tlsy.eventlog.fence import PartitionFence
 from tlsy.eventlog.group_books import GroupBooks
@@ -53,7 +53,17 @@ async def test_a_lower_epoch_is_refused_once_a_higher_one_was_there(tenancy, ten
             await fence.hold(tx, 1)
 
 
-async def test_the_next_owner_waits_for_a_transaction_that_passed(tenancy, tenant):
+async def hold(fence, tx):
+    await fence.hold(tx, 1)
+
+
+async def deliver(fence, tx):
+    event = IDS()
+    assert await fence.first_deliveries(tx, 1, [event]) == {event}
+
+
+@pytest.mark.parametrize("passes", [hold, deliver])
+async def test_the_next_owner_waits_for_a_transaction_that_passed(tenancy, tenant, passes):
     fence = PartitionFence("rules_engine", GROUP)
     async with tenancy.transaction(tenant.context, write=True) as tx:
         await fence.hold(tx, 1)
@@ -64,7 +74,7 @@ async def test_the_next_owner_waits_for_a_transaction_that_passed(tenancy, tenan
             return await tx.fetchval("select count(*) from entries")
 
     async with tenancy.transaction(tenant.context, write=True) as tx:
-        await fence.hold(tx, 1)
+        await passes(fence, tx)
         waiting = asyncio.create_task(next_owner())
         await until(lambda: _blocked(tenancy, tenant))
         await tx.execute(

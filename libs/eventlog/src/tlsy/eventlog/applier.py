@@ -37,6 +37,7 @@ from tlsy.tenancy.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+    from uuid import UUID
 
     from google.protobuf.message import Message
 
@@ -355,9 +356,12 @@ class Applier:
 
     async def _effect(self, route: Each | Batch, deliveries: Sequence[Delivery], tx: UnitOfWork) -> int:
         """The transaction: fence, inbox rows, handler. Answers how many were first deliveries."""
-        if self._fence is not None:
-            await self._fence.hold(tx, self._epoch)
-        first = [d for d in deliveries if await self._is_first(tx, d.event)]
+        new = await self._first_deliveries(tx, [delivery.event for delivery in deliveries])
+        first = []
+        for delivery in deliveries:
+            if delivery.event.id in new:
+                new.remove(delivery.event.id)
+                first.append(delivery)
         if not first:
             return 0
         if isinstance(route, Batch):
@@ -366,13 +370,15 @@ class Applier:
             await route.handle(first[0], tx)
         return len(first)
 
-    async def _is_first(self, tx: UnitOfWork, event: CloudEvent) -> bool:
+    async def _first_deliveries(self, tx: UnitOfWork, events: Sequence[CloudEvent]) -> set[UUID]:
         try:
-            return await tx.first_delivery(self._group, event.id)
+            if self._fence is not None:
+                return await self._fence.first_deliveries(tx, self._epoch, [event.id for event in events])
+            return {event.id for event in events if await tx.first_delivery(self._group, event.id)}
         except asyncpg.CheckViolationError:
             # A service that is new to the database has the inbox of a few days only, until the next upkeep.
             # Nobody makes the partition of a day that is far ahead.
-            written = _written(event)
+            written = max(map(_written, events))
             if written > self._clock.now():
                 text = f"its id is of {written.date()}, a day that the inbox does not have"
                 raise FinalError("WRITTEN_AHEAD", text) from None

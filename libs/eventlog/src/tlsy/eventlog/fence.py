@@ -11,20 +11,25 @@ from typing import TYPE_CHECKING
 
 from tlsy.eventlog.errors import Fenced
 from tlsy.eventlog.statements import statements
+from tlsy.tenancy.unit_of_work import uuid7_day
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
     from tlsy.tenancy.unit_of_work import UnitOfWork
 
 
 class PartitionFence:
     """Guards the transactions of one service's group, those of deliveries and those of timers."""
 
-    __slots__ = ("_group", "_hold", "_raise")
+    __slots__ = ("_group", "_hold", "_hold_and_note", "_raise")
 
     def __init__(self, package: str, group: str) -> None:
         sql = statements(package)
         self._group = group
         self._hold = sql["hold_fence"]
+        self._hold_and_note = sql["hold_and_note"]
         self._raise = sql["raise_fence"]
 
     async def hold(self, tx: UnitOfWork, epoch: int) -> None:
@@ -38,3 +43,15 @@ class PartitionFence:
             held = await tx.fetchval(self._hold, tx.tenant_id, self._group)
         if held != epoch:
             raise Fenced(f"assignment {epoch} of group {self._group} ended, {held} has begun")
+
+    async def first_deliveries(self, tx: UnitOfWork, epoch: int, events: Sequence[UUID]) -> set[UUID]:
+        """Hold the fence, and note that `tx` applies these events; answers those that it is the first to.
+
+        Raises Fenced, and CheckViolationError where the inbox has no partition for the day of one.
+        """
+        args = (tx.tenant_id, self._group, epoch, [uuid7_day(event) for event in events], list(events))
+        row = await tx.fetchrow(self._hold_and_note, *args)
+        if row is None or row["epoch"] != epoch:
+            await self.hold(tx, epoch)
+            row = await tx.fetchrow(self._hold_and_note, *args)
+        return set(row["first"]) if row is not None else set()
