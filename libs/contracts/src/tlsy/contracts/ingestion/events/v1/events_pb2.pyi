@@ -45,7 +45,7 @@ Global___EventsAccepted: _TypeAlias = EventsAccepted  # noqa: Y015
 class ProducedEvents(_message.Message):
     """What a producer puts on the topic "tlsy.ingest", as the record's value. The record carries the tenant's
     token in a header "authorization" ("Bearer …"): the tenant comes from that alone. The token must be good when
-    the broker takes the record.
+    the broker takes the record. A record counts whatever becomes of the transaction of Kafka's that it is in.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
