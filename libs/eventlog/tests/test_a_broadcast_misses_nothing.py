@@ -118,6 +118,11 @@ async def test_a_broadcast_without_a_broker_is_stale(world, broker):
     world.components.append(broadcast := Copy(world).broadcast())
     await broadcast.start()
     assert broadcast.stale_s() == float("inf")
+
+    async def is_told():
+        return world.metrics.broadcast_stale_s.labels("copy")._value.get() == float("inf")
+
+    await until(is_told)
     await broker.start()
 
 

@@ -149,6 +149,7 @@ class Broadcast:
                 await self._follow(tail)
             except (RetryableError, OSError) as error:
                 failures += 1
+                self._metrics.broadcast_stale_s.labels(self._name).set(self.stale_s())
                 self._logger.warning("not following", error=str(error))
             finally:
                 self._complete.clear()
