@@ -87,3 +87,10 @@ async def test_of_a_key(installation: Installation) -> None:
     async with one.tenancy.transaction(one.tenant.context, write=True) as tx:
         await one.bindings.insert(tx, administers)
     await comes_in_behind(one, one.issued_at(), lambda tx: one.keys.lock(tx, KEY))
+
+
+async def test_not_of_a_key_that_administers_nothing(installation: Installation) -> None:
+    one, _ = await replicas(installation)
+    async with one.tenancy.transaction(one.tenant.context, write=True) as tx:
+        await one.directories.lock(tx)
+        await asyncio.wait_for(one.issued_at(), 60)

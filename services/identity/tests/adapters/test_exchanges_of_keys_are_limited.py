@@ -10,6 +10,7 @@ from services.identity.tests.calls import public_call
 from tlsy.identity.adapters.postgres import read_statements
 from tlsy.identity.adapters.postgres.api_keys import PostgresApiKeys
 from tlsy.identity.adapters.postgres.directories import PostgresDirectories
+from tlsy.identity.adapters.postgres.role_bindings import PostgresRoleBindings
 from tlsy.identity.domain.api_keys import PresentedKey, parse, render
 from tlsy.identity.domain.ids import KeyId
 from tlsy.identity.handlers.budgets import Budgets, ExchangeLimits
@@ -81,7 +82,7 @@ async def test_the_one_too_many_reads_no_row(installation: Installation, fake_cl
     exchange = ExchangeApiKey(
         installation.tenancy("identity"),
         keys=PostgresApiKeys(sql),
-        bindings=unused,
+        bindings=PostgresRoleBindings(sql),
         directories=PostgresDirectories(sql),
         limits=limits(fake_clock),
         denials=sink,

@@ -13,6 +13,7 @@ from services.identity.tests.calls import public_call
 from tlsy.contracts.audit_log.events.v1.events_pb2 import AuditRecorded
 from tlsy.identity.adapters.postgres import read_statements
 from tlsy.identity.adapters.postgres.directories import PostgresDirectories
+from tlsy.identity.adapters.postgres.role_bindings import PostgresRoleBindings
 from tlsy.identity.adapters.postgres.users import PostgresUsers
 from tlsy.identity.adapters.sealing import LookupHash, Sealer
 from tlsy.identity.domain.ids import PrincipalKind, PrincipalRef, UserId
@@ -88,7 +89,7 @@ class World:
             self.tenancy,
             cast("Any", self),
             users=self.users,
-            bindings=UNUSED,
+            bindings=PostgresRoleBindings(read_statements()),
             directories=self.directories,
             passwords=UNUSED,
             failures=self.failures,

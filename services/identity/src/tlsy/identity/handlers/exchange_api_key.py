@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tlsy.identity.domain.api_keys import parse, refusal, use_is_news
 from tlsy.identity.domain.ids import PrincipalKind, PrincipalRef
-from tlsy.identity.handlers.guards import administrator_role_of
+from tlsy.identity.handlers.guards import administrator_role_of, lock_to_onboard
 from tlsy.identity.handlers.issuing import token_roles
 from tlsy.identity.handlers.log_in import ANONYMOUS
 from tlsy.rpc.denials import DeniedCalls
@@ -112,19 +112,16 @@ class ExchangeApiKey:
         presented: PresentedKey,
         audience: tuple[str, ...],
     ) -> ExchangedKey | str:
-        facts = await self._directories.read(tx)
-        if not facts.onboarded:
-            # To be marked, perhaps; whoever changes principals locks it before them, too.
-            facts = await self._directories.lock(tx)
+        ref = PrincipalRef(PrincipalKind.API_KEY, presented.key_id)
+        first = await lock_to_onboard(tx, self._directories, self._bindings, ref)
         stored = await self._keys.lock(tx, presented.key_id)
         now = self._effects.now()
         reason = refusal(stored, presented, now)
         if reason is not None or stored is None:
             return reason or "KEY_UNKNOWN"
-        ref = PrincipalRef(PrincipalKind.API_KEY, stored.id)
         bindings = await self._bindings.of(tx, ref)
         role = administrator_role_of(tx)
-        if not facts.onboarded and any(binding.makes_administrator(role) for binding in bindings):
+        if first and any(binding.makes_administrator(role) for binding in bindings):
             await self._directories.mark_first_admin_log_in(tx, now)
         name = ref.name(tenant.slug)
         news = use_is_news(stored, now)

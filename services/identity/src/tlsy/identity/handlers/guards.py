@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tlsy.identity.domain.bindings import DirectoryFacts
     from tlsy.identity.domain.ids import PrincipalKind, PrincipalRef, Problem
-    from tlsy.identity.ports import RoleBindings
+    from tlsy.identity.ports import Directories, RoleBindings
     from tlsy.rpc.call import Call
     from tlsy.tenancy.unit_of_work import UnitOfWork
 
@@ -61,6 +61,22 @@ def check_may_act_as(call: Call, kind: PrincipalKind, roles: Iterable[str]) -> N
 def administrator_role_of(tx: UnitOfWork) -> str:
     """The role of those who administer the transaction's tenant."""
     return administrator_role(in_platform_tenant=tx.tenant_id == PLATFORM_TENANT_ID)
+
+
+async def lock_to_onboard(
+    tx: UnitOfWork, directories: Directories, bindings: RoleBindings, ref: PrincipalRef
+) -> bool:
+    """Whether this may be the tenant's first administrator to come in; the directory is locked then.
+
+    Before the principal is, as by whoever changes principals. Nobody else who comes in locks it, and nobody
+    who only names a principal of no role.
+    """
+    if (await directories.read(tx)).onboarded:
+        return False
+    role = administrator_role_of(tx)
+    if not any(binding.makes_administrator(role) for binding in await bindings.of(tx, ref)):
+        return False
+    return not (await directories.lock(tx)).onboarded
 
 
 async def check_administrator_stays(tx: UnitOfWork, bindings: RoleBindings, leaving: PrincipalRef) -> None:

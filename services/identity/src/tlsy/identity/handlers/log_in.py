@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from tlsy.identity.domain.ids import PrincipalKind, PrincipalRef
-from tlsy.identity.handlers.guards import administrator_role_of
+from tlsy.identity.handlers.guards import administrator_role_of, lock_to_onboard
 from tlsy.identity.handlers.issuing import token_roles
 from tlsy.identity.ports import Authenticated, NotAuthenticated, PasswordsBusy
 from tlsy.rpc.denials import DeniedCalls
@@ -162,19 +162,16 @@ class LogIn:
         if isinstance(outcome, NotAuthenticated):
             self._audit(tx, call, tenant, outcome.cause, outcome)
             return None
-        facts = await self._directories.read(tx)
-        if not facts.onboarded:
-            # To be marked, perhaps; whoever changes principals locks it before them, too.
-            facts = await self._directories.lock(tx)
+        ref = PrincipalRef(PrincipalKind.USER, outcome.user_id)
+        first = await lock_to_onboard(tx, self._directories, self._bindings, ref)
         user = await self._users.lock(tx, outcome.user_id)
         if user is None or user.disabled or user.password_hash != outcome.proof:
             self._audit(tx, call, tenant, "USER_CHANGED_MEANWHILE", outcome)
             return None
         now = self._effects.now()
-        ref = PrincipalRef(PrincipalKind.USER, user.id)
         bindings = await self._bindings.of(tx, ref)
         role = administrator_role_of(tx)
-        if not facts.onboarded and any(binding.makes_administrator(role) for binding in bindings):
+        if first and any(binding.makes_administrator(role) for binding in bindings):
             await self._directories.mark_first_admin_log_in(tx, now)
         await self._users.record_log_in(tx, user.id, now, outcome.rehashed)
         self._audit(tx, call, tenant, "OK", outcome)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftlsy/ingestion/v1/encoded.proto\x12\x11tlsy.ingestion.v1\" \n\x0e\x45ncodedRequest\x12\x0e\n\x06\x65vents\x18\x02 \x03(\x0c\"\x1f\n\rEncodedEvents\x12\x0e\n\x06\x65vents\x18\x01 \x03(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftlsy/ingestion/v1/encoded.proto\x12\x11tlsy.ingestion.v1\" \n\x0e\x45ncodedRequest\x12\x0e\n\x06\x65vents\x18\x02 \x03(\x0c\"\x1f\n\rEncodedEvents\x12\x0e\n\x06\x65vents\x18\x01 \x03(\x0c\"\x1f\n\rEncodedLabels\x12\x0e\n\x06labels\x18\t \x03(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,4 +35,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENCODEDREQUEST']._serialized_end=86
   _globals['_ENCODEDEVENTS']._serialized_start=88
   _globals['_ENCODEDEVENTS']._serialized_end=119
+  _globals['_ENCODEDLABELS']._serialized_start=121
+  _globals['_ENCODEDLABELS']._serialized_end=152
 # @@protoc_insertion_point(module_scope)

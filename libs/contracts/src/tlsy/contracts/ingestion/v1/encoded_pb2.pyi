@@ -20,7 +20,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class EncodedRequest(_message.Message):
-    """The same bytes as messages with events, each event left as it was encoded: for who passes events on unchanged.
+    """The same bytes as other messages, with parts left as they were encoded: for who passes them on, or only has to
+    know whether two are the same.
 
     An IngestEventsRequest.
     """
@@ -64,3 +65,25 @@ class EncodedEvents(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EncodedEvents: _TypeAlias = EncodedEvents  # noqa: Y015
+
+@_typing.final
+class EncodedLabels(_message.Message):
+    """An Event."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABELS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    def __init__(
+        self,
+        *,
+        labels: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EncodedLabels: _TypeAlias = EncodedLabels  # noqa: Y015
