@@ -43,23 +43,41 @@ def tenancy(world):
     return world.installation.tenancy("rules_engine")
 
 
-async def test_a_lower_epoch_is_refused_once_a_higher_one_was_there(tenancy, tenant):
+async def hold(fence, tx, epoch):
+    await fence.hold(tx, epoch)
+
+
+async def deliver(fence, tx, epoch):
+    event = IDS()
+    assert await fence.first_deliveries(tx, epoch, [event, event]) == {event}
+
+
+@pytest.mark.parametrize("passes", [hold, deliver])
+async def test_a_lower_epoch_is_refused_once_a_higher_one_was_there(tenancy, tenant, passes):
     fence = PartitionFence("rules_engine", GROUP)
     for epoch in (1, 1, 2):
         async with tenancy.transaction(tenant.context, write=True) as tx:
-            await fence.hold(tx, epoch)
+            await passes(fence, tx, epoch)
     with pytest.raises(Fenced):
         async with tenancy.transaction(tenant.context, write=True) as tx:
-            await fence.hold(tx, 1)
+            await passes(fence, tx, 1)
 
 
-async def hold(fence, tx):
-    await fence.hold(tx, 1)
+@pytest.mark.parametrize("passes", [hold, deliver])
+async def test_a_former_owner_waits_for_the_next_one_and_is_refused(tenancy, tenant, passes):
+    fence = PartitionFence("rules_engine", GROUP)
 
+    async def former_owner():
+        async with tenancy.transaction(tenant.context, write=True) as tx:
+            await passes(fence, tx, 1)
 
-async def deliver(fence, tx):
-    event = IDS()
-    assert await fence.first_deliveries(tx, 1, [event]) == {event}
+    await former_owner()
+    async with tenancy.transaction(tenant.context, write=True) as tx:
+        await fence.hold(tx, 2)
+        waiting = asyncio.create_task(former_owner())
+        await until(lambda: _blocked(tenancy, tenant))
+    with pytest.raises(Fenced):
+        await waiting
 
 
 @pytest.mark.parametrize("passes", [hold, deliver])
@@ -74,7 +92,7 @@ async def test_the_next_owner_waits_for_a_transaction_that_passed(tenancy, tenan
             return await tx.fetchval("select count(*) from entries")
 
     async with tenancy.transaction(tenant.context, write=True) as tx:
-        await passes(fence, tx)
+        await passes(fence, tx, 1)
         waiting = asyncio.create_task(next_owner())
         await until(lambda: _blocked(tenancy, tenant))
         await tx.execute(

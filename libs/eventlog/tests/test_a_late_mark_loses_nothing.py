@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from libs.eventlog.tests.test_a_hot_path_does_not_overtake import commit, ready
 from libs.eventlog.tests.test_a_wiped_broker_loses_nothing import notes, wipe
-from libs.eventlog.tests.world import CLOCK, until
+from libs.eventlog.tests.world import CLOCK, TOPIC, until
+from tlsy.eventlog.errors import LogChanged
+from tlsy.eventlog.lane import Lane
 from tlsy.eventlog.outboxes import Applied, day_of
 from tlsy.eventlog.ports import Position
 
@@ -53,6 +57,31 @@ async def test_a_mark_of_an_earlier_log_does_not_replace_one_of_a_later(world, t
     async with outboxes.lead(tenant.placement) as outbox:
         await outbox.mark([(event, Position(0, 0))], 1)
         assert await outbox.unmark_lost(day_of(event), 3, [Applied(1, 0, 1_000)], 9) == 1
+
+
+async def test_a_mark_waits_for_no_disk_and_a_comparison_does(world, tenant):
+    (event,) = await world.publish(tenant, "a")
+    show = "show synchronous_commit"
+    async with world.outboxes().lead(tenant.placement) as outbox:
+        # Of servers that a test run throws away it is off.
+        await outbox._connection.execute("set local synchronous_commit = on")
+        await outbox.store_reconciled_log(1)
+        assert await outbox._connection.fetchval(show) == "on"
+        await outbox.mark([(event, Position(0, 0))], 1)
+        assert await outbox._connection.fetchval(show) == "off"
+
+
+async def test_who_knows_an_earlier_log_only_looks_again_before_it_compares(world, tenant):
+    relay, outboxes = world.relay(), world.outboxes()
+    assert await relay._log.current() == 1
+    _, cluster_id = await outboxes.topic_log(TOPIC)
+    await outboxes.next_topic_log(TOPIC, 1, cluster_id)
+    (database,) = (d for d in relay._source.databases() if d.placement == tenant.placement)
+    async with outboxes.lead(tenant.placement) as outbox:
+        await outbox.store_reconciled_log(2)
+    with pytest.raises(LogChanged):
+        await relay._sweep(Lane(database, 1))
+    assert await reconciled(world, tenant, 2)
 
 
 class LateMarks:

@@ -382,7 +382,7 @@ class Applier:
             if written > self._clock.now():
                 text = f"its id is of {written.date()}, a day that the inbox does not have"
                 raise FinalError("WRITTEN_AHEAD", text) from None
-            raise InboxNotReady(written.date()) from None
+            raise InboxNotReady(min(map(_written, events)).date()) from None
 
     def _delivery(self, envelope: Envelope, attempt: int, *, overflow: bool) -> Delivery:
         event = envelope.event

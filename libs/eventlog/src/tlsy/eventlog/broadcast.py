@@ -139,6 +139,7 @@ class Broadcast:
             if not self._wanted.is_set():
                 self._metrics.broadcast_stale_s.remove(self._name)
                 await self._wanted.wait()
+                self._live_at = self._clock.monotonic()
                 continue
             tail = self._tail_of()
             try:

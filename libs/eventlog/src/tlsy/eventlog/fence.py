@@ -50,8 +50,8 @@ class PartitionFence:
         Raises Fenced, and CheckViolationError where the inbox has no partition for the day of one.
         """
         args = (tx.tenant_id, self._group, epoch, [uuid7_day(event) for event in events], list(events))
-        row = await tx.fetchrow(self._hold_and_note, *args)
-        if row is None or row["epoch"] != epoch:
+        (row,) = await tx.fetch(self._hold_and_note, *args)
+        if row["epoch"] != epoch:
             await self.hold(tx, epoch)
-            row = await tx.fetchrow(self._hold_and_note, *args)
-        return set(row["first"]) if row is not None else set()
+            (row,) = await tx.fetch(self._hold_and_note, *args)
+        return set(row["first"])

@@ -26,7 +26,7 @@ import asyncpg
 from opentelemetry.trace import SpanKind
 
 from tlsy.eventlog.cloudevents import to_headers
-from tlsy.eventlog.errors import EventLogError, LogUnavailable, RecordTooLarge
+from tlsy.eventlog.errors import EventLogError, LogChanged, LogUnavailable, RecordTooLarge
 from tlsy.eventlog.lane import Lane
 from tlsy.eventlog.ports import Record
 from tlsy.eventlog.topic_log import TopicLog
@@ -354,9 +354,15 @@ class Relay:
         """
         if lane.reconciled_log == log:
             return True
-        if await outbox.reconciled_log() == log:
+        stored = await outbox.reconciled_log()
+        if stored == log:
             lane.reconciled_log = log
             return True
+        if stored > log:
+            # Another process knows of a later one, or the books were restored to what they were before it.
+            self._log.doubt()
+            if await self._log.current() != log:
+                raise LogChanged(f"{self._topic} is no longer in incarnation {log}")
         lane.hold()
         now = self._clock.now()
         applied = await self._outboxes.applied(self._topic, now - self.settings.retention)
