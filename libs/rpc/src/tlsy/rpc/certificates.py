@@ -32,7 +32,7 @@ class ServerCertificate:
         self._files = [file for file in (tls.cert_file, tls.key_file, tls.ca_file) if file is not None]
         self._lock = Lock()
         self._stamp: Stamp = ()
-        self._told = False
+        self._told = ""
         self._logger = get_logger("rpc.server")
 
     def credentials(self) -> grpc.ServerCredentials:
@@ -56,16 +56,17 @@ class ServerCertificate:
                 # Before they are read: what is written meanwhile is other files for the next connection.
                 stamp = self._now()
                 if stamp == self._stamp:
+                    self._told = ""
                     return None
                 read = self._read()
             except Exception as error:  # noqa: BLE001 - whatever they are, the server goes on with what it has
-                if not self._told:
-                    self._told = True
+                if self._told != str(error):
+                    self._told = str(error)
                     self._logger.error(  # noqa: TRY400 - what is wrong is a file, not where it was read
                         "certificate not renewed", files=[str(file) for file in self._files], error=str(error)
                     )
                 return None
-            self._stamp, self._told = stamp, False
+            self._stamp, self._told = stamp, ""
             self._logger.info("certificate renewed", file=str(self._tls.cert_file))
             return read
 
@@ -76,7 +77,11 @@ class ServerCertificate:
     def _read(self) -> grpc.ServerCertificateConfiguration:
         chain, key, *roots = [file.read_bytes() for file in self._files]
         certificate = x509.load_pem_x509_certificates(chain)[0]
-        if load_pem_private_key(key, None).public_key() != certificate.public_key():
+        try:
+            public_key = load_pem_private_key(key, None).public_key()
+        except TypeError as error:
+            raise ValueError(str(error)) from error
+        if public_key != certificate.public_key():
             raise ValueError("the key is of another certificate")
         for authorities in roots:
             x509.load_pem_x509_certificates(authorities)

@@ -46,7 +46,7 @@ class DeniedCalls:
     Attributes:
         tenant_id: of the token that was used.
         home_tenant_id: of the principal; another one only with exchanged tokens.
-        resource: the first resource name in the first of the requests.
+        resource: the first resource name in the first of the requests, if it was read.
         first_time: of the first of them.
         count: how many.
     """
