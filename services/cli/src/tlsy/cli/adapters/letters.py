@@ -88,6 +88,8 @@ async def _opened(place: LetterPlace) -> AsyncIterator[LetterBox]:
 
 def _stopped(error: ReplayStopped) -> CommandError:
     why = "the broker went away" if isinstance(error.why, OSError) else _words(error.why)
+    if isinstance(error.why, TimeoutError):
+        why = "the broker took too long to answer"
     what = (
         f"{error.done} record(s) put back; {error.left} letter(s) from {error.at} on wait as before: {why}."
     )
