@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -42,6 +43,36 @@ def test_a_good_event_becomes_a_row_with_its_defaults():
         )
     ]
     assert not batch.problems
+
+
+def test_labels_that_are_the_same_for_some_are_each_events_own():
+    told = [{"host": "a"}, {"host": "b"}, {"host": "a"}, {}, {"host": "a", "env": "x" * 257}, {"": "y"}]
+    told += reversed(told)
+    events = [event(id=str(number), labels=labels) for number, labels in enumerate(told)]
+    batch = read_batch(events, WINDOW, [each.SerializeToString() for each in events])
+    assert {row[2]: msgspec.json.decode(row[10]) for row in batch.rows} == {
+        number: told[number] for number in (0, 1, 2, 3, 8, 9, 10, 11)
+    }
+    assert [(p.index, p.field) for p in batch.problems] == [
+        (4, "labels.env"),
+        (5, "labels."),
+        (6, "labels."),
+        (7, "labels.env"),
+    ]
+
+
+@pytest.mark.parametrize("field", ["unknown", "repeated"])
+def test_an_event_is_not_larger_than_its_fields_can_be(field):
+    good = event(data=b'{"a":1}').SerializeToString()
+    # Field 1,000 is unknown; field `data` is in the bytes as often as one likes, and the last one counts.
+    number = 1_000 if field == "unknown" else pb.Event.DESCRIPTOR.fields_by_name["data"].number
+    tag = number << 3 | 2
+    lead = bytes((tag,)) if tag < 128 else bytes((tag & 127 | 128, tag >> 7))
+    parts = lead + b"\xff\x7f" + b"x" * (128 * 128 - 1)
+    for count, wrong in ((1, []), (3, ["EVENT_TOO_LARGE"])):
+        encoded = parts * count + good
+        read = [pb.Event.FromString(encoded)]
+        assert [p.reason for p in read_batch(read, WINDOW, [encoded]).problems] == wrong
 
 
 def test_an_absent_value_is_null_and_zero_is_zero():

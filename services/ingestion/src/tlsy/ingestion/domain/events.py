@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from tlsy.contracts.ingestion.v1.encoded_pb2 import EncodedLabels
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -34,6 +36,8 @@ MAX_LABELS: Final = 32
 MAX_LABEL_KEY_BYTES: Final = 64
 MAX_LABEL_VALUE_BYTES: Final = 256
 MAX_DATA_BYTES: Final = 16 * 1024
+#: As it is encoded: more than all its fields can be, when each is there once and none is unknown.
+MAX_EVENT_BYTES: Final = 32 * 1024
 #: How far a producer's clock may run ahead, in µs.
 MAX_AHEAD_US: Final = 5 * 60 * 1_000_000
 MAX_SEVERITY: Final = 5
@@ -112,12 +116,15 @@ def _head(source: str) -> bytes:
     return b"%d:%b" % (len(text), text)
 
 
-def read_batch(events: Iterable[ingestion_pb2.Event], window: TimeWindow) -> Batch:
+def read_batch(
+    events: Sequence[ingestion_pb2.Event], window: TimeWindow, encoded: Iterable[bytes] | None = None
+) -> Batch:
     """Checks and sorts a batch.
 
     Args:
         events: at most MAX_EVENTS; the caller has checked the count and the bytes.
         window: the times that are taken.
+        encoded: the events as they are encoded, if the caller has them.
 
     Returns:
         The batch; never raises for what is in an event.
@@ -126,16 +133,18 @@ def read_batch(events: Iterable[ingestion_pb2.Event], window: TimeWindow) -> Bat
     rows = batch.rows
     append = rows.append
     oldest_us, newest_us = window.oldest_us, window.newest_us
-    fitting: set[str] = set()  # keys of labels; a source's are the same in each of its events
+    encoded = encoded or (event.SerializeToString() for event in events)
+    # A source's labels are the same in each of its events, and to read them is most of what an event costs.
+    read: dict[bytes, tuple[str, bool]] = {}
     heads: dict[str, bytes] = {}
-    for index, event in enumerate(events):
+    for index, (event, bytes_) in enumerate(zip(events, encoded, strict=True)):
         source, event_id, time_us, type_ = event.source, event.id, event.time_us, event.type
         subject, site, severity, raw = event.subject, event.site, event.severity, event.data
-        told = event.labels
-        # A message's map has no fast items(): each key is looked up, which is twice as fast.
-        labels = {key: told[key] for key in islice(told, MAX_LABELS + 1)}
+        told = EncodedLabels.FromString(bytes_)
+        told.DiscardUnknownFields()
+        same = told.SerializeToString()
+        labels_json, labels_fit = read.get(same) or read.setdefault(same, _read_labels(event.labels))
         value = event.value if event.HasField("value") else None
-        labels_json = _encode_json(labels)
         text = f"{source}{event_id}{type_}{subject}{site}"
         if (
             # Every limit is in bytes; ASCII of at most 100 characters cannot pass any of them.
@@ -150,51 +159,45 @@ def read_batch(events: Iterable[ingestion_pb2.Event], window: TimeWindow) -> Bat
             or _TYPE(type_) is None
             or not 0 <= severity <= MAX_SEVERITY
             or (value is not None and not isfinite(value))
-            or len(labels) > MAX_LABELS
-            # No text is longer than the JSON that it is in; escapes only make it longer.
-            or not (len(labels_json) <= MAX_LABEL_KEY_BYTES or _labels_fit(labels, len(labels_json), fitting))
-            or b"\\u0000" in labels_json
-            or "" in labels
+            or not labels_fit
+            or len(bytes_) > MAX_EVENT_BYTES
             or raw
         ):
             room = max(1, MAX_PROBLEMS - len(batch.problems))
-            if problems := list(islice(_problems(index, event, window), room)):
+            found = list(islice(_problems(index, event, window), room))
+            if problems := found or _size_problems(index, len(bytes_)):
                 batch.problems += problems
                 continue
         head = heads.get(source) or heads.setdefault(source, _head(source))
         key = sha256(head + event_id.encode()).digest()[:16]
+        told_as, data = severity or 2, raw.decode() if raw else None
         append(
-            (
-                time_us,
-                key,
-                index,
-                source,
-                event_id,
-                type_,
-                subject,
-                site,
-                severity or 2,
-                value,
-                labels_json.decode(),
-                raw.decode() if raw else None,
-            )
+            (time_us, key, index, source, event_id, type_, subject, site, told_as, value, labels_json, data)
         )
     rows.sort()
     _drop_repeats(batch)
     return batch
 
 
-def _labels_fit(labels: Mapping[str, str], json_bytes: int, fitting: set[str]) -> bool:
-    """Whether no key and no value can pass its limit in bytes: a character has at most four.
-
-    Keys that cannot are added to `fitting`, so that with them and a short JSON the answer is known at once.
-    """
-    if json_bytes <= MAX_LABEL_VALUE_BYTES and labels.keys() <= fitting:
-        return True
-    if max(map(len, labels)) > MAX_LABEL_KEY_BYTES // 4:
-        return False
-    fitting.update(labels)
-    return max(map(len, labels.values())) <= MAX_LABEL_VALUE_BYTES // 4
+def _read_labels(told: Mapping[str, str]) -> tuple[str, bool]:
+    """Labels as JSON, and whether all are surely within their limits: a character has up to four bytes."""
+    # A message's map has no fast items(): each key is looked up, which is twice as fast.
+    labels = {key: told[key] for key in islice(told, MAX_LABELS + 1)}
+    json = _encode_json(labels)
+    fit = (
+        len(labels) <= MAX_LABELS
+        and "" not in labels
+        and b"\\u0000" not in json
+        # No text is longer than the JSON that it is in; escapes only make it longer.
+        and (
+            len(json) <= MAX_LABEL_KEY_BYTES
+            or (
+                max(map(len, labels)) <= MAX_LABEL_KEY_BYTES // 4
+                and max(map(len, labels.values())) <= MAX_LABEL_VALUE_BYTES // 4
+            )
+        )
+    )
+    return json.decode(), fit
 
 
 def columns(rows: Sequence[Row]) -> list[object]:
@@ -231,6 +234,14 @@ def _drop_repeats(batch: Batch) -> None:
             kept.append(row)
             last = here
     batch.rows = kept
+
+
+def _size_problems(index: int, size: int) -> list[Problem]:
+    """Of an event whose fields are all good: some are unknown, or there more than once."""
+    if size <= MAX_EVENT_BYTES:
+        return []
+    message = f"must be up to {MAX_EVENT_BYTES} bytes as it is encoded, is {size}"
+    return [Problem(index, "EVENT_TOO_LARGE", "", message)]
 
 
 def _problems(index: int, event: ingestion_pb2.Event, window: TimeWindow) -> Iterator[Problem]:

@@ -156,7 +156,7 @@ class IngestEvents:
         *,
         encoded: Sequence[bytes] | None = None,
     ) -> Ingested:
-        """Ingests a batch; with its events as they came, if they are given: encoding them anew takes long.
+        """Ingests a batch; with its events as they are encoded, if the caller has them: it takes long.
 
         Raises:
             InvalidArgument: TOO_MANY_EVENTS or BATCH_TOO_LARGE; nothing was looked at.
@@ -173,7 +173,7 @@ class IngestEvents:
             return Ingested([Outcome.DEFERRED] * deferred, (), retry_after_s)
         encoded = encoded or [event.SerializeToString() for event in events]
         sent = _Sent(tenant, principal, events, encoded, granted, record, meter, Hold(meter))
-        batch = read_batch(events[:granted], self._window(tenant))
+        batch = read_batch(events[:granted], self._window(tenant), encoded[:granted])
         try:
             work, published = await self._commit(sent, batch)
         except BaseException:

@@ -75,7 +75,7 @@ class TailEvents:
         """Wire it.
 
         Args:
-            following: a block during which `on_event` gets every record that is written.
+            following: a block during which `on_event` gets what is written, but while no broker answers.
         """
         self._following = following
         self._tails: dict[TenantId, set[Tail]] = {}
@@ -84,7 +84,7 @@ class TailEvents:
     async def open(
         self, tenant_id: TenantId, wanted: Callable[[ingestion_pb2.Event], bool]
     ) -> AsyncIterator[Tail]:
-        """A tail of one tenant's events, until the block ends; it misses none that is sent in the block.
+        """A tail of one tenant's events, until the block ends, but of none stored while no broker answers.
 
         Raises:
             ResourceExhausted: TOO_MANY_TAILS of this tenant, or in all.

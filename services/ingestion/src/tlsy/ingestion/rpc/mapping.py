@@ -28,7 +28,7 @@ _labels: Final = msgspec.json.Decoder(dict[str, str]).decode
 
 
 def encoded_events(request: pb.IngestEventsRequest) -> tuple[Sequence[bytes], int]:
-    """The request's events as they came, and the bytes of all of it."""
+    """The request's events as they are encoded, and the bytes of all of it."""
     raw = request.SerializeToString()
     return EncodedRequest.FromString(raw).events, len(raw)
 

@@ -20,8 +20,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class EncodedRequest(_message.Message):
-    """The same bytes as other messages, with parts left as they were encoded: for who passes them on, or only has to
-    know whether two are the same.
+    """Of the suite itself, and on no wire: the same bytes as other messages, with parts left as they are encoded, for who
+    passes them on or only has to know whether two are the same.
 
     An IngestEventsRequest.
     """
