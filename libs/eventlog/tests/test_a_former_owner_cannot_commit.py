@@ -63,6 +63,28 @@ async def test_a_lower_epoch_is_refused_once_a_higher_one_was_there(tenancy, ten
             await passes(fence, tx, 1)
 
 
+async def test_two_that_raise_the_fence_do_not_deadlock(tenancy, tenant):
+    fence = PartitionFence("rules_engine", GROUP)
+    async with tenancy.transaction(tenant.context, write=True) as tx:
+        await fence.hold(tx, 1)
+    raised = asyncio.Event()
+
+    async def second():
+        async with tenancy.transaction(tenant.context, write=True) as tx:
+            # It has seen the fence of before, as the first one has.
+            assert await tx.fetchval(fence._hold, tx.tenant_id, GROUP, 2) is None
+            raised.set()
+            await deliver(fence, tx, 2)
+
+    async with tenancy.transaction(tenant.context, write=True) as tx:
+        assert await tx.fetchval(fence._hold, tx.tenant_id, GROUP, 2) is None
+        waiting = asyncio.create_task(second())
+        await raised.wait()
+        await fence.hold(tx, 2)
+        await until(lambda: _blocked(tenancy, tenant))
+    await waiting
+
+
 @pytest.mark.parametrize("passes", [hold, deliver])
 async def test_a_former_owner_waits_for_the_next_one_and_is_refused(tenancy, tenant, passes):
     fence = PartitionFence("rules_engine", GROUP)

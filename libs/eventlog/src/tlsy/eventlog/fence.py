@@ -37,12 +37,11 @@ class PartitionFence:
 
         Raises Fenced.
         """
-        held = await tx.fetchval(self._hold, tx.tenant_id, self._group)
-        if held is None or held < epoch:
-            await tx.execute(self._raise, tx.tenant_id, self._group, epoch)
-            held = await tx.fetchval(self._hold, tx.tenant_id, self._group)
-        if held != epoch:
-            raise Fenced(f"assignment {epoch} of group {self._group} ended, {held} has begun")
+        args = (tx.tenant_id, self._group, epoch)
+        if await tx.fetchval(self._hold, *args) is None:
+            await tx.execute(self._raise, *args)
+            if await tx.fetchval(self._hold, *args) is None:
+                raise Fenced(f"assignment {epoch} of group {self._group} ended, a later one has begun")
 
     async def first_deliveries(self, tx: UnitOfWork, epoch: int, events: Sequence[UUID]) -> set[UUID]:
         """Hold the fence, and note that `tx` applies these events; answers those that it is the first to.
@@ -51,7 +50,7 @@ class PartitionFence:
         """
         args = (tx.tenant_id, self._group, epoch, [uuid7_day(event) for event in events], list(events))
         (row,) = await tx.fetch(self._hold_and_note, *args)
-        if row["epoch"] != epoch:
+        if not row["held"]:
             await self.hold(tx, epoch)
             (row,) = await tx.fetch(self._hold_and_note, *args)
         return set(row["first"])
