@@ -57,7 +57,9 @@ async def test_what_is_parked_for_a_deleted_tenant_is_forgotten(world, installat
 async def test_what_is_parked_is_kept_while_nobody_says_whether_its_tenant_was_deleted(
     world, installation, dedicated
 ):
-    consumer = await world.consuming()
+    # A try that is under way when the tenant is forgotten goes on until somebody says what became of it.
+    patient = RetryPolicy(attempts=10_000, first_wait_s=0.01, unknown_tenant_s=20)
+    consumer = await world.consuming(retry=patient)
     await take_down(world, dedicated)
     await world.send(event_of(dedicated, "kept"))
     await parked(world, 1)
