@@ -189,12 +189,9 @@ def _read_labels(told: Mapping[str, str]) -> tuple[str, bool]:
         and "" not in labels
         and b"\\u0000" not in json
         # No text is longer than the JSON that it is in; escapes only make it longer.
+        and (len(json) <= MAX_LABEL_KEY_BYTES or max(map(len, labels)) <= MAX_LABEL_KEY_BYTES // 4)
         and (
-            len(json) <= MAX_LABEL_KEY_BYTES
-            or (
-                max(map(len, labels)) <= MAX_LABEL_KEY_BYTES // 4
-                and max(map(len, labels.values())) <= MAX_LABEL_VALUE_BYTES // 4
-            )
+            len(json) <= MAX_LABEL_VALUE_BYTES or max(map(len, labels.values())) <= MAX_LABEL_VALUE_BYTES // 4
         )
     )
     return json.decode(), fit

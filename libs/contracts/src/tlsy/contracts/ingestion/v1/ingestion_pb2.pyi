@@ -165,7 +165,7 @@ class IngestEventsRequest(_message.Message):
     """"tenants/{slug}"."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___Event]:
-        """Up to 10,000, and 4 MiB in all."""
+        """Up to 10,000, each of at most 32 KiB, and 4 MiB in all."""
 
     def __init__(
         self,
