@@ -27,9 +27,7 @@ _WRITABLE: Final = f"(EXISTS ( SELECT FROM tlsy.fence f WHERE ({_FENCED} AND f.w
 _OWN: Final = f"(tenant_id = {_TENANT})"
 
 #: The fence table's own policy: one row by its key, without sub-select.
-FENCE_POLICY: Final = (
-    "(tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid)"
-)
+FENCE_POLICY: Final = "((tenant_id)::text = current_setting('app.current_tenant'::text, true))"
 
 #: Commands as pg_policy.polcmd has them.
 ALL: Final = "*"

@@ -408,5 +408,6 @@ def _begin(scope: TenantContext | Platform, *, write: bool) -> str:
     if isinstance(scope, Platform):
         enter = "select tlsy.enter_platform()"
     else:
-        enter = f"call tlsy.enter('{scope.tenant_id}', {scope.epoch:d}, {'true' if write else 'false'})"
+        # All three as literals: one without quotes is an int or a keyword first, and converted by a function.
+        enter = f"call tlsy.enter('{scope.tenant_id}', '{scope.epoch:d}', '{'t' if write else 'f'}')"
     return f"begin isolation level read committed {mode}; {enter}"

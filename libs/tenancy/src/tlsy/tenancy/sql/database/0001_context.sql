@@ -25,7 +25,8 @@ create table tlsy.fence (
     writable boolean not null,
     state text not null check (state in ('ACTIVE', 'SUSPENDED', 'DELETING')),
     -- Where enter() points search_path; null in the control database: the schema of the role that asks.
-    schema_name text,
+    -- A name that needs no quotes, for it is put there as it is.
+    schema_name text check (schema_name = quote_ident(schema_name)),
     changed_at timestamptz not null default now()
 );
 
@@ -38,21 +39,27 @@ language plpgsql security invoker as $$
 declare
     path text;
 begin
-    -- Few statements: what each of them takes to begin is most of what the way in costs.
-    path := case when pg_advisory_xact_lock_shared(uuid_hash_extended(tenant, 0)) is not null then
-        set_config('app.current_tenant', tenant::text, true) || set_config('app.epoch', enter.epoch::text, true)
+    -- Few statements, and few functions and operators in them: each transaction looks every one of them up
+    -- anew, and that is most of what the way in costs.
+    path := case
+        when pg_advisory_xact_lock_shared(uuid_hash_extended(tenant, 0)) is not null
+            and set_config('app.current_tenant', tenant::text, true) is not null
+            then set_config('app.epoch', enter.epoch::text, true)
     end;
-    -- What follows the schema is evaluated if that is null: in the control database, where there is a scope too.
-    perform set_config('search_path', quote_ident(
-            coalesce(f.schema_name, set_config('app.scope', '', true) || substr(current_user, 6))), true)
+    select f.schema_name into path
         from tlsy.fence f
         where f.tenant_id = enter.tenant and f.epoch = enter.epoch and (f.writable or not enter.write);
-    if not found then
-        if exists (select from tlsy.fence f where f.tenant_id = enter.tenant and f.epoch = enter.epoch) then
+    if path is null then
+        if found then
+            -- The control database, where there is a scope too.
+            path := set_config('app.scope', '', true) || quote_ident(substr(current_user, 6));
+        elsif exists (select from tlsy.fence f where f.tenant_id = enter.tenant and f.epoch = enter.epoch) then
             raise exception using errcode = 'TL002', message = 'NOT_WRITABLE';
+        else
+            raise exception using errcode = 'TL001', message = 'STALE_EPOCH';
         end if;
-        raise exception using errcode = 'TL001', message = 'STALE_EPOCH';
     end if;
+    path := set_config('search_path', path, true);
 end
 $$;
 
@@ -122,12 +129,12 @@ begin
 end
 $$;
 
--- The fence itself shows a tenant's row to that tenant alone. enter() reads one row of it by its key, which
--- is cheaper without the sub-select that the other tables' policies have.
+-- The fence itself shows a tenant's row to that tenant alone. It is read one row at a time, by its key: the
+-- setting as it is, compared as text, is cheaper than the other tables' policy, and '' is no tenant's id.
 alter table tlsy.fence enable row level security, force row level security;
 create policy tenant on tlsy.fence
-    using (tenant_id = nullif(current_setting('app.current_tenant', true), '')::uuid)
-    with check (tenant_id = nullif(current_setting('app.current_tenant', true), '')::uuid);
+    using (tenant_id::text = current_setting('app.current_tenant', true))
+    with check (tenant_id::text = current_setting('app.current_tenant', true));
 
 -- Runs one data-changing statement of a migration over the rows of all tenants: as the session's own role,
 -- because row-level security is forced on the owner, who would silently change nothing.
