@@ -19,6 +19,7 @@ import tempfile
 import time
 from contextlib import AsyncExitStack
 from importlib.resources import files
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -130,6 +131,12 @@ def send_all(address: str, lanes: Sequence[tuple[str, list[bytes]]], out: Any) -
     out.send(asyncio.run(run()))
 
 
+def place_of(batch: tuple[BenchTenant, list[Any]]) -> tuple[str, str]:
+    """Database and schema of a batch's tenant."""
+    place = batch[0].place
+    return place.database, place.schema
+
+
 async def raw_seconds(suite: BenchSuite, tenants: Sequence[BenchTenant], half: str) -> float:
     """How long the same statement and rows take as the administrator, on four connections."""
     sql = files("tlsy.ingestion.adapters.postgres").joinpath("insert_events.sql").read_text()
@@ -150,10 +157,10 @@ async def raw_seconds(suite: BenchSuite, tenants: Sequence[BenchTenant], half: s
                 know_arrays(connections[database])
 
         async def lane(connections: dict[str, asyncpg.Connection], mine: Sequence[Any]) -> None:
-            for tenant, arguments in sorted(mine, key=lambda each: each[0].place.database):
-                connection = connections[tenant.place.database]
-                await connection.execute(f"set search_path to {tenant.place.schema}")
-                await connection.fetchrow(sql, *arguments)
+            for (database, schema), batches in groupby(sorted(mine, key=place_of), key=place_of):
+                await connections[database].execute(f"set search_path to {schema}")
+                for _, arguments in batches:
+                    await connections[database].fetchrow(sql, *arguments)
 
         began_s = time.perf_counter()
         await asyncio.gather(*(lane(each, work[start::RAW_CONNECTIONS]) for start, each in enumerate(lanes)))
