@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -32,7 +33,10 @@ ONE = PoolLimits(total=1, per_database=1)
 
 @dataclass
 class World:
-    """Two SHARED tenants with an order each, one pooled connection of the service, and the administrator."""
+    """Two SHARED tenants with an order and a price each, one pooled connection of the service to a database.
+
+    `owner` is the administrator in the common database, `control` in the control database.
+    """
 
     installation: Installation
     ours: TenantEntry
@@ -40,6 +44,7 @@ class World:
     databases: Databases
     shop: Tenancy
     owner: Connection
+    control: Connection
 
     async def entered(self, entry: TenantEntry, statement: str, *args: object) -> object:
         async with self.shop.transaction(entry.context, write=True) as tx:
@@ -50,6 +55,9 @@ class World:
 async def world(installation):
     ours, theirs = [await installation.provisioned_tenant() for _ in range(2)]
     shop = installation.tenancy("web_shop", ONE)
+    control = await installation.connect(None, installation.control)
+    for tenant in (ours, theirs):
+        await control.execute("insert into web_shop.prices values ($1, 'pen', 100)", tenant.tenant_id)
     return World(
         installation,
         ours,
@@ -57,6 +65,7 @@ async def world(installation):
         databases=shop._databases,
         shop=shop,
         owner=await installation.connect(None, installation.common),
+        control=control,
     )
 
 
@@ -88,11 +97,32 @@ async def own_rows_are_seen(world):
     assert await world.entered(world.ours, "select count(*) from orders") == 1
 
 
+async def fences_of_others_are_unseen(world):
+    assert await world.entered(world.ours, "select count(*) from tlsy.fence") == 1
+
+
 async def context_ends_with_the_transaction(world):
+    settings = "select current_setting(name, true) from unnest($1::text[]) as name"
+    names = ["app.current_tenant", "app.epoch", "search_path"]
     await world.entered(world.ours, "select 1")
     async with world.databases.acquire(world.ours.placement) as connection:
-        left = await connection.fetchval("select current_setting('app.current_tenant', true)")
-        assert left == ""
+        assert [row[0] for row in await connection.fetch(settings, names)] == ["", "", '""']
+
+
+async def the_scope_ends_where_a_tenant_is_entered(world):
+    enter = f"call tlsy.enter('{world.ours.tenant_id}', '{world.ours.epoch}', 'f')"
+    async with world.databases.acquire(world.installation.control) as connection, connection.transaction():
+        await connection.execute("select tlsy.enter_platform()")
+        assert await connection.fetchval("select count(*) from prices") == 2
+        await connection.execute(enter)
+        assert await connection.fetchval("select count(*) from prices") == 1
+
+
+async def a_schema_is_named_without_quotes(world):
+    fence = "insert into tlsy.fence values (gen_random_uuid(), 1, true, 'ACTIVE', $1)"
+    for name in ("shared, web_shop", '"$user"', "$user", "Shared", ""):
+        with pytest.raises(asyncpg.CheckViolationError):
+            await world.owner.execute(fence, name)
 
 
 async def a_writer_that_passed_the_check_commits_before_the_flip(world):
@@ -171,18 +201,20 @@ async def a_new_partition_shows_nothing(world):
         assert await world.owner.fetchval("select count(*) from shared.readings_p20200101") == 0
 
 
-def altered(function: str, old: str, new: str) -> Callable[[Connection], Awaitable[None]]:
-    """A mutant of one of our functions."""
+def altered(
+    function: str, old: str, new: str, *, control: bool = False
+) -> Callable[[World], Awaitable[None]]:
+    """A mutant of one of our functions, in the common or in the control database."""
 
-    async def apply(owner):
-        await alter_function(owner, function, old, new)
+    async def apply(world):
+        await alter_function(world.control if control else world.owner, function, old, new)
 
     return apply
 
 
-def executed(statement: str) -> Callable[[Connection], Awaitable[None]]:
-    async def apply(owner):
-        await owner.execute(statement)
+def executed(statement: str) -> Callable[[World], Awaitable[None]]:
+    async def apply(world):
+        await world.owner.execute(statement)
 
     return apply
 
@@ -215,6 +247,30 @@ KILLS = {
     "its transaction scope": (
         context_ends_with_the_transaction,
         altered("tlsy.enter", "tenant::text, true)", "tenant::text, false)"),
+    ),
+    "its epoch's transaction scope": (
+        context_ends_with_the_transaction,
+        altered("tlsy.enter", "enter.epoch::text, true)", "enter.epoch::text, false)"),
+    ),
+    "the search path": (
+        own_rows_are_seen,
+        altered("tlsy.enter", "path := set_config('search_path', path, true);", ""),
+    ),
+    "the search path's transaction scope": (
+        context_ends_with_the_transaction,
+        altered("tlsy.enter", "'search_path', path, true)", "'search_path', path, false)"),
+    ),
+    "the names of schemas": (
+        a_schema_is_named_without_quotes,
+        executed("alter table tlsy.fence drop constraint fence_schema_name_check"),
+    ),
+    "the end of the scope": (
+        the_scope_ends_where_a_tenant_is_entered,
+        altered("tlsy.enter", "set_config('app.scope', '', true) || ", "", control=True),
+    ),
+    "the fence's own policy": (
+        fences_of_others_are_unseen,
+        executed("alter policy tenant on tlsy.fence using (true)"),
     ),
     "the lock": (
         a_writer_that_passed_the_check_commits_before_the_flip,
@@ -285,7 +341,7 @@ async def test_the_guard_holds(world, guard):
 @pytest.mark.parametrize("guard", KILLS)
 async def test_without_the_guard_its_probe_fails(world, guard):
     probe, mutate = KILLS[guard]
-    await mutate(world.owner)
+    await mutate(world)
     with pytest.raises((AssertionError, pytest.fail.Exception, asyncpg.PostgresError, PlacementUnavailable)):
         await probe(world)
 
@@ -303,6 +359,35 @@ async def test_who_waited_for_the_flip_sees_the_fence_as_it_is_then(world):
                 await asyncio.sleep(0.01)
     with pytest.raises(StaleEpoch):
         await entering
+
+
+@pytest.mark.parametrize(
+    ("tenant", "epoch", "write", "code"),
+    [
+        ("null", "1", "'t'", "TL001"),
+        ("'{}'", "null", "'t'", "TL001"),
+        ("'{}'", "2", "null", "TL002"),
+        (f"'{UUID(int=0)}'", "2", "'f'", "TL001"),
+    ],
+)
+async def test_nobody_is_let_in_by_what_is_not_said(world, tenant, epoch, write, code):
+    await world.installation.converge(replace(world.ours, epoch=2), DesiredState.SUSPENDED)
+    enter = f"call tlsy.enter({tenant.format(world.ours.tenant_id)}, {epoch}, {write})"
+    async with world.databases.acquire(world.ours.placement) as connection:
+        with pytest.raises(asyncpg.PostgresError) as raised:
+            await connection.execute(f"begin; {enter}")
+    assert raised.value.sqlstate == code
+
+
+@pytest.mark.parametrize("spelling", ["", "{0.hex}", "{{{0}}}"])
+async def test_a_tenant_that_is_set_by_hand_in_another_spelling_shows_nothing(world, spelling):
+    text = spelling.format(world.ours.tenant_id)
+    async with world.databases.acquire(world.ours.placement) as connection, connection.transaction():
+        await connection.execute(
+            f"select set_config('app.current_tenant', '{text}', true), set_config('app.epoch', '1', true)"
+        )
+        for table in ("shared.orders", "tlsy.fence"):
+            assert await connection.fetchval(f"select count(*) from {table}") == 0
 
 
 @pytest.mark.parametrize("mode", list(IsolationMode))
