@@ -179,6 +179,70 @@ MUTANTS = {
 }
 
 
+#: Done as it is advised, one after the other, each leaves nothing to find.
+ADVISED = {
+    "row-level security off": "alter table shared.orders disable row level security",
+    "row-level security off on a partition": ON_PARTITION.format(
+        "alter table shared.%I disable row level security"
+    ),
+    "row-level security off on the fence": "alter table tlsy.fence disable row level security",
+    "row-level security not forced": "alter table shared.orders no force row level security",
+    "a policy on a partition": ON_PARTITION.format("create policy p on shared.%I using (true)"),
+    "a policy that shows everything": "create policy more on shared.orders using (true)",
+    "a policy without nullif": f"alter policy tenant on shared.orders using (tenant_id = {RAW})",
+    "no policies": (
+        "drop policy tenant on shared.orders; drop policy fence on shared.orders;"
+        "drop policy fence_delete on shared.orders"
+    ),
+    "a policy for one role": "alter policy fence on shared.orders to tlsy_web_shop",
+    "a fence that shows everything": "alter policy tenant on tlsy.fence using (true)",
+    "a fence by another setting": (
+        "alter policy tenant on tlsy.fence using (tenant_id::text = current_setting('app.tenant', true))"
+    ),
+    "a fence without policy": "drop policy tenant on tlsy.fence",
+    "one policy more on the fence": "create policy more on tlsy.fence using (true)",
+    "a relay that reads nothing": "drop policy relay_reads on web_shop.outbox",
+    "a relay that marks nothing": "drop policy relay_marks on web_shop.outbox",
+    "an outbox that is fenced for everybody": "alter policy fence on web_shop.outbox to public",
+}
+ADVISED_IN_CONTROL = {
+    "a platform's table without its tenant policy": "drop policy tenant on web_shop.prices",
+    "a platform's outbox without its fence": (
+        "drop policy fence on web_shop.outbox; drop policy fence_delete on web_shop.outbox"
+    ),
+}
+
+
+async def mended(statement, owner, service_migrations):
+    """Codes of what was found after a statement, once everything was done that is advised."""
+    await owner.execute(statement)
+    findings = await lint(owner, service_migrations)
+    for finding in findings:
+        await owner.execute(finding.fix)
+    assert await lint(owner, service_migrations) == ()
+    return [finding.code for finding in findings]
+
+
+@pytest.mark.parametrize("mutant", ADVISED)
+async def test_what_is_advised_mends_it(installation, service_migrations, mutant):
+    owner = await installation.connect(None, installation.common)
+    assert await mended(ADVISED[mutant], owner, service_migrations)
+
+
+@pytest.mark.parametrize("mutant", ADVISED_IN_CONTROL)
+async def test_what_is_advised_mends_the_control_database(installation, service_migrations, mutant):
+    owner = await installation.connect(None, installation.control)
+    codes = await mended(ADVISED_IN_CONTROL[mutant], owner, service_migrations)
+    assert set(codes) == {"POLICY_MISSING"}
+
+
+async def test_the_fence_compares_no_setting_without_nullif(installation, service_migrations):
+    """Text with text, which raises nowhere: another setting is another policy."""
+    owner = await installation.connect(None, installation.common)
+    codes = await mended(ADVISED["a fence by another setting"], owner, service_migrations)
+    assert codes == ["POLICY_UNKNOWN"]
+
+
 @pytest.mark.parametrize("mutant", MUTANTS)
 async def test_a_mutant_is_found(installation, service_migrations, mutant):
     code, statement = MUTANTS[mutant]

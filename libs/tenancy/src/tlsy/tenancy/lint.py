@@ -147,7 +147,12 @@ def _tables(catalogue: _Catalogue) -> Iterator[Finding]:
                 yield Finding("TENANT_ID_MISSING", name, "no tenant_id", "add tenant_id, first in the key")
             continue
         if not table["enabled"]:
-            yield Finding("RLS_OFF", name, "row-level security is off", f"select tlsy.protect('{name}')")
+            yield Finding(
+                "RLS_OFF",
+                name,
+                "row-level security is off",
+                f"alter table {name} enable row level security, force row level security",
+            )
         elif not table["forced"]:
             yield Finding(
                 "RLS_NOT_FORCED",
@@ -172,35 +177,55 @@ def _policies(catalogue: _Catalogue, table: asyncpg.Record, name: str) -> Iterat
         for row in catalogue.policies
         if row["table_id"] == table["id"]
     }
-    if table["is_partition"]:  # read directly it shows nothing: no policy, no grant
-        expected: dict[tuple[str, bool, str], tuple[str, str]] = {}
-    elif name == "tlsy.fence":
-        own = policy_shapes.FENCE_POLICY
-        expected = {("tenant", True, policy_shapes.ALL): (own, own)}
-    else:
-        tenant = present.get(("tenant", True, policy_shapes.ALL))
-        platform = catalogue.control and tenant is not None and "'app.scope'" in tenant["using_text"]
-        expected = policy_shapes.shape(platform=platform)
-    is_outbox = table["table_name"] == "outbox"
+    # By whichever policy is left: the shape is told in each of them.
+    platform = catalogue.control and any("'app.scope'" in row["using_text"] for row in present.values())
+    expected = _expected(table, name, platform=platform)
     for key, row in present.items():
-        texts = (row["using_text"], row["check_text"])
-        if is_outbox and list(row["roles"]) == [RELAY] and policy_shapes.OF_RELAY.get(key) == texts:
+        texts, drop = (row["using_text"], row["check_text"]), f'drop policy "{key[0]}" on {name}'
+        if key not in expected:
+            yield Finding("POLICY_UNKNOWN", name, f"policy {key[0]} is of no known shape", drop)
             continue
-        fenced_role = f"tlsy_{table['schema_name']}" if is_outbox and not row["permissive"] else "public"
-        if key in expected and texts == expected[key] and list(row["roles"]) == [fenced_role]:
+        wanted, role = expected[key]
+        if (texts, list(row["roles"])) == (wanted, [role]):
             continue
-        if key in expected and any("current_setting" in text and "NULLIF" not in text for text in texts):
+        again = f"{drop}; {_made(name, key, wanted, role)}"
+        raw = any("current_setting" in text and "NULLIF" not in text for text in texts)
+        if raw and "NULLIF" in wanted[0]:
             message = f"policy {key[0]} compares a setting without nullif: it raises where none is set"
-            yield Finding("NULLIF_MISSING", name, message, _AGAIN.format(name))
+            yield Finding("NULLIF_MISSING", name, message, again)
         else:
-            yield Finding(
-                "POLICY_UNKNOWN", name, f"policy {key[0]} is of no known shape", _AGAIN.format(name)
-            )
+            yield Finding("POLICY_UNKNOWN", name, f"policy {key[0]} is of no known shape", again)
     for key in expected.keys() - present.keys():
-        yield Finding("POLICY_MISSING", name, f"no policy {key[0]}", _AGAIN.format(name))
+        yield Finding("POLICY_MISSING", name, f"no policy {key[0]}", _made(name, key, *expected[key]))
 
 
-_AGAIN: Final = "drop its policies, then select tlsy.protect('{}')"
+def _expected(
+    table: asyncpg.Record, name: str, *, platform: bool
+) -> dict[policy_shapes.Key, tuple[policy_shapes.Texts, str]]:
+    """What policies a table must have, and for whom."""
+    if table["is_partition"]:  # read directly it shows nothing: no policy, no grant
+        return {}
+    if name == "tlsy.fence":
+        own = policy_shapes.FENCE_POLICY
+        return {("tenant", True, policy_shapes.ALL): ((own, own), "public")}
+    shape = policy_shapes.shape(platform=platform)
+    if table["table_name"] != "outbox":
+        return {key: (texts, "public") for key, texts in shape.items()}
+    fenced = f"tlsy_{table['schema_name']}"
+    return {
+        **{key: (texts, "public" if key[1] else fenced) for key, texts in shape.items()},
+        **{key: (texts, RELAY) for key, texts in policy_shapes.OF_RELAY.items()},
+    }
+
+
+def _made(name: str, key: policy_shapes.Key, texts: policy_shapes.Texts, role: str) -> str:
+    policy, permissive, command = key
+    using, check = texts
+    return (
+        f"create policy {policy} on {name} as {'permissive' if permissive else 'restrictive'}"
+        f" for {policy_shapes.COMMANDS[command]} to {role} using ({using})"
+        + (f" with check ({check})" if check else "")
+    )
 
 
 def _keys(catalogue: _Catalogue, table: asyncpg.Record, name: str) -> Iterator[Finding]:

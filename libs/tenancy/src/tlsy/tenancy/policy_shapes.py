@@ -7,10 +7,15 @@ close, is a finding. Two shapes: 'tenant', and 'platform' in the control databas
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+#: Name, whether permissive, and command.
+Key: TypeAlias = tuple[str, bool, str]
+#: USING and WITH CHECK.
+Texts: TypeAlias = tuple[str, str]
 
 _TENANT: Final = (
     "(( SELECT NULLIF(current_setting('app.current_tenant'::text, true), ''::text) AS \"nullif\"))::uuid"
@@ -32,15 +37,21 @@ FENCE_POLICY: Final = "((tenant_id)::text = current_setting('app.current_tenant'
 #: Commands as pg_policy.polcmd has them.
 ALL: Final = "*"
 DELETE: Final = "d"
+SELECT: Final = "r"
+UPDATE: Final = "w"
+#: And as SQL has them.
+COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
+    {ALL: "all", DELETE: "delete", SELECT: "select", UPDATE: "update"}
+)
 
 #: The one exception, on outboxes alone: the relay reads and marks every tenant's rows.
-OF_RELAY: Final[Mapping[tuple[str, bool, str], tuple[str, str]]] = MappingProxyType(
-    {("relay_reads", True, "r"): ("true", ""), ("relay_marks", True, "w"): ("true", "true")}
+OF_RELAY: Final[Mapping[Key, Texts]] = MappingProxyType(
+    {("relay_reads", True, SELECT): ("true", ""), ("relay_marks", True, UPDATE): ("true", "true")}
 )
 
 
-def shape(*, platform: bool) -> dict[tuple[str, bool, str], tuple[str, str]]:
-    """The policies of a shape: (name, permissive, command) -> (USING, WITH CHECK)."""
+def shape(*, platform: bool) -> dict[Key, Texts]:
+    """The policies of a shape."""
 
     def either(text: str) -> str:
         return f"({text} OR {_PLATFORM})" if platform else text
