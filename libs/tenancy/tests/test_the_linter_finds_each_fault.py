@@ -59,9 +59,31 @@ MUTANTS = {
         "TIME_INDEX_MISSING",
         f"alter table shared.readings drop constraint readings_pkey, add {OTHER_KEY}",
     ),
+    "an index by time of some rows": (
+        "TIME_INDEX_MISSING",
+        (
+            f"alter table shared.readings drop constraint readings_pkey, add {OTHER_KEY};"
+            "create index on shared.readings (tenant_id, ts) where reading_id > 0"
+        ),
+    ),
+    "an index by time that has no order": (
+        "TIME_INDEX_MISSING",
+        (
+            f"alter table shared.readings drop constraint readings_pkey, add {OTHER_KEY};"
+            "create index on shared.readings using brin (tenant_id, ts)"
+        ),
+    ),
     "an enum column": (
         "COLUMN_TYPE_BOUND",
         "create type shared.mood as enum ('good'); alter table shared.orders add mood shared.mood",
+    ),
+    "a column of many of an enum": (
+        "COLUMN_TYPE_BOUND",
+        "create type shared.mood as enum ('good'); alter table shared.orders add moods shared.mood[]",
+    ),
+    "a range of its own": (
+        "COLUMN_TYPE_BOUND",
+        "create type shared.span as range (subtype = int8); alter table shared.orders add span shared.span",
     ),
     "a grant on a partition": (
         "PARTITION_GRANTED",

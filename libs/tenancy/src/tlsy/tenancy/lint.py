@@ -166,7 +166,7 @@ def _tables(catalogue: _Catalogue) -> Iterator[Finding]:
             yield Finding(
                 "COLUMN_TYPE_BOUND",
                 name,
-                f"enum, domain or composite type: {', '.join(table['bound_types'])}",
+                f"not of PostgreSQL's own base types: {', '.join(table['bound_types'])}",
                 "use a base type with a CHECK: cached statements do not survive a change of search_path",
             )
 
@@ -245,7 +245,7 @@ def _keys(catalogue: _Catalogue, table: asyncpg.Record, name: str) -> Iterator[F
     column = table["time_column"]
     if column is None or table["is_partition"] or table["table_name"] == _NEVER_READ_BY_TIME:
         return
-    if not any(row["columns"][:2] == ["tenant_id", column] for row in keys):
+    if not any(row["is_ordered"] and row["columns"][:2] == ["tenant_id", column] for row in keys):
         yield Finding(
             "TIME_INDEX_MISSING", name, "cannot be read by tenant and time", f"index (tenant_id, {column})"
         )

@@ -2,6 +2,8 @@
 -- other rows as a unique index does.
 select i.indrelid::bigint as table_id, x.relname as name, i.indisunique or i.indisexclusion as is_unique,
     i.indisprimary as is_primary,
+    -- Of all rows, in their order: what a range of them is read by.
+    i.indpred is null and x.relam = (select oid from pg_am where amname = 'btree') as is_ordered,
     array(
         select coalesce(a.attname::text, '')
         from unnest(i.indkey[0:i.indnkeyatts - 1]) with ordinality as k (attnum, position)

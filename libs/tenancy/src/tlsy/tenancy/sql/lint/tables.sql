@@ -13,7 +13,8 @@ select c.oid::bigint as id, n.nspname as schema_name, c.relname as table_name,
     ) as time_column,
     array(
         select a.attname::text from pg_attribute a join pg_type t on t.oid = a.atttypid
-        where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and t.typtype in ('e', 'd', 'c')
+        where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+            and (t.typtype in ('e', 'd', 'c') or t.typnamespace <> 'pg_catalog'::regnamespace)
     ) as bound_types
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
 where c.relkind in ('r', 'p') and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
