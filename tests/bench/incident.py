@@ -44,6 +44,8 @@ SECONDS: Final = 10
 WARM_UP_S: Final = 3
 FIRING: Final = 100
 MOST_P99_MS: Final = 250.0
+#: Less than this is another load: who sends fell behind, and what was sent late waited unseen.
+LEAST_EVENTS_PER_S: Final = 0.95 * EVENTS_PER_S
 _INGEST: Final = "/tlsy.ingestion.v1.IngestionService/IngestEvents"
 
 
@@ -184,12 +186,17 @@ async def bench() -> dict[str, float]:
         return figures
 
 
+def reached(figures: dict[str, float]) -> bool:
+    """Whether the slowest hundredth is as fast as it must be, at the load that this is about."""
+    return figures["p99_ms"] <= MOST_P99_MS and figures["events_per_s"] >= LEAST_EVENTS_PER_S
+
+
 def main() -> int:
-    """Prints the figures; 1 if the slowest hundredth takes longer than it may."""
+    """Prints the figures; 1 if they are not reached."""
     configure_logging(level="ERROR", stream=sys.stderr)
     figures = asyncio.run(bench())
     sys.stdout.write(json.dumps(figures) + "\n")
-    return 0 if figures["p99_ms"] <= MOST_P99_MS else 1
+    return 0 if reached(figures) else 1
 
 
 if __name__ == "__main__":
