@@ -111,7 +111,7 @@ async def rows_seen(world: World, role: str, place: Placement, contexts: Sequenc
         await connection.close()
 
 
-def of_others(rows: Iterable[Row], world: World, own: Tenant | None) -> list[Row]:
+def of_others(rows: Iterable[Row], world: World, *own: Tenant) -> list[Row]:
     """Rows that name another tenant by its id, which every row of a tenant does."""
-    others = [str(each.tenant_id) for each in world.tenants.values() if each is not own]
+    others = [str(each.tenant_id) for each in world.tenants.values() if each not in own]
     return [(name, row) for name, row in rows if any(other in row for other in others)]

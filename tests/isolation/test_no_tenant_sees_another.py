@@ -165,27 +165,43 @@ async def test_metrics_name_no_tenant(world):
 async def test_a_role_without_a_context_reads_no_row_of_a_tenant(world, role):
     for place in await leaks.places(world):
         (rows,) = await leaks.rows_seen(world, role, place, ["select"])
-        assert leaks.of_others(rows, world, None) == []
+        assert leaks.of_others(rows, world) == []
 
 
 @pytest.mark.parametrize("role", ROLES)
 async def test_a_role_inside_one_tenant_reads_no_row_of_another(world, role):
     inside = [tenant for tenant in world.tenants.values() if tenant.mode != "DEDICATED"]
-    entrances = [
-        f"call tlsy.enter('{tenant.tenant_id}', {await epoch_of(world, tenant)}, false)" for tenant in inside
-    ]
-    seen = await leaks.rows_seen(world, role, world.suite.installation.common, entrances)
+    seen = await rows_inside(world, role, world.suite.installation.common, inside)
     for tenant, rows in zip(inside, seen, strict=True):
         assert any(str(tenant.tenant_id) in row for _, row in rows)
         assert leaks.of_others(rows, world, tenant) == []
 
 
-async def epoch_of(world, tenant):
-    owner = await connect(world.suite.installation.server.address(), world.suite.installation.common.database)
+@pytest.mark.parametrize("role", ROLES)
+async def test_a_role_inside_one_tenant_reads_no_other_but_its_kin_in_the_control_database(world, role):
+    """The catalogue says of a tenant who is above it, and tells a tenant who is below."""
+    inside = list(world.tenants.values())
+    seen = await rows_inside(world, role, world.suite.installation.control, inside)
+    for tenant, rows in zip(inside, seen, strict=True):
+        kin = [each for each in inside if tenant.slug == each.parent or each.slug == tenant.parent]
+        assert any(str(tenant.tenant_id) in row for _, row in rows)
+        assert leaks.of_others(rows, world, tenant, *kin) == []
+        if role != "tlsy_tenant_registry":
+            assert leaks.of_others(rows, world, tenant) == []
+
+
+async def rows_inside(world, role, place, tenants):
+    """All rows that a role sees in a database, inside each of these tenants."""
+    owner = await connect(world.suite.installation.server.address(), place.database)
     try:
-        return await owner.fetchval("select epoch from tlsy.fence where tenant_id = $1", tenant.tenant_id)
+        fences = await owner.fetch("select tenant_id, epoch from tlsy.fence")
     finally:
         await owner.close()
+    epochs = {row["tenant_id"]: row["epoch"] for row in fences}
+    entrances = [
+        f"call tlsy.enter('{tenant.tenant_id}', '{epochs[tenant.tenant_id]}', 'f')" for tenant in tenants
+    ]
+    return await leaks.rows_seen(world, role, place, entrances)
 
 
 async def test_the_linter_finds_nothing_where_all_services_live(world):
