@@ -136,6 +136,21 @@ async def a_writer_that_passed_the_check_commits_before_the_flip(world):
     await provisioner.execute(flip, world.ours.tenant_id)
 
 
+async def who_waited_for_the_flip_sees_the_fence_as_it_is_then(world):
+    provisioner = await world.installation.connect("tlsy_migrator", world.installation.common)
+    waits = "select from pg_locks where locktype = 'advisory' and not granted and database = (select oid from"
+    async with provisioner.transaction():
+        await provisioner.execute(
+            "select tlsy.set_fence($1, 2, true, 'ACTIVE', 'shared')", world.ours.tenant_id
+        )
+        entering = asyncio.create_task(world.entered(world.ours, "select 1"))
+        async with asyncio.timeout(60):
+            while not await world.owner.fetch(f"{waits} pg_database where datname = current_database())"):
+                await asyncio.sleep(0.01)
+    with pytest.raises(StaleEpoch):
+        await entering
+
+
 async def a_stale_epoch_is_refused(world):
     with pytest.raises(StaleEpoch):
         await world.entered(replace(world.ours, epoch=7), "select 1")
@@ -219,6 +234,14 @@ def executed(statement: str) -> Callable[[World], Awaitable[None]]:
     return apply
 
 
+async def lock_after_the_fence(world):
+    await alter_function(world.owner, "tlsy.enter", LOCK, "true")
+    path = "path := set_config('search_path'"
+    late = "perform pg_advisory_xact_lock_shared(uuid_hash_extended(tenant, 0)); "
+    await alter_function(world.owner, "tlsy.enter", path, late + path)
+
+
+LOCK = "pg_advisory_xact_lock_shared(uuid_hash_extended(tenant, 0)) is not null"
 INSERT = "insert into orders values (current_setting('app.current_tenant')::uuid, 5, '')"
 KILLS = {
     "the policy": (
@@ -274,9 +297,11 @@ KILLS = {
     ),
     "the lock": (
         a_writer_that_passed_the_check_commits_before_the_flip,
-        altered(
-            "tlsy.enter", "pg_advisory_xact_lock_shared(uuid_hash_extended(tenant, 0)) is not null", "true"
-        ),
+        altered("tlsy.enter", LOCK, "true"),
+    ),
+    "the lock before the fence": (
+        who_waited_for_the_flip_sees_the_fence_as_it_is_then,
+        lock_after_the_fence,
     ),
     "the lock of the flip": (
         a_writer_that_passed_the_check_commits_before_the_flip,
@@ -344,21 +369,6 @@ async def test_without_the_guard_its_probe_fails(world, guard):
     await mutate(world)
     with pytest.raises((AssertionError, pytest.fail.Exception, asyncpg.PostgresError, PlacementUnavailable)):
         await probe(world)
-
-
-async def test_who_waited_for_the_flip_sees_the_fence_as_it_is_then(world):
-    provisioner = await world.installation.connect("tlsy_migrator", world.installation.common)
-    waits = "select from pg_locks where locktype = 'advisory' and not granted and database = (select oid from"
-    async with provisioner.transaction():
-        await provisioner.execute(
-            "select tlsy.set_fence($1, 2, true, 'ACTIVE', 'shared')", world.ours.tenant_id
-        )
-        entering = asyncio.create_task(world.entered(world.ours, "select 1"))
-        async with asyncio.timeout(60):
-            while not await world.owner.fetch(f"{waits} pg_database where datname = current_database())"):
-                await asyncio.sleep(0.01)
-    with pytest.raises(StaleEpoch):
-        await entering
 
 
 @pytest.mark.parametrize(
