@@ -65,10 +65,11 @@ class Talker:
 class Liar(Talker):
     """Takes every proof, and says `last` for its own."""
 
-    def __init__(self, last, nonce="theirs"):
+    def __init__(self, last, nonce="theirs", iterations=b"4096"):
         super().__init__()
         self._last = last
         self._nonce = nonce
+        self._iterations = iterations
 
     def _answer(self, key, request):
         if key == HANDSHAKE:
@@ -76,8 +77,8 @@ class Liar(Talker):
         if key != AUTHENTICATE:
             return super()._answer(key, request)
         _, first, nonce = request.rpartition(b"n=tlsy,r=")
-        said = b"r=%s%s,s=c2FsdA==,i=4096" % (nonce, self._nonce.encode()) if first else self._last
-        return SaslAuthenticateResponse_v0(0, None, said)
+        asked_for = b"r=%s%s,s=c2FsdA==,i=%s" % (nonce, self._nonce.encode(), self._iterations)
+        return SaslAuthenticateResponse_v0(0, None, asked_for if first else self._last)
 
 
 class Clinging(Talker):
@@ -112,6 +113,19 @@ async def nothing(partitions):
 async def test_whatever_proves_nothing_is_a_refusal(tmp_path, liar):
     async with speaking(tmp_path, liar) as brokers:
         assert UNPROVEN in await refusal(brokers)
+
+
+@pytest.mark.parametrize("iterations", [b"4096", b"250000"])
+async def test_an_iteration_count_within_bounds_is_worked_through(tmp_path, iterations):
+    async with speaking(tmp_path, Liar(WRONG, iterations=iterations)) as brokers:
+        assert UNPROVEN in await refusal(brokers)
+
+
+@pytest.mark.parametrize("iterations", [b"-1", b"1", b"4095", b"250001"])
+async def test_no_broker_says_how_long_we_compute_or_how_weakly_we_hash(tmp_path, iterations):
+    async with speaking(tmp_path, Liar(WRONG, iterations=iterations)) as brokers:
+        told = f"wants the password hashed {iterations.decode()} times, where 4096 to 250000 are taken"
+        assert told in await refusal(brokers)
 
 
 async def test_every_client_refuses_who_proves_nothing(tmp_path):
