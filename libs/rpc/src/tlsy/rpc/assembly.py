@@ -273,13 +273,13 @@ def assemble(
             events; beside those of the registry and identity.
 
     Raises:
-        SettingsInvalid: a key, or what is trusted, is none, or a peer has no address.
+        SettingsInvalid: a key, a certificate, or what is trusted is none, or a peer has no address.
     """
     clock = host.clock
     control = Placement(host.control_cluster, host.control_database, package)
     with _named("TLSY_SERVICE_KEY_FILE"):
         tokens = ServiceTokens(host.service, host.service_key, clock=clock, new_id=host.ids)
-    with _named("TLSY_PEERS"):
+    with _named("TLSY_PEERS"), _named("TLSY_TLS_CERT_FILE", (OSError, ValueError)):
         registry = tenant_registry_pb2_grpc.TenantRegistryServiceStub(dial(host, _REGISTRY, tokens))
         identity = identity_pb2_grpc.IdentityServiceStub(dial(host, _IDENTITY, tokens))
     catalog = CatalogFeed(registry, clock, host.telemetry)
@@ -329,12 +329,13 @@ def assemble(
 
 
 @contextmanager
-def _named(variable: str) -> Iterator[None]:
-    """A key that is none, or a peer without an address, as a fault of the setting that it comes from."""
+def _named(variable: str, kinds: tuple[type[Exception], ...] = (KeyInvalid, KeyError)) -> Iterator[None]:
+    """A file or key that is none, or a peer without an address, as a fault of the setting it is from."""
     try:
         yield
-    except (KeyInvalid, KeyError) as error:
-        raise SettingsInvalid((f"{variable}: {error.args[0]}.",)) from error
+    except kinds as error:
+        why = error if isinstance(error, OSError) else error.args[0]
+        raise SettingsInvalid((f"{variable}: {why}.",)) from error
 
 
 class _ReadyTail(KafkaTail):

@@ -1,9 +1,9 @@
-"""The certificate that a server shows: that of its files, also after they were replaced."""
+"""The certificate that either end of a connection shows: that of its files, also after they were replaced."""
 
 from __future__ import annotations
 
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import grpc
 from cryptography import x509
@@ -18,39 +18,42 @@ if TYPE_CHECKING:
     Stamp = tuple[tuple[int, int, int], ...]
 
 
-class ServerCertificate:
-    """Certificate, key and authority of a server, read again once a new connection finds other files.
+class Shown(NamedTuple):
+    """In PEM; without `roots` a server asks for no certificate, and a client trusts the usual authorities."""
 
-    While they cannot be read, or do not fit each other, what was read before is shown on. Connections that
-    are open keep what they were opened with.
+    key: bytes
+    chain: bytes
+    roots: bytes | None
+
+
+class CertificateFiles:
+    """Certificate, key and authority, read again once they are other files.
+
+    While they cannot be read, or do not fit each other, what was read before stays in use.
     """
 
     __slots__ = ("_files", "_lock", "_logger", "_stamp", "_tls", "_told")
 
-    def __init__(self, tls: TlsFiles) -> None:
+    def __init__(self, tls: TlsFiles, component: str) -> None:
         self._tls = tls
         self._files = [file for file in (tls.cert_file, tls.key_file, tls.ca_file) if file is not None]
         self._lock = Lock()
         self._stamp: Stamp = ()
         self._told = ""
-        self._logger = get_logger("rpc.server")
+        self._logger = get_logger(component)
 
-    def credentials(self) -> grpc.ServerCredentials:
-        """What the server listens with.
+    def read(self) -> Shown:
+        """What to begin with.
 
         Raises:
             OSError: a file cannot be read.
             ValueError: they are no certificates and key, or do not fit each other.
         """
         self._stamp = self._now()
-        return grpc.dynamic_ssl_server_credentials(
-            self._read(),
-            self._renewed,  # type: ignore[arg-type]  # None is allowed, and documented
-            self._tls.ca_file is not None,
-        )
+        return self._read()
 
-    def _renewed(self) -> grpc.ServerCertificateConfiguration | None:
-        """What to show from now on, None: the same. Called by gRPC before each handshake, on its threads."""
+    def renewed(self) -> Shown | None:
+        """What to show from now on, None: the same. From any thread."""
         with self._lock:
             try:
                 # Before they are read: what is written meanwhile is other files for the next connection.
@@ -59,7 +62,7 @@ class ServerCertificate:
                     self._told = ""
                     return None
                 read = self._read()
-            except Exception as error:  # noqa: BLE001 - whatever they are, the server goes on with what it has
+            except Exception as error:  # noqa: BLE001 - whatever they are, it goes on with what it has
                 if self._told != str(error):
                     self._told = str(error)
                     self._logger.error(  # noqa: TRY400 - what is wrong is a file, not where it was read
@@ -74,7 +77,7 @@ class ServerCertificate:
         found = [file.stat() for file in self._files]
         return tuple((each.st_ino, each.st_size, each.st_ctime_ns) for each in found)
 
-    def _read(self) -> grpc.ServerCertificateConfiguration:
+    def _read(self) -> Shown:
         chain, key, *roots = [file.read_bytes() for file in self._files]
         certificate = x509.load_pem_x509_certificates(chain)[0]
         try:
@@ -85,4 +88,28 @@ class ServerCertificate:
             raise ValueError("the key is of another certificate")
         for authorities in roots:
             x509.load_pem_x509_certificates(authorities)
-        return grpc.ssl_server_certificate_configuration([(key, chain)], roots[0] if roots else None)
+        return Shown(key, chain, roots[0] if roots else None)
+
+
+def server_credentials(tls: TlsFiles) -> grpc.ServerCredentials:
+    """What a server listens with, which shows the files as they are to new connections.
+
+    Raises:
+        OSError, ValueError: see `CertificateFiles.read`.
+    """
+    files = CertificateFiles(tls, "rpc.server")
+
+    def renewed() -> grpc.ServerCertificateConfiguration | None:
+        """Called by gRPC before each handshake, on its threads."""
+        shown = files.renewed()
+        return None if shown is None else _configuration(shown)
+
+    return grpc.dynamic_ssl_server_credentials(
+        _configuration(files.read()),
+        renewed,  # type: ignore[arg-type]  # None is allowed, and documented
+        tls.ca_file is not None,
+    )
+
+
+def _configuration(shown: Shown) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration([(shown.key, shown.chain)], shown.roots)

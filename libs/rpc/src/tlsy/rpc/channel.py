@@ -19,6 +19,7 @@ from tlsy.rpc.call import CURRENT_CALL
 from tlsy.rpc.errors import METADATA_OPTIONS, ResourceExhausted, ServiceError
 from tlsy.rpc.keep_alive import KeepAlive
 from tlsy.rpc.observer import AUTHORIZATION_HEADER, CORRELATION_HEADER, TRACE_HEADER
+from tlsy.rpc.renewed_channel import RenewedChannel
 from tlsy.rpc.server import MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES
 from tlsy.runtime.ids import Uuid7
 from tlsy.runtime.tracing import ORIGIN, current_traceparent, failed, span_below
@@ -118,10 +119,14 @@ def dial_bearer(
         bearer: gives a token for each call; None: no token.
         clock: for deadlines and pauses.
         random: for request ids and jitter.
-        tls: of a caller that shows a certificate of its own.
+        tls: of a caller that shows a certificate of its own; a renewed one from the next call on.
         credentials: of a caller that only checks the server's; with neither the channel is in clear text.
         policy: deadlines and retries.
         known_as: the name in the server's certificate, where it is not the target's.
+
+    Raises:
+        OSError: a file of `tls` cannot be read.
+        ValueError: they are no certificates and key, or do not fit each other.
     """
     bounds = policy or CallPolicy()
     calls = _OutgoingCalls(descriptor, bearer, clock, random, bounds)
@@ -130,15 +135,13 @@ def dial_bearer(
     options = [*_OPTIONS, *bounds.keep_alive.of_client(), ("grpc.service_config", config)]
     if known_as is not None:
         options.append(("grpc.ssl_target_name_override", known_as))
-    if tls is not None:
-        credentials = grpc.ssl_channel_credentials(
-            root_certificates=tls.ca_file.read_bytes() if tls.ca_file is not None else None,
-            private_key=tls.key_file.read_bytes(),
-            certificate_chain=tls.cert_file.read_bytes(),
-        )
-    if credentials is None:
-        return grpc.aio.insecure_channel(target, options=options, interceptors=interceptors)
-    return grpc.aio.secure_channel(target, credentials, options=options, interceptors=interceptors)
+
+    def connect(credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
+        if credentials is None:
+            return grpc.aio.insecure_channel(target, options=options, interceptors=interceptors)
+        return grpc.aio.secure_channel(target, credentials, options=options, interceptors=interceptors)
+
+    return connect(credentials) if tls is None else RenewedChannel(tls, connect)
 
 
 def service_name(descriptor: ServiceDescriptor) -> str:

@@ -13,7 +13,7 @@ from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha import reflection
 
 from tlsy.rpc.admission import Admission
-from tlsy.rpc.certificates import ServerCertificate
+from tlsy.rpc.certificates import server_credentials
 from tlsy.rpc.errors import METADATA_OPTIONS
 from tlsy.rpc.interceptor import CallInterceptor, Deadlines
 from tlsy.rpc.keep_alive import KeepAlive
@@ -206,7 +206,7 @@ class RpcServer:
             OSError: its certificate, key or authority cannot be read.
             ValueError: they do not fit each other.
         """
-        credentials = ServerCertificate(self._tls).credentials() if self._tls is not None else None
+        credentials = server_credentials(self._tls) if self._tls is not None else None
         server = grpc.aio.server(interceptors=[self._interceptor], options=self._options)
         for each in self._served:
             each.add(each.servicer, server)
