@@ -13,7 +13,7 @@ from libs.rpc.tests.world import SERVICES, bearer, refused
 from tlsy.contracts.identity.v1 import identity_pb2 as identity
 from tlsy.contracts.identity.v1 import identity_pb2_grpc
 from tlsy.contracts.ingestion.v1 import ingestion_pb2_grpc
-from tlsy.contracts.ingestion.v1.ingestion_pb2 import TailEventsRequest
+from tlsy.contracts.ingestion.v1.ingestion_pb2 import Event, IngestEventsRequest, TailEventsRequest
 from tlsy.rpc.channel import CallPolicy, dial, dial_bearer, may_repeat, service_config, service_name
 from tlsy.rpc.errors import DeadlineExceeded, FailedPrecondition, ResourceExhausted, TooLarge, Unavailable
 
@@ -54,6 +54,19 @@ async def patient(world, server):
 async def test_a_read_is_sent_again_while_the_server_is_unavailable(world, patient):
     world.identity.act = failing = Failing(2, Unavailable("AWAY", "x", retry_after_s=0.01))
     assert (await patient.GetUser(READ)).name == READ.name
+    assert failing.reached == 3
+
+
+async def test_a_call_is_sent_again_whatever_its_size(world, server):
+    async def token():
+        return world.token("agent")
+
+    world.ingestion.act = failing = Failing(2, Unavailable("AWAY", "x", retry_after_s=0.01))
+    largest = IngestEventsRequest(parent="tenants/acme", events=[Event(data=bytes(16 * 1024))] * 255)
+    async with dial_bearer(
+        world.host.listen, SERVICES["ingestion"][0], token, clock=world.clock, random=os.urandom
+    ) as channel:
+        await ingestion_pb2_grpc.IngestionServiceStub(channel).IngestEvents(largest)
     assert failing.reached == 3
 
 

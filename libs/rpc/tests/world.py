@@ -132,6 +132,8 @@ class Ingestion(ingestion_pb2_grpc.IngestionServiceServicer):
         self.act: Callable[[], Awaitable[None]] | None = None
 
     async def IngestEvents(self, request, context):  # noqa: N802  the proto's
+        if self.act is not None:
+            await self.act()
         return ingestion_pb2.IngestEventsResponse(
             outcomes=[ingestion_pb2.OUTCOME_ACCEPTED] * len(request.events)
         )

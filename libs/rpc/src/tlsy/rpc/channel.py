@@ -16,7 +16,7 @@ import grpc
 
 from tlsy.contracts.options.v1 import options_pb2
 from tlsy.rpc.call import CURRENT_CALL
-from tlsy.rpc.errors import METADATA_OPTIONS, ResourceExhausted, ServiceError
+from tlsy.rpc.errors import MAX_METADATA_BYTES, METADATA_OPTIONS, ResourceExhausted, ServiceError
 from tlsy.rpc.keep_alive import KeepAlive
 from tlsy.rpc.observer import AUTHORIZATION_HEADER, CORRELATION_HEADER, TRACE_HEADER
 from tlsy.rpc.renewed_channel import RenewedChannel
@@ -338,6 +338,8 @@ _OPTIONS: Final = (
     ("grpc.max_send_message_length", MAX_REQUEST_BYTES),
     ("grpc.max_receive_message_length", MAX_RESPONSE_BYTES),
     *METADATA_OPTIONS,
+    # By itself gRPC sends nothing of more than 256 KiB again.
+    ("grpc.per_rpc_retry_buffer_size", MAX_REQUEST_BYTES + MAX_METADATA_BYTES),
     ("grpc.initial_reconnect_backoff_ms", _FIRST_RECONNECT_MS),
     # Whatever its name says: how long one attempt may take, from the connection to the server's settings.
     ("grpc.min_reconnect_backoff_ms", _CONNECT_MS),

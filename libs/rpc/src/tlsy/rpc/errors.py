@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 STATUS_KEY: Final = "grpc-status-details-bin"
 LEFT_OUT_KEY: Final = "violations_left_out"
 #: What both sides of ours take in metadata: half as much again as what is sent; over the second they hang up.
-METADATA_OPTIONS: Final = (("grpc.max_metadata_size", 12_288), ("grpc.absolute_max_metadata_size", 16_384))
+MAX_METADATA_BYTES: Final = 16_384
+METADATA_OPTIONS: Final = (
+    ("grpc.max_metadata_size", 12_288),
+    ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
+)
 #: As gRPC sends them, a byte that is not ASCII takes three and four bytes of details take three.
 _MAX_MESSAGE_SENT: Final = 1024
 _MAX_STATUS: Final = 4_800
