@@ -11,7 +11,7 @@ from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2 as pb
 from tlsy.contracts.tenant_registry.v1.tenant_registry_pb2_grpc import TenantRegistryServiceServicer
 from tlsy.rpc.call import current_call
 from tlsy.rpc.errors import InvalidArgument, Violation
-from tlsy.rpc.paging import Pages, page_size
+from tlsy.rpc.paging import Pages, fitting, page_size
 from tlsy.tenant_registry.domain.entitlements import KINDS
 from tlsy.tenant_registry.domain.modules import REQUIRES
 from tlsy.tenant_registry.rpc import mapping
@@ -108,10 +108,10 @@ class TenantRegistryServicer(TenantRegistryServiceServicer):
         call, pages, limit = current_call(), Pages(current_call(), request), page_size(request.page_size)
         after = pages.place(request.page_token, (str, str), _slug_and_id) or _FIRST
         found = await self._do.list_tenants.run(call, mapping.filter_in(request.filter), after, limit)
-        last = (found[-1].slug, str(found[-1].tenant_id)) if len(found) == limit else None
-        return pb.ListTenantsResponse(
-            tenants=[_tenant(call)(tenant) for tenant in found], next_page_token=pages.token(last)
-        )
+        tenants, more = fitting(map(_tenant(call), found), more=len(found) == limit)
+        last = found[len(tenants) - 1] if more else None
+        cursor = None if last is None else (last.slug, str(last.tenant_id))
+        return pb.ListTenantsResponse(tenants=tenants, next_page_token=pages.token(cursor))
 
     async def UpdateTenant(self, request: pb.UpdateTenantRequest, context: Context) -> tenant_pb2.Tenant:
         """See the proto."""
