@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import pytest_asyncio
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.rpc import error_details_pb2
 
 from tlsy.contracts.tenant_registry.v1 import tenant_pb2
 from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2 as pb
@@ -122,3 +123,27 @@ async def test_each_filter_leaves_out_who_differs_in_it_and_nobody_else(suite):
 
 async def update(stub, tenant, paths):
     return await stub.UpdateTenant(pb.UpdateTenantRequest(tenant=tenant, update_mask=FieldMask(paths=paths)))
+
+
+async def test_why_a_creation_fails_is_told_without_where_it_was_to_be(suite):
+    parent = await suite.tenant(tier="TIER_BUSINESS", isolation_mode="ISOLATION_MODE_DEDICATED")
+    stub, country = suite.stub(suite.token(parent)), parent.country
+    brest = tenant_pb2.Cluster(
+        name="clusters/brest", country=country, kind=tenant_pb2.CLUSTER_KIND_DEDICATED, secret_ref="brest"
+    )
+    await suite.stub().CreateCluster(pb.CreateClusterRequest(cluster=brest))
+    try:
+        begun = await suite.begin(stub=stub, parent=parent.name)
+        whole = await suite.finish(begun)
+    finally:
+        closed = pb.UpdateClusterRequest(cluster=tenant_pb2.Cluster(name=brest.name, cordoned=True))
+        closed.update_mask.paths.append("cordoned")
+        await suite.stub().UpdateCluster(closed)
+    seen = await stub.GetOperation(pb.GetOperationRequest(name=begun.name))
+    info, steps = error_details_pb2.ErrorInfo(), pb.OperationMetadata()
+    assert any(detail.Unpack(info) for detail in seen.error.details)
+    seen.metadata.Unpack(steps)
+    assert info.reason == "CLUSTER_NOT_CONFIGURED"
+    assert [step.error for step in steps.steps if step.error] == [info.reason]
+    assert "brest" in str(whole)
+    assert "brest" not in str(seen)

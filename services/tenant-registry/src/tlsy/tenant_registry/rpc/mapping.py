@@ -218,12 +218,19 @@ def tenant_out(tenant: Tenant, *, for_platform: bool) -> tenant_pb2.Tenant:
 def operation_out(
     operation: Operation, tenant: Tenant | None, domain: str, *, for_platform: bool
 ) -> operations_pb2.Operation:
-    """An operation; with its tenant where it succeeded, with the reason as an error where it failed."""
+    """An operation; with its tenant where it succeeded, with the reason as an error where it failed.
+
+    Words about a failure name the placement, which is the platform's business: others get the reason alone.
+    """
     metadata = tenant_registry_pb2.OperationMetadata(
         target=f"tenants/{operation.target_slug}",
         verb=operation.verb,
         steps=[
-            tenant_registry_pb2.OperationStep(name=step.name, done=step.done, error=step.error)
+            tenant_registry_pb2.OperationStep(
+                name=step.name,
+                done=step.done,
+                error=step.error if for_platform else step.error.partition(":")[0],
+            )
             for step in operation.steps
         ],
         attempts=operation.attempts,
@@ -235,7 +242,10 @@ def operation_out(
         done=operation.outcome is not Outcome.RUNNING,
     )
     if operation.outcome is Outcome.FAILED:
-        told.error.CopyFrom(Internal(operation.reason, operation.message).to_status(domain))
+        message = operation.message
+        if not for_platform:
+            message = f"It was given up ({operation.reason}); your provider can read why."
+        told.error.CopyFrom(Internal(operation.reason, message).to_status(domain))
     if operation.outcome is Outcome.SUCCEEDED and tenant is not None:
         told.response.CopyFrom(_packed(tenant_out(tenant, for_platform=for_platform)))
     return told

@@ -353,7 +353,7 @@ class OperationStep(_message.Message):
     """"register", "place", "schema", "migrate", "fence", "activate" …"""
     done: _builtins.bool
     error: _builtins.str
-    """The last failure of this step, while it is being tried again."""
+    """The last failure of this step, while it is being tried again; to others than the platform its reason alone."""
     def __init__(
         self,
         *,
