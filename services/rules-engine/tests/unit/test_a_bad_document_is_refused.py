@@ -58,6 +58,9 @@ def nested(levels):
         ({"matches": [{"field": "subject"}, "*" * 9]}, "/when/matches/1", "TOO_COSTLY"),
         ({"in": [VALUE, []]}, "/when/in/1", "WRONG_TYPE"),
         ({"in": [VALUE, [1, "a"]]}, "/when/in/1/1", "WRONG_TYPE"),
+        ({"in": [VALUE, [1, {"add": [1, 2]}]]}, "/when/in/1/1", "WRONG_TYPE"),
+        ({"gt": [{"neg": {"field": "nope"}}, 1]}, "/when/gt/0/neg/field", "UNKNOWN_FIELD"),
+        ({"gt": [{"neg": [{"field": "nope"}]}, 1]}, "/when/gt/0/neg/0/field", "UNKNOWN_FIELD"),
         ({"and": []}, "/when/and", "WRONG_ARITY"),
         ({"gt": [VALUE, 1], "lt": [VALUE, 2]}, "/when", "WRONG_ARITY"),
         ({"eq": [{"field": "subject"}, "a\0"]}, "/when/eq/1", "INVALID_TEXT"),
@@ -96,6 +99,11 @@ def test_a_bad_condition_is_named_by_pointer_and_code(when, pointer, code):
             "/incident/dedup_key/0",
             "UNKNOWN_FIELD",
         ),
+        (
+            {"incident": {"severity": "error", "summary": "", "dedup_key": ["source", "source"]}},
+            "/incident/dedup_key/1",
+            "CONFLICTING_MEMBERS",
+        ),
         ({"window": {"fn": "sum", "over_s": 5, "op": "ge", "threshold": 1}}, "/window", "MISSING_MEMBER"),
         (
             {"window": {"fn": "count", "over_s": 10**9, "op": "ge", "threshold": 1}},
@@ -129,6 +137,7 @@ def test_every_problem_is_reported_at_once():
         (b" " * 70_000, "DOCUMENT_TOO_LARGE"),
         (b"[]", "WRONG_TYPE"),
         (b"[" + b"0," * 30_000 + b"0]", "TOO_MANY_NODES"),
+        (b'{"%s":[1e999]}' % (b"k" * 65), "TOO_LONG"),
     ],
 )
 def test_bytes_that_are_no_document_are_refused(raw, code):
@@ -157,6 +166,14 @@ def test_the_worst_document_is_answered_soon_and_with_so_many_problems():
     assert isinstance(found, list)
     assert len(found) == 101
     assert found[-1].code == "TOO_MANY_PROBLEMS"
+
+
+def test_the_problems_of_a_document_are_not_much_larger_than_the_document():
+    for key in ("k" * 30_000, "k" * 60):
+        made = b'{"%s":[%s]}' % (key.encode(), b"1e999," * 4_000 + b"1e999")
+        found = validate(made, ObservedSchema(), RuleLimits())
+        assert isinstance(found, list)
+        assert sum(len(problem.pointer) + len(problem.message) for problem in found) < len(made)
 
 
 def test_a_pointer_escapes_what_rfc_6901_says():

@@ -105,7 +105,7 @@ ANYTHING = st.one_of(
         lambda op, a, b: {op: [a, b]},
         st.sampled_from(["in", "not_in"]),
         OPERANDS,
-        st.lists(st.one_of(OPERANDS, st.just([])), max_size=3),
+        st.lists(st.one_of(OPERANDS, st.just([]), st.just({"add": [1, 2]})), max_size=3),
     ),
     st.builds(lambda op, a: {op: a}, st.sampled_from(["exists", "not"]), OPERANDS),
 )

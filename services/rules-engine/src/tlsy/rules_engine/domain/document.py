@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 _LARGEST: Final = 2**63
 _CONTAINER_DEPTH: Final = 4  # levels of a rule document around its expressions
+#: No member's name is longer. Each value's pointer repeats the keys above it.
+_MAX_KEY_CHARS: Final = 64
 
 
 class _Object(dict[str, Any]):
@@ -66,7 +68,7 @@ def _walk(document: object, limits: RuleLimits) -> Iterator[Problem]:
                 for key in getattr(node, "repeated", ())
             )
             yield from _keys(pointer, node)
-            children = [(pointer_of(pointer, key), child) for key, child in node.items()]
+            children = [(pointer_of(pointer, key), child) for key, child in node.items() if _readable(key)]
         elif isinstance(node, list):
             children = [(pointer_of(pointer, index), child) for index, child in enumerate(node)]
         else:
@@ -82,6 +84,13 @@ def _keys(pointer: str, node: dict[Any, Any]) -> Iterator[Problem]:
     for key in node:
         if not isinstance(key, str) or not _clean(key):
             yield Problem(pointer, Code.INVALID_TEXT, "a key holds NUL or text that is not Unicode")
+        elif not _readable(key):
+            message = f"a key of {len(key)} characters, at most {_MAX_KEY_CHARS}"
+            yield Problem(pointer, Code.TOO_LONG, message)
+
+
+def _readable(key: object) -> bool:
+    return isinstance(key, str) and len(key) <= _MAX_KEY_CHARS
 
 
 def _scalar(pointer: str, node: object) -> Iterator[Problem]:

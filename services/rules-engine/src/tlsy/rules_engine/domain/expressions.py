@@ -294,7 +294,8 @@ class ExpressionParser:
         return Member(op, operand, tuple(found)) if len(found) == len(choices) else None
 
     def _constant(self, node: object, pointer: str, expected: ValueType | None) -> Const | None:
-        type_ = _type_of_raw(node)
+        # An object would be arithmetic: a value, but no literal.
+        type_ = None if isinstance(node, dict) else _type_of_raw(node)
         if expected == "severity" and (not isinstance(node, str) or node not in SEVERITY_RANK):
             hint = "one of " + ", ".join(SEVERITY_RANK)
             self.report(pointer, Code.UNKNOWN_VALUE, f"{node!r} is not a severity", hint)
@@ -308,13 +309,13 @@ class ExpressionParser:
         return Const(float(cast("float", node)) if type_ == "number" else cast("Scalar", node))
 
     def _arithmetic(self, op: ArithmeticOp, args: object, pointer: str, depth: int) -> Value | None:
-        operands = [args] if op in _UNARY and not isinstance(args, list) else args
+        alone = op in _UNARY and not isinstance(args, list)
         count = 1 if op in _UNARY else 2
-        checked = self._arguments(op, operands, pointer, count)
+        checked = self._arguments(op, [args] if alone else args, pointer, count)
         if checked is None:
             return None
         values = [
-            self.value(arg, pointer_of(pointer, index), "number", depth + 1)
+            self.value(arg, pointer if alone else pointer_of(pointer, index), "number", depth + 1)
             for index, arg in enumerate(checked)
         ]
         if op in {"div", "mod"} and isinstance(values[1], Const) and values[1].value == 0:

@@ -253,8 +253,10 @@ class _RuleReader:
             self._report("/incident/dedup_key", Code.WRONG_TYPE, "a list of group fields is needed")
             dedup = []
         for index, path in enumerate(dedup):
-            if path not in keyed:
-                at = pointer_of("/incident/dedup_key", index)
+            at = pointer_of("/incident/dedup_key", index)
+            if path in keyed and path in dedup[:index]:
+                self._report(at, Code.CONFLICTING_MEMBERS, f"{path!r} is given twice")
+            elif path not in keyed:
                 hint = self._did_you_mean(path, keyed) or "name fields of group_by"
                 self._report(at, Code.UNKNOWN_FIELD, f"{path!r} is not a field of the group", hint)
         return IncidentSpec(severity=severity, summary=summary, dedup_key=tuple(dedup))
