@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -12,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from tlsy.contracts.events import INCIDENT_CHANGED
 from tlsy.contracts.rules_engine.events.v1.events_pb2 import IncidentChanged
 from tlsy.contracts.rules_engine.v1 import rules_engine_pb2 as pb
-from tlsy.eventlog.errors import TenantPaused
+from tlsy.eventlog.errors import RetryableError, TenantPaused
 from tlsy.rpc.audit import AuditTrail
 from tlsy.rules_engine import app
 from tlsy.rules_engine.domain.rows import pack
@@ -25,12 +27,16 @@ from tlsy.rules_engine.settings import RulesEngineSettings
 from tlsy.tenancy.database import Databases, PoolLimits
 from tlsy.tenancy.errors import DatabaseBusy
 from tlsy.tenancy.unit_of_work import Tenancy
+from tlsy.testkit.wire import counted
 
 from .world import CLOCK, IDS, event, now_us, until
 
 
 class Judge:
-    """Judges events in transactions of its own, with no log and no partition that could be lost."""
+    """Judges events in transactions of its own, with no log and no partition that could be lost.
+
+    As the log's consumer does, it tries again what can be tried again.
+    """
 
     def __init__(self, tenancy, tenant, trail=None):
         self._tenancy, self._tenant = tenancy, tenant
@@ -40,10 +46,15 @@ class Judge:
         self._evaluation = app._evaluation(effects, RulesEngineSettings(), Memories(10), metrics)
 
     async def run(self, *events):
-        async def work(tx):
-            await self._evaluation.judge(tx, self._tenant.slug, 0, [events])
+        async def work(tx, *, again=False):
+            await self._evaluation.judge(tx, self._tenant.slug, 0, [events], again=again)
 
-        await self._tenancy.run(self._tenant.tenant_id, work, write=True)
+        try:
+            await self._tenancy.run(self._tenant.tenant_id, work, write=True)
+        except TenantPaused:
+            raise
+        except RetryableError:
+            await self._tenancy.run(self._tenant.tenant_id, partial(work, again=True), write=True)
 
 
 @pytest.fixture
@@ -51,11 +62,9 @@ async def tenancy(installation):
     return installation.tenancy("rules_engine")
 
 
-@pytest.fixture
-async def deaf(installation, postgres_server):
-    """Its server knows nothing of the limits, as behind a pooler: the client gives up after a second."""
-    address = replace(postgres_server.address("tlsy_rules_engine"), pooled=True)
-    databases = Databases({"local": address}, PoolLimits(statement_timeout_s=0.0), CLOCK)
+@asynccontextmanager
+async def transactions(installation, address, limits):
+    databases = Databases({"local": address}, limits, CLOCK)
     yield Tenancy(
         package="rules_engine",
         databases=databases,
@@ -63,6 +72,30 @@ async def deaf(installation, postgres_server):
         control=installation.control,
     )
     await databases.close()
+
+
+@pytest.fixture
+async def deaf(installation, postgres_server):
+    """Its server knows nothing of the limits, as behind a pooler: the client gives up after a second."""
+    address = replace(postgres_server.address("tlsy_rules_engine"), pooled=True)
+    async with transactions(installation, address, PoolLimits(statement_timeout_s=0.0)) as tenancy:
+        yield tenancy
+
+
+async def test_what_does_not_fail_waits_for_the_database_as_seldom_as_it_can(
+    world, tenant, replica, installation, postgres_server
+):
+    await world.publish(tenant)
+    await replica.stop(5)
+    with counted(postgres_server.address("tlsy_rules_engine")) as wire:
+        async with transactions(installation, wire.address, PoolLimits()) as tenancy:
+            judge, trips = Judge(tenancy, tenant), []
+            for value in (1.0, 97.0, 1.0, 1.0, 97.0):
+                wire.clear()
+                await judge.run(event(value))
+                trips.append(wire.trips)
+    # Begin, the rule set, state, the outbox, commit; and for an incident what is known of it, and its row.
+    assert trips[-2:] == [5, 7]
 
 
 async def halted(world, tenant):

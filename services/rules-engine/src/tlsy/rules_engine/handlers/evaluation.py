@@ -4,8 +4,9 @@ The rule set's row is locked first and for the whole transaction. It tells which
 event is ever judged by old ones, and whether the engine in memory is what the database has; and no two
 transactions of a tenant touch its engine at a time.
 
-Whatever goes wrong in judging is the tenant's own: the rule at fault is taken out of force and the events are
-judged by the others. If it is no rule's fault, the tenant is paused.
+Whatever goes wrong in judging is the tenant's own. A first try that fails is given up whole; in the next one
+the rule at fault is taken out of force and the events are judged by the others. If it is no rule's fault, the
+tenant is paused.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from uuid import UUID
 
 import asyncpg
 
-from tlsy.eventlog.errors import EventLogError, TenantPaused
+from tlsy.eventlog.errors import EventLogError, RetryableError, TenantPaused
 from tlsy.rules_engine.domain.ast import RuleName, VersionId
 from tlsy.rules_engine.domain.canonical import NotCanonicalError, load_rule
 from tlsy.rules_engine.domain.engine import Engine, JudgingFailed
@@ -108,9 +109,18 @@ class Evaluation:
         self._logger = get_logger("evaluation")
 
     async def judge(
-        self, tx: UnitOfWork, slug: str, partition: int, records: Sequence[Sequence[ingestion_pb2.Event]]
+        self,
+        tx: UnitOfWork,
+        slug: str,
+        partition: int,
+        records: Sequence[Sequence[ingestion_pb2.Event]],
+        *,
+        again: bool,
     ) -> None:
-        """Judges the events of some records, in order. Raises TenantPaused."""
+        """Judges the events of some records, in order.
+
+        Raises TenantPaused; and RetryableError if they are to be judged `again`, as they were not yet.
+        """
         pace = Pace(self._effects.monotonic)
 
         async def work() -> None:
@@ -122,7 +132,7 @@ class Evaluation:
                     await self._judge_record(turn, events, now_us, pace)
             await self._leave(tx, slug, turn)
 
-        await self._without_the_guilty(tx, slug, work)
+        await self._without_the_guilty(tx, slug, work, again=again)
         self._metrics.evaluation_s.observe(pace.total_s)
 
     async def advance(self, tx: UnitOfWork, slug: str, partition: int, *, until_us: int | None) -> None:
@@ -138,40 +148,43 @@ class Evaluation:
                 await turn.work_off(turn.memory.engine.advancing(until_us, SLICE))
             await self._leave(tx, slug, turn)
 
-        await self._without_the_guilty(tx, slug, work)
+        await self._without_the_guilty(tx, slug, work, again=True)
 
     async def _without_the_guilty(
-        self, tx: UnitOfWork, slug: str, work: Callable[[], Awaitable[None]]
+        self, tx: UnitOfWork, slug: str, work: Callable[[], Awaitable[None]], *, again: bool
     ) -> None:
-        """Works, and if a rule fails works again without it. Nothing of what was done is left then."""
+        """Works, and if a rule fails works again without it. Nothing of what was done is left then.
+
+        Only with `again`: a savepoint in each transaction would cost all of them for the few that fail.
+        """
         while True:
-            # Before the rule set is locked: to update in it what was locked outside of it costs more.
-            await tx.set_savepoint()
+            if again:
+                # Before the rule set is locked: to update in it what was locked outside of it costs more.
+                await tx.set_savepoint()
             try:
                 await work()
-            except JudgingFailed as error:
-                await self._take_back(tx)
-                await self._halting.halt(tx, slug, error)
             except _NOT_STORABLE as error:
                 self._memories.drop(tx.tenant_id)
                 raise TenantPaused(REASON, "what was judged cannot be stored") from error
             except _ELSEWHERE:
                 self._memories.drop(tx.tenant_id)
                 raise
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is this tenant's
-                await self._take_back(tx)
-                await self._halting.halt_proven(tx, slug, error)
+            except Exception as error:
+                self._memories.drop(tx.tenant_id)
+                if not again:
+                    raise RetryableError(REASON, "the events could not be judged at once") from error
+                await tx.undo()
+                # It stays locked.
+                await self._states.enter(tx)
+                if isinstance(error, JudgingFailed):
+                    await self._halting.halt(tx, slug, error)
+                else:
+                    await self._halting.halt_proven(tx, slug, error)
             except BaseException:
                 self._memories.drop(tx.tenant_id)
                 raise
             else:
                 return
-
-    async def _take_back(self, tx: UnitOfWork) -> None:
-        """What a try has done, in memory and in the database; the rule set stays locked."""
-        self._memories.drop(tx.tenant_id)
-        await tx.undo()
-        await self._states.enter(tx)
 
     async def _judge_record(
         self, turn: Turn, events: Sequence[ingestion_pb2.Event], now_us: int, pace: Pace

@@ -32,5 +32,7 @@ class OnEventsAccepted:
         records = [
             delivery.message.events for delivery in deliveries if isinstance(delivery.message, EventsAccepted)
         ]
-        partition = deliveries[0].record.partition
-        await self._evaluation.judge(tx, tenant.slug, partition, records)
+        first = deliveries[0]
+        await self._evaluation.judge(
+            tx, tenant.slug, first.record.partition, records, again=first.attempt > 1
+        )
