@@ -36,9 +36,21 @@ def read(event, path, type_):
         "string": isinstance(node, str),
         "boolean": isinstance(node, bool),
     }[type_]
-    if not fits:
+    if (
+        not fits
+        or (isinstance(node, int) and abs(node) > 2**63)
+        or (isinstance(node, str) and len(node) > 4096)
+    ):
         return None
     return float(node) if type_ == "number" else node
+
+
+def searched(text, path):
+    return text[:1024] if path.startswith("data.") else text
+
+
+def told(value):
+    return value[:255] + "…" if isinstance(value, str) and len(value) > 256 else value
 
 
 def value_of(node, event):
@@ -97,11 +109,12 @@ def holds(node, event):  # noqa: PLR0911 - as naive as the page it is written fr
         if any(is_severity(arg) for arg in args):
             left, right = RANKS.index(left), RANKS.index(right)
         return ORDER[op](left, right)
+    head = searched(left, args[0]["field"])
     tests = {
         "starts_with": left.startswith,
         "ends_with": left.endswith,
-        "contains": left.__contains__,
-        "matches": lambda pattern: glob(pattern, left),
+        "contains": head.__contains__,
+        "matches": lambda pattern: glob(pattern, head),
     }
     return bool(tests[op](right))
 
@@ -380,7 +393,7 @@ class Reference:
                 document["resolve"].get("when"),
                 document.get("window", {}).get("of"),
             ]
-            operands = {path: read(event, path, type_) for path, type_ in fields_in(nodes)}
+            operands = {path: told(read(event, path, type_)) for path, type_ in fields_in(nodes)}
         if "window" in document:
             operands["aggregate"] = self.aggregate(document, self.groups[key])
         self.out.append((key, kind, at, operands, reason))

@@ -18,8 +18,11 @@ SEVERITY = field("severity", "severity")
 NUMBER_FIELDS = st.sampled_from(
     [field("value", "number"), field("data.n", "number"), field("data.o.n", "number")]
 )
+BOOLEAN = field("data.ok", "boolean")
 TEXT_FIELDS = st.sampled_from(
     [
+        field("source", "string"),
+        field("subject", "string"),
         field("labels.a", "string"),
         field("labels.b", "string"),
         field("site", "string"),
@@ -45,22 +48,27 @@ ATOMS = st.one_of(
     st.builds(lambda op, a, b: {op: [a, b]}, COMPARE, NUMBER_FIELDS, NUMBERS),
     st.builds(lambda op, a, b: {op: [b, a]}, COMPARE, NUMBER_FIELDS, NUMBERS),
     st.builds(lambda op, a, b: {op: [a, b]}, COMPARE, VALUES, st.one_of(NUMBERS, VALUES)),
+    st.builds(lambda op, a, b: {op: [a, b]}, COMPARE, NUMBERS, NUMBERS),
     st.builds(lambda op, a, b: {op: [a, b]}, st.sampled_from(["eq", "ne"]), TEXT_FIELDS, TEXTS),
+    st.builds(lambda op, a, b: {op: [b, a]}, st.sampled_from(["eq", "ne"]), TEXT_FIELDS, TEXTS),
     st.builds(lambda op, a, b: {op: [a, b]}, st.sampled_from(["eq", "ne"]), TEXT_FIELDS, TEXT_FIELDS),
     st.builds(
         lambda op, s: {op: [SEVERITY, s]},
         COMPARE,
         st.sampled_from(["info", "warning", "error"]),
     ),
+    st.builds(lambda op, s: {op: [s, SEVERITY]}, COMPARE, st.sampled_from(["info", "warning", "error"])),
     st.builds(lambda op: {op: [SEVERITY, SEVERITY]}, st.sampled_from(["eq", "ne"])),
     st.builds(
         lambda op, s: {op: [SEVERITY, s]},
         st.sampled_from(["in", "not_in"]),
         st.lists(st.sampled_from(["info", "warning", "error"]), min_size=1),
     ),
-    st.just({"exists": SEVERITY}),
+    st.builds(lambda op, s: {op: [BOOLEAN, s]}, st.sampled_from(["eq", "ne"]), st.booleans()),
     st.builds(
-        lambda op, s: {op: [field("data.ok", "boolean"), s]}, st.sampled_from(["eq", "ne"]), st.booleans()
+        lambda op, s: {op: [BOOLEAN, s]},
+        st.sampled_from(["in", "not_in"]),
+        st.lists(st.booleans(), min_size=1, max_size=2),
     ),
     st.builds(
         lambda op, a, b: {op: [a, b]},
@@ -79,8 +87,15 @@ ATOMS = st.one_of(
         TEXT_FIELDS,
         st.lists(TEXTS, min_size=1),
     ),
-    st.builds(lambda a: {"in": [a, [1, 2]]}, NUMBER_FIELDS),
-    st.builds(lambda a: {"exists": a}, st.one_of(TEXT_FIELDS, NUMBER_FIELDS)),
+    st.builds(
+        lambda op, a, b: {op: [a, b]},
+        st.sampled_from(["in", "not_in"]),
+        NUMBER_FIELDS,
+        st.lists(NUMBERS, min_size=1, max_size=3),
+    ),
+    st.builds(
+        lambda a: {"exists": a}, st.one_of(TEXT_FIELDS, NUMBER_FIELDS, st.just(BOOLEAN), st.just(SEVERITY))
+    ),
 )
 #: A field in every place of every operator, whether or not it may be there.
 OPERANDS = st.one_of(
@@ -161,14 +176,18 @@ def rules(draw, name):
     return document
 
 
+#: The largest integer that is one, the first that is not; sums and products of the others are not finite.
+EXTREMES = st.sampled_from([2**63, 2**63 + 1, -(2**63) - 1, 1e15, -1.1e15, 1e308, -1e308, 5e-324])
+#: As long as is searched, and longer; as long as can be read, and longer.
+LONG = ["x" * 1_022 + "ab", "x" * 1_023 + "ab", "x" * 4_095 + "b", "x" * 4_096 + "b"]
 DATA = st.one_of(
     st.none(),
     st.fixed_dictionaries(
         {},
         optional={
-            "n": st.one_of(NUMBERS, TEXTS, st.booleans(), st.none()),
-            "o": st.one_of(st.fixed_dictionaries({"n": NUMBERS}), st.just(3)),
-            "t": st.one_of(TEXTS, st.just(1)),
+            "n": st.one_of(NUMBERS, EXTREMES, TEXTS, st.booleans(), st.none()),
+            "o": st.one_of(st.fixed_dictionaries({"n": st.one_of(NUMBERS, EXTREMES)}), st.just(3)),
+            "t": st.one_of(TEXTS, st.sampled_from(LONG), st.just(1)),
             "ok": st.one_of(st.booleans(), st.just(1)),
         },
     ),
