@@ -131,3 +131,11 @@ def test_the_dedup_key_ignores_the_version_and_fields_not_named():
     old, new = rule(**by_source), rule(**by_source, for_s=5)
     assert dedup_key(old, ("s", "room")) == dedup_key(new, ("s", "attic"))
     assert dedup_key(old, ("s", "room")) != dedup_key(old, ("u", "room"))
+
+
+def test_a_member_that_only_the_summary_names_is_told_whatever_its_type():
+    told = {"severity": "error", "summary": "{data.n} {data.on} {data.t} {data.o} {data.o.x}"}
+    spec = rule(incident=told)
+    data = {"n": 12, "on": True, "t": "y" * 300, "o": {"x": 0.5}}
+    (opening,) = engine(spec).apply([event(0, data=data)], START_US).transitions
+    assert open_incident(IncidentId("i"), spec, opening).summary == f"12 true {'y' * 255}… ? 0.5"

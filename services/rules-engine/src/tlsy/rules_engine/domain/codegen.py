@@ -40,9 +40,10 @@ from tlsy.rules_engine.domain.events import (
     SEVERITY_RANK,
     data_boolean,
     data_number,
+    data_scalar,
     data_string,
 )
-from tlsy.rules_engine.domain.operands import operand_fields
+from tlsy.rules_engine.domain.operands import Operand, Told, operand_fields
 from tlsy.rules_engine.domain.template import shortened
 from tlsy.rules_engine.domain.turn import NEVER
 from tlsy.rules_engine.domain.windows import BUCKETS, SCALE, scaled_threshold, step_us
@@ -61,6 +62,7 @@ _GLOBALS: Final[Mapping[str, Any]] = {
     "data_number": data_number,
     "data_string": data_string,
     "data_boolean": data_boolean,
+    "data_scalar": data_scalar,
     "shortened": shortened,
     "bisect_left": bisect_left,
     "bisect_right": bisect_right,
@@ -164,13 +166,13 @@ class _Writer:
     def _readers(self) -> list[str]:
         """A function per distinct set of operands, given to the rules that report it."""
         lines: list[str] = []
-        made: dict[tuple[Field, ...], str] = {}
+        made: dict[tuple[Operand, ...], str] = {}
         for index, rule in enumerate(self._rules):
             fields = operand_fields(rule)
             if fields not in made:
                 name = made[fields] = f"o{len(made)}"
                 scope = Scope(self.names)
-                body = scope.require(fields)
+                body = scope.require(field for field in fields if isinstance(field, Field))
                 items = ", ".join(f"{self.names.constant(f.path)}: {_reported(f, scope)}" for f in fields)
                 lines += [
                     f"    def {name}(e):",
@@ -443,8 +445,11 @@ class _Writer:
         )
 
 
-def _reported(field: Field, scope: Scope) -> str:
+def _reported(field: Operand, scope: Scope) -> str:
     """A field as operands have it. Only texts of `data` can be long."""
+    if isinstance(field, Told):
+        path = scope.names.constant(tuple(field.path.split(".")[1:]))
+        return f"shortened(data_scalar(e.data, {path}))"
     value = scope.value(field)
     return f"shortened({value})" if field.type == "string" and field.path.startswith("data.") else value
 

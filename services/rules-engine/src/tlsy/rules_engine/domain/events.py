@@ -113,3 +113,10 @@ def data_boolean(data: dict[str, Any] | None, path: tuple[str, ...]) -> bool | N
     """The member as a boolean, or None."""
     found = data_member(data, path)
     return found if type(found) is bool else None
+
+
+def data_scalar(data: dict[str, Any] | None, path: tuple[str, ...]) -> Scalar | None:
+    """The member as the reader of its own type has it; objects and lists read as missing."""
+    kind = type(data_member(data, path))
+    reader = {str: data_string, bool: data_boolean}.get(kind, data_number)
+    return reader(data, path)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 from tlsy.rules_engine.domain.ast import Field, Rule, condition_fields, value_fields
 from tlsy.rules_engine.domain.events import HEADER_FIELDS
@@ -13,15 +14,26 @@ if TYPE_CHECKING:
     from tlsy.rules_engine.domain.turn import Operands
 
 
-def operand_fields(rule: Rule) -> tuple[Field, ...]:
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A member of `data` that the summary alone names, and so no type: it is told as it is."""
+
+    path: str
+
+
+Operand: TypeAlias = Field | Told
+
+
+def operand_fields(rule: Rule) -> tuple[Operand, ...]:
     """The fields of a rule's conditions and summary; the severity by its name, not by its rank."""
-    fields = {field.path: field for field in condition_fields(rule.when)}
+    fields: dict[str, Operand] = {field.path: field for field in condition_fields(rule.when)}
     fields |= {field.path: field for field in condition_fields(rule.resolve.when)}
     if rule.window is not None:
         fields |= {field.path: field for field in value_fields(rule.window.of)}
     for path in placeholders(rule.incident.summary)[0]:
         if path != AGGREGATE and path not in fields:
-            fields[path] = Field(path, HEADER_FIELDS.get(path, "string"))
+            untyped = path.startswith("data.")
+            fields[path] = Told(path) if untyped else Field(path, HEADER_FIELDS.get(path, "string"))
     return tuple(Field(path, "string") if path == "severity" else field for path, field in fields.items())
 
 

@@ -39,9 +39,11 @@ def render(template: str, operands: Mapping[str, Scalar | None]) -> str:
     return encoded[: MAX_SUMMARY_BYTES - len("…".encode())].decode(errors="ignore") + "…"
 
 
-def shortened(text: str | None) -> str | None:
-    """A text of an event as incidents report it."""
-    return text if text is None or len(text) <= MAX_OPERAND_CHARS else text[: MAX_OPERAND_CHARS - 1] + "…"
+def shortened(value: Scalar | None) -> Scalar | None:
+    """A value of an event as incidents report it: a text is cut."""
+    if not isinstance(value, str) or len(value) <= MAX_OPERAND_CHARS:
+        return value
+    return value[: MAX_OPERAND_CHARS - 1] + "…"
 
 
 def _filler(operands: Mapping[str, Scalar | None]) -> Callable[[re.Match[str]], str]:
