@@ -62,6 +62,8 @@ CASES = [
     ("roles bind apiKeys/1 operator --module supervision", "CreateRoleBinding",
      {"parent": HOME, "roleBinding": {"principal": f"{HOME}/apiKeys/1", "role": "operator",
                                       "module": "supervision"}}),
+    ("roles bind users/1 operator", "CreateRoleBinding",
+     {"parent": HOME, "roleBinding": {"principal": f"{HOME}/users/1", "role": "operator"}}),
     ("roles unbind 1", "DeleteRoleBinding", {"name": f"{HOME}/roleBindings/1"}),
     ("keys list", "ListApiKeys", {"parent": HOME, "pageSize": 1000}),
     ("keys create web-1", "CreateApiKey", {"parent": HOME, "displayName": "web-1", "role": "agent"}),

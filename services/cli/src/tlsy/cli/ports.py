@@ -31,14 +31,15 @@ class Column:
     Attributes:
         header: upper case.
         path: into the item's JSON, dotted: "placement.cluster".
-        last: show only what is behind the last "/" of a resource name.
+        last: how many parts of a resource name are shown, of its end: 1 is an id, 2 has what it is the id
+            of ("users/ID"), 0 is the whole name.
         fold: a text that may go over several lines; what somebody copies, and what is short, does not.
         spare: on a screen that is too narrow it is left out, the highest first; 0 never is.
     """
 
     header: str
     path: str
-    last: bool = False
+    last: int = 0
     fold: bool = False
     spare: int = 0
 

@@ -18,7 +18,7 @@ from rich.text import Text
 from tlsy.cli.domain.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from rich.status import Status
 
@@ -73,14 +73,17 @@ class Rendering:
             return
         all_members = [as_json(item) for item in items]
         cells = {column: [_cell(members, column) for members in all_members] for column in columns}
-        shown, fits = _with_room(cells, self._console.width)
+        shown = _with_room(cells, self._console.width)
+        if not shown and items:
+            self._one_below_the_other(cells)
+            return
         table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
-        for column in shown:
-            table.add_column(column.header, overflow="fold", no_wrap=fits and not column.fold)
+        for column in shown or columns:
+            table.add_column(column.header, overflow="fold", no_wrap=bool(shown) and not column.fold)
         for row in zip(*(cells[column] for column in shown), strict=True):
             table.add_row(*map(_styled, row))
         self._print(table)
-        if left_out := [column.header for column in columns if column not in shown]:
+        if shown and (left_out := [column.header for column in columns if column not in shown]):
             self.note(f"No room here for {', '.join(left_out)}; see them on a wider screen or with -o json.")
 
     def item(self, item: Item) -> None:
@@ -90,12 +93,7 @@ class Rendering:
         if self._json:
             self._write_json(members, indent=2)
             return
-        table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), show_header=False)
-        table.add_column(style="bold")
-        table.add_column(overflow="fold")
-        for path, value in _flat(members):
-            table.add_row(path, _styled(_shown(value)))
-        self._print(table)
+        self._print(_details((path, _shown(value)) for path, value in _flat(members)))
 
     def streamed(self, item: Item, columns: Sequence[Column]) -> None:
         """See `Output.streamed`."""
@@ -131,6 +129,13 @@ class Rendering:
         if self._status is not None:
             self._status.stop()
             self._status = None
+
+    def _one_below_the_other(self, cells: Mapping[Column, Sequence[str]]) -> None:
+        for number, row in enumerate(zip(*cells.values(), strict=True)):
+            if number:
+                self._put("\n")
+            lines = zip(cells, row, strict=True)
+            self._print(_details((column.header, text) for column, text in lines if text))
 
     def _write_json(self, value: Any, indent: int | None) -> None:
         self._put(json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
@@ -177,6 +182,15 @@ def _console(stream: TextIO) -> Console:
     return Console(file=stream, width=None if person else _UNBOUNDED, highlight=False, markup=False)
 
 
+def _details(lines: Iterable[tuple[str, str]]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, text in lines:
+        table.add_row(name, _styled(text))
+    return table
+
+
 def _cell(members: Mapping[str, Any], column: Column) -> str:
     value: Any = members
     for part in column.path.split("."):
@@ -186,12 +200,13 @@ def _cell(members: Mapping[str, Any], column: Column) -> str:
         else:
             value = value.get(part) if isinstance(value, Mapping) else None
     if column.last:
-        value = [_last(v) for v in value] if isinstance(value, list) else _last(value)
+        parts = column.last
+        value = [_last(v, parts) for v in value] if isinstance(value, list) else _last(value, parts)
     return _shown(value)
 
 
-def _with_room(cells: Mapping[Column, Sequence[str]], width: int) -> tuple[list[Column], bool]:
-    """The columns that a screen has room for, and whether it has it for those that are never left out."""
+def _with_room(cells: Mapping[Column, Sequence[str]], width: int) -> list[Column]:
+    """The columns that a screen has room for; none, if it has not for all that are never left out."""
     least: dict[Column, int] = {}
     for column, texts in cells.items():
         widest = max(map(cell_len, texts), default=0)
@@ -199,16 +214,17 @@ def _with_room(cells: Mapping[Column, Sequence[str]], width: int) -> tuple[list[
     shown = {column for column in cells if not column.spare}
     # The last column has no gap behind it.
     room = width + _GAP - sum(least[column] + _GAP for column in shown)
-    fits = room >= 0
+    if room < 0:
+        return []
     for column in sorted(cells.keys() - shown, key=lambda column: column.spare):
         if least[column] + _GAP <= room:
             shown.add(column)
             room -= least[column] + _GAP
-    return [column for column in cells if column in shown], fits
+    return [column for column in cells if column in shown]
 
 
-def _last(value: Any) -> Any:
-    return value.rsplit("/", 1)[-1] if isinstance(value, str) else value
+def _last(value: Any, parts: int) -> Any:
+    return "/".join(value.split("/")[-parts:]) if isinstance(value, str) else value
 
 
 def _shown(value: Any) -> str:

@@ -36,7 +36,8 @@ def cluster_name(text: str) -> str:
 
 
 def within(parent: str, collection: str, text: str) -> str:
-    """The name of something of a tenant: whole as it is given, or an id made whole."""
+    """The name of something of a tenant: whole as it is given, or an id, or "users/ID", made whole."""
+    text = text.removeprefix(f"{collection}/")
     return text if "/" in text else f"{parent}/{collection}/{text}"
 
 

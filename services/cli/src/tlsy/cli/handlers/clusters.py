@@ -15,8 +15,8 @@ from tlsy.cli.ports import Column, Terminal
 from tlsy.contracts.tenant_registry.v1 import tenant_pb2, tenant_registry_pb2
 
 _COLUMNS: Final = (
-    Column("NAME", "name", last=True),
-    Column("COUNTRY", "country", last=True),
+    Column("NAME", "name", last=1),
+    Column("COUNTRY", "country", last=1),
     Column("REGION", "region", spare=2),
     Column("KIND", "kind", spare=3),
     Column("TENANTS", "tenantCount"),

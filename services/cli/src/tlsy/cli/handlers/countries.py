@@ -14,9 +14,9 @@ from tlsy.cli.ports import Column, Terminal
 from tlsy.contracts.tenant_registry.v1 import tenant_pb2, tenant_registry_pb2
 
 _COLUMNS: Final = (
-    Column("NAME", "name", last=True),
+    Column("NAME", "name", last=1),
     Column("DISPLAY NAME", "displayName", fold=True),
-    Column("CLUSTERS ALLOWED IN", "allowedClusterCountries", last=True, fold=True),
+    Column("CLUSTERS ALLOWED IN", "allowedClusterCountries", last=1, fold=True),
 )
 
 

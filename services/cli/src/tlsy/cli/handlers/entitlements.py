@@ -12,7 +12,7 @@ from tlsy.cli.ports import Column, Terminal
 from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2
 
 _COLUMNS: Final = (
-    Column("KEY", "name", last=True),
+    Column("KEY", "name", last=1),
     Column("VALUE", "value"),
     Column("DEFAULT", "defaultValue", spare=1),
     Column("OVERRIDDEN", "overridden", spare=2),

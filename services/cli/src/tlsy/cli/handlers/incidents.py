@@ -16,10 +16,10 @@ from tlsy.cli.ports import Column, Terminal
 from tlsy.contracts.rules_engine.v1 import rules_engine_pb2
 
 _COLUMNS: Final = (
-    Column("ID", "name", last=True),
+    Column("ID", "name", last=1),
     Column("STATE", "state"),
     Column("SEVERITY", "severity", spare=1),
-    Column("RULE", "rule", last=True, fold=True, spare=3),
+    Column("RULE", "rule", last=1, fold=True, spare=3),
     Column("SUBJECT", "subject", fold=True, spare=4),
     Column("OPENED", "openTime", spare=5),
     Column("TIMES", "occurrenceCount", spare=6),

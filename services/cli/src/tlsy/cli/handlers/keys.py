@@ -16,7 +16,7 @@ from tlsy.cli.ports import Column, Terminal
 from tlsy.contracts.identity.v1 import identity_pb2
 
 _COLUMNS: Final = (
-    Column("ID", "name", last=True),
+    Column("ID", "name", last=1),
     Column("NAME", "displayName", fold=True),
     Column("ROLE", "role", spare=2),
     Column("PREFIX", "prefix", spare=4),

@@ -12,7 +12,7 @@ from tlsy.cli.ports import Column, Terminal
 from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2
 
 _COLUMNS: Final = (
-    Column("MODULE", "name", last=True),
+    Column("MODULE", "name", last=1),
     Column("ON", "enabled"),
     Column("REQUIRES", "requires", fold=True),
 )

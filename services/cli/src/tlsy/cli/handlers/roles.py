@@ -19,8 +19,8 @@ _ROLES: Final = (
     Column("PERMISSIONS", "permissions", fold=True),
 )
 _BINDINGS: Final = (
-    Column("BINDING", "name", last=True),
-    Column("PRINCIPAL", "principal", fold=True),
+    Column("BINDING", "name", last=1),
+    Column("PRINCIPAL", "principal", last=2, fold=True),
     Column("ROLE", "role"),
     Column("MODULE", "module", spare=1),
 )

@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _RULES: Final = (
-    Column("NAME", "name", last=True),
+    Column("NAME", "name", last=1),
     Column("TYPE", "eventType", spare=1),
     Column("ENABLED", "enabled"),
-    Column("VERSION", "liveVersion", last=True, spare=2),
+    Column("VERSION", "liveVersion", last=1, spare=2),
     Column("UPDATED", "updateTime", spare=3),
 )
 _VERSIONS: Final = (
-    Column("VERSION", "name", last=True),
+    Column("VERSION", "name", last=1),
     Column("LIVE", "live"),
     Column("CREATED", "createTime", spare=1),
-    Column("AUTHOR", "author", fold=True, spare=2),
+    Column("AUTHOR", "author", last=2, fold=True, spare=2),
 )
 _CHANGES: Final = (
     Column("AT", "pointer"),

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import EnumDescriptor
 
 COLUMNS: Final = (
-    Column("NAME", "name", last=True),
-    Column("COUNTRY", "country", last=True, spare=4),
-    Column("PARENT", "parent", last=True, spare=1),
+    Column("NAME", "name", last=1),
+    Column("COUNTRY", "country", last=1, spare=4),
+    Column("PARENT", "parent", last=1, spare=1),
     Column("PROFILE", "sectorProfile", spare=6),
     Column("ISOLATION", "isolationMode", spare=3),
     Column("TIER", "tier", spare=5),

@@ -15,7 +15,7 @@ from tlsy.cli.ports import Column, Terminal
 from tlsy.contracts.identity.v1 import identity_pb2
 
 _COLUMNS: Final = (
-    Column("ID", "name", last=True),
+    Column("ID", "name", last=1),
     Column("E-MAIL", "email", fold=True),
     Column("NAME", "displayName", fold=True, spare=3),
     Column("DISABLED", "disabled", spare=1),
