@@ -20,6 +20,7 @@ from tlsy.contracts.ingestion.v1 import ingestion_pb2, ingestion_pb2_grpc
 from tlsy.contracts.rules_engine.v1 import rules_engine_pb2, rules_engine_pb2_grpc
 from tlsy.contracts.tenant_registry.v1 import tenant_pb2, tenant_registry_pb2, tenant_registry_pb2_grpc
 
+SERVICES = ("tenant-registry", "identity", "ingestion", "rules-engine")
 RULE = Path(__file__).parent / "rules" / "oven-hot.json"
 
 
@@ -30,18 +31,14 @@ def bearer(token: identity_pb2.Token) -> tuple[tuple[str, str], ...]:
 
 def main(run_json: str, slug: str) -> int:
     """Each step is one call; what is refused raises gRPC's exception."""
-    try:
-        run = json.loads(Path(run_json).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        start = f"python -m tlsy.embedded --data-dir {Path(run_json).parent}"
-        raise SystemExit(f"The suite is not running: there is no {run_json}. Start it: {start}") from None
-    channels = {name: grpc.insecure_channel(address) for name, address in run["services"].items()}
+    addresses, api_key = told(Path(run_json))
+    channels = {name: grpc.insecure_channel(address) for name, address in addresses.items()}
     registry = tenant_registry_pb2_grpc.TenantRegistryServiceStub(channels["tenant-registry"])
     identity = identity_pb2_grpc.IdentityServiceStub(channels["identity"])
     rules = rules_engine_pb2_grpc.RulesEngineServiceStub(channels["rules-engine"])
     ingestion = ingestion_pb2_grpc.IngestionServiceStub(channels["ingestion"])
 
-    platform = bearer(exchange(identity, Path(run["api_key_file"]).read_text(encoding="utf-8").strip()))
+    platform = bearer(exchange(identity, api_key))
     create(registry, slug, platform)
     administrator = bearer(enter(identity, slug, platform))
     key = identity.CreateApiKey(
@@ -69,6 +66,28 @@ def main(run_json: str, slug: str) -> int:
     )
     sys.stdout.write(f"{ingestion_pb2.Outcome.Name(answer.outcomes[0])}\n")
     return 0
+
+
+def told(run_file: Path) -> tuple[dict[str, str], str]:
+    """Where each service listens, and the platform's key."""
+    start = f"python -m tlsy.embedded --data-dir {run_file.parent}"
+    try:
+        run = json.loads(run_file.read_text(encoding="utf-8"))
+        addresses = {name: str(run["services"][name]) for name in SERVICES}
+        key_file = Path(run["api_key_file"])
+    except FileNotFoundError:
+        raise SystemExit(f"The suite is not running: there is no {run_file}. Start it: {start}") from None
+    except OSError as error:
+        raise SystemExit(f"What the suite told cannot be read: {error}") from None
+    except (ValueError, LookupError, TypeError):
+        raise SystemExit(
+            f"{run_file} is not what a running suite writes. Name the one in its data directory,"
+            f" or start one: {start}"
+        ) from None
+    try:
+        return addresses, key_file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise SystemExit(f"The key cannot be read: {error}") from None
 
 
 def exchange(identity: Any, api_key: str) -> identity_pb2.Token:

@@ -12,7 +12,6 @@ import logging
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import grpc
 from aiokafka import AIOKafkaProducer
@@ -29,8 +28,16 @@ def main(run_json: str, key_file: str) -> None:
     start = f"python -m tlsy.embedded --data-dir {Path(run_json).parent}"
     try:
         run = json.loads(Path(run_json).read_text(encoding="utf-8"))
+        identity, brokers = str(run["services"]["identity"]), [str(address) for address in run["brokers"]]
     except FileNotFoundError:
         raise SystemExit(f"The suite is not running: there is no {run_json}. Start it: {start}") from None
+    except OSError as error:
+        raise SystemExit(f"What the suite told cannot be read: {error}") from None
+    except (ValueError, LookupError, TypeError):
+        raise SystemExit(
+            f"{run_json} is not what a running suite writes. Name the one in its data directory,"
+            f" or start one: {start}"
+        ) from None
     try:
         api_key = Path(key_file).read_text(encoding="utf-8").strip()
     except OSError as error:
@@ -38,15 +45,16 @@ def main(run_json: str, key_file: str) -> None:
     # What aiokafka logs of a broker that is away is told below.
     logging.getLogger().addHandler(logging.NullHandler())
     try:
-        asyncio.run(produce(run, api_key))
+        asyncio.run(produce(identity, ",".join(brokers), api_key))
     except KafkaError as error:
-        where = ", ".join(run["brokers"])
-        raise SystemExit(f"No broker took it at {where}: {error}. If it is not running: {start}") from None
+        raise SystemExit(
+            f"No broker took it at {', '.join(brokers)}: {error}. If it is not running: {start}"
+        ) from None
 
 
-async def produce(run: Any, api_key: str) -> None:
+async def produce(identity: str, brokers: str, api_key: str) -> None:
     """Exchanges the key for a token and produces."""
-    async with grpc.aio.insecure_channel(run["services"]["identity"]) as channel:
+    async with grpc.aio.insecure_channel(identity) as channel:
         exchanged = await identity_pb2_grpc.IdentityServiceStub(channel).ExchangeApiKey(
             identity_pb2.ExchangeApiKeyRequest(api_key=api_key, audience=["ingestion"])
         )
@@ -54,7 +62,7 @@ async def produce(run: Any, api_key: str) -> None:
     event = ingestion_pb2.Event(
         source="example", id=str(now_us), time_us=now_us, type="room.temperature", subject="oven", value=42
     )
-    producer = AIOKafkaProducer(bootstrap_servers=",".join(run["brokers"]), enable_idempotence=True)
+    producer = AIOKafkaProducer(bootstrap_servers=brokers, enable_idempotence=True)
     try:
         await producer.start()
         written = await producer.send_and_wait(

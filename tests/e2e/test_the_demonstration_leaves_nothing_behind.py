@@ -223,6 +223,36 @@ def test_an_example_says_how_to_start_the_suite_that_it_misses(example: str, tmp
 
 
 @pytest.mark.parametrize("example", ["from_python.py", "produce_event.py"])
+@pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b'{"services": 7}', b'{"services": {}}'])
+def test_an_example_says_what_to_name_instead_of_what_no_suite_wrote(
+    example: str, content: bytes, tmp_path: Path
+) -> None:
+    told = tmp_path / "run.json"
+    told.write_bytes(content)
+    (tmp_path / "key").write_text("key")
+    asked = [sys.executable, str(ROOT / "examples" / example), str(told), str(tmp_path / "key")]
+    ran = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=_WITHIN_S)
+    (said,) = ran.stderr.splitlines()
+    assert said.startswith(f"{told} is not what a running suite writes")
+    assert said.endswith(f"or start one: python -m tlsy.embedded --data-dir {tmp_path}")
+
+
+@pytest.mark.parametrize("example", ["from_python.py", "produce_event.py"])
+@pytest.mark.parametrize("missing", ["run.json", "key"])
+def test_a_file_that_an_example_cannot_read_is_told_in_one_line(
+    example: str, missing: str, tmp_path: Path
+) -> None:
+    suite, told, key = _nobody(tmp_path), tmp_path / "run.json", tmp_path / "key"
+    told.write_text(json.dumps({"services": suite.services, "brokers": [], "api_key_file": str(key)}))
+    (tmp_path / missing).unlink(missing_ok=True)
+    (tmp_path / missing).mkdir()
+    asked = [sys.executable, str(ROOT / "examples" / example), str(told), str(key)]
+    ran = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=_WITHIN_S)
+    (said,) = ran.stderr.splitlines()
+    assert "cannot be read: " in said
+
+
+@pytest.mark.parametrize("example", ["from_python.py", "produce_event.py"])
 def test_what_an_example_is_refused_is_told_in_one_line(example: str, tmp_path: Path) -> None:
     suite, run_json = _nobody(tmp_path), tmp_path / "run.json"
     told = {"services": suite.services, "brokers": [], "api_key_file": str(suite.api_key_file)}

@@ -45,6 +45,16 @@ async def test_a_restarted_broker_is_empty_and_says_so_by_another_cluster_id():
     assert first_id != second_id
 
 
+async def test_it_listens_where_it_is_told_by_an_address_that_is_held_already():
+    broker = Broker(BrokerSettings())
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = await broker.start(listener)
+        assert address == listener.getsockname()
+        await create_topic(address)
+        await broker.stop()
+        assert listener.fileno() == -1
+
+
 async def test_producer_ids_of_an_earlier_start_are_not_given_again(connect):
     given = []
     for _ in range(2):

@@ -17,6 +17,9 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from tlsy.contracts.events import TOPICS
+from tlsy.embedded import app
+from tlsy.embedded.adapters.data_directory import DataDirectory
+from tlsy.embedded.settings import EmbeddedSettings
 from tlsy.eventlog.kafka import KafkaInspector
 from tlsy.runtime.brokers import Brokers
 
@@ -172,11 +175,9 @@ async def test_a_person_at_a_terminal_is_told_where_it_is_and_what_to_do_next(su
 
 async def test_a_terminal_gets_json_from_who_asked_for_json(suite):
     ours, its = os.openpty()
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        await suite.start("--log-format", "json", terminal=its, TLSY_EMBEDDED_KAFKA_PORT=port)
-        first = await asyncio.to_thread(os.read, ours, 65536)
-        await suite.ended()
+    await suite.start("--log-format", "json", terminal=its)
+    first = await asyncio.to_thread(os.read, ours, 65536)
+    await suite.stop()
     assert "component" in json.loads(first.decode().splitlines()[0])
     os.close(ours)
     os.close(its)
@@ -195,9 +196,31 @@ async def test_a_taken_port_is_told_and_leaves_nothing_running(suite, setting):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         await suite.start(**{setting: port})
-        assert await suite.ended() != 0
-    assert port in suite.said()
+        assert await suite.ended() == EXIT_SETTINGS
+    assert f"{setting}: {port} cannot be had" in suite.said()
+    assert "Traceback" not in suite.said()
     assert suite.left() == []
+
+
+async def test_a_setting_of_a_service_that_is_wrong_is_told_as_one_of_the_suites_own(suite):
+    await suite.start(TLSY_INGESTION_LATENESS_H="soon")
+    assert await suite.ended() == EXIT_SETTINGS
+    first, problem = suite.said().splitlines()
+    assert first == "embedded: the settings are wrong:"
+    assert problem.startswith("TLSY_INGESTION_LATENESS_H")
+
+
+async def test_nobody_else_gets_the_brokers_port_while_the_suite_starts(folder):
+    directory = DataDirectory(folder / "data")
+    directory.open()
+    try:
+        suite = app.Suite(EmbeddedSettings(), directory, print)
+        (address,) = suite.brokers
+        with pytest.raises(OSError, match="in use"):
+            socket.create_server(("127.0.0.1", int(address.rpartition(":")[2])))
+        await suite.stop(0)
+    finally:
+        directory.close()
 
 
 async def test_a_second_suite_on_the_same_data_is_refused(suite):
