@@ -17,6 +17,7 @@ from tlsy.broker.settings import Address, BrokerSettings
 from tlsy.broker.topics import TopicStore
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
     from types import TracebackType
 
@@ -50,8 +51,11 @@ class Broker:
         self._server: asyncio.Server | None = None
         self._coordinator: GroupCoordinator | None = None
 
-    async def start(self) -> Address:
+    async def start(self, listener: socket.socket | None = None) -> Address:
         """Listen, and tell where.
+
+        Args:
+            listener: has an address already, and is closed by `stop`; None has one made as the settings say.
 
         Raises:
             OSError: the address is not free or not local.
@@ -84,7 +88,10 @@ class Broker:
             )
 
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(connection, self._settings.host, self._settings.port)
+        if listener is None:
+            self._server = await loop.create_server(connection, self._settings.host, self._settings.port)
+        else:
+            self._server = await loop.create_server(connection, sock=listener)
         host, port = self._server.sockets[0].getsockname()[:2]
         return Address(host, port)
 

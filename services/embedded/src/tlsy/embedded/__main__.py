@@ -29,8 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = load(EmbeddedSettings)
         reports = open_crash_reports("suite", settings.sentry_dsn, variable="TLSY_EMBEDDED_SENTRY_DSN")
     except SettingsInvalid as problems:
-        sys.stderr.write(f"embedded: the settings are wrong:\n{problems}\n")
-        return EXIT_SETTINGS
+        return _settings_are_wrong(problems)
     given = {"data_dir": arguments.data_dir, "log_format": arguments.log_format}
     settings = settings.model_copy(update={name: value for name, value in given.items() if value is not None})
     text = wants_text(settings.log_format)
@@ -61,14 +60,18 @@ async def _run(settings: EmbeddedSettings, directory: DataDirectory, tell: Calla
     try:
         # Built inside the loop: channels belong to the loop that they are made in.
         suite = Suite(settings, directory, tell)
-    except OSError as error:
-        sys.stderr.write(f"embedded: port {settings.metrics_port} for metrics: {error}\n")
-        return EXIT_SETTINGS
+    except SettingsInvalid as problems:
+        return _settings_are_wrong(problems)
     tell(f"Starting on {directory.root}")
     code = await run(suite, grace_s=settings.stop_grace_s)
     if code == 0:
         tell(f"Stopped. Nothing runs any more; the data stay in {directory.root}")
     return code
+
+
+def _settings_are_wrong(problems: SettingsInvalid) -> int:
+    sys.stderr.write(f"embedded: the settings are wrong:\n{problems}\n")
+    return EXIT_SETTINGS
 
 
 def _tell(text: str) -> None:

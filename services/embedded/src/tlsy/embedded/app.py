@@ -27,6 +27,7 @@ from tlsy.runtime.host import Host
 from tlsy.runtime.ids import Uuid7
 from tlsy.runtime.logging import get_logger
 from tlsy.runtime.service import Part, Supervisor, Task
+from tlsy.runtime.settings import SettingsInvalid, load
 from tlsy.runtime.telemetry import open_telemetry
 from tlsy.tenancy.local_postgres import DURABLE, PORT, LocalPostgres
 from tlsy.tenant_registry.app import build as build_tenant_registry
@@ -74,17 +75,17 @@ class Suite:
     def __init__(
         self, settings: EmbeddedSettings, directory: DataDirectory, tell: Callable[[str], None]
     ) -> None:
-        """Wires it; `directory` must be open. A person is told with `tell` once it is ready."""
+        """Wires it; `directory` must be open. A person is told with `tell` once it is ready.
+
+        Raises:
+            SettingsInvalid: a port is taken, or a service's own settings are wrong.
+        """
         self._directory = directory
         self._tell = tell
         self._settings = settings
-        self._broker_port = settings.kafka_port or _free_port()
-        self._telemetry = open_telemetry(
-            self.name,
-            trace_ratio=settings.trace_ratio,
-            otlp_endpoint=settings.otlp_endpoint,
-            metrics_port=settings.metrics_port,
-        )
+        self._listener = _listener(settings.kafka_port)
+        self._broker_port: int = self._listener.getsockname()[1]
+        self._telemetry = _telemetry(self.name, settings)
         self._logger = get_logger("embedded")
         self._supervisor = self._wire(settings)
 
@@ -101,6 +102,8 @@ class Suite:
         """Stops services, then servers."""
         await self._supervisor.stop(grace_s)
         self._telemetry.close()
+        # Where the broker did not come to it.
+        self._listener.close()
 
     async def wait(self) -> None:
         """See `Component.wait`."""
@@ -113,13 +116,14 @@ class Suite:
     def _wire(self, settings: EmbeddedSettings) -> Supervisor:
         directory, clock = self._directory, SystemClock()
         server = LocalPostgres(directory.postgres, directory.postgres_socket, DURABLE)
-        broker = BrokerSettings(host=_LOOPBACK, port=self._broker_port, max_total_bytes=_BROKER_BYTES)
+        broker = BrokerSettings(max_total_bytes=_BROKER_BYTES)
         keys = directory.service_keys()
         hosts = {name: self._host(settings, name, keys, server) for name in SERVICES}
         servers = (PostgresPart.name, BrokerPart.name)
         table: Mapping[str, Service] = {
             "tenant-registry": build_tenant_registry(
-                TenantRegistrySettings(
+                load(
+                    TenantRegistrySettings,
                     platform_country=settings.country,
                     platform_country_name=settings.country_name,
                     first_cluster=CLUSTER,
@@ -127,7 +131,8 @@ class Suite:
                 hosts["tenant-registry"],
             ),
             "identity": build_identity(
-                IdentitySettings(
+                load(
+                    IdentitySettings,
                     keys_file=directory.identity_keys_file(lambda: new_keys_file(os.urandom)),
                     bootstrap_admin_email=settings.admin_email,
                     bootstrap_admin_password=settings.admin_password,
@@ -136,14 +141,14 @@ class Suite:
                 ),
                 hosts["identity"],
             ),
-            "ingestion": build_ingestion(IngestionSettings(), hosts["ingestion"]),
-            "rules-engine": build_rules_engine(RulesEngineSettings(), hosts["rules-engine"]),
+            "ingestion": build_ingestion(load(IngestionSettings), hosts["ingestion"]),
+            "rules-engine": build_rules_engine(load(RulesEngineSettings), hosts["rules-engine"]),
         }
         return Supervisor(
             self.name,
             [
                 Part(PostgresPart(server, CONTROL_DATABASE, clock)),
-                Part(BrokerPart(broker)),
+                Part(BrokerPart(broker, self._listener)),
                 *(Part(service, needs=servers) for service in table.values()),
                 Part(Task("run-file", self._announce), needs=tuple(table)),
             ],
@@ -184,8 +189,22 @@ class Suite:
         )
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((_LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
+def _listener(port: int) -> socket.socket:
+    """Listens from now on: a port that is only chosen may be another's when the broker starts."""
+    try:
+        return socket.create_server((_LOOPBACK, port))
+    except OSError as error:
+        raise SettingsInvalid((f"TLSY_EMBEDDED_KAFKA_PORT: {port} cannot be had: {error}",)) from None
+
+
+def _telemetry(name: str, settings: EmbeddedSettings) -> Telemetry:
+    try:
+        return open_telemetry(
+            name,
+            trace_ratio=settings.trace_ratio,
+            otlp_endpoint=settings.otlp_endpoint,
+            metrics_port=settings.metrics_port,
+        )
+    except OSError as error:
+        variable = "TLSY_EMBEDDED_METRICS_PORT"
+        raise SettingsInvalid((f"{variable}: {settings.metrics_port} cannot be had: {error}",)) from None

@@ -15,6 +15,8 @@ from tlsy.tenancy.database import Databases, PoolLimits
 from tlsy.tenancy.migrations import Schemas, installed, renderer
 
 if TYPE_CHECKING:
+    import socket
+
     from tlsy.broker import BrokerSettings
     from tlsy.runtime.clock import Clock
     from tlsy.tenancy.local_postgres import LocalPostgres
@@ -92,12 +94,13 @@ class BrokerPart:
 
     name = "broker"
 
-    def __init__(self, settings: BrokerSettings) -> None:
+    def __init__(self, settings: BrokerSettings, listener: socket.socket) -> None:
         self._broker = Broker(settings)
+        self._listener = listener
 
     async def start(self) -> None:
         """Returns once it listens."""
-        await self._broker.start()
+        await self._broker.start(self._listener)
 
     async def stop(self, grace_s: float) -> None:  # noqa: ARG002 - it has deadlines of its own
         """Forgets everything; what matters is in the database."""
