@@ -8,7 +8,6 @@ import pytest
 from tlsy.tenancy.context import IsolationMode
 from tlsy.tenancy.partitions import delete_before, forget_requests, maintain, make_partitions
 
-TODAY = datetime.now(UTC).date()
 PARTITIONS = """
 select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
 where i.inhparent = $1::text::regclass order by 1
@@ -24,68 +23,74 @@ async def migrator(installation):
     return await installation.connect("tlsy_migrator", installation.common)
 
 
-async def test_partitions_reach_from_behind_to_ahead(migrator):
-    days = [TODAY + timedelta(days=offset) for offset in range(-2, 8)]
+@pytest.fixture
+def today(installation):
+    """That of the partitions that there are: the day on the calendar may end between two of its lines."""
+    return installation.built_on
+
+
+async def test_partitions_reach_from_behind_to_ahead(migrator, today):
+    days = [today + timedelta(days=offset) for offset in range(-2, 8)]
     assert await partitions_of(migrator, "shared.readings") == [f"readings_p{day:%Y%m%d}" for day in days]
 
 
-async def test_a_schema_of_many_has_monthly_ones(installation, migrator):
+async def test_a_schema_of_many_has_monthly_ones(installation, migrator, today):
     tenant = await installation.provisioned_tenant(IsolationMode.SCHEMA)
     names = await partitions_of(migrator, f"{tenant.placement.schema}.readings")
-    assert f"readings_p{TODAY:%Y%m}" in names
+    assert f"readings_p{today:%Y%m}" in names
     assert len(names) <= 2
 
 
-async def test_a_new_day_makes_one_more_and_a_second_round_none(migrator):
-    tomorrow = TODAY + timedelta(days=1)
-    await make_partitions(migrator, TODAY)
+async def test_a_new_day_makes_one_more_and_a_second_round_none(migrator, today):
+    tomorrow = today + timedelta(days=1)
+    await make_partitions(migrator, today)
     assert await make_partitions(migrator, tomorrow) == 3  # outbox, inbox, readings
     assert await make_partitions(migrator, tomorrow) == 0
 
 
-async def test_what_lies_further_behind_comes_with_the_first_round(migrator):
+async def test_what_lies_further_behind_comes_with_the_first_round(migrator, today):
     assert len(await partitions_of(migrator, "web_shop.inbox")) == 4
-    await make_partitions(migrator, TODAY)
+    await make_partitions(migrator, today)
     assert len(await partitions_of(migrator, "web_shop.inbox")) == 12
 
 
-async def test_two_workers_do_not_get_in_each_others_way(installation):
-    day = TODAY + timedelta(days=3)
+async def test_two_workers_do_not_get_in_each_others_way(installation, today):
+    day = today + timedelta(days=3)
     workers = [await installation.connect("tlsy_migrator", installation.common) for _ in range(2)]
-    await make_partitions(workers[0], TODAY)
+    await make_partitions(workers[0], today)
     made = await asyncio.gather(*(make_partitions(worker, day) for worker in workers))
     assert sum(made) == 9
 
 
-async def test_what_is_past_its_retention_is_dropped(migrator):
-    done = await maintain(migrator, TODAY + timedelta(days=36))
+async def test_what_is_past_its_retention_is_dropped(migrator, today):
+    done = await maintain(migrator, today + timedelta(days=36))
     oldest = (await partitions_of(migrator, "shared.readings"))[0]
-    assert oldest == f"readings_p{TODAY + timedelta(days=1):%Y%m%d}"
+    assert oldest == f"readings_p{today + timedelta(days=1):%Y%m%d}"
     assert done.dropped > 2
 
 
-async def test_an_outbox_partition_with_an_unpublished_row_is_kept(installation, migrator):
+async def test_an_outbox_partition_with_an_unpublished_row_is_kept(installation, migrator, today):
     tenant = await installation.provisioned_tenant()
     await migrator.execute(
         "insert into web_shop.outbox (tenant_id, day, event_id, key, type, source, epoch, occurred_at, data) "
         "values ($1, $2, gen_random_uuid(), 'k', 't', 's', 1, now(), '')",
         tenant.tenant_id,
-        TODAY,
+        today,
     )
-    await maintain(migrator, TODAY + timedelta(days=30))
+    await maintain(migrator, today + timedelta(days=30))
     kept = [
-        name for name in await partitions_of(migrator, "web_shop.outbox") if name < f"outbox_p{TODAY:%Y%m%d}x"
+        name for name in await partitions_of(migrator, "web_shop.outbox") if name < f"outbox_p{today:%Y%m%d}x"
     ]
-    assert kept == [f"outbox_p{TODAY:%Y%m%d}"]
+    assert kept == [f"outbox_p{today:%Y%m%d}"]
 
 
-async def test_a_locked_table_waits_for_the_next_round(installation, migrator):
+async def test_a_locked_table_waits_for_the_next_round(installation, migrator, today):
     reader = await installation.connect(None, installation.common)
     async with reader.transaction():
         await reader.fetchval("select count(*) from shared.readings")
-        done = await maintain(migrator, TODAY + timedelta(days=36))
+        done = await maintain(migrator, today + timedelta(days=36))
     assert done.busy == ("shared.readings",)
-    assert (await maintain(migrator, TODAY + timedelta(days=36))).dropped > 0
+    assert (await maintain(migrator, today + timedelta(days=36))).dropped > 0
 
 
 async def test_one_tenants_old_rows_go_and_anothers_stay(installation, migrator):
@@ -102,10 +107,12 @@ async def test_one_tenants_old_rows_go_and_anothers_stay(installation, migrator)
     assert {row["tenant_id"]: row["count"] for row in left} == {ours.tenant_id: 20, theirs.tenant_id: 31}
 
 
-async def test_old_rows_are_found_by_their_key_and_never_by_reading_partitions_whole(installation, migrator):
+async def test_old_rows_are_found_by_their_key_and_never_by_reading_partitions_whole(
+    installation, migrator, today
+):
     tenant = await installation.provisioned_tenant()
     for days in range(3, 8):
-        day = TODAY - timedelta(days=days)
+        day = today - timedelta(days=days)
         await migrator.execute("select tlsy.ensure_partition('shared.readings', 'day', $1)", day)
     await migrator.execute(
         "insert into shared.readings "
@@ -127,20 +134,20 @@ async def test_old_rows_are_found_by_their_key_and_never_by_reading_partitions_w
     assert await migrator.fetchval(counted) == before
 
 
-async def test_retention_is_the_same_in_every_time_zone(migrator):
+async def test_retention_is_the_same_in_every_time_zone(migrator, today):
     for days in (36, 35):
-        day = TODAY - timedelta(days=days)
+        day = today - timedelta(days=days)
         await migrator.execute("select tlsy.ensure_partition('shared.readings', 'day', $1)", day)
     await migrator.execute("set timezone = 'America/New_York'; set datestyle = 'German'")
-    done = await maintain(migrator, TODAY)
+    done = await maintain(migrator, today)
     oldest = (await partitions_of(migrator, "shared.readings"))[0]
-    assert (done.dropped, oldest) == (1, f"readings_p{TODAY - timedelta(days=35):%Y%m%d}")
+    assert (done.dropped, oldest) == (1, f"readings_p{today - timedelta(days=35):%Y%m%d}")
     assert done.days_ahead == 3  # outbox and inbox: today and two more
 
 
-async def test_a_table_that_fails_is_named_and_stops_no_other(installation, migrator):
+async def test_a_table_that_fails_is_named_and_stops_no_other(installation, migrator, today):
     await migrator.execute("insert into tlsy.time_table values ('aaa_gone', 'events', 'day', 1, 1, 2, 7)")
-    done = await maintain(migrator, TODAY + timedelta(days=1))
+    done = await maintain(migrator, today + timedelta(days=1))
     assert done.made > 3
     assert done.failed == {"aaa_gone.events": 'schema "aaa_gone" does not exist'}
     assert done.days_ahead == 3

@@ -226,7 +226,9 @@ async def _installation(templates: Templates) -> AsyncIterator[Installation]:
     for name, template in names:
         await create_database(maintenance, name, template)
         await maintenance.execute(connect_grants(name, templates.schemas.services))
-    made = Installation(templates.server, templates.schemas, "tlsy_control", "tlsy_tenants")
+    made = Installation(
+        templates.server, templates.schemas, "tlsy_control", "tlsy_tenants", templates.built_on
+    )
     try:
         yield made
     finally:

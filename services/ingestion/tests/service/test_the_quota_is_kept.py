@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
+import pytest
 from prometheus_client import CollectorRegistry
 
 from tlsy.ingestion.adapters.postgres.event_store import PostgresEventStore
@@ -24,6 +26,12 @@ async def passed(installation, tenant):
         return await tx.fetchval("select count(*) from ingest_quota_passed")
 
 
+@pytest.fixture
+def make_pipeline(make_pipeline, real_time_clock):
+    """By a clock that the test moves: a month that ends meanwhile would begin the quota anew."""
+    return partial(make_pipeline, clock=real_time_clock)
+
+
 async def test_beyond_the_hard_end_of_the_quota_events_are_rejected_by_every_replica(
     installation, make_pipeline, make_events
 ):
@@ -42,7 +50,7 @@ async def test_after_the_grace_the_quota_itself_is_the_end(
 ):
     limits = {"events_per_month": 10, "events_hard_percent": 300, "events_grace_hours": 1}
     tenant = await installation.provisioned_tenant(entitlements=limits)
-    pipeline = make_pipeline(clock=real_time_clock)
+    pipeline = make_pipeline()
     assert Outcome.REJECTED not in (await pipeline.run(tenant, "k", make_events(12), 1)).outcomes
     real_time_clock.advance(3601)
     later = await pipeline.run(tenant, "k", make_events(3, first=50), 1)
@@ -139,8 +147,8 @@ async def test_a_running_replica_learns_what_another_counted(
     installation, make_pipeline, make_events, real_time_clock
 ):
     tenant = await installation.provisioned_tenant(entitlements=limits(10))
-    one = make_pipeline(shard=0, clock=real_time_clock)
-    other = make_pipeline(shard=1, clock=real_time_clock)
+    one = make_pipeline(shard=0)
+    other = make_pipeline(shard=1)
     await one.run(tenant, "k", make_events(1), 1)
     await other.run(tenant, "k", make_events(9, first=10), 1)
     real_time_clock.advance(REREAD_AFTER_S)

@@ -41,6 +41,7 @@ from tlsy.testkit.catalog import StaticCatalog
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from datetime import date
 
     from tlsy.tenancy.database import ClusterAddress, Connection
     from tlsy.tenancy.migrations import ServiceMigrations
@@ -61,6 +62,7 @@ class Templates:
         self.schemas = Schemas(services)
         self._prefix = f"tk_{secrets.token_hex(4)}"
         self._copies = 0
+        self._built_on: date | None = None
 
     @property
     def control(self) -> str:
@@ -72,9 +74,17 @@ class Templates:
         """The database that common databases are copied from."""
         return f"{self._prefix}_common"
 
+    @property
+    def built_on(self) -> date:
+        """The day that their partitions are around."""
+        if self._built_on is None:
+            raise RuntimeError("they are not built")
+        return self._built_on
+
     async def build(self) -> None:
         """Make roles and both templates; a service of earlier templates keeps its role."""
         services, today = self.schemas.services, datetime.now(UTC).date()
+        self._built_on = today
         roles = [MIGRATOR, "tlsy_mover", RELAY, *(service.role for service in services)]
         administrator = await connect(self.server.address(), "postgres")
         try:
@@ -107,7 +117,7 @@ class Templates:
         self._copies += 1
         control, common = f"{self.control}_{self._copies}", f"{self.common}_{self._copies}"
         await self._copy({control: self.control, common: self.common})
-        installation = Installation(self.server, self.schemas, control, common)
+        installation = Installation(self.server, self.schemas, control, common, self.built_on)
         try:
             yield installation
         finally:
@@ -137,12 +147,16 @@ class Templates:
 class Installation:
     """The databases of one test. Connections that it hands out are closed with it.
 
-    `catalog` knows every tenant that was made here. Services see only their own role.
+    `catalog` knows every tenant that was made here. Services see only their own role. `built_on` is the day
+    that the partitions in `control` and `common` are around; it may be over.
     """
 
-    def __init__(self, server: PostgresServer, schemas: Schemas, control: str, common: str) -> None:
+    def __init__(
+        self, server: PostgresServer, schemas: Schemas, control: str, common: str, built_on: date
+    ) -> None:
         self.server = server
         self.schemas = schemas
+        self.built_on = built_on
         self.control = Placement(CLUSTER, control, "")
         self.common = Placement(CLUSTER, common, SHARED_SCHEMA)
         self.catalog = StaticCatalog()
