@@ -221,11 +221,20 @@ async def test_the_version_is_said_and_nothing_else_asked_for(start):
         ("tlsy events ", {"query", "tail", "send", "usage", "outcomes"}),
         ("tlsy incidents list --st", {"--state"}),
         ("tlsy rules list --out", {"--output"}),
+        ("tlsy context use pr", {"preprod", "prod"}),
+        ("tlsy context show ", {"dev", "preprod", "prod"}),
+        ("tlsy --context d", {"dev"}),
+        ("tlsy rules list --context d", {"dev"}),
     ],
 )
-async def test_words_are_completed_down_to_a_commands_options(words, expected):
+async def test_words_are_completed_down_to_a_commands_options_and_the_contexts_there_are(
+    tmp_path, words, expected
+):
+    known = {name: {"address": "localhost:1"} for name in ("dev", "preprod", "prod")}
+    (tmp_path / "config").write_text(json.dumps({"contexts": known}))
     position = len(words.split()) - (0 if words.endswith(" ") else 1)
     environ = {"_TLSY_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(position)}
+    environ["TLSY_CONFIG"] = str(tmp_path / "config")
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", "from tlsy.cli.__main__ import main; main()",
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env={**os.environ, **environ},

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import grpc
 
 from tlsy.cli.adapters.failures import failure_of
-from tlsy.cli.adapters.files import LocalFiles
+from tlsy.cli.adapters.files import LocalFiles, contexts_file
 from tlsy.cli.adapters.letters import BrokerLetters
 from tlsy.cli.adapters.machine import Machine
 from tlsy.cli.adapters.rendering import Rendering
@@ -41,15 +40,6 @@ class Process:
     stdin: TextIO
     out: TextIO
     err: TextIO
-
-
-def contexts_file(environ: Mapping[str, str]) -> Path:
-    """Where contexts are kept: TLSY_CONFIG, else ~/.config/tlsy/config.yaml."""
-    named = environ.get("TLSY_CONFIG")
-    if named:
-        return Path(named)
-    folder = environ.get("XDG_CONFIG_HOME")
-    return (Path(folder) if folder else Path.home() / ".config") / "tlsy" / "config.yaml"
 
 
 def execute(process: Process, command: Command, options: Options, arguments: dict[str, Any]) -> int:

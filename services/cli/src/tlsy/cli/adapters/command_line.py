@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
+
+from tlsy.cli.domain.errors import CommandError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -93,10 +98,31 @@ def _named(text: str | None) -> str | None:
     return text
 
 
+def _known_contexts(incomplete: str) -> list[str]:
+    """Names that begin so; none where they cannot be read: no error helps who is still typing."""
+    # Files and YAML are needed for no other help.
+    from tlsy.cli.adapters.files import LocalFiles, contexts_file  # noqa: PLC0415 - see above
+
+    with suppress(CommandError):
+        known = LocalFiles(contexts_file(os.environ), sys.stdin).contexts().contexts
+        return [name for name in known if name.startswith(incomplete)]
+    return []
+
+
+#: What is completed by what there is: arguments that are called so.
+_COMPLETED: Final[Mapping[str, Callable[[str], list[str]]]] = {"CONTEXT": _known_contexts}
 _EVERYWHERE: Final = (
     (
         "global_context",
-        Annotated[str | None, typer.Option("--context", help="Which installation.", callback=_named)],
+        Annotated[
+            str | None,
+            typer.Option(
+                "--context",
+                help="Which installation.",
+                callback=_named,
+                autocompletion=_known_contexts,
+            ),
+        ],
         None,
     ),
     (
@@ -225,7 +251,7 @@ def _bound(command: Command) -> Callable[..., None]:
     """The command as typer calls it: with the options that all commands take, and without the terminal."""
     hints = get_type_hints(command.run, include_extras=True)
     own = [
-        parameter.replace(annotation=hints[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY)
+        parameter.replace(annotation=_completed(hints[parameter.name]), kind=inspect.Parameter.KEYWORD_ONLY)
         for parameter in list(inspect.signature(command.run).parameters.values())[1:]
     ]
 
@@ -246,6 +272,13 @@ def _bound(command: Command) -> Callable[..., None]:
 
     context = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
     return _signed(call, command.run.__doc__ or "", [context, *own, *_globals()])
+
+
+def _completed(hint: Any) -> Any:
+    for told in getattr(hint, "__metadata__", ()):
+        if (complete := _COMPLETED.get(getattr(told, "metavar", None) or "")) is not None:
+            told.autocompletion = complete
+    return hint
 
 
 def _globals() -> list[inspect.Parameter]:

@@ -6,6 +6,7 @@ import getpass
 import os
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import yaml
@@ -15,10 +16,18 @@ from tlsy.cli.domain.contexts import ContextsFile, dump, parse
 from tlsy.cli.domain.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
 _STANDARD_INPUT: Final = "-"
+
+
+def contexts_file(environ: Mapping[str, str]) -> Path:
+    """Where contexts are kept: TLSY_CONFIG, else ~/.config/tlsy/config.yaml."""
+    named = environ.get("TLSY_CONFIG")
+    if named:
+        return Path(named)
+    folder = environ.get("XDG_CONFIG_HOME")
+    return (Path(folder) if folder else Path.home() / ".config") / "tlsy" / "config.yaml"
 
 
 class LocalFiles:

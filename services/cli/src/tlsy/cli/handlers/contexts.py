@@ -21,7 +21,7 @@ _COLUMNS: Final = (
     Column("ADDRESSES", "addresses", fold=True),
 )
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the context.")]
+Name = Annotated[str, typer.Argument(metavar="CONTEXT", help="Its name.")]
 
 
 @command("list")
@@ -49,7 +49,8 @@ async def use_context(terminal: Terminal, name: Name) -> None:
 
 @command("show")
 async def show_context(
-    terminal: Terminal, name: Annotated[str, typer.Argument(help="Default: the one in use.")] = ""
+    terminal: Terminal,
+    name: Annotated[str, typer.Argument(metavar="CONTEXT", help="Default: the one in use.")] = "",
 ) -> None:
     """One context."""
     context = terminal.files.contexts().chosen(name or terminal.context_name)
