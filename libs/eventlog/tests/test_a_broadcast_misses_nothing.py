@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from libs.eventlog.tests.world import CLOCK, TOPIC, event_of, note_of, until
 from tlsy.eventlog.broadcast import Broadcast
@@ -31,7 +31,7 @@ class Copy:
     def tail(self):
         return KafkaTail(self.world.brokers, [TOPIC], "test", since=self.since)
 
-    def broadcast(self, *, clock=CLOCK, on_demand=False):
+    def broadcast(self, *, clock=CLOCK, on_demand=False, lost=None):
         return Broadcast(
             "copy",
             tail=self.tail,
@@ -41,6 +41,7 @@ class Copy:
             jitter=lambda: 0.5,
             metrics=self.world.metrics,
             on_demand=on_demand,
+            lost=lost,
         )
 
     async def has(self, *notes):
@@ -135,3 +136,26 @@ async def test_a_record_that_cannot_be_read_is_skipped(world, tenant):
     await world.send(event_of(tenant, "foreign"), key=b"another")
     await world.send(event_of(tenant, "after"))
     await copy.has("after")
+
+
+async def test_a_log_that_is_lost_is_told_once_and_followed_again_when_it_is_back(world, tenant, broker):
+    await world.inspector().ensure_topics({TOPIC: 4})
+    losses: list[datetime] = []
+    copy = Copy(world)
+    world.components.append(broadcast := copy.broadcast(lost=losses.append))
+    await broadcast.start()
+    await asyncio.wait_for(broadcast.complete(), 60)
+    seen = CLOCK.now()
+    await broker.stop()
+
+    async def is_told():
+        return losses
+
+    await until(is_told)
+    await broker.start()
+    await world.inspector().ensure_topics({TOPIC: 4})
+    await asyncio.wait_for(broadcast.complete(), 60)
+    await world.send(event_of(tenant, "after"))
+    await copy.has("after")
+    (since,) = losses
+    assert abs(since - seen) < timedelta(seconds=10)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any
 
@@ -20,6 +21,7 @@ from tlsy.runtime.clock import SystemClock
 from tlsy.runtime.ids import Uuid7
 from tlsy.testkit.kafka import embedded_broker
 from tlsy.testkit.peers import peers
+from tlsy.testkit.ports import free_port
 
 SERVICE = pb.DESCRIPTOR.services_by_name["IngestionService"]
 
@@ -84,13 +86,30 @@ def make_events():
     return make
 
 
+class BrokerControl:
+    """An embedded broker on one port that can be killed and come back empty."""
+
+    def __init__(self, behind_s):
+        self._port, self._behind_s = free_port(), behind_s
+        self._running = AsyncExitStack()
+
+    async def start(self):
+        return await self._running.enter_async_context(
+            embedded_broker(port=self._port, behind_s=self._behind_s)
+        )
+
+    async def kill(self):
+        await self._running.aclose()
+
+
 class World:
     """Replicas of the service among stand-ins of its peers."""
 
-    def __init__(self, installation, around, brokers):
+    def __init__(self, installation, around, brokers, broker):
         self.installation = installation
         self.around = around
         self.brokers = brokers
+        self.broker = broker
         self.replicas = []
 
     async def replica(self):
@@ -117,8 +136,11 @@ def waited_s():
 @pytest.fixture
 async def world(installation, waited_s):
     await installation.platform_tenant()
-    async with embedded_broker(behind_s=waited_s) as brokers, peers(installation, brokers) as around:
-        made = World(installation, around, brokers)
+    broker = BrokerControl(waited_s)
+    brokers = await broker.start()
+    async with peers(installation, brokers) as around:
+        made = World(installation, around, brokers, broker)
         yield made
         for service in made.replicas:
             await service.stop(5)
+    await broker.kill()

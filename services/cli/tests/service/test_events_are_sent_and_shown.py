@@ -158,6 +158,29 @@ async def test_a_tail_goes_on_with_a_new_token_when_its_own_or_its_server_has_en
     assert stand_in.methods().count("ExchangeApiKey") > 1
 
 
+async def test_a_tail_that_may_have_missed_events_says_how_to_find_them_and_goes_on(tlsy, stand_in):
+    since = "2026-01-01T00:00:00Z"
+    events = iter([pb.Event(source="s", id="1", type="a.b"), pb.Event(source="s", id="2", type="a.b")])
+
+    async def until_it_ends(event):
+        ends_at = time.monotonic() + 1.1
+        yield pb.TailEventsResponse(events=[event])
+        while time.monotonic() < ends_at:
+            await asyncio.sleep(0.01)
+
+    def tail(_):
+        event = next(events, None)
+        return PermissionDenied("ENOUGH", "Enough.") if event is None else until_it_ends(event)
+
+    stand_in.answers["TailEvents"] = tail
+    stand_in.ends_with = Unavailable(
+        "TAIL_INTERRUPTED", "Lost.", metadata={"since": since}, retry_after_s=1.0
+    )
+    result = await tlsy("events", "tail", "--type", "a.b", "-l", "host=b c", "-o", "json")
+    assert [json.loads(line)["id"] for line in result.out.splitlines()] == ["1", "2"]
+    assert result.err.count(f"tlsy events query --since {since} --type a.b --label 'host=b c'") == 2
+
+
 async def test_a_tail_that_a_new_token_does_not_prolong_ends(tlsy, stand_in):
     stand_in.answers["TailEvents"] = lambda _: Unauthenticated("TOKEN_EXPIRED", "The token has ended.")
     result = await tlsy("events", "tail")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from tlsy.eventlog.delivery import decode_event
@@ -20,6 +21,7 @@ from tlsy.runtime.logging import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from datetime import datetime
 
     from tlsy.contracts.cloudevents import CloudEvent
     from tlsy.eventlog.metrics import EventLogMetrics
@@ -51,6 +53,7 @@ class Broadcast:
         jitter: Callable[[], float],
         metrics: EventLogMetrics,
         on_demand: bool = False,
+        lost: Callable[[datetime], None] | None = None,
     ) -> None:
         """Wire it.
 
@@ -63,6 +66,8 @@ class Broadcast:
             jitter: a number from 0 to 1, another each time.
             metrics: of the process.
             on_demand: read nothing but while it is held; see `held`.
+            lost: is told since when events may be missing, once the log cannot be followed any more: for whom
+                no snapshot fills the gap.
         """
         self._name = name
         self._tail_of = tail
@@ -74,6 +79,7 @@ class Broadcast:
         self._logger = get_logger("broadcast").bind(broadcast=name)
         self._complete = asyncio.Event()
         self._on_demand = on_demand
+        self._lost = lost
         self._holders = 0
         self._wanted = asyncio.Event()
         if not on_demand:
@@ -95,7 +101,7 @@ class Broadcast:
     async def held(self) -> AsyncIterator[None]:
         """The log is followed until the block ends, which begins as soon as `complete` returns.
 
-        Without a broker that is when there is one again.
+        Without a broker that is when there is one again. If it is lost within the block, `lost` is told.
         """
         self._holders += 1
         self._wanted.set()
@@ -150,6 +156,8 @@ class Broadcast:
                 await self._follow(tail)
             except (RetryableError, OSError) as error:
                 failures += 1
+                if self._lost is not None and self._complete.is_set():
+                    self._lost(self._clock.now() - timedelta(seconds=self.stale_s()))
                 self._metrics.broadcast_stale_s.labels(self._name).set(self.stale_s())
                 self._logger.warning("not following", error=str(error))
             finally:

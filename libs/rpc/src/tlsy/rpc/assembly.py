@@ -45,6 +45,7 @@ from tlsy.tenancy.unit_of_work import Tenancy
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+    from datetime import datetime
 
     from tlsy.contracts.cloudevents import CloudEvent
     from tlsy.rpc.denials import DenialSink, DeniedCalls
@@ -145,8 +146,13 @@ class Assembly:
         """A number from 0 to 1."""
         return jitter_of(self.host)()
 
-    def on_demand(self, name: str, topic: str, take: Callable[[CloudEvent], None]) -> Broadcast:
-        """A part that hands on a topic's events while somebody holds it, and reads nothing otherwise."""
+    def on_demand(
+        self, name: str, topic: str, take: Callable[[CloudEvent], None], lost: Callable[[datetime], None]
+    ) -> Broadcast:
+        """A part that hands on a topic's events while somebody holds it, and reads nothing otherwise.
+
+        When it cannot follow the topic any more it tells `lost` since when events may be missing.
+        """
 
         async def no_snapshot() -> None:
             """What was before concerns nobody."""
@@ -160,6 +166,7 @@ class Assembly:
             jitter=self.jitter,
             metrics=self.metrics,
             on_demand=True,
+            lost=lost,
         )
 
     def _platform_missing(self) -> str | None:

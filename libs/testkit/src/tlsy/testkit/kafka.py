@@ -45,16 +45,19 @@ class ServerStartError(RuntimeError):
 
 
 @asynccontextmanager
-async def embedded_broker(settings: BrokerSettings | None = None, *, behind_s: int = 0) -> AsyncIterator[str]:
+async def embedded_broker(
+    settings: BrokerSettings | None = None, *, port: int = 0, behind_s: int = 0
+) -> AsyncIterator[str]:
     """Run the embedded broker in this event loop; yields its bootstrap address, `host:port`.
 
-    With `behind_s` what is written now seems to have been there for so long.
+    Without settings it listens on `port`, or on any free one. With `behind_s` what is written now seems to
+    have been there for so long.
     """
 
     def time_ns() -> int:
         return time.time_ns() - behind_s * 1_000_000_000
 
-    async with Broker(settings or BrokerSettings(), time_ns=time_ns) as broker:
+    async with Broker(settings or BrokerSettings(port=port), time_ns=time_ns) as broker:
         yield str(broker.address)
 
 

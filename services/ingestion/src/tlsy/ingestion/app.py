@@ -49,7 +49,7 @@ def build(settings: IngestionSettings, host: Host) -> Supervisor:
         return live.held()
 
     tail = TailEvents(following)
-    live = assembly.on_demand("live-tails", TOPICS[SERVICE], tail.on_event)
+    live = assembly.on_demand("live-tails", TOPICS[SERVICE], tail.on_event, tail.on_lost)
     store, untold = PostgresEventStore(settings.shard), Untold()
 
     def after_commit(tenant: TenantContext, events: Sequence[CloudEvent]) -> None:

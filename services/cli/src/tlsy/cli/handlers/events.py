@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -43,9 +44,11 @@ _OUTCOMES: Final = (
     Column("WHY", "rejections.message", fold=True, spare=1),
 )
 _SENT: Final = (Column("OUTCOME", "outcome"), Column("EVENTS", "events"))
+#: Its log of events was lost: it does not know which it would have told.
+_INTERRUPTED: Final = "TAIL_INTERRUPTED"
 #: Why a server ends a stream whose reader may begin again: its token's time, or that of streams, is over,
-#: or the server stops and another one answers.
-_BEGIN_AGAIN: Final = frozenset({"TOKEN_EXPIRED", "DEADLINE_EXCEEDED", "SERVER_STOPPING"})
+#: or the server stops and another one answers, or it waits for its log.
+_BEGIN_AGAIN: Final = frozenset({"TOKEN_EXPIRED", "DEADLINE_EXCEEDED", "SERVER_STOPPING", _INTERRUPTED})
 _BATCH: Final = 500
 #: A line that comes alone is sent so much later at most.
 _FLUSH_S: Final = 1.0
@@ -100,8 +103,15 @@ async def tail_events(
         except AioRpcError as error:
             # One that a new token does not prolong would end again at once.
             too_soon = terminal.clock.monotonic() - begun_s < _LEAST_TAIL_S
-            if too_soon or ServiceError.from_rpc_error(error).reason not in _BEGIN_AGAIN:
+            ended = ServiceError.from_rpc_error(error)
+            if too_soon or ended.reason not in _BEGIN_AGAIN:
                 raise
+            if ended.reason == _INTERRUPTED:
+                since = ended.metadata.get("since", "1h")
+                terminal.output.note(
+                    f"The server lost its log of events: some that were stored since {since} may not be shown."
+                    f" This tail goes on once the log is back; see all with: {_query(request, since)}"
+                )
             ingestion = await terminal.session.ingestion()
         else:
             return
@@ -255,6 +265,16 @@ class _Sending:
             self._rejections.append(
                 f"line {line}: {event.source} {event.id}: {problem.reason} {problem.field}: {problem.message}"
             )
+
+
+def _query(tail: ingestion_pb2.TailEventsRequest, since: str) -> str:
+    """The command that finds what a tail may have missed."""
+    words = ["tlsy", "events", "query", "--since", since]
+    words += ["--type", tail.type] if tail.type else []
+    words += ["--source", tail.source] if tail.source else []
+    for key in sorted(tail.labels):
+        words += ["--label", f"{key}={tail.labels[key]}"]
+    return shlex.join(words)
 
 
 def _readable(event: ingestion_pb2.Event) -> dict[str, Any]:

@@ -40,7 +40,10 @@ class IngestionServiceStub:
     QueryEvents: _grpc.UnaryUnaryMultiCallable[_ingestion_pb2.QueryEventsRequest, _ingestion_pb2.QueryEventsResponse]
     """Newest first."""
     TailEvents: _grpc.UnaryStreamMultiCallable[_ingestion_pb2.TailEventsRequest, _ingestion_pb2.TailEventsResponse]
-    """Events as they are stored, from now on. A slow reader is told how many it missed."""
+    """Events as they are stored, from now on. A slow reader is told how many it missed. Where some may be missing because
+    the log was lost, the stream ends with UNAVAILABLE, reason TAIL_INTERRUPTED: QueryEvents has those stored since the
+    time in its metadata "since", and another tail those to come.
+    """
     ListIngestOutcomes: _grpc.UnaryUnaryMultiCallable[_ingestion_pb2.ListIngestOutcomesRequest, _ingestion_pb2.ListIngestOutcomesResponse]
     """What became of the records that this tenant's producers put on the topic: each one refused in whole or
     in part, newest first.
@@ -60,7 +63,10 @@ class IngestionServiceAsyncStub(IngestionServiceStub):
     QueryEvents: _aio.UnaryUnaryMultiCallable[_ingestion_pb2.QueryEventsRequest, _ingestion_pb2.QueryEventsResponse]  # type: ignore[assignment]
     """Newest first."""
     TailEvents: _aio.UnaryStreamMultiCallable[_ingestion_pb2.TailEventsRequest, _ingestion_pb2.TailEventsResponse]  # type: ignore[assignment]
-    """Events as they are stored, from now on. A slow reader is told how many it missed."""
+    """Events as they are stored, from now on. A slow reader is told how many it missed. Where some may be missing because
+    the log was lost, the stream ends with UNAVAILABLE, reason TAIL_INTERRUPTED: QueryEvents has those stored since the
+    time in its metadata "since", and another tail those to come.
+    """
     ListIngestOutcomes: _aio.UnaryUnaryMultiCallable[_ingestion_pb2.ListIngestOutcomesRequest, _ingestion_pb2.ListIngestOutcomesResponse]  # type: ignore[assignment]
     """What became of the records that this tenant's producers put on the topic: each one refused in whole or
     in part, newest first.
@@ -95,7 +101,10 @@ class IngestionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ingestion_pb2.TailEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_ingestion_pb2.TailEventsResponse], _abc.AsyncIterator[_ingestion_pb2.TailEventsResponse]]:
-        """Events as they are stored, from now on. A slow reader is told how many it missed."""
+        """Events as they are stored, from now on. A slow reader is told how many it missed. Where some may be missing because
+        the log was lost, the stream ends with UNAVAILABLE, reason TAIL_INTERRUPTED: QueryEvents has those stored since the
+        time in its metadata "since", and another tail those to come.
+        """
 
     @_abc_1.abstractmethod
     def ListIngestOutcomes(
