@@ -144,7 +144,8 @@ async def raw_seconds(suite: BenchSuite, tenants: Sequence[BenchTenant], half: s
     work: list[tuple[BenchTenant, list[Any]]] = []
     for number in range(RAW_BATCHES):
         tenant = tenants[number % len(tenants)]
-        rows = read_batch(batch_of(tenant.slug, number, half).events, window).rows
+        events = (event.SerializeToString() for event in batch_of(tenant.slug, number, half).events)
+        rows = read_batch(events, window).rows
         work.append((tenant, [tenant.tenant_id, *columns(rows)]))
 
     async with AsyncExitStack() as stack:

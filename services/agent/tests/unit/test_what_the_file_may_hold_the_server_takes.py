@@ -43,7 +43,7 @@ def test_the_file_takes_what_ingestion_takes(source, site, labels):
         taken = False
     else:
         taken = True
-    assert taken == (not read_batch([event], AROUND).problems)
+    assert taken == (not read_batch([event.SerializeToString()], AROUND).problems)
 
 
 @given(st.text(max_size=300), st.text(max_size=300))
@@ -51,9 +51,8 @@ def test_whatever_a_host_calls_its_things_ingestion_takes(subject, value):
     reading = Reading(
         type="host.disk", subject=subject + "\udcff", value=1, labels={"device": value + "\udcff"}
     )
-    assert not read_batch(
-        [to_event(reading, Origin(source="a", site="", labels={}), "1", 5)], AROUND
-    ).problems
+    event = to_event(reading, Origin(source="a", site="", labels={}), "1", 5)
+    assert not read_batch([event.SerializeToString()], AROUND).problems
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ async def test_the_database_takes_whatever_a_batch_accepts(installation, documen
         )
         for number, document in enumerate([*documents, nested])
     ]
-    rows = read_batch(events, TimeWindow(now_us, now_us)).rows
+    rows = read_batch([each.SerializeToString() for each in events], TimeWindow(now_us, now_us)).rows
     if not rows:
         return
     connection = await installation.connect("tlsy_ingestion", installation.common)

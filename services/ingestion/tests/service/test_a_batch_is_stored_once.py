@@ -7,10 +7,12 @@ from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
+from google.protobuf.message import DecodeError
 from prometheus_client import CollectorRegistry
 
 from tlsy.contracts.events import EVENTS_ACCEPTED
 from tlsy.contracts.ingestion.events.v1 import events_pb2
+from tlsy.contracts.ingestion.v1 import ingestion_pb2 as pb
 from tlsy.eventlog.errors import InboxNotReady
 from tlsy.ingestion.adapters.postgres.event_store import PostgresEventStore
 from tlsy.ingestion.domain.events import Outcome
@@ -279,3 +281,27 @@ async def test_what_is_published_from_memory_goes_on_with_the_call_s_trace_and_c
     assert {(event.traceparent, event.principal, event.correlation_id) for event in published.events} == {
         (traceparent, "k", "r-1")
     }
+
+
+def nested(depth):
+    """An event with an unknown field that holds itself so often."""
+    good = pb.Event(source="s", id="1", type="a.b", time_us=int(SystemClock().now().timestamp() * 1_000_000))
+    return good.SerializeToString() + b"\xa3\x06" * depth + b"\xa4\x06" * depth
+
+
+def is_read(message, data):
+    try:
+        message.FromString(data)
+    except DecodeError:
+        return False
+    return True
+
+
+async def test_an_event_that_its_readers_cannot_read_is_not_stored(make_pipeline, installation, published):
+    """In the record that it would be told in, it is nested deeper than in the call."""
+    tenant = await installation.provisioned_tenant()
+    deepest = max(depth for depth in range(200) if is_read(pb.Event, nested(depth)))
+    event = pb.Event.FromString(nested(deepest))
+    with pytest.raises(DecodeError):
+        await make_pipeline().run(tenant, "k", [event], 1)
+    assert not published.events

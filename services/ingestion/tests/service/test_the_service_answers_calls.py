@@ -7,9 +7,11 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as pb
+from tlsy.contracts.ingestion.v1.encoded_pb2 import EncodedRequest
 from tlsy.rpc.errors import ServiceError
 from tlsy.tenancy.context import IsolationMode
 
+SERVICE = pb.DESCRIPTOR.services_by_name["IngestionService"]
 MODULES = frozenset({"supervision"})
 
 
@@ -76,6 +78,30 @@ async def test_a_call_that_is_not_allowed_stores_nothing(world, make_events, rol
     assert ServiceError.from_rpc_error(caught.value).reason == reason
     async with world.installation.tenancy("ingestion").transaction(tenant.context, write=False) as tx:
         assert await tx.fetchval("select count(*) from events") == 0
+
+
+async def test_an_event_that_is_too_much_is_refused_unread_and_the_others_are_stored(world, make_events):
+    """What nobody can read in it shows that nobody does, from the wire to the answer."""
+    tenant = await world.installation.provisioned_tenant(modules=MODULES)
+    host = await world.replica()
+    channel = world.around.dial(host, SERVICE, world.around.token(tenant, "agent"))
+    ingest = channel.unary_unary(
+        "/tlsy.ingestion.v1.IngestionService/IngestEvents",
+        response_deserializer=pb.IngestEventsResponse.FromString,
+    )
+    labels = {str(number): "" for number in range(32)}
+    good = [event.SerializeToString() for event in make_events(3, labels=labels)]
+    unreadable = b"\x4a\x03\x0a\x01\xff"
+    hostile = [good[0], good[1] + unreadable, b"\xff" * 40_000, good[2]]
+    request = EncodedRequest(parent=f"tenants/{tenant.slug}", events=hostile).SerializeToString()
+    answer = await ingest(request)
+    assert list(answer.outcomes) == [
+        pb.OUTCOME_ACCEPTED, pb.OUTCOME_REJECTED, pb.OUTCOME_REJECTED, pb.OUTCOME_ACCEPTED
+    ]  # fmt: skip
+    request = EncodedRequest(parent=f"tenants/{tenant.slug}", events=[unreadable]).SerializeToString()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await ingest(request)
+    assert ServiceError.from_rpc_error(caught.value).reason == "REQUEST_UNREADABLE"
 
 
 async def test_a_page_token_of_another_query_is_refused(world, make_events):

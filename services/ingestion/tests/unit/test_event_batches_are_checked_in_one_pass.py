@@ -5,11 +5,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as pb
-from tlsy.ingestion.domain.events import TimeWindow, columns, event_key, read_batch
+from tlsy.ingestion.domain.events import TimeWindow, columns, event_key
+from tlsy.ingestion.domain.events import read_batch as read_encoded
 
 NOW_US = 1_750_000_000_000_000
 WINDOW = TimeWindow(NOW_US - 1_000_000, NOW_US + 1_000_000)
@@ -18,6 +20,10 @@ WINDOW = TimeWindow(NOW_US - 1_000_000, NOW_US + 1_000_000)
 def event(**changes: Any) -> pb.Event:
     good: dict[str, Any] = {"source": "agent/a", "id": "1", "time_us": NOW_US, "type": "host.cpu"}
     return pb.Event(**(good | {"value": 0.5} | changes))
+
+
+def read_batch(events, window):
+    return read_encoded([each.SerializeToString() for each in events], window)
 
 
 def reasons(*events: pb.Event) -> list[tuple[int, str, str]]:
@@ -49,7 +55,7 @@ def test_labels_that_are_the_same_for_some_are_each_events_own():
     told = [{"host": "a"}, {"host": "b"}, {"host": "a"}, {}, {"host": "a", "env": "x" * 257}, {"": "y"}]
     told += reversed(told)
     events = [event(id=str(number), labels=labels) for number, labels in enumerate(told)]
-    batch = read_batch(events, WINDOW, [each.SerializeToString() for each in events])
+    batch = read_batch(events, WINDOW)
     assert {row[2]: msgspec.json.decode(row[10]) for row in batch.rows} == {
         number: told[number] for number in (0, 1, 2, 3, 8, 9, 10, 11)
     }
@@ -71,8 +77,7 @@ def test_an_event_is_not_larger_than_its_fields_can_be(field):
     parts = lead + b"\xff\x7f" + b"x" * (128 * 128 - 1)
     for count, wrong in ((1, []), (3, ["EVENT_TOO_LARGE"])):
         encoded = parts * count + good
-        read = [pb.Event.FromString(encoded)]
-        assert [p.reason for p in read_batch(read, WINDOW, [encoded]).problems] == wrong
+        assert [p.reason for p in read_encoded([encoded], WINDOW).problems] == wrong
 
 
 def test_an_absent_value_is_null_and_zero_is_zero():
@@ -178,6 +183,30 @@ def test_of_too_many_labels_only_as_many_as_there_may_be_are_looked_at():
     found = reasons(event(labels={f"\0{number}": "" for number in range(1_000)}))
     assert found[0][1] == "LABELS_TOO_MANY"
     assert [reason for _, reason, _ in found[1:]] == ["LABEL_INVALID"] * 32
+
+
+#: A label, as it is in an event, whose key is no UTF-8: to read it fails.
+UNREADABLE_LABEL = b"\x4a\x03\x0a\x01\xff"
+
+
+def test_what_is_too_much_is_not_read():
+    good = event(id="", labels={str(number): "" for number in range(32)}).SerializeToString()
+    found = read_encoded([good + UNREADABLE_LABEL, b"\xff" * 40_000], WINDOW).problems
+    assert [(p.index, p.reason) for p in found] == [
+        (0, "ID_INVALID"),
+        (0, "LABELS_TOO_MANY"),
+        (1, "EVENT_TOO_LARGE"),
+    ]
+    with pytest.raises(DecodeError):
+        read_encoded([event().SerializeToString() + UNREADABLE_LABEL], WINDOW)
+
+
+def test_of_a_label_that_is_there_twice_the_last_one_counts():
+    twice = (
+        event(labels={"host": "a"}).SerializeToString() + pb.Event(labels={"host": "b"}).SerializeToString()
+    )
+    (row,) = read_encoded([twice], WINDOW).rows
+    assert row[10] == '{"host":"b"}'
 
 
 def test_the_second_of_two_equal_events_is_a_duplicate_and_another_time_is_another_event():

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from tlsy.contracts.events import INGEST_TOPIC, TOPICS
-from tlsy.contracts.ingestion.v1 import ingestion_pb2, ingestion_pb2_grpc
+from tlsy.contracts.ingestion.v1 import ingestion_pb2
 from tlsy.eventlog.consumer import Consumer
 from tlsy.eventlog.dead_letters import DeadLetters, OutsiderLimits
 from tlsy.eventlog.kafka_readers import KafkaGroupReader
@@ -21,7 +21,7 @@ from tlsy.ingestion.handlers.on_produced_events import OnProducedEvents
 from tlsy.ingestion.handlers.query_events import QueryEvents
 from tlsy.ingestion.handlers.tail_events import TailEvents
 from tlsy.ingestion.handlers.tell_minutes import TellMinutes
-from tlsy.ingestion.rpc.servicer import IngestionServicer
+from tlsy.ingestion.rpc.servicer import IngestionServicer, add_to_server
 from tlsy.rpc.assembly import assemble
 from tlsy.rpc.server import Served
 from tlsy.runtime.service import Part, Task
@@ -74,7 +74,7 @@ def build(settings: IngestionSettings, host: Host) -> Supervisor:
     )
     served = Served(
         ingestion_pb2.DESCRIPTOR.services_by_name["IngestionService"],
-        ingestion_pb2_grpc.add_IngestionServiceServicer_to_server,
+        add_to_server,
         servicer,
     )
     producers = _producers(assembly, ingest, settings)

@@ -109,7 +109,7 @@ async def tail_events(
             if ended.reason == _INTERRUPTED:
                 since = ended.metadata.get("since", "1h")
                 terminal.output.note(
-                    f"The server lost its log of events: some that were stored since {since} may not be shown."
+                    f"The server lost its log of events: some that were stored since {since} may be missing."
                     f" This tail goes on once the log is back; see all with: {_query(request, since)}"
                 )
             ingestion = await terminal.session.ingestion()

@@ -18,6 +18,7 @@ import asyncpg
 from tlsy.contracts.billing.events.v1 import events_pb2 as billing
 from tlsy.contracts.cloudevents import CloudEvent
 from tlsy.contracts.events import EVENTS_ACCEPTED, usage_recorded
+from tlsy.contracts.ingestion.events.v1.events_pb2 import EventsAccepted
 from tlsy.contracts.ingestion.v1.encoded_pb2 import EncodedEvents
 from tlsy.eventlog.errors import InboxNotReady
 from tlsy.ingestion.domain.events import (
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
-    from tlsy.contracts.ingestion.v1 import ingestion_pb2
     from tlsy.ingestion.domain.events import Row
     from tlsy.ingestion.domain.untold import Untold
     from tlsy.ingestion.ports import AfterCommit, BatchObserver, EventStore
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from tlsy.tenancy.catalog import TenantEntry
     from tlsy.tenancy.unit_of_work import Tenancy, UnitOfWork
 
-#: A record in the outbox is at most 512 KiB; an event is at most 25 KiB.
+#: A record in the outbox is at most 512 KiB; an event is at most 32 KiB.
 _MAX_RECORD_BYTES: Final = 480 * 1024
 #: The relay leaves rows alone for so long, because they are published from memory after the commit.
 _SWEEP_AFTER_S: Final = 5.0
@@ -96,8 +96,7 @@ class _Sent:
 
     tenant: TenantEntry
     principal: str
-    events: Sequence[ingestion_pb2.Event]
-    encoded: Sequence[bytes]
+    events: Sequence[bytes]
     granted: int
     record: ProducedRecord | None
     meter: TenantMeter
@@ -150,16 +149,15 @@ class IngestEvents:
         self,
         tenant: TenantEntry,
         principal: str,
-        events: Sequence[ingestion_pb2.Event],
+        events: Sequence[bytes],
         size_bytes: int,
         record: ProducedRecord | None = None,
-        *,
-        encoded: Sequence[bytes] | None = None,
     ) -> Ingested:
-        """Ingests a batch; with its events as they are encoded, if the caller has them: it takes long.
+        """Ingests a batch of events as they are encoded.
 
         Raises:
             InvalidArgument: TOO_MANY_EVENTS or BATCH_TOO_LARGE; nothing was looked at.
+            DecodeError: one of them is no event; nothing was stored.
             NotWritable, PlacementUnavailable: nothing was stored, or (outcome_unknown) sending again is safe.
         """
         _check_size(len(events), size_bytes)
@@ -171,10 +169,10 @@ class IngestEvents:
             if deferred and record is None:
                 self._put_off(tenant.tenant_id, principal, deferred)
             return Ingested([Outcome.DEFERRED] * deferred, (), retry_after_s)
-        encoded = encoded or [event.SerializeToString() for event in events]
-        sent = _Sent(tenant, principal, events, encoded, granted, record, meter, Hold(meter))
-        batch = read_batch(events[:granted], self._window(tenant), encoded[:granted])
+        events = list(events)
+        sent = _Sent(tenant, principal, events, granted, record, meter, Hold(meter))
         try:
+            batch = read_batch(events[:granted], self._window(tenant))
             work, published = await self._commit(sent, batch)
         except BaseException:
             meter.bucket.give_back(granted)
@@ -263,10 +261,10 @@ class IngestEvents:
     ) -> tuple[_Work, Sequence[CloudEvent]]:
         now = self._clock.now()
         if sent.record is not None and not await _is_first(tx, _TAKEN, sent.record, now):
-            return _Work([Outcome.DUPLICATE] * sent.granted, [], [], sent.encoded), ()
+            return _Work([Outcome.DUPLICATE] * sent.granted, [], [], sent.events), ()
         outcomes = [Outcome.ACCEPTED] * sent.granted
         outcomes += [Outcome.DEFERRED] * (len(sent.events) - sent.granted)
-        work = _Work(outcomes, list(batch.problems), batch.rows, sent.encoded)
+        work = _Work(outcomes, list(batch.problems), batch.rows, sent.events)
         for problem in batch.problems:
             outcomes[problem.index] = Outcome.REJECTED
         for index in batch.duplicates:
@@ -405,8 +403,16 @@ def _without(rows: Sequence[Row], places: Sequence[int]) -> list[Row]:
 
 
 def _records(events: Sequence[bytes]) -> list[bytes]:
-    """The events as one EventsAccepted, or as several where they do not fit into one."""
-    return [EncodedEvents(events=part).SerializeToString() for part in _parts(events)]
+    """The events as one EventsAccepted, or as several where they do not fit into one.
+
+    Raises:
+        DecodeError: nobody could read them. A message may be nested so deep only, and in there an event is
+            deeper than where it was checked.
+    """
+    records = [EncodedEvents(events=part).SerializeToString() for part in _parts(events)]
+    for record in records:
+        EventsAccepted.FromString(record)
+    return records
 
 
 def _parts(events: Sequence[bytes]) -> list[Sequence[bytes]]:

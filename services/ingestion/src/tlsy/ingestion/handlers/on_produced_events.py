@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message import DecodeError
 
-from tlsy.contracts.ingestion.events.v1 import events_pb2
 from tlsy.contracts.ingestion.v1.encoded_pb2 import EncodedEvents
 from tlsy.eventlog.errors import FinalError, Poison, TenantOverRate
 from tlsy.ingestion.domain.events import Outcome, Problem
@@ -74,15 +73,8 @@ class OnProducedEvents:
             problem = Problem(WHOLE_RECORD, "TENANT_OVER_RATE", "", text)
             raise await self._refused(tenant, place, "TENANT_OVER_RATE", [problem])
         try:
-            events = events_pb2.ProducedEvents.FromString(record.value).events
-            ingested = await self._ingest.run(
-                tenant,
-                delivery.event.source,
-                events,
-                len(record.value),
-                place,
-                encoded=EncodedEvents.FromString(record.value).events,
-            )
+            events = EncodedEvents.FromString(record.value).events
+            ingested = await self._ingest.run(tenant, delivery.event.source, events, len(record.value), place)
         except DecodeError as error:
             problem = Problem(WHOLE_RECORD, "UNREADABLE_DATA", "", f"is no ProducedEvents: {error}")
             raise await self._refused(tenant, place, "UNREADABLE_DATA", [problem]) from error

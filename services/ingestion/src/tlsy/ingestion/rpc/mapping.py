@@ -9,7 +9,6 @@ from uuid import UUID
 import msgspec
 
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as pb
-from tlsy.contracts.ingestion.v1.encoded_pb2 import EncodedRequest
 from tlsy.ingestion.ports import EventFilter, EventPlace
 from tlsy.rpc.errors import InvalidArgument, Violation
 
@@ -25,12 +24,6 @@ if TYPE_CHECKING:
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _US: Final = timedelta(microseconds=1)
 _labels: Final = msgspec.json.Decoder(dict[str, str]).decode
-
-
-def encoded_events(request: pb.IngestEventsRequest) -> tuple[Sequence[bytes], int]:
-    """The request's events as they are encoded, and the bytes of all of it."""
-    raw = request.SerializeToString()
-    return EncodedRequest.FromString(raw).events, len(raw)
 
 
 def to_response(ingested: Ingested) -> pb.IngestEventsResponse:

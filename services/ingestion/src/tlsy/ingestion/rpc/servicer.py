@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from google.protobuf.message import DecodeError
 
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as pb
 from tlsy.contracts.ingestion.v1 import ingestion_pb2_grpc
+from tlsy.contracts.ingestion.v1.encoded_pb2 import EncodedRequest
 from tlsy.ingestion.rpc import mapping
 from tlsy.rpc.call import current_call
+from tlsy.rpc.errors import InvalidArgument
 from tlsy.rpc.paging import Pages, fitting, page_size
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-    import grpc.aio
 
     from tlsy.ingestion.handlers.get_ingest_usage import GetIngestUsage
     from tlsy.ingestion.handlers.ingest_events import IngestEvents
@@ -42,14 +45,16 @@ class IngestionServicer(ingestion_pb2_grpc.IngestionServiceServicer):
         self._outcomes = outcomes
         self._usage = usage
 
-    async def IngestEvents(
-        self, request: pb.IngestEventsRequest, context: Context
+    async def IngestEvents(  # type: ignore[override]  # see add_to_server
+        self, request: EncodedRequest, context: Context
     ) -> pb.IngestEventsResponse:
         """See the proto."""
-        call, (encoded, size_bytes) = current_call(), mapping.encoded_events(request)
-        ingested = await self._ingest.run(
-            call.required_tenant(), str(call.principal), request.events, size_bytes, encoded=encoded
-        )
+        tenant, principal = current_call().required_tenant(), str(current_call().principal)
+        try:
+            ingested = await self._ingest.run(tenant, principal, request.events, request.ByteSize())
+        except DecodeError as error:
+            text = "An event cannot be read as the message that it must be."
+            raise InvalidArgument("REQUEST_UNREADABLE", text) from error
         return mapping.to_response(ingested)
 
     async def QueryEvents(self, request: pb.QueryEventsRequest, context: Context) -> pb.QueryEventsResponse:
@@ -90,3 +95,16 @@ class IngestionServicer(ingestion_pb2_grpc.IngestionServiceServicer):
     async def GetIngestUsage(self, request: pb.GetIngestUsageRequest, context: Context) -> pb.IngestUsage:
         """See the proto."""
         return mapping.to_usage(*await self._usage.run(current_call().required_tenant()))
+
+
+def add_to_server(servicer: IngestionServicer, server: Any) -> None:
+    """As the generated one, but IngestEvents gets its events as they are encoded: the domain reads them."""
+    handler: Any = grpc.unary_unary_rpc_method_handler(
+        servicer.IngestEvents,
+        request_deserializer=EncodedRequest.FromString,
+        response_serializer=pb.IngestEventsResponse.SerializeToString,
+    )
+    ingestion_pb2_grpc.add_IngestionServiceServicer_to_server(servicer, server)
+    # Of a method that is registered again the last handler answers.
+    name = pb.DESCRIPTOR.services_by_name["IngestionService"].full_name
+    server.add_registered_method_handlers(name, {"IngestEvents": handler})

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftlsy/ingestion/v1/encoded.proto\x12\x11tlsy.ingestion.v1\" \n\x0e\x45ncodedRequest\x12\x0e\n\x06\x65vents\x18\x02 \x03(\x0c\"\x1f\n\rEncodedEvents\x12\x0e\n\x06\x65vents\x18\x01 \x03(\x0c\"\x1f\n\rEncodedLabels\x12\x0e\n\x06labels\x18\t \x03(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftlsy/ingestion/v1/encoded.proto\x12\x11tlsy.ingestion.v1\"0\n\x0e\x45ncodedRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x0e\n\x06\x65vents\x18\x02 \x03(\x0c\"\x1f\n\rEncodedEvents\x12\x0e\n\x06\x65vents\x18\x01 \x03(\x0c\"\xb6\x01\n\x0c\x45ncodedEvent\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0f\n\x07time_us\x18\x03 \x01(\x03\x12\x0c\n\x04type\x18\x04 \x01(\t\x12\x0f\n\x07subject\x18\x05 \x01(\t\x12\x0c\n\x04site\x18\x06 \x01(\t\x12\x10\n\x08severity\x18\x07 \x01(\x05\x12\x12\n\x05value\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12\x0e\n\x06labels\x18\t \x03(\x0c\x12\x0c\n\x04\x64\x61ta\x18\n \x01(\x0c\x42\x08\n\x06_value\"#\n\x05Label\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,9 +32,11 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tlsy.ingestion.v1.encoded_p
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ENCODEDREQUEST']._serialized_start=54
-  _globals['_ENCODEDREQUEST']._serialized_end=86
-  _globals['_ENCODEDEVENTS']._serialized_start=88
-  _globals['_ENCODEDEVENTS']._serialized_end=119
-  _globals['_ENCODEDLABELS']._serialized_start=121
-  _globals['_ENCODEDLABELS']._serialized_end=152
+  _globals['_ENCODEDREQUEST']._serialized_end=102
+  _globals['_ENCODEDEVENTS']._serialized_start=104
+  _globals['_ENCODEDEVENTS']._serialized_end=135
+  _globals['_ENCODEDEVENT']._serialized_start=138
+  _globals['_ENCODEDEVENT']._serialized_end=320
+  _globals['_LABEL']._serialized_start=322
+  _globals['_LABEL']._serialized_end=357
 # @@protoc_insertion_point(module_scope)
