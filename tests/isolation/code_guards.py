@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry
 from tlsy.contracts.cloudevents import CloudEvent
 from tlsy.contracts.events import EVENTS_ACCEPTED, INGEST_TOPIC, TOPICS
 from tlsy.contracts.ingestion.events.v1 import events_pb2
-from tlsy.contracts.ingestion.v1 import ingestion_pb2, ingestion_pb2_grpc
+from tlsy.contracts.ingestion.v1 import ingestion_pb2
 from tlsy.eventlog.cloudevents import to_headers
 from tlsy.eventlog.consumer import Consumer
 from tlsy.eventlog.dead_letters import DeadLetters
@@ -39,7 +39,7 @@ from tlsy.ingestion.handlers.list_ingest_outcomes import ListIngestOutcomes
 from tlsy.ingestion.handlers.on_produced_events import PRODUCED_EVENTS
 from tlsy.ingestion.handlers.query_events import QueryEvents
 from tlsy.ingestion.handlers.tail_events import TailEvents
-from tlsy.ingestion.rpc.servicer import IngestionServicer
+from tlsy.ingestion.rpc.servicer import IngestionServicer, add_to_server
 from tlsy.rpc.interceptor import CallInterceptor, Deadlines
 from tlsy.rpc.keep_alive import KeepAlive
 from tlsy.rpc.keys import Jwks, generate_key, jwks_of
@@ -155,10 +155,9 @@ async def ingestion_with(
         deadlines=Deadlines(default_s=10, max_s=10, max_stream_s=10),
         clock=clock,
     )
-    add = ingestion_pb2_grpc.add_IngestionServiceServicer_to_server
     with tempfile.TemporaryDirectory(prefix="tk") as folder:
         target = f"unix:{Path(folder) / 's'}"
-        served = [Served(_SERVICE, add, _servicer(installation, clock))]
+        served = [Served(_SERVICE, add_to_server, _servicer(installation, clock))]
         server = RpcServer(target, served, interceptor, ready=Readiness, tls=None, keep_alive=KeepAlive())
         await server.start()
         client = Client({"ingestion": [target]})

@@ -45,6 +45,18 @@ async def test_beyond_the_hard_end_of_the_quota_events_are_rejected_by_every_rep
     assert await stored(installation, tenant) == 15
 
 
+async def test_what_repeats_a_rejected_event_in_its_batch_is_rejected_and_not_called_stored(
+    installation, make_pipeline, make_events
+):
+    tenant = await installation.provisioned_tenant(entitlements=limits(2))
+    events = make_events(3)
+    answer = await make_pipeline().run(tenant, "k", [*events, events[0], events[2]], 1)
+    stored_once = [Outcome.ACCEPTED, Outcome.ACCEPTED, Outcome.REJECTED, Outcome.DUPLICATE]
+    assert answer.outcomes == [*stored_once, Outcome.REJECTED]
+    assert [(p.index, p.reason) for p in answer.problems] == [(2, "QUOTA_EXCEEDED"), (4, "QUOTA_EXCEEDED")]
+    assert await stored(installation, tenant) == 2
+
+
 async def test_after_the_grace_the_quota_itself_is_the_end(
     installation, make_pipeline, make_events, real_time_clock
 ):

@@ -211,7 +211,7 @@ def test_of_a_label_that_is_there_twice_the_last_one_counts():
 
 def test_the_second_of_two_equal_events_is_a_duplicate_and_another_time_is_another_event():
     batch = read_batch([event(), event(time_us=NOW_US + 1), event(value=9.0)], WINDOW)
-    assert batch.duplicates == [2]
+    assert batch.duplicates == {2: 0}
     assert [row[2] for row in batch.rows] == [0, 1]
 
 
@@ -247,7 +247,7 @@ _texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
 )
 def test_each_event_is_a_row_a_duplicate_or_has_a_problem(events):
     batch = read_batch(events, WINDOW)
-    places = [row[2] for row in batch.rows] + batch.duplicates + sorted({p.index for p in batch.problems})
+    places = [row[2] for row in batch.rows] + [*batch.duplicates] + sorted({p.index for p in batch.problems})
     assert sorted(places) == list(range(len(events)))
     assert batch.rows == sorted(batch.rows)
     for row in batch.rows:

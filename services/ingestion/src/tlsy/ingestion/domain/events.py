@@ -98,12 +98,12 @@ class Batch:
 
     Attributes:
         rows: what may be stored, sorted by (time_us, event_key), no two with the same.
-        duplicates: indexes of events that stand in the batch before.
+        duplicates: indexes of events that stand in the batch before, each with the first one's.
         problems: of the events left out; all of them, up to MAX_PROBLEMS, and at least one of each event.
     """
 
     rows: list[Row] = field(default_factory=list)
-    duplicates: list[int] = field(default_factory=list)
+    duplicates: dict[int, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -227,7 +227,7 @@ def _drop_repeats(batch: Batch) -> None:
     for row in batch.rows:
         here = (row[0], row[1])
         if here == last:
-            batch.duplicates.append(row[2])
+            batch.duplicates[row[2]] = kept[-1][2]
         else:
             kept.append(row)
             last = here

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -37,7 +37,7 @@ from tlsy.ingestion.ports import RecordOutcome, RowsRefused, Tally
 from tlsy.rpc.errors import InvalidArgument, Violation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from uuid import UUID
 
     from tlsy.ingestion.domain.events import Row
@@ -117,6 +117,14 @@ class _Work:
         """One row's event will not be taken; the caller leaves the row out."""
         self.outcomes[row[2]] = Outcome.REJECTED
         self.problems.append(Problem(row[2], reason, field, message))
+
+    def reject_repeats(self, firsts: Mapping[int, int]) -> None:
+        """What repeats an event of the batch that will not be taken is no duplicate of anything stored."""
+        problems = {problem.index: problem for problem in self.problems} if firsts else {}
+        for index, first in firsts.items():
+            if self.outcomes[first] is Outcome.REJECTED:
+                self.outcomes[index] = Outcome.REJECTED
+                self.problems.append(replace(problems[first], index=index))
 
 
 class IngestEvents:
@@ -273,6 +281,7 @@ class IngestEvents:
         if work.rows:
             for place in await self._store.insert(tx, work.rows):
                 outcomes[work.rows[place][2]] = Outcome.DUPLICATE
+        work.reject_repeats(batch.duplicates)
         tally = _tally(work.outcomes)
         await self._store.add_counts(tx, sent.principal, tally, now)
         if sent.record is not None and tally.accepted < len(sent.events):
