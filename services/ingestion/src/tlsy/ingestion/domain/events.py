@@ -51,8 +51,6 @@ _decode_json: Final = msgspec.json.Decoder().decode
 _MAX_SCALE: Final = 16_383
 #: Below, without an exponent of three digits or more, no number in data of MAX_DATA_BYTES has so many.
 _ALWAYS_FINE_BYTES: Final = 16_000
-#: Stands for labels that nobody reads.
-_TOO_MANY: Final[tuple[bytes, ...]] = (b"",) * (MAX_LABELS + 1)
 _LONG_EXPONENT: Final = re.compile(rb"[0-9][eE][+-]?[0-9]{3}").search
 
 
@@ -141,7 +139,8 @@ def read_batch(events: Iterable[bytes], window: TimeWindow) -> Batch:
         event = EncodedEvent.FromString(bytes_)
         source, event_id, time_us, type_ = event.source, event.id, event.time_us, event.type
         subject, site, severity, raw = event.subject, event.site, event.severity, event.data
-        told = tuple(event.labels) if len(event.labels) <= MAX_LABELS else _TOO_MANY
+        # A slice, because it is copied twice as fast as what it is of.
+        told = tuple(event.labels[: MAX_LABELS + 1])
         labels_json, labels_fit = read.get(told) or read.setdefault(told, _read_labels(told))
         value = event.value if event.HasField("value") else None
         text = f"{source}{event_id}{type_}{subject}{site}"
@@ -158,7 +157,6 @@ def read_batch(events: Iterable[bytes], window: TimeWindow) -> Batch:
             or _TYPE(type_) is None
             or not 0 <= severity <= MAX_SEVERITY
             or (value is not None and not isfinite(value))
-            or told is _TOO_MANY
             or not labels_fit
             or raw
         ):
@@ -182,12 +180,13 @@ def _labels(told: Iterable[bytes]) -> dict[str, str]:
     return {label.key: label.value for label in map(Label.FromString, islice(told, MAX_LABELS))}
 
 
-def _read_labels(told: Iterable[bytes]) -> tuple[str, bool]:
+def _read_labels(told: Sequence[bytes]) -> tuple[str, bool]:
     """Labels as JSON, and whether all are surely within their limits: a character has up to four bytes."""
     labels = _labels(told)
     json = _encode_json(labels)
     fit = (
-        "" not in labels
+        len(told) <= MAX_LABELS
+        and "" not in labels
         and b"\\u0000" not in json
         # No text is longer than the JSON that it is in; escapes only make it longer.
         and (len(json) <= MAX_LABEL_KEY_BYTES or max(map(len, labels)) <= MAX_LABEL_KEY_BYTES // 4)
