@@ -54,6 +54,21 @@ async def test_what_is_parked_for_a_deleted_tenant_is_forgotten(world, installat
     assert world.metrics.skipped.labels(GROUP)._value.get() == 30
 
 
+async def test_what_is_parked_for_a_tenant_that_is_deleted_while_it_is_looked_up_is_forgotten(
+    world, installation, dedicated
+):
+    late = LateLook(installation.tenancy("rules_engine"), finds=True)
+    await world.consuming(transactions=late)
+    await take_down(world, dedicated)
+    await world.send(event_of(dedicated, "parked"))
+    await asyncio.wait_for(late.waits.wait(), 60)
+    installation.catalog.forget(dedicated.tenant_id)
+    late.go.set()
+    await parked(world, 0)
+    assert await dead_letters(world, 0) == []
+    assert world.metrics.skipped.labels(GROUP)._value.get() == 1
+
+
 async def test_what_is_parked_is_kept_while_nobody_says_whether_its_tenant_was_deleted(
     world, installation, dedicated
 ):
@@ -234,10 +249,11 @@ async def test_nothing_of_a_paused_tenant_is_refused(world, tenant, limits, kept
 
 
 class LateLook:
-    """Transactions; who first finds nothing parked is told so when it is let go."""
+    """Transactions; who first finds something parked, or nothing, is told so when it is let go."""
 
-    def __init__(self, transactions):
+    def __init__(self, transactions, *, finds):
         self.transactions = transactions
+        self.finds = finds
         self.waits = asyncio.Event()
         self.go = asyncio.Event()
 
@@ -248,7 +264,7 @@ class LateLook:
     async def control(self, principal, *, write):
         async with self.transactions.control(principal, write=write) as tx:
             yield (looking := Looking(tx))
-        if looking.found_nothing:
+        if looking.found == self.finds:
             self.waits.set()
             await self.go.wait()
 
@@ -256,19 +272,20 @@ class LateLook:
 class Looking:
     def __init__(self, tx):
         self.tx = tx
-        self.found_nothing = False
+        self.found = None
 
     def __getattr__(self, name):
         return getattr(self.tx, name)
 
     async def fetch(self, sql, *arguments):
         rows = await self.tx.fetch(sql, *arguments)
-        self.found_nothing = sql == statements("rules_engine")["select_parked"] and not rows
+        if sql == statements("rules_engine")["select_parked"]:
+            self.found = bool(rows)
         return rows
 
 
 async def test_what_is_parked_while_its_tenant_is_to_resume_is_replayed(world, tenant):
-    late, served = LateLook(world.installation.tenancy("rules_engine")), asyncio.Event()
+    late, served = LateLook(world.installation.tenancy("rules_engine"), finds=False), asyncio.Event()
 
     async def handle(delivery, tx):
         if not served.is_set():

@@ -366,10 +366,11 @@ class PartitionWorker:
 
     async def _replay_some(self, tenant_id: UUID, paused: _Paused) -> bool:
         """Try the oldest parked records of a tenant; whether there is reason to go on at once."""
+        parked = await self._parking.first(tenant_id, self._partition, _REPLAY_ROWS)
+        # Asked last: of a tenant that went while its records were looked up a try would refuse them.
         if await self._applier.is_gone(TenantId(tenant_id)):
             await self._forget(tenant_id, paused)
             return False
-        parked = await self._parking.first(tenant_id, self._partition, _REPLAY_ROWS)
         if not parked:
             async with paused.lock:
                 if await self._parking.first(tenant_id, self._partition, 1):
