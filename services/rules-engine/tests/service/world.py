@@ -134,15 +134,19 @@ class World:
                 await asyncio.sleep(0.01)
         return service
 
-    async def shared_out(self, times):
-        """Waits until every partition was assigned so many times, and so nothing is being moved."""
+    async def shared_out(self, after=0):
+        """Waits until every partition was assigned after that epoch, so that none moves; answers the last."""
         connection = await self.installation.connect("tlsy_migrator", self.installation.control)
+        sql = """
+            select max(epoch) from tlsy.partition_assignment where topic = $1
+            having min(epoch) > $2 and count(*) = $3
+        """
 
         async def assigned():
-            sql = "select coalesce(min(epoch), 0) from tlsy.partition_assignment where topic = $1"
-            return await connection.fetchval(sql, TOPIC) >= times
+            partitions = len(await self.inspector.end_offsets(TOPIC))
+            return await connection.fetchval(sql, TOPIC, after, partitions)
 
-        await until(assigned)
+        return await until(assigned)
 
     async def replica_alone(self, role="all", **settings):
         """Another replica in the place of all that are there."""

@@ -40,7 +40,7 @@ class GroupBooks:
             await tx.execute(self._sql["register_group"], list(topics), self._group)
 
     async def take(self, partition: TopicPartition) -> int:
-        """The epoch of a new assignment: higher than that of any before, whatever broker made it."""
+        """The epoch of a new assignment: higher than any before, of whatever partition and broker."""
         async with self._transactions.control(PLATFORM, write=True) as tx:
             return int(
                 await tx.fetchval(

@@ -38,12 +38,13 @@ create table tlsy.consumer_watermark (
 );
 
 -- One number per partition and group that grows with every assignment, also across wiped brokers
--- (whose own generations start again at 1).
+-- (whose own generations start again at 1): higher than that of any earlier assignment, whatever its
+-- partition, because a topic that gets more partitions moves tenants among them.
 create table tlsy.partition_assignment (
     topic text not null,
     consumer_group text not null,
     partition integer not null,
-    epoch bigint not null,
+    epoch bigint generated always as identity,
     assigned_at timestamptz not null default now(),
     primary key (topic, consumer_group, partition)
 );
