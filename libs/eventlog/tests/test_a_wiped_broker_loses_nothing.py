@@ -3,13 +3,14 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from libs.eventlog.tests.swapped import SwappedLog, received, watermark
 from libs.eventlog.tests.world import CLOCK, GROUP, TOPIC, BrokerControl, World, event_of, note_of, until
 from tlsy.eventlog.errors import LogChanged, LogUnavailable
 from tlsy.eventlog.group_books import GroupBooks
 from tlsy.eventlog.outboxes import Applied
-from tlsy.eventlog.ports import TopicPartition
+from tlsy.eventlog.ports import Position, TopicPartition
 from tlsy.eventlog.topic_log import TopicLog
 from tlsy.tenancy.context import Placement
 from tlsy.tenancy.errors import PlacementUnavailable
@@ -89,6 +90,36 @@ async def test_only_what_a_group_lacks_is_published_again_and_first(world, tenan
     await world.relaying()
     await world.published(tenant)
     assert await notes(world) == ["lacking", "new"]
+
+
+class Anew:
+    """A producer that knows nothing of what was published before."""
+
+    def __init__(self, world):
+        self.world = world
+
+    async def publish(self, records, *, timeout_s):
+        return await self.world.producer().publish(records, timeout_s=timeout_s)
+
+
+async def test_a_topic_that_is_made_anew_and_soon_longer_than_before_loses_nothing(world, tenant):
+    await world.relaying(producer=Anew(world))
+    await world.publish(tenant, "a", "b")
+    await world.published(tenant)
+    admin = AIOKafkaAdminClient(bootstrap_servers=world.servers)
+    await admin.start()
+    await admin.delete_topics([TOPIC])
+    await admin.create_topics([NewTopic(TOPIC, 4, 1)])
+    await admin.close()
+    await world.publish(tenant, "c", "d", "e")
+    await world.published(tenant)
+    await world.consuming()
+    await until(lambda: _complete(world, tenant, 5))
+    assert set(await world.entries(tenant)) == set("abcde")
+
+
+async def _complete(world, tenant, count):
+    return len(await world.entries(tenant)) >= count
 
 
 class FailingOnce:
@@ -270,11 +301,35 @@ async def test_an_end_that_went_back_begins_another_incarnation(log, books, insp
     assert await log.current() == 2
 
 
+async def test_a_record_where_another_was_begins_another_incarnation(log):
+    current = await log.current()
+    await log.verify(current, [Position(0, 8), Position(0, 9)], log.reached())
+    reached = log.reached()
+    await log.verify(current, [Position(0, 11)], reached)
+    await log.verify(current, [Position(0, 10)], reached)
+    with pytest.raises(LogChanged):
+        await log.verify(current, [Position(0, 11)], log.reached())
+    assert await log.current() == 2
+    await log.verify(2, [Position(0, 0)], log.reached())
+
+
+async def test_a_record_where_another_process_wrote_begins_another_incarnation(log, books, inspector):
+    inspector.ends, books.log, books.ends = {0: 10}, (1, "first"), {0: 9}
+    current = await log.current()
+    with pytest.raises(LogChanged):
+        await log.verify(current, [Position(0, 9)], log.reached())
+    books.away = True
+    with pytest.raises(PlacementUnavailable):
+        await log.current()
+    books.away = False
+    assert await log.current() == 2
+
+
 async def test_acknowledgements_of_another_cluster_are_not_believed(log, inspector):
     current = await log.current()
     inspector.id = "second"
     with pytest.raises(LogChanged):
-        await log.verify(current)
+        await log.verify(current, [], {})
     assert await log.current() == 2
 
 
@@ -284,7 +339,7 @@ async def test_acknowledgements_of_an_ended_incarnation_are_not_believed(log, bo
     fake_clock.advance(6)
     assert await log.current() == 2
     with pytest.raises(LogChanged):
-        await log.verify(ended)
+        await log.verify(ended, [], {})
 
 
 async def test_the_books_may_be_away_while_the_cluster_is_the_same(log, books, inspector, fake_clock):

@@ -226,9 +226,13 @@ class Relay:
             )
             for event in told
         ]
+        reached = self._log.reached()
         try:
             positions = await self._publish(records)
-            await self._log.verify(log)
+            sent = [
+                (e, position) for e, position in zip(events, positions, strict=True) if position is not None
+            ]
+            await self._log.verify(log, [position for _, position in sent], reached)
         except EventLogError:
             self._log.doubt()
             lane.hold()
@@ -236,9 +240,9 @@ class Relay:
         finally:
             for span in spans:
                 span.end()
-        if None in positions:
+        if len(sent) < len(events):
             self._log.doubt()
-        return [(e, position) for e, position in zip(events, positions, strict=True) if position is not None]
+        return sent
 
     async def _publish(self, records: Sequence[Record]) -> Sequence[Position | None]:
         try:
