@@ -10,6 +10,7 @@ from libs.eventlog.tests.swapped import SwappedLog, received, watermark
 from libs.eventlog.tests.test_a_consumer_applies_each_event_once import LongAgo
 from libs.eventlog.tests.world import GROUP, TOPIC, event_of, until
 from tlsy.contracts.events import INGEST_TOPIC, TOPICS
+from tlsy.eventlog.cloudevents import LOG_HEADER
 from tlsy.eventlog.delivery import decode_event
 from tlsy.eventlog.group_books import GroupBooks
 from tlsy.eventlog.kafka_readers import KafkaGroupReader
@@ -53,6 +54,24 @@ async def test_a_log_cut_under_a_running_consumer(world, tenant, log):
     assert (log.joined, log.rewound, log.committed_before) == (1, 1, 3)
 
 
+async def test_a_log_that_goes_on_in_the_middle_of_a_fetch_is_read_from_its_start(world, tenant, log):
+    """A relay that did not know yet wrote between those of one that did."""
+    a, b, gone, c, d, late, e = (event_of(tenant, note) for note in ("a", "b", "gone", "c", "d", "late", "e"))
+    log.records = received(1, a, b, gone)
+    await world.consuming(reader=log.reader)
+    await world.noted(tenant, "a", "b", "gone")
+    await world.outboxes().next_topic_log(TOPIC, 1, "cluster")
+    log.records = (
+        received(1, a) + received(2, c, d, first=1) + received(1, late, first=3) + received(2, e, first=4)
+    )
+    await until(lambda: _all_noted(world, tenant, 7))
+    assert await world.entries(tenant) == ["a", "b", "gone", "late", "c", "d", "e"]
+
+
+async def _all_noted(world, tenant, count):
+    return len(await world.entries(tenant)) == count
+
+
 async def test_what_is_too_old_when_it_is_read_again_is_no_news(world, tenant, log):
     ancient = replace(event_of(tenant, "ancient"), id=Uuid7(LongAgo(), bytes)())
     log.records = received(1, ancient, event_of(tenant, "a")) + received(2, event_of(tenant, "b"), first=2)
@@ -78,6 +97,16 @@ async def test_records_that_were_dropped_before_a_known_group_saw_them_are_asked
     books = GroupBooks("rules_engine", GROUP, world.tenancy("rules_engine"))
     await books.raise_watermarks(TopicPartition(topic=TOPIC, partition=0), {1: 2})
     log.records, log.oldest = received(1, event_of(tenant, "late"), first=5), 5
+    await world.consuming(reader=log.reader)
+    await until(lambda: _incarnation(world, 2))
+
+
+async def test_records_that_were_dropped_before_a_letter_that_was_put_back_are_asked_for(world, tenant, log):
+    books = GroupBooks("rules_engine", GROUP, world.tenancy("rules_engine"))
+    await books.raise_watermarks(TopicPartition(topic=TOPIC, partition=0), {1: 2})
+    letter, after = received(1, event_of(tenant, "letter"), event_of(tenant, "after"), first=5)
+    headers = tuple((name, value) for name, value in letter.headers if name != LOG_HEADER)
+    log.records, log.oldest = [replace(letter, headers=headers), after], 5
     await world.consuming(reader=log.reader)
     await until(lambda: _incarnation(world, 2))
 

@@ -76,7 +76,7 @@ class GroupBooks:
             found = await tx.fetchval(self._sql["select_cluster"], topic, log)
             return None if found is None else str(found)
 
-    async def end_log(self, topic: str, log: int) -> None:
-        """Records of this incarnation are missing: have them published again in another one."""
+    async def end_log(self, topic: str, log: int | None) -> None:
+        """Records of this incarnation, or the present one, are missing: have them published in another."""
         async with self._transactions.control(PLATFORM, write=True) as tx:
             await tx.execute(self._sql["end_log"], topic, log)

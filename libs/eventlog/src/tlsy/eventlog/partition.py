@@ -94,6 +94,7 @@ class PartitionWorker:
         "_decode",
         "_decode_parked",
         "_expected",
+        "_from_start",
         "_log",
         "_logger",
         "_parking",
@@ -132,6 +133,7 @@ class PartitionWorker:
         self._paused: dict[UUID, _Paused] = {}
         self._progress = Progress(partition, books=books, reader=reader, clock=clock, every_s=settings.tell_s)
         self._expected: int | None = None
+        self._from_start = False
         self._log = 0
         self._cluster_id: str | None = None
         self._stopping = asyncio.Event()
@@ -175,13 +177,22 @@ class PartitionWorker:
         self._expected = await self._reader.committed(self._partition)
         if self._expected is None and await self._books.knows(self._partition):
             self._expected = 0
+        self._from_start = not self._expected
 
-    async def _work(self, records: Sequence[Received]) -> None:
-        if not await self._continues(records[0]):
-            return
+    async def _work(self, fetched: Sequence[Received]) -> None:
+        """Give what was fetched its effect, up to where a log begins that does not go on from before."""
+        left = fetched
+        while left and await self._continues(left[0]):
+            # Relays do not learn of a new log all at once: their records alternate with those of before.
+            of_log = list(takewhile(lambda record: (_incarnation(record) or 0) <= self._log, left))
+            self.unsettled, self.behind_since = len(left), left[0].time
+            await self._work_on(of_log)
+            left = left[len(of_log) :]
+        self.unsettled = 0
+
+    async def _work_on(self, records: Sequence[Received]) -> None:
         await self._until_done(lambda: self._notice_gap(records[0]))
         done: set[int] = set()
-        self.unsettled, self.behind_since = len(records), records[0].time
         failure = await self._apply(records, done)
         if failure is not None and not isinstance(failure, DeadLetterLimitReached):
             raise failure
@@ -284,7 +295,6 @@ class PartitionWorker:
     def _settle(self, records: Sequence[Received]) -> None:
         """Everything up to the last of `records` has its effect."""
         next_offsets = {log: r.offset + 1 for r in records if (log := _incarnation(r)) is not None}
-        self._log = max((self._log, *next_offsets))
         self._expected = records[-1].offset + 1
         self._progress.note(next_offsets, self._expected)
 
@@ -310,8 +320,9 @@ class PartitionWorker:
         same = cluster_id is not None and cluster_id == self._cluster_id
         if self._log and first.offset > 0 and not same:
             raise LogUnavailable(f"incarnation {log} follows {self._log} at offset {first.offset}")
+        read_whole = self._from_start and not self._log
         self._log, self._cluster_id = log, cluster_id
-        if begun or first.offset == 0 or self._expected is None:
+        if begun or first.offset == 0 or self._expected is None or read_whole:
             return True
         self._logger.warning("log is read from its start", log=log, offset=first.offset)
         await self._reader.rewind(self._partition)
@@ -325,9 +336,10 @@ class PartitionWorker:
         # What a producer's transactions leave takes offsets, too, and is no record.
         if await self._reader.oldest(self._partition) <= self._expected:
             return
-        log = _incarnation(first)
+        # A letter that was put back does not say which log it is in.
+        log = _incarnation(first) or self._log or None
         self._logger.error("records are missing", expected=self._expected, found=first.offset, log=log)
-        if log is not None:
+        if first.topic in _RELAYED:
             await self._books.end_log(self._partition.topic, log)
 
     async def _replay_loop(self) -> None:
