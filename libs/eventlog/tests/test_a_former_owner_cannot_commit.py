@@ -4,10 +4,15 @@ import asyncio
 
 import pytest
 
+from libs.eventlog.tests.swapped import SwappedLog, received
+from libs.eventlog.tests.test_a_tenant_whose_database_is_down_waits_alone import parked
 from libs.eventlog.tests.world import GROUP, IDS, TOPIC, event_of, until
-from tlsy.eventlog.errors import Fenced
+from tlsy.contracts.events import EVENTS_ACCEPTED
+from tlsy.eventlog.delivery import Each
+from tlsy.eventlog.errors import Fenced, TenantPaused
 from tlsy.eventlog.fence import PartitionFence
 from tlsy.eventlog.group_books import GroupBooks
+from tlsy.eventlog.partition import PartitionSettings
 from tlsy.eventlog.ports import TopicPartition
 
 PARTITION = TopicPartition(topic=TOPIC, partition=0)
@@ -154,6 +159,36 @@ async def test_a_zombies_delivery_has_no_effect(world, tenancy, tenant):
 
     await until(let_go)
     assert await world.entries(tenant) == ["a"]
+
+
+async def test_a_former_owner_parks_nothing(world, tenant):
+    """The next one, which looked before for what is parked, would not know of it."""
+    begun, later = asyncio.Event(), asyncio.Event()
+
+    async def late(delivery, tx):
+        begun.set()
+        await later.wait()
+        raise TenantPaused("JUDGING_FAILED", "a defect of ours")
+
+    log = SwappedLog()
+    log.records = received(1, event_of(tenant, "a"))
+    seldom = PartitionSettings(replay_s=600, replay_max_s=600)
+    await world.consuming({EVENTS_ACCEPTED: Each(late)}, reader=log.reader, partition=seldom)
+    await asyncio.wait_for(begun.wait(), 60)
+    following = await world.consuming(reader=log.reader)
+    await until(lambda: _works(following))
+    later.set()
+    await world.noted(tenant, "a")
+    await until(lambda: _joined(log, 3))
+    await parked(world, 0)
+
+
+async def _works(consumer):
+    return any(assigned.worker for assigned in consumer._assigned.values())
+
+
+async def _joined(log, times):
+    return log.joined == times
 
 
 async def test_two_members_share_the_partitions_and_each_event_counts_once(world, installation):

@@ -10,6 +10,7 @@ from libs.eventlog.tests.world import CLOCK, GROUP, TOPIC, event_of, note_down, 
 from tlsy.contracts.events import EVENTS_ACCEPTED
 from tlsy.eventlog.delivery import Each
 from tlsy.eventlog.errors import FinalError, ParkingFull
+from tlsy.eventlog.group_books import GroupBooks
 from tlsy.eventlog.parking import Parking, ParkingLimits
 from tlsy.eventlog.partition import PartitionSettings
 from tlsy.eventlog.ports import Received, TopicPartition
@@ -120,8 +121,8 @@ async def test_a_full_parking_stops_the_partition_and_loses_nothing(world, dedic
 
 def received(tenant, value):
     return Received(
-        topic=TOPIC,
-        partition=3,
+        topic=PARTITION.topic,
+        partition=PARTITION.partition,
         offset=7,
         time=CLOCK.now(),
         key=None,
@@ -130,34 +131,42 @@ def received(tenant, value):
     )
 
 
+PARTITION = TopicPartition(topic=TOPIC, partition=3)
+
+
+async def assigned(tenancy):
+    return await GroupBooks("rules_engine", GROUP, tenancy).take(PARTITION)
+
+
 @pytest.mark.parametrize(("rows", "size"), [(1, 10_000), (10, 95)])
 async def test_the_parking_is_bounded_in_rows_and_bytes(world, tenant, rows, size):
     tenancy = world.installation.tenancy("rules_engine")
     parking = Parking("rules_engine", GROUP, tenancy, limits=ParkingLimits(rows=rows, bytes=size))
     records = [replace(received(tenant, value=b"xx"), offset=offset, key=b"key") for offset in range(2)]
-    await parking.park(tenant.tenant_id, records[:1])
+    epoch = await assigned(tenancy)
+    await parking.park(tenant.tenant_id, PARTITION, records[:1], epoch=epoch)
     with pytest.raises(ParkingFull):
-        await parking.park(tenant.tenant_id, records[1:])
+        await parking.park(tenant.tenant_id, PARTITION, records[1:], epoch=epoch)
     assert (await parking.backlog())[0] == 1
 
 
 async def test_a_record_is_parked_once(world, tenant):
-    parking = Parking("rules_engine", GROUP, world.tenancy("rules_engine"), limits=ParkingLimits())
+    tenancy = world.tenancy("rules_engine")
+    parking, epoch = Parking("rules_engine", GROUP, tenancy), await assigned(tenancy)
     first = received(tenant, value=b"1")
     of_another_log = replace(first, time=first.time + timedelta(milliseconds=1))
     for records in ([first], [first, of_another_log], [first]):
-        await parking.park(tenant.tenant_id, records)
+        await parking.park(tenant.tenant_id, PARTITION, records, epoch=epoch)
     assert (await parking.backlog())[0] == 2
 
 
 async def test_a_parked_record_is_read_back_as_it_was(world, tenant):
     tenancy = world.installation.tenancy("rules_engine")
-    parking = Parking("rules_engine", GROUP, tenancy, limits=ParkingLimits())
+    parking = Parking("rules_engine", GROUP, tenancy)
     record = received(tenant, value=b"\x00\xff")
-    await parking.park(tenant.tenant_id, [record])
-    partition = TopicPartition(topic=record.topic, partition=record.partition)
-    assert [found for _, found in await parking.first(tenant.tenant_id, partition, 10)] == [record]
-    assert await parking.tenants(partition) == [tenant.tenant_id]
+    await parking.park(tenant.tenant_id, PARTITION, [record], epoch=await assigned(tenancy))
+    assert [found for _, found in await parking.first(tenant.tenant_id, PARTITION, 10)] == [record]
+    assert await parking.tenants(PARTITION) == [tenant.tenant_id]
 
 
 async def test_a_suspended_tenants_events_wait_for_it(world, installation, tenant):

@@ -347,6 +347,7 @@ class Consumer:
         epoch = await self._take(partition)
         worker = PartitionWorker(
             partition,
+            epoch=epoch,
             reader=reader,
             decode=self._decode,
             decode_parked=self._decode_parked,

@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tlsy.eventlog.errors import ParkingFull
+from tlsy.eventlog.errors import Fenced, ParkingFull
 from tlsy.eventlog.ports import Received
 from tlsy.eventlog.statements import statements
 from tlsy.tenancy.context import PLATFORM
@@ -70,15 +70,27 @@ class Parking:
         self._transactions = transactions
         self._limits = limits or ParkingLimits()
 
-    async def park(self, tenant_id: UUID, records: Sequence[Received], *, over_rate: bool = False) -> None:
+    async def park(
+        self,
+        tenant_id: UUID,
+        partition: TopicPartition,
+        records: Sequence[Received],
+        *,
+        epoch: int,
+        over_rate: bool = False,
+    ) -> None:
         """Append the records to those of the tenant, all or none; one that is there is not added again.
 
-        Raises ParkingFull. The limits may be passed by as much as other processes park at the same moment.
-        `over_rate`: the tenant sends more than it may. Half of the parking, at most, is for such; the rest is
-        for those that are paused through no doing of theirs.
+        Raises ParkingFull; the limits may be passed by as much as other processes park at the same moment.
+        Raises Fenced if `epoch` is not of the partition's last assignment: the next owner, which has looked
+        for what is parked, would not know. `over_rate`: the tenant sends more than it may. Half of the
+        parking, at most, is for such; the rest is for those that are paused through no doing of theirs.
         """
         rows, size, own_rows, own_size = self._limits.of(over_rate=over_rate)
         async with self._transactions.control(PLATFORM, write=True) as tx:
+            assignment = (partition.topic, self._group, partition.partition, epoch)
+            if await tx.fetchval(self._sql["hold_assignment"], *assignment) is None:
+                raise Fenced(f"assignment {epoch} of group {self._group} ended, a later one has begun")
             fits = await tx.fetchval(
                 self._sql["park"],
                 tenant_id,

@@ -93,6 +93,7 @@ class PartitionWorker:
         "_cluster_id",
         "_decode",
         "_decode_parked",
+        "_epoch",
         "_expected",
         "_from_start",
         "_log",
@@ -112,6 +113,7 @@ class PartitionWorker:
         self,
         partition: TopicPartition,
         *,
+        epoch: int,
         reader: GroupReader,
         decode: Decode,
         decode_parked: DecodeParked,
@@ -122,6 +124,7 @@ class PartitionWorker:
         settings: PartitionSettings,
     ) -> None:
         self._partition = partition
+        self._epoch = epoch
         self._reader = reader
         self._decode = decode
         self._decode_parked = decode_parked
@@ -283,7 +286,11 @@ class PartitionWorker:
     ) -> None:
         try:
             await self._parking.park(
-                tenant_id, [envelope.record for envelope in envelopes], over_rate=over_rate
+                tenant_id,
+                self._partition,
+                [envelope.record for envelope in envelopes],
+                epoch=self._epoch,
+                over_rate=over_rate,
             )
         except ParkingFull:
             # Who sends too much loses that, and stops nobody.
