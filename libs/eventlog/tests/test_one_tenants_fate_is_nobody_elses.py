@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +22,8 @@ from tlsy.eventlog.kafka import partition_of
 from tlsy.eventlog.parking import ParkingLimits
 from tlsy.eventlog.partition import PartitionSettings
 from tlsy.eventlog.statements import statements
+from tlsy.runtime.clock import SystemClock
+from tlsy.runtime.ids import Uuid7
 from tlsy.tenancy.database import PoolLimits
 from tlsy.tenancy.errors import CatalogUnavailable
 
@@ -302,6 +307,35 @@ async def test_what_is_parked_while_its_tenant_is_to_resume_is_replayed(world, t
     late.go.set()
     await world.noted(tenant, "parked", "newer")
     await parked(world, 0)
+
+
+class Ahead(SystemClock):
+    """Two hours ahead from some moment on."""
+
+    hours = 0
+
+    def now(self):
+        return super().now() + timedelta(hours=self.hours)
+
+
+async def test_what_waited_for_its_tenant_for_too_long_stops_nobody(world, neighbours):
+    paused, other = neighbours
+    clock, served = Ahead(), asyncio.Event()
+
+    async def handle(delivery, tx):
+        if tx.tenant_id == paused.tenant_id and not served.is_set():
+            raise TenantPaused("JUDGING_FAILED", "a defect of ours")
+        await note_down(delivery, tx)
+
+    await world.consuming({EVENTS_ACCEPTED: Each(handle)}, clock=clock, inbox_retention=timedelta(hours=1))
+    await world.send(*(event_of(paused, str(n)) for n in range(30)))
+    await parked(world, 30)
+    clock.hours = 2
+    served.set()
+    letters = await dead_letters(world, 30)
+    assert {dict(letter.headers)["dlq-reason"] for letter in letters} == {b"TOO_OLD"}
+    await world.send(replace(event_of(other, "after"), id=Uuid7(clock, os.urandom)()))
+    await world.noted(other, "after")
 
 
 async def test_a_handler_may_record_what_overflows(world, tenant):

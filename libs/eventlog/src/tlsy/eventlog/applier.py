@@ -21,6 +21,7 @@ from tlsy.eventlog.errors import (
     TenantOverRate,
     TenantPaused,
     TooOld,
+    WaitedTooLong,
 )
 from tlsy.runtime.causes import caused_by
 from tlsy.runtime.ids import TenantId
@@ -80,8 +81,9 @@ _PARKS: Final = (
 )
 
 
-#: Refused through no fault of the code: a deleted tenant, one that sends more than it may.
-_FAULTLESS: Final = (UnknownTenant, TenantOverRate)
+#: Refused through no fault of the code: a deleted tenant, one that sends more than it may, or could not be
+#: served for long.
+_FAULTLESS: Final = (UnknownTenant, TenantOverRate, WaitedTooLong)
 _MAX_UNKNOWN: Final = 10_000
 
 
@@ -121,10 +123,11 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A record and the event that was read from it."""
+    """A record and the event that was read from it; `parked` if it waited for its tenant."""
 
     record: Received
     event: CloudEvent
+    parked: bool = False
 
 
 class Applier:
@@ -207,7 +210,8 @@ class Applier:
 
     def _was_seen(self, record: Received, error: Exception) -> bool:
         """Whether it is too old only because it is read again: what is new in a log is never that old."""
-        return isinstance(error, TooOld) and record.offset < self._read_below
+        read_again = isinstance(error, TooOld) and not isinstance(error, WaitedTooLong)
+        return read_again and record.offset < self._read_below
 
     async def refuse(self, record: Received, error: Exception, attempt: int = 1) -> None:
         """Write the record to the dead letters. Raises DeadLetterLimitReached, LogUnavailable."""
@@ -389,7 +393,8 @@ class Applier:
         if not isinstance(self._routes[event.type], Direct):
             written = _written(event)
             if written < self._clock.now() - self._inbox_retention:
-                raise TooOld(f"written at {written.isoformat()}, before what the inbox remembers")
+                why = f"written at {written.isoformat()}, before what the inbox remembers"
+                raise WaitedTooLong(why) if envelope.parked else TooOld(why)
         return Delivery(
             event=event,
             message=parse(event, self._payloads),

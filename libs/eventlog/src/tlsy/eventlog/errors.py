@@ -91,6 +91,10 @@ class TooOld(FinalError):  # noqa: N818 - read as a fact
         super().__init__("TOO_OLD", message)
 
 
+class WaitedTooLong(TooOld):
+    """Became so while it was parked: its tenant could not be served for as long."""
+
+
 class Fenced(EventLogError):  # noqa: N818 - read as a fact
     """Another process owns the partition by now; this one's transaction must not commit."""
 

@@ -401,7 +401,7 @@ class PartitionWorker:
         done: list[Envelope] = []
         for number, record in parked:
             try:
-                envelopes.append(Envelope(record, self._decode_parked(record, tenant_id)))
+                envelopes.append(Envelope(record, self._decode_parked(record, tenant_id), parked=True))
             except Exception as error:  # noqa: BLE001 - as with a record that was not parked
                 if envelopes:
                     break
