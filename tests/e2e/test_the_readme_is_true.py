@@ -70,6 +70,18 @@ async def incidents_of(tenant, suite, tmp_path):
     return shown
 
 
+async def test_a_start_after_one_that_was_killed_is_waited_for(tmp_path):
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    async with killable_suite() as not_started:
+        not_started.data.mkdir()
+        (not_started.data / "run.json").write_text('{\n  "pid": 1,\n  "services": {}\n}\n')
+        environment = f"export TMPDIR={not_started.folder} TLSY_EMBEDDED_ARGON2_MEMORY_KIB=64"
+        ended = "trap 'kill $!; wait $!' EXIT"
+        said = await said_by("\n".join((environment, ended, _BLOCKS[0])), not_started, tmp_path)
+        assert "WRONG" not in said
+        assert "rules-engine" in said
+
+
 async def test_by_tlsy_from_python_and_from_kafka(suite, tmp_path):
     _, by_tlsy, further, from_python, from_kafka, _ = _BLOCKS
     await said_by("tlsy doctor", suite, tmp_path)
