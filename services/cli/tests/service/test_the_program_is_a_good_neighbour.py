@@ -156,6 +156,24 @@ async def test_waiting_for_a_pipe_is_interrupted_without_a_trace(start, stand_in
     assert "Fatal" not in err
 
 
+@pytest.mark.parametrize("loading", ["typer", "tlsy.cli.handlers.events"])
+async def test_a_completion_that_is_interrupted_while_modules_are_loaded_ends_quietly(loading):
+    script = (
+        "import os, signal, sys\n"
+        "class Slow:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == {loading!r}: os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Slow())\n"
+        "from tlsy.cli.__main__ import main; main()"
+    )
+    environ = {"_TLSY_COMPLETE": "complete_bash", "COMP_WORDS": "tlsy events ", "COMP_CWORD": "2"}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env={**os.environ, **environ},
+    )  # fmt: skip
+    assert await finished(process) == (-signal.SIGINT, "", "")
+
+
 @pytest.mark.parametrize("args", [["doctor"], ["context", "list"], ["whoami", "-o", "json"]])
 async def test_an_output_that_takes_no_more_is_told(start, args):
     full = os.open("/dev/full", os.O_WRONLY)

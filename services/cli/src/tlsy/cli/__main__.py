@@ -8,8 +8,6 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tlsy.cli.adapters.command_line import command_line
-
 if TYPE_CHECKING:
     from tlsy.cli.adapters.command_line import Options
     from tlsy.cli.handlers.command import Command
@@ -24,6 +22,9 @@ def _execute(command: Command, options: Options, arguments: dict[str, Any]) -> N
     # What goes wrong is told as an error; what libraries say of it meanwhile is not for who runs a command.
     logging.getLogger().addHandler(logging.NullHandler())
     _open_what_is_closed()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        # From here on a command may have something to say of where it was interrupted.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     process = Process(environ=os.environ, stdin=sys.stdin, out=sys.stdout, err=sys.stderr)
     code = execute(process, command, options, arguments)
     # An output that takes no more was told of.
@@ -47,6 +48,11 @@ def main() -> None:
     """Runs the command line; exits with the codes that the README names."""
     # A reader that has seen enough (`tlsy … | head`) ends us quietly, as it does other programs.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # So does Ctrl-C while modules are loaded, which for the completion of a word is all that is done.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from tlsy.cli.adapters.command_line import command_line  # noqa: PLC0415 - see above
+
     command_line()(args=sys.argv[1:], prog_name="tlsy", obj=_execute)
 
 
