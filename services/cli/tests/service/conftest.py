@@ -173,6 +173,11 @@ class Result:
         return json.loads(self.out)
 
 
+class _Screen(io.StringIO):
+    def isatty(self):
+        return True
+
+
 class CommandLine:
     """Runs `tlsy` as a person would, with a contexts file and a standard input of the test's own."""
 
@@ -184,8 +189,8 @@ class CommandLine:
         document = {"current": "c", "contexts": {"c": members}}
         self.config.write_text(json.dumps(document))
 
-    async def __call__(self, *args, stdin=""):
-        out, err = io.StringIO(), io.StringIO()
+    async def __call__(self, *args, stdin="", screen=False):
+        out, err = io.StringIO(), _Screen() if screen else io.StringIO()
         environ = {"TLSY_CONFIG": str(self.config)}
         typed = io.TextIOWrapper(io.BytesIO(stdin if isinstance(stdin, bytes) else stdin.encode()))
         process = Process(environ=environ, stdin=typed, out=out, err=err)

@@ -109,6 +109,21 @@ async def test_one_logs_in_by_password_and_out_again(tlsy, stand_in):
     assert (await tlsy("rules", "list")).code == 4
 
 
+@pytest.mark.parametrize(
+    ("args", "screen", "told"),
+    [
+        (["incidents", "list"], True, "in tenant home\n"),
+        (["rules", "list", "--tenant", "home"], True, ""),
+        (["rules", "list", "-o", "json"], True, ""),
+        (["rules", "list"], False, ""),
+        (["tenants", "list"], True, ""),
+    ],
+)
+async def test_a_person_who_names_no_tenant_is_told_which_it_is(tlsy, args, screen, told):
+    result = await tlsy(*args, screen=screen)
+    assert (result.code, result.err) == (0, told)
+
+
 async def test_a_log_in_that_has_ended_is_exit_code_4(tlsy, stand_in):
     tlsy.context(address=stand_in.target, tenant="acme", user="ada@acme.fr")
     stand_in.answers["LogIn"] = lambda request: short(stand_in.logged_in(request))

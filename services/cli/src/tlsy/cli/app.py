@@ -69,6 +69,7 @@ async def _run(
         os.urandom,
         tenant=options.tenant,
         reason=options.reason,
+        tell=output.aside,
     )
     terminal = Terminal(
         output=output,

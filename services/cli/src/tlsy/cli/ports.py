@@ -59,6 +59,9 @@ class Output(Protocol):
     def note(self, text: str) -> None:
         """A remark for people."""
 
+    def aside(self, text: str) -> None:
+        """A remark that only a person who reads a table needs; programs and pipes are spared it."""
+
     def progress(self, text: str) -> None:
         """What is being waited for; replaced by the next one, and never shown where nobody looks."""
 

@@ -114,6 +114,11 @@ class Rendering:
             self._err.write(f"{_clean(text)}\n")
             self._err.flush()
 
+    def aside(self, text: str) -> None:
+        """See `Output.aside`."""
+        if self._remarks.is_terminal and not self._json:
+            self.note(text)
+
     def progress(self, text: str) -> None:
         """See `Output.progress`."""
         if not self._remarks.is_terminal:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import grpc
 
 from tlsy.cli.domain.errors import NotLoggedInError, UsageError
-from tlsy.cli.domain.names import tenant_name
+from tlsy.cli.domain.names import slug, tenant_name
 from tlsy.cli.domain.tokens import AccessToken, payload
 from tlsy.contracts.identity.v1 import identity_pb2, identity_pb2_grpc
 from tlsy.contracts.ingestion.v1 import ingestion_pb2, ingestion_pb2_grpc
@@ -41,7 +41,8 @@ class GrpcSession:
     The credential is the context's API key, or what `log_in` got. Tokens are kept between runs; one that is
     for onboarding only serves a single run, and the next gets its own. Registry calls go with the
     credential's own token, since what is above a tenant decides over it; identity, ingestion and rules are
-    called with a token of the tenant that is acted in.
+    called with a token of the tenant that is acted in. Where --tenant does not name it, `tell` gets its
+    name, once: who forgot the option acts in another one.
 
     Attributes:
         elsewhere: the tenant that was acted in, if it is not the credential's own.
@@ -57,6 +58,7 @@ class GrpcSession:
         *,
         tenant: str,
         reason: str,
+        tell: Callable[[str], None],
     ) -> None:
         self._choose = context
         self._context: Context | None = None
@@ -65,6 +67,8 @@ class GrpcSession:
         self._random = random
         self._tenant = tenant
         self._reason = reason
+        self._tell = tell
+        self._told = False
         self.elsewhere = ""
         self.onboarding = False
         self._channels: dict[tuple[str, bool], grpc.aio.Channel] = {}
@@ -78,8 +82,14 @@ class GrpcSession:
 
     async def tenant(self) -> str:
         """See `Session.tenant`."""
-        chosen = self._tenant or self.context.tenant
-        return tenant_name(chosen) if chosen else (await self.credential()).tenant
+        if self._tenant:
+            return tenant_name(self._tenant)
+        chosen = self.context.tenant
+        tenant = tenant_name(chosen) if chosen else (await self.credential()).tenant
+        if not self._told:
+            self._told = True
+            self._tell(f"in tenant {slug(tenant)}")
+        return tenant
 
     async def registry(self) -> tenant_registry_pb2_grpc.TenantRegistryServiceAsyncStub:
         """See `Session.registry`."""
