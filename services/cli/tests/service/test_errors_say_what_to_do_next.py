@@ -37,6 +37,8 @@ TWO = [Violation("user.email", "EMAIL_INVALID", "has no @"), Violation("parent",
             "tlsy modules disable",
         ),
         (FailedPrecondition("MODULE_REQUIRES", "Switch on first: a."), 1, "first: a", "tlsy modules enable"),
+        (PermissionDenied("PARENT_NOT_OWN", "Below itself only."), 1, "PARENT_NOT_OWN", "--parent TENANT"),
+        (Unauthenticated("CREDENTIALS_WRONG", "No match."), 4, "CREDENTIALS_WRONG", "Check --user"),
         (FailedPrecondition("USER_LIMIT", "You may have 2 users."), 1, "2 users", "tlsy users delete"),
         (ResourceExhausted("RATE_EXCEEDED", "Too fast.", retry_after_s=90), 1, "Too fast", "in 90 s"),
         (Unauthenticated("TOKEN_EXPIRED", "Too old."), 4, "TOKEN_EXPIRED", "tlsy login"),
@@ -71,6 +73,7 @@ async def test_what_a_tenants_provider_access_forbids_is_told_as_that(
     for _ in range(2):  # the second time the token may be one that is kept
         result = await tlsy("incidents", "list", "--tenant", "shop-lyon")
         assert ("tlsy tenants update shop-lyon --provider-access FULL" in result.err) is bounded
+        assert ("Only its own client-admin, logged in there" in result.err) is bounded
         assert ("Ask an administrator for a role" in result.err) is not bounded
 
 
@@ -185,9 +188,27 @@ async def test_all_that_a_refused_key_may_be_is_named(tlsy, stand_in):
 
 async def test_without_a_context_one_is_told_to_add_one(tlsy):
     tlsy.config.unlink()
-    result = await tlsy("tenants", "list")
-    assert result.code == 2
-    assert "tlsy context add" in result.err
+    for args in (["tenants", "list"], ["tenants", "list", "--context", "prod"]):
+        result = await tlsy(*args)
+        assert result.code == 2
+        assert f"{tlsy.config} does not exist" in result.err
+        assert "TLSY_CONFIG" in result.err
+        assert "tlsy context add" in result.err
+
+
+@pytest.mark.parametrize(
+    "args", [["login", "-u", "ada@acme.fr"], ["tenants", "update", "a", "--tier", "starter"]]
+)
+async def test_another_identity_of_a_suite_on_this_machine_is_made_from_its_file(tlsy, stand_in, args):
+    stand_in.answers["UpdateTenant"] = PermissionDenied("PROVIDER_ACCESS_GRANTED_BY_TENANT", "Not you.")
+    made = "tlsy context add NAME --user E-MAIL --default-tenant TENANT"
+    assert f"{made} --from {tlsy.config}" in (await tlsy(*args)).err
+
+
+async def test_another_identity_of_an_installation_elsewhere_is_made_with_its_address(tlsy):
+    tlsy.context(address="prod:443", api_key_file="key")
+    result = await tlsy("login", "-u", "ada@acme.fr")
+    assert "tlsy context add NAME --user E-MAIL --default-tenant TENANT --address HOST:PORT" in result.err
 
 
 async def test_a_service_without_an_address_is_named(tlsy, stand_in):

@@ -48,11 +48,8 @@ _NEXT_OF_REASON: Final[Mapping[str, str]] = {
     "NO_CLUSTER_IN_COUNTRY": "Add one there (tlsy clusters create), or allow another: tlsy countries update",
     "NO_PREVIOUS_VERSION": "Choose one with --to; see: tlsy rules versions",
     "PARENT_NOT_ACTIVE": "See the parent's state with: tlsy tenants get",
+    "PARENT_NOT_OWN": "Make it below your own tenant, which tlsy whoami names: add --parent TENANT",
     "PLATFORM_TENANT": "Choose another tenant; see: tlsy tenants list",
-    "PROVIDER_ACCESS_GRANTED_BY_TENANT": (
-        "Only the tenant's own client-admin may, logged in there: tlsy context add NAME --user E-MAIL "
-        "--default-tenant TENANT --address HOST:PORT, tlsy context use NAME, tlsy login, then this."
-    ),
     "RESIDENCY_IN_USE": "Allow these tenants' countries too, or delete the tenants first.",
     "ROLE_BINDING_LIMIT": "Take another role away first: tlsy roles bindings, tlsy roles unbind",
     "ROLE_UNKNOWN": "See: tlsy roles list",
@@ -70,17 +67,24 @@ _NEXT_OF_REASON: Final[Mapping[str, str]] = {
     "VERSION_LIMIT": "Publish it under another name, and stop this one: tlsy rules disable",
 }
 _LOG_IN: Final = "Run: tlsy login; with an API key, check that it has not expired and is not revoked."
-#: The server says the same of each, and which it was in its audit log only.
-_REFUSED_KEY: Final = (
-    "It is mistyped, has expired or was revoked: who may see the keys finds it in tlsy keys list by its "
-    "PREFIX, which follows its last _, and makes another: tlsy keys create NAME --output-file FILE."
-)
+_LOG_IN_OF_REASON: Final[Mapping[str, str]] = {
+    # The server says the same of each, and which it was in its audit log only.
+    "API_KEY_REFUSED": (
+        "It is mistyped, has expired or was revoked: who may see the keys finds it in tlsy keys list by its "
+        "PREFIX, which follows its last _, and makes another: tlsy keys create NAME --output-file FILE."
+    ),
+    "CREDENTIALS_WRONG": "Check --user and the tenant (--tenant, or the context's), and try again.",
+}
 #: Refusals that come of the tenant's provider access: always, and where it lets one only begin.
 _CLOSED: Final = frozenset({"ONBOARDING_CLOSED", "PROVIDER_ACCESS_DENIED"})
 _BEGUN: Final = frozenset({"PERMISSION_MISSING", "ROLE_ABOVE_CALLER"})
 _WIDENED: Final = (
-    "Whatever your roles, the tenant's provider access (tlsy tenants get {0}) says what you may do in it; "
-    "its own client-admin widens it: tlsy tenants update {0} --provider-access FULL"
+    "Whatever your roles, the tenant's provider access (tlsy tenants get {0}) says what you may do in it. "
+    "Only its own client-admin, logged in there, widens it: tlsy tenants update {0} --provider-access FULL"
+)
+_GRANTED: Final = (
+    "Only the tenant's own client-admin may, logged in there: "
+    "{0}, tlsy context use NAME, tlsy login, then this."
 )
 #: What gRPC's text says of a server that does not answer, as what a person can look into.
 _SILENCES: Final = (
@@ -124,7 +128,7 @@ def failure_of(
     details = [f"{v.field or '(request)'}: {v.reason}: {v.description}" for v in error.violations]
     match error:
         case errors.Unauthenticated():
-            return NotLoggedInError(what, _REFUSED_KEY if error.reason == "API_KEY_REFUSED" else _LOG_IN)
+            return NotLoggedInError(what, _LOG_IN_OF_REASON.get(error.reason, _LOG_IN))
         case errors.Unavailable() | errors.DeadlineExceeded() if not error.domain:
             silence = silence_of(error.message, context)
             return UnreachableError(f"The server does not answer: {silence.what}.", silence.next_step)
@@ -132,12 +136,16 @@ def failure_of(
             wait = f"in {error.retry_after_s:g} s" if error.retry_after_s else "in a moment"
             kind = RefusedError if isinstance(error, errors.ResourceExhausted) else UnreachableError
             return kind(what, f"Try again {wait}.")
-    if error.reason == "MODULE_DISABLED":
-        module = error.metadata.get("module", "MODULE")
-        return RefusedError(what, f"Switch it on: tlsy modules enable {module}")
     if error.reason in _CLOSED or (onboarding and error.reason in _BEGUN):
         return RefusedError(what, _WIDENED.format(slug(elsewhere)))
+    return RefusedError(what, _next_step(error, context), details)
+
+
+def _next_step(error: errors.ServiceError, context: Context) -> str:
+    if error.reason == "MODULE_DISABLED":
+        return f"Switch it on: tlsy modules enable {error.metadata.get('module', 'MODULE')}"
+    if error.reason == "PROVIDER_ACCESS_GRANTED_BY_TENANT":
+        return _GRANTED.format(context.another())
     reasons = (error.reason, *(each.reason for each in error.violations))
     known = (_NEXT_OF_REASON[reason] for reason in reasons if reason in _NEXT_OF_REASON)
-    next_step = next(known, "") or _NEXT.get(type(error), "See: tlsy doctor")
-    return RefusedError(what, next_step, details)
+    return next(known, "") or _NEXT.get(type(error), "See: tlsy doctor")

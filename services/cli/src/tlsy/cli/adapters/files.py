@@ -40,7 +40,7 @@ class LocalFiles:
     def contexts(self) -> ContextsFile:
         """See `Files.contexts`."""
         if not self._contexts_file.exists():
-            return ContextsFile()
+            return ContextsFile(missing=str(self._contexts_file))
         return self.contexts_in(self._contexts_file)
 
     def contexts_in(self, path: Path) -> ContextsFile:
@@ -59,6 +59,7 @@ class LocalFiles:
                     # An absolute path stays as it is.
                     api_key_file=str(folder / context.api_key_file) if context.api_key_file else "",
                     ca_file=str(folder / context.ca_file) if context.ca_file else "",
+                    file=str(path) if name == known.current else "",
                 )
                 for name, context in known.contexts.items()
             },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -25,6 +26,7 @@ class Context:
         tls: whether calls are encrypted.
         ca_file: PEM of the authorities to trust instead of the system's; "" for those.
         start: the command that starts its servers, to be told to who finds them stopped; "" if there is none.
+        file: the contexts file in which it is in use; "" if it is not in use, or from no file.
     """
 
     name: str
@@ -35,6 +37,13 @@ class Context:
     tls: bool = False
     ca_file: str = ""
     start: str = ""
+    file: str = ""
+
+    def another(self) -> str:
+        """The command that makes another identity in the same installation, as far as it is known."""
+        known = self.file and any(target.startswith("unix:") for target in self.addresses.values())
+        where = f"--from {shlex.quote(self.file)}" if known else "--address HOST:PORT"
+        return f"tlsy context add NAME --user E-MAIL --default-tenant TENANT {where}"
 
     def address(self, service: str) -> str:
         """Where a service listens.
@@ -53,10 +62,11 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class ContextsFile:
-    """All contexts, and the name of the one in use ("" if none is)."""
+    """All contexts, the name of the one in use ("" if none is), and the file that they are not in yet."""
 
     current: str = ""
     contexts: Mapping[str, Context] = field(default_factory=dict)
+    missing: str = ""
 
     def chosen(self, name: str) -> Context:
         """The named context, or the one in use.
@@ -64,6 +74,12 @@ class ContextsFile:
         Raises:
             UsageError: there is none.
         """
+        if self.missing:
+            raise UsageError(
+                f"There is no context: {self.missing} does not exist.",
+                "Let TLSY_CONFIG name a contexts file (a suite on this machine writes context.yaml in its "
+                "data directory), or run: tlsy context add NAME --address HOST:PORT (or --from FILE).",
+            )
         wanted = name or self.current
         if not wanted:
             raise UsageError(

@@ -25,7 +25,7 @@ async def log_in(
     if context.api_key_file:
         raise UsageError(
             f"Context {context.name} acts by its API key; a context is one identity.",
-            "Make another one: tlsy context add NAME --user E-MAIL --address HOST:PORT",
+            f"Make another one: {context.another()}",
         )
     email, tenant = user or context.user, terminal.tenant or context.tenant
     if not email or not tenant:
