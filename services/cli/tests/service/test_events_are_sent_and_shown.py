@@ -196,3 +196,12 @@ async def test_a_record_that_was_refused_is_shown_with_its_reasons(tlsy, stand_i
     assert "TIME_TOO_OLD, SOURCE_INVALID" in shown
     assert "40 days old, is empty" in shown
     assert len((await tlsy("events", "outcomes", "-o", "json")).json[0]["rejections"]) == 3
+
+
+async def test_a_record_that_was_refused_whole_shows_no_counts_of_events_that_nobody_read(tlsy, stand_in):
+    refused = [pb.Rejection(reason="KAFKA_PRODUCERS_NOT_ENTITLED", message="not in this tier")]
+    outcome = pb.IngestOutcome(partition=3, offset=9, rejections=refused)
+    stand_in.answers["ListIngestOutcomes"] = pb.ListIngestOutcomesResponse(outcomes=[outcome])
+    (line,) = (await tlsy("events", "outcomes")).out.splitlines()[1:]
+    assert line.split()[:6] == ["3", "9", "-", "-", "-", "KAFKA_PRODUCERS_NOT_ENTITLED"]
+    assert (await tlsy("events", "outcomes", "-o", "json")).json[0]["accepted"] == 0

@@ -35,6 +35,7 @@ class Column:
             of ("users/ID"), 0 is the whole name.
         fold: a text that may go over several lines; what somebody copies, and what is short, does not.
         spare: on a screen that is too narrow it is left out, the highest first; 0 never is.
+        zero: shown for 0, where that may also mean that nobody counted.
     """
 
     header: str
@@ -42,6 +43,7 @@ class Column:
     last: int = 0
     fold: bool = False
     spare: int = 0
+    zero: str = "0"
 
 
 class Output(Protocol):

@@ -207,7 +207,7 @@ def _cell(members: Mapping[str, Any], column: Column) -> str:
     if column.last:
         parts = column.last
         value = [_last(v, parts) for v in value] if isinstance(value, list) else _last(value, parts)
-    return _shown(value)
+    return column.zero if value == 0 and not isinstance(value, bool) else _shown(value)
 
 
 def _with_room(cells: Mapping[Column, Sequence[str]], width: int) -> list[Column]:

@@ -37,9 +37,9 @@ _OUTCOMES: Final = (
     Column("PARTITION", "partition"),
     Column("OFFSET", "offset"),
     Column("TIME", "recordTime", spare=2),
-    Column("ACCEPTED", "accepted", spare=3),
-    Column("DUPLICATES", "duplicates", spare=4),
-    Column("REJECTED", "rejected"),
+    Column("ACCEPTED", "accepted", spare=3, zero="-"),
+    Column("DUPLICATES", "duplicates", spare=4, zero="-"),
+    Column("REJECTED", "rejected", zero="-"),
     Column("REASON", "rejections.reason", fold=True),
     Column("WHY", "rejections.message", fold=True, spare=1),
 )
