@@ -39,8 +39,8 @@ def grpcurl(monkeypatch):
     monkeypatch.setenv("PATH", str(Path(built.stdout).parent), prepend=os.pathsep)
 
 
-async def said_by(script, suite, tmp_path):
-    """Run in a folder that has what the checkout has."""
+async def said_by(script, suite, tmp_path, typed=""):
+    """Run in a folder that has what the checkout has, with `typed` as its standard input."""
     examples = tmp_path / "examples"
     if not examples.exists():
         examples.symlink_to(_ROOT / "examples")
@@ -52,11 +52,11 @@ async def said_by(script, suite, tmp_path):
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "TLSY_CONFIG": str(suite.data / "context.yaml"),
         },
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    output, _ = await asyncio.wait_for(process.communicate(), _TIMEOUT_S)
+    output, _ = await asyncio.wait_for(process.communicate(typed.encode()), _TIMEOUT_S)
     assert process.returncode == 0, output.decode()
     return output.decode()
 
@@ -83,12 +83,21 @@ async def test_a_start_after_one_that_was_killed_is_waited_for(tmp_path):
 
 
 async def test_by_tlsy_from_python_and_from_kafka(suite, tmp_path):
-    _, by_tlsy, further, from_python, from_kafka, _ = _BLOCKS
+    _, by_tlsy, further, people, from_python, from_kafka, _ = _BLOCKS
     await said_by("tlsy doctor", suite, tmp_path)
     await said_by(by_tlsy, suite, tmp_path)
     assert "oven at 41 °C" in await incidents_of("shop", suite, tmp_path)
     await said_by(further, suite, tmp_path)
     assert "RESOLVED" in await said_by("tlsy --tenant shop incidents list", suite, tmp_path)
+    stricter = "tlsy --tenant shop incidents list | awk '/critical/ { print $1 }'"
+    async with asyncio.timeout(_TIMEOUT_S):
+        while "superseded" not in await said_by(
+            f"tlsy --tenant shop incidents get $({stricter})", suite, tmp_path
+        ):
+            pass
+    for line in people.splitlines():
+        said = await said_by(line, suite, tmp_path, typed="of the oven's own people\n")
+    assert "tenants/shop/users/" in said
     assert "OUTCOME_ACCEPTED" in await said_by(from_python, suite, tmp_path)
     assert "oven at 41 °C" in await incidents_of("kiosk", suite, tmp_path)
     assert "written to partition" in await said_by(from_kafka, suite, tmp_path)
@@ -99,7 +108,7 @@ async def test_by_tlsy_from_python_and_from_kafka(suite, tmp_path):
 
 
 async def test_who_produces_without_being_entitled_to_is_told_where_the_readme_says(suite, tmp_path):
-    by_tlsy, from_kafka = _BLOCKS[1], _BLOCKS[4]
+    by_tlsy, from_kafka = _BLOCKS[1], _BLOCKS[5]
     starter = "\n".join(by_tlsy.splitlines()[:2]).replace("--tier business", "--tier starter")
     assert "--tier starter" in starter
     assert "written to partition" in await said_by(f"{starter}\n{from_kafka}", suite, tmp_path)
