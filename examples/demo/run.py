@@ -107,6 +107,7 @@ class Demo:
     async def show(self) -> NoReturn:
         """The live view, while the port closes for half a minute every other one, until cancelled."""
         turned_s = time.monotonic()
+        context = self.processes.data / "suite" / "context.yaml"
         shut = False
         with Live(console=self._console, refresh_per_second=2) as live:
             while True:
@@ -114,7 +115,7 @@ class Demo:
                 if broken:
                     raise DemoError(broken)
                 await asyncio.gather(*(scenario.refresh(tenant, 1.0) for tenant in self.tenants))
-                live.update(view.render(self.tenants, time.monotonic() - self._began_s))
+                live.update(view.render(self.tenants, time.monotonic() - self._began_s, context))
                 if time.monotonic() - turned_s > 30:  # noqa: PLR2004 - half a minute
                     await (self.door.open() if shut else self.door.close())
                     shut, turned_s = not shut, time.monotonic()
@@ -171,8 +172,12 @@ def clean(console: Console, data: Path) -> int:
             except BlockingIOError:
                 console.print("The demonstration is running; stop it first.")
                 return 1
+    if not data.exists():
+        console.print(f"Nothing to remove: there is no {data}", highlight=False, soft_wrap=True)
+        return 0
+    console.print(f"Removing {data}", highlight=False, soft_wrap=True)
     shutil.rmtree(data, ignore_errors=True)
-    console.print(f"Removed {data}")
+    console.print("Removed")
     return 0
 
 

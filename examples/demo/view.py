@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +14,7 @@ from tlsy.contracts.rules_engine.v1 import rules_engine_pb2 as rules_pb
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from examples.demo.scenario import Tenant
 
@@ -26,8 +28,8 @@ _COLOURS: Final = (
 )
 
 
-def render(tenants: Sequence[Tenant], elapsed_s: float) -> Group:
-    """Tenants with their rates, and the newest incidents of all."""
+def render(tenants: Sequence[Tenant], elapsed_s: float, context: Path) -> Group:
+    """Tenants with their rates, the newest incidents of all, and how `tlsy` finds them."""
     table = Table(title=f"TLS-Y, {elapsed_s:.0f} s", title_justify="left", expand=True)
     table.add_column("tenant", no_wrap=True, overflow="ellipsis", ratio=1)
     for heading, width in _WIDTHS.items():
@@ -47,7 +49,11 @@ def render(tenants: Sequence[Tenant], elapsed_s: float) -> Group:
                 for count, (_, colour) in zip(counts, _COLOURS, strict=True)
             ),
         )
-    return Group(table, _incidents(tenants), Text("Ctrl-C stops; the data stay.", style="dim"))
+    end = (
+        "Ctrl-C stops; the data stay. For tlsy in another terminal:\n"
+        f"export TLSY_CONFIG={shlex.quote(str(context))}"
+    )
+    return Group(table, _incidents(tenants), Text(end, style="dim", overflow="fold"))
 
 
 def _incidents(tenants: Sequence[Tenant]) -> Table:

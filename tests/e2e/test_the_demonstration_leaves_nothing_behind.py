@@ -317,9 +317,22 @@ def test_the_readme_shows_what_the_view_shows() -> None:
         r"^TLS-Y, \d+ s\n.*?(?=^```)", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE
     )
     drawn = io.StringIO()
-    Console(width=80, file=drawn).print(view.render([], 45))
+    context = Path("/home/me/tls-y/.tlsy/demo/suite/context.yaml")
+    Console(width=80, file=drawn).print(view.render([], 45, context))
     assert _headings(shown) == _headings(drawn.getvalue())
+    assert shown.splitlines()[-2:] == [line.rstrip() for line in drawn.getvalue().splitlines()[-2:]]
+    assert shown.endswith(f"export TLSY_CONFIG={context}\n")
     assert {len(line) for line in shown.splitlines() if "│" in line} == {80}
+
+
+def test_who_removes_the_demonstrations_data_is_told_whether_there_were_any(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "demo"
+    data.mkdir()
+    for told in (f"Removing {data}\nRemoved\n", f"Nothing to remove: there is no {data}\n"):
+        assert main(["--clean", "--data-dir", str(data)]) == 0
+        assert (capsys.readouterr().out, data.exists()) == (told, False)
 
 
 def _headings(text: str) -> list[str]:
