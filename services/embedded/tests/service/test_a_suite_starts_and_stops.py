@@ -202,6 +202,16 @@ async def test_a_taken_port_is_told_and_leaves_nothing_running(suite, setting):
     assert suite.left() == []
 
 
+async def test_a_data_directory_that_cannot_be_made_is_told_with_why(suite):
+    suite.data = Path("/proc/nope")
+    await suite.start()
+    assert await suite.ended() == EXIT_SETTINGS
+    assert suite.said() == (
+        "embedded: the data directory /proc/nope cannot be used: No such file or directory: /proc/nope;"
+        " choose another with --data-dir\n"
+    )
+
+
 async def test_a_setting_of_a_service_that_is_wrong_is_told_as_one_of_the_suites_own(suite):
     await suite.start(TLSY_INGESTION_LATENESS_H="soon")
     assert await suite.ended() == EXIT_SETTINGS

@@ -41,8 +41,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     directory = DataDirectory(settings.data_dir.absolute())
     try:
         directory.open()
-    except (DataDirectoryInUseError, OSError) as error:
+    except DataDirectoryInUseError as error:
         sys.stderr.write(f"embedded: {error}\n")
+        return EXIT_SETTINGS
+    except OSError as error:
+        what = f"the data directory {directory.root} cannot be used: {error.strerror}: {error.filename}"
+        sys.stderr.write(f"embedded: {what}; choose another with --data-dir\n")
         return EXIT_SETTINGS
     rest_collector()
     try:
