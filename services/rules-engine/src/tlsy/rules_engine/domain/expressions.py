@@ -166,8 +166,7 @@ class ExpressionParser:
             hint = self._did_you_mean(str(declared), known)
             self.report(pointer_of(pointer, "type"), Code.UNKNOWN_VALUE, f"{declared!r} is not a type", hint)
             return None
-        fixed = HEADER_FIELDS.get(path) or ("string" if path.startswith("labels.") else None)
-        seen = frozenset({fixed}) if fixed else self._seen[path].types if self._seen else frozenset()
+        seen = self._types(path)
         only = next(iter(seen)) if len(seen) == 1 else None
         chosen = cast("ValueType | None", declared or only or expected)
         if chosen is None:
@@ -220,6 +219,8 @@ class ExpressionParser:
         return And(found) if op == "and" else Or(found)
 
     def _compare(self, op: CompareOp, args: list[Any], pointer: str, depth: int) -> Condition | None:
+        if self._other_type_beside(args, pointer):
+            return None
         wanted = _type_of_raw(args[0]) or _type_of_raw(args[1]) or ("number" if op not in _EQUALITY else None)
         left = self.value(args[0], pointer_of(pointer, 0), wanted, depth + 1)
         right = self.value(args[1], pointer_of(pointer, 1), wanted, depth + 1)
@@ -236,6 +237,27 @@ class ExpressionParser:
             self.report(pointer, Code.WRONG_TYPE, f"{op} orders numbers and severities, not a {types.pop()}")
             return None
         return Compare(op, left, right)
+
+    def _other_type_beside(self, args: list[Any], pointer: str) -> bool:
+        """Whether a literal is of another type than the known field beside it; reported at the literal."""
+        for node, index in ((args[0], 1), (args[1], 0)):
+            path = node["field"] if isinstance(node, dict) and node.keys() == {"field"} else None
+            if not isinstance(path, str) or not (path in HEADER_FIELDS or path in (self._seen or ())):
+                continue
+            type_ = None if isinstance(args[index], dict) else _type_of_raw(args[index])
+            types = self._types(path)
+            if not type_ or len(types) != 1 or type_ in types:
+                continue
+            if type_ != "string" or "severity" not in types:
+                message = f"{path} is a {next(iter(types))}, which is not compared with a {type_}"
+                self.report(pointer_of(pointer, index), Code.WRONG_TYPE, message)
+                return True
+        return False
+
+    def _types(self, path: str) -> frozenset[ValueType]:
+        """What a field is always, or was seen as; where nothing may be refused for being unseen, nothing."""
+        fixed = HEADER_FIELDS.get(path) or ("string" if path.startswith("labels.") else None)
+        return frozenset({fixed}) if fixed else self._seen[path].types if self._seen else frozenset()
 
     def _compare_severity(self, op: CompareOp, left: Value, right: Value, pointer: str) -> Condition | None:
         for index, side in enumerate((left, right)):
