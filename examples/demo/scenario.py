@@ -65,7 +65,7 @@ async def tlsy_apply(cli_config: Path) -> tuple[int | None, str]:
     """Runs the command; how it ended, and what it said."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "tlsy.cli", "apply", "-f", str(TENANTS)),
+        *("-m", "tlsy.cli", "--context", "embedded", "apply", "-f", str(TENANTS)),
         env={"TLSY_CONFIG": str(cli_config), "PATH": "", "HOME": str(cli_config.parent)},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,

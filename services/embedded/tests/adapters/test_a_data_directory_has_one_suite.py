@@ -87,6 +87,27 @@ def test_a_context_is_good_after_the_next_start_where_a_socket_s_path_may_be_so_
     assert (seen[0] == seen[1]) is lasting
 
 
+def test_a_context_that_was_added_is_there_after_the_next_start(directory):
+    directory.tell([])
+    told = yaml.safe_load(directory.context_file.read_text())
+    contexts = {**told["contexts"], "ada": {"tenant": "shop", "user": "ada@shop.example"}}
+    directory.context_file.write_text(
+        yaml.safe_dump({"current": "ada", "contexts": {**contexts, "embedded": {}}})
+    )
+    directory.tell([])
+    assert yaml.safe_load(directory.context_file.read_text()) == {"current": "ada", "contexts": contexts}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[", "a: b", "contexts: 1", "contexts: {}", "{contexts: {}, current: [ada]}", "current: ada"]
+)
+def test_contexts_that_cannot_be_read_are_made_anew(directory, text):
+    directory.context_file.write_text(text)
+    directory.tell([])
+    told = yaml.safe_load(directory.context_file.read_text())
+    assert (told["current"], set(told["contexts"])) == ("embedded", {"embedded"})
+
+
 def test_what_a_killed_suite_left_is_gone_after_the_next_start(tmp_path):
     killed = DataDirectory(tmp_path / "data")
     killed.open()

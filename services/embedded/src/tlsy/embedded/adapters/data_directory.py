@@ -134,7 +134,7 @@ class DataDirectory:
             "postgres": str(self.postgres_socket),
             "api_key_file": str(self.platform_key_file),
         }
-        _replace(self.context_file, yaml.safe_dump(self._context(), sort_keys=False))
+        _replace(self.context_file, yaml.safe_dump(self._contexts(), sort_keys=False))
         _replace(self.run_file, json.dumps(told, indent=2) + "\n")
 
     @property
@@ -148,11 +148,23 @@ class DataDirectory:
             shutil.rmtree(self._sockets_link.readlink(), ignore_errors=True)
             self._sockets_link.unlink()
 
+    def _contexts(self) -> dict[str, object]:
+        """The file that TLSY_CONFIG names for the command line; a copy is good after the next start too.
+
+        What the command line added to it, as another user's context, stays.
+        """
+        try:
+            before = yaml.safe_load(self.context_file.read_text(encoding="utf-8"))
+            contexts = {**before["contexts"], "embedded": self._context()}
+            current = before["current"] if before["current"] in contexts else "embedded"
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
+            contexts, current = {"embedded": self._context()}, "embedded"
+        return {"current": current, "contexts": contexts}
+
     def _context(self) -> dict[str, object]:
-        """The file that TLSY_CONFIG names for the command line; a copy is good after the next start too."""
         lasting = self._sockets_link / self.service_sockets.name
         short = all(len(os.fsencode(lasting / name)) <= _MAX_SOCKET_PATH for name in SERVICES)
-        context = {
+        return {
             "tenant": "platform",
             "addresses": {
                 name: f"unix:{lasting / name}" if short else self.address(name) for name in SERVICES
@@ -160,7 +172,6 @@ class DataDirectory:
             "api_key_file": str(self.platform_key_file),
             "start": shlex.join(["python", "-m", "tlsy.embedded", "--data-dir", str(self.root)]),
         }
-        return {"current": "embedded", "contexts": {"embedded": context}}
 
     def _once(self, name: str, make: Callable[[], str]) -> str:
         path = self.secrets / name
