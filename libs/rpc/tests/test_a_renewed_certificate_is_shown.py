@@ -5,7 +5,7 @@ import os
 import socket
 import ssl
 from dataclasses import astuple, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import grpc
 import pytest
@@ -13,11 +13,9 @@ from cryptography import x509
 
 from libs.rpc.tests.world import World
 from tlsy.contracts.identity.v1 import identity_pb2, identity_pb2_grpc
+from tlsy.rpc.certificates import CertificateFiles
 from tlsy.runtime.host import TlsFiles
 from tlsy.testkit.certificates import Authority
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 NAMES = ("tls.crt", "tls.key", "ca.crt")
 
@@ -150,6 +148,30 @@ async def test_files_that_are_not_whole_change_nothing_and_are_told_once(
     copy(issued, mounted.files)
     assert await shown(port, peer) == "second"
     assert "certificate renewed" in {line["event"] for line in log_lines}
+
+
+class Counted(type(Path())):  # type: ignore[misc]  # which of the two it is depends on the system
+    """Counts how often it is read."""
+
+    reads = 0
+
+    def read_bytes(self):
+        self.reads += 1
+        return super().read_bytes()
+
+
+@pytest.mark.parametrize("spoil", SPOILED.values(), ids=SPOILED)
+async def test_files_that_are_not_whole_are_read_once(authority, mounted, spoil):
+    """A caller asks before each call, and to see that a key is none takes a good while."""
+    counted = replace(mounted.files, cert_file=Counted(mounted.files.cert_file))
+    files = CertificateFiles(counted, "test")
+    files.read()
+    issued = authority.issue("second")
+    spoil(mounted.files, issued)
+    assert [files.renewed() for _ in range(3)] == [None] * 3
+    assert counted.cert_file.reads <= 2
+    copy(issued, mounted.files)
+    assert files.renewed() is not None
 
 
 async def test_files_that_do_not_fit_each_other_start_no_server(directory, authority, mounted):

@@ -32,13 +32,14 @@ class CertificateFiles:
     While they cannot be read, or do not fit each other, what was read before stays in use.
     """
 
-    __slots__ = ("_files", "_lock", "_logger", "_stamp", "_tls", "_told")
+    __slots__ = ("_files", "_lock", "_logger", "_refused", "_stamp", "_tls", "_told")
 
     def __init__(self, tls: TlsFiles, component: str) -> None:
         self._tls = tls
         self._files = [file for file in (tls.cert_file, tls.key_file, tls.ca_file) if file is not None]
         self._lock = Lock()
         self._stamp: Stamp = ()
+        self._refused: Stamp = ()
         self._told = ""
         self._logger = get_logger(component)
 
@@ -50,7 +51,7 @@ class CertificateFiles:
             ValueError: they are no certificates and key, or do not fit each other.
         """
         self._stamp = self._now()
-        return self._read()
+        return _shown(self._read())
 
     def renewed(self) -> Shown | None:
         """What to show from now on, None: the same. From any thread."""
@@ -60,8 +61,12 @@ class CertificateFiles:
                 stamp = self._now()
                 if stamp == self._stamp:
                     self._told = ""
+                if stamp in (self._stamp, self._refused):
                     return None
-                read = self._read()
+                content = self._read()
+                # Until they prove to be whole: to find that they are not takes as long as many calls.
+                self._refused = stamp
+                shown = _shown(content)
             except Exception as error:  # noqa: BLE001 - whatever they are, it goes on with what it has
                 if self._told != str(error):
                     self._told = str(error)
@@ -71,24 +76,28 @@ class CertificateFiles:
                 return None
             self._stamp, self._told = stamp, ""
             self._logger.info("certificate renewed", file=str(self._tls.cert_file))
-            return read
+            return shown
 
     def _now(self) -> Stamp:
         found = [file.stat() for file in self._files]
         return tuple((each.st_ino, each.st_size, each.st_ctime_ns) for each in found)
 
-    def _read(self) -> Shown:
-        chain, key, *roots = [file.read_bytes() for file in self._files]
-        certificate = x509.load_pem_x509_certificates(chain)[0]
-        try:
-            public_key = load_pem_private_key(key, None).public_key()
-        except TypeError as error:
-            raise ValueError(str(error)) from error
-        if public_key != certificate.public_key():
-            raise ValueError("the key is of another certificate")
-        for authorities in roots:
-            x509.load_pem_x509_certificates(authorities)
-        return Shown(key, chain, roots[0] if roots else None)
+    def _read(self) -> list[bytes]:
+        return [file.read_bytes() for file in self._files]
+
+
+def _shown(content: list[bytes]) -> Shown:
+    chain, key, *roots = content
+    certificate = x509.load_pem_x509_certificates(chain)[0]
+    try:
+        public_key = load_pem_private_key(key, None).public_key()
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+    if public_key != certificate.public_key():
+        raise ValueError("the key is of another certificate")
+    for authorities in roots:
+        x509.load_pem_x509_certificates(authorities)
+    return Shown(key, chain, roots[0] if roots else None)
 
 
 def server_credentials(tls: TlsFiles) -> grpc.ServerCredentials:
