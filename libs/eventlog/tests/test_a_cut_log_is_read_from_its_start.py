@@ -8,10 +8,10 @@ import pytest
 
 from libs.eventlog.tests.swapped import SwappedLog, received, watermark
 from libs.eventlog.tests.test_a_consumer_applies_each_event_once import LongAgo
-from libs.eventlog.tests.world import GROUP, TOPIC, event_of, until
-from tlsy.contracts.events import INGEST_TOPIC, TOPICS
+from libs.eventlog.tests.world import GROUP, TOPIC, event_of, note_down, until
+from tlsy.contracts.events import EVENTS_ACCEPTED, INGEST_TOPIC, TOPICS
 from tlsy.eventlog.cloudevents import LOG_HEADER
-from tlsy.eventlog.delivery import decode_event
+from tlsy.eventlog.delivery import Each, decode_event
 from tlsy.eventlog.group_books import GroupBooks
 from tlsy.eventlog.kafka_readers import KafkaGroupReader
 from tlsy.eventlog.partition import PartitionSettings
@@ -109,6 +109,28 @@ async def test_records_that_were_dropped_before_a_letter_that_was_put_back_are_a
     log.records, log.oldest = [replace(letter, headers=headers), after], 5
     await world.consuming(reader=log.reader)
     await until(lambda: _incarnation(world, 2))
+
+
+async def test_records_that_were_dropped_are_asked_for_once_however_often_a_group_begins(world, tenant, log):
+    """Each incarnation is published, and read by everybody, again."""
+    books = GroupBooks("rules_engine", GROUP, world.tenancy("rules_engine"))
+    await books.raise_watermarks(TopicPartition(topic=TOPIC, partition=0), {1: 2})
+    (letter,) = received(1, event_of(tenant, "letter"), first=5)
+    headers = tuple((name, value) for name, value in letter.headers if name != LOG_HEADER)
+    log.records, log.oldest = [replace(letter, headers=headers)], 5
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def late(delivery, tx):
+        begun.set()
+        await go_on.wait()
+        await note_down(delivery, tx)
+
+    early = await world.consuming({EVENTS_ACCEPTED: Each(late)}, reader=log.reader)
+    await asyncio.wait_for(begun.wait(), 60)
+    await early.stop(0)
+    await world.consuming(reader=log.reader)
+    await world.noted(tenant, "letter")
+    assert await _incarnation(world, 2)
 
 
 async def test_what_a_transaction_leaves_in_a_log_is_no_record_that_is_missing(world, tenant, log, log_lines):

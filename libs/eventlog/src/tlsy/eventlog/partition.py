@@ -348,6 +348,10 @@ class PartitionWorker:
         self._logger.error("records are missing", expected=self._expected, found=first.offset, log=log)
         if first.topic in _RELAYED:
             await self._books.end_log(self._partition.topic, log)
+        # Who begins here again before anything is settled would have them published once more each time.
+        self._expected = first.offset
+        self._progress.note({}, first.offset)
+        await self._progress.tell()
 
     async def _replay_loop(self) -> None:
         """Let each paused tenant's replays take the time that its database takes; few run at a time."""
