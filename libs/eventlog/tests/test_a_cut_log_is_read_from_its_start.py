@@ -72,6 +72,30 @@ async def _all_noted(world, tenant, count):
     return len(await world.entries(tenant)) == count
 
 
+async def test_a_log_that_is_read_from_its_start_is_so_once_however_many_members_it_takes(world, tenant, log):
+    a, b, gone, c, d, e = (event_of(tenant, note) for note in ("a", "b", "gone", "c", "d", "e"))
+    log.records = received(1, a, b, gone)
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(delivery, tx):
+        if delivery.event.id == d.id:
+            begun.set()
+            await go_on.wait()
+        await note_down(delivery, tx)
+
+    early = await world.consuming(
+        {EVENTS_ACCEPTED: Each(slow)}, reader=log.reader, partition=PartitionSettings(fetch_records=1)
+    )
+    await world.noted(tenant, "a", "b", "gone")
+    await world.outboxes().next_topic_log(TOPIC, 1, "cluster")
+    log.records = received(1, c, d) + received(2, e, first=3)
+    await asyncio.wait_for(begun.wait(), 60)
+    await early.stop(0)
+    await world.consuming(reader=log.reader)
+    await world.noted(tenant, "a", "b", "gone", "c", "d", "e")
+    assert log.rewound == 1
+
+
 async def test_what_is_too_old_when_it_is_read_again_is_no_news(world, tenant, log):
     ancient = replace(event_of(tenant, "ancient"), id=Uuid7(LongAgo(), bytes)())
     log.records = received(1, ancient, event_of(tenant, "a")) + received(2, event_of(tenant, "b"), first=2)

@@ -133,3 +133,16 @@ async def test_it_ends_whatever_becomes_of_a_cancellation(swallows, fake_clock):
         progress.end()
         running.cancel()
         await asyncio.wait({running})
+
+
+async def test_an_incarnation_is_begun_once_the_broker_knows_where(progress, told):
+    """Who found it begun, and went on where the member was before, would miss what is below."""
+    progress.note({1: 5}, 5)
+    told.failures = {"offsets": LogUnavailable("away")}
+    with pytest.raises(LogUnavailable):
+        await progress.begin_again(2, 1)
+    await progress.tell()
+    assert (told.marks, told.offsets) == ([{1: 5}], [5])
+    told.meanwhile = lambda: told.offsets.append("marks")
+    await progress.begin_again(2, 1)
+    assert (told.marks, told.offsets) == ([{1: 5}, {2: 0}], [5, 1, "marks", 1])

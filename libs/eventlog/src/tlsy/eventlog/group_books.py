@@ -49,7 +49,7 @@ class GroupBooks:
             )
 
     async def knows(self, partition: TopicPartition, log: int | None = None) -> bool:
-        """Whether the group ever applied something of the partition, in incarnation `log` or in any."""
+        """Whether the group ever began with the partition, in incarnation `log` or in any."""
         async with self._transactions.control(PLATFORM, write=False) as tx:
             return bool(
                 await tx.fetchval(

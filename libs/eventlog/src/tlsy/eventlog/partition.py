@@ -333,6 +333,8 @@ class PartitionWorker:
             return True
         self._logger.warning("log is read from its start", log=log, offset=first.offset)
         await self._reader.rewind(self._partition)
+        # Whoever follows goes on with that, and does not begin it again.
+        await self._progress.begin_again(log, await self._reader.oldest(self._partition))
         self._applier.read_again(self._expected)
         return False
 

@@ -65,6 +65,15 @@ class Progress:
         self._expected = expected
         self._noted.set()
 
+    async def begin_again(self, log: int, oldest: int) -> None:
+        """It is read again from `oldest` on, because of incarnation `log`. Raises LogUnavailable."""
+        async with self._turn:
+            # Before anybody finds that the incarnation is begun: who went on where this member was before
+            # would miss what is below.
+            await self._reader.commit({self._partition: oldest})
+            self.note({log: 0}, oldest)
+        await self.tell()
+
     def end(self) -> None:
         """Nothing more is told by `run`: a client may swallow the cancellation of a commit."""
         self._ended = True
