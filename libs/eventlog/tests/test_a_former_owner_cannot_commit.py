@@ -14,6 +14,8 @@ from tlsy.eventlog.fence import PartitionFence
 from tlsy.eventlog.group_books import GroupBooks
 from tlsy.eventlog.partition import PartitionSettings
 from tlsy.eventlog.ports import TopicPartition
+from tlsy.eventlog.statements import statements
+from tlsy.tenancy.context import PLATFORM
 
 PARTITION = TopicPartition(topic=TOPIC, partition=0)
 
@@ -181,6 +183,16 @@ async def test_a_former_owner_parks_nothing(world, tenant):
     await world.noted(tenant, "a")
     await until(lambda: _joined(log, 3))
     await parked(world, 0)
+
+
+async def test_who_takes_a_partition_waits_for_what_is_being_parked(books, tenancy, tenant):
+    epoch = await books.take(PARTITION)
+    hold_assignment = statements("rules_engine")["hold_assignment"]
+    async with tenancy.control(PLATFORM, write=True) as tx:
+        assert await tx.fetchval(hold_assignment, TOPIC, GROUP, PARTITION.partition, epoch) == epoch
+        taking = asyncio.create_task(books.take(PARTITION))
+        await until(lambda: _blocked(tenancy, tenant))
+    assert await taking > epoch
 
 
 async def _works(consumer):
