@@ -209,6 +209,55 @@ def test_of_a_label_that_is_there_twice_the_last_one_counts():
     assert row[10] == '{"host":"b"}'
 
 
+@pytest.mark.parametrize("more", [b"\x18\x01", b"\x08\x01", b"\x1b\x1c"])
+def test_a_label_that_holds_more_than_a_key_and_a_value_is_refused(more):
+    """Its readers leave it out, and judge another event than the one that is stored."""
+    label = b"\x0a\x04host\x12\x01a" + more
+    encoded = event().SerializeToString() + b"\x4a" + bytes([len(label)]) + label
+    assert "host" not in pb.Event.FromString(encoded).labels
+    found = read_encoded([encoded, event(id="2", labels={"host": "a"}).SerializeToString()], WINDOW)
+    assert [(p.index, p.reason, p.field) for p in found.problems] == [(0, "LABEL_INVALID", "labels.host")]
+    assert [row[2] for row in found.rows] == [1]
+
+
+def _part(number, kind, text, figure):
+    """A field as it is on the wire, whether or not a message has one of that number and kind."""
+    tag = bytes([number << 3 | kind])
+    return tag + {0: bytes([figure]), 1: bytes(8), 2: bytes([len(text)]) + text, 5: bytes(4)}[kind]
+
+
+def _parts(numbers, texts, most):
+    kinds = st.sampled_from([0, 1, 2, 2, 2, 5])
+    part = st.builds(_part, st.sampled_from(numbers), kinds, texts, st.integers(0, 127))
+    return st.lists(part, max_size=most).map(b"".join)
+
+
+_TEXTS = st.sampled_from([b"", b"a", b"b", b"a.b", b"\xc3\xa9", b"\xff", b"{}"])
+_LABELS = _parts([1, 1, 2, 2, 3], _TEXTS, 3).map(lambda text: _part(9, 2, text, 0))
+
+
+@settings(max_examples=300)
+@given(st.lists(st.one_of(_LABELS, _parts([*range(1, 12)], _TEXTS, 1)), max_size=6).map(b"".join))
+def test_what_is_stored_is_what_readers_read_however_it_is_encoded(parts):
+    encoded = event().SerializeToString() + parts
+    try:
+        told = pb.Event.FromString(encoded)
+    except DecodeError:
+        with pytest.raises(DecodeError):
+            read_encoded([encoded], WINDOW)
+        return
+    for row in read_encoded([encoded], WINDOW).rows:
+        assert (row[0], *row[3:8]) == (
+            told.time_us, told.source, told.id, told.type, told.subject, told.site
+        )  # fmt: skip
+        assert (row[8], row[9], row[11] or "") == (
+            told.severity or 2,
+            told.value if told.HasField("value") else None,
+            told.data.decode(),
+        )
+        assert msgspec.json.decode(row[10]) == dict(told.labels)
+
+
 def test_the_second_of_two_equal_events_is_a_duplicate_and_another_time_is_another_event():
     batch = read_batch([event(), event(time_us=NOW_US + 1), event(value=9.0)], WINDOW)
     assert batch.duplicates == {2: 0}

@@ -18,6 +18,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from tlsy.contracts.ingestion.v1.encoded_pb2 import EncodedEvent, Label
 
@@ -175,17 +176,25 @@ def read_batch(events: Iterable[bytes], window: TimeWindow) -> Batch:
     return batch
 
 
-def _labels(told: Iterable[bytes]) -> dict[str, str]:
-    """As a map is read: of a key that is there twice the last one counts."""
-    return {label.key: label.value for label in map(Label.FromString, islice(told, MAX_LABELS))}
+def _labels(told: Iterable[bytes]) -> tuple[dict[str, str], list[str]]:
+    """As a map is read: of a key that is there twice the last one counts. And the keys of what a map has not.
+
+    Readers leave out an entry that has an unknown field, and with it its key and value.
+    """
+    read = [Label.FromString(label) for label in islice(told, MAX_LABELS)]
+    return (
+        {label.key: label.value for label in read},
+        [label.key for label in read if len(UnknownFieldSet(label))],
+    )
 
 
 def _read_labels(told: Sequence[bytes]) -> tuple[str, bool]:
     """Labels as JSON, and whether all are surely within their limits: a character has up to four bytes."""
-    labels = _labels(told)
+    labels, left_out = _labels(told)
     json = _encode_json(labels)
     fit = (
         len(told) <= MAX_LABELS
+        and not left_out
         and "" not in labels
         and b"\\u0000" not in json
         # No text is longer than the JSON that it is in; escapes only make it longer.
@@ -286,7 +295,11 @@ def _label_problems(index: int, told: Sequence[bytes]) -> Iterator[Problem]:
     """Of too many labels only as many as there may be are looked at."""
     if len(told) > MAX_LABELS:
         yield Problem(index, "LABELS_TOO_MANY", "labels", f"at most {MAX_LABELS}, are {len(told)}")
-    for key, text in _labels(told).items():
+    labels, left_out = _labels(told)
+    for key in left_out:
+        message = "must be a key and a value and nothing else"
+        yield Problem(index, "LABEL_INVALID", f"labels.{_cut(key)}", message)
+    for key, text in labels.items():
         path = f"labels.{_cut(key)}"
         if not 0 < len(key.encode()) <= MAX_LABEL_KEY_BYTES or "\0" in key:
             limit = f"a key must be 1 to {MAX_LABEL_KEY_BYTES} bytes without NUL"
