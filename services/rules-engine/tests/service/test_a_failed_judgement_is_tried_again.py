@@ -165,6 +165,19 @@ async def test_of_a_try_that_failed_nothing_is_left(world, tenant, replica, tena
     assert [IncidentChanged.FromString(data).incident.occurrence_count for data in told] == [1]
 
 
+async def test_a_defect_that_shows_once_halts_no_rule_and_is_logged(world, tenant, replica, tenancy, capsys):
+    """Nothing else would tell of it."""
+    await world.publish(tenant)
+    await replica.stop(5)
+    trail = OnceBrokenTrail("rules-engine", CLOCK, IDS)
+    trail.fails = True
+    await Judge(tenancy, tenant, trail).run(event(97))
+    assert not trail.fails
+    sql = "select (select count(*) from incidents), (select count(*) from rules where halted_at is not null)"
+    assert [tuple(row) for row in await world.rows(tenant, sql)] == [(1, 0)]
+    assert "a defect of ours" in capsys.readouterr().out
+
+
 async def test_while_a_rule_is_halted_nobody_changes_the_rule_set(world, tenant, replica, tenancy):
     await world.publish(tenant)
     await replica.stop(5)

@@ -172,6 +172,7 @@ class Evaluation:
             except Exception as error:
                 self._memories.drop(tx.tenant_id)
                 if not again:
+                    self._logger.warning("judging is tried again", exc_info=error)
                     raise RetryableError(REASON, "the events could not be judged at once") from error
                 await tx.undo()
                 # It stays locked.
