@@ -158,7 +158,8 @@ async def test_a_tail_goes_on_with_a_new_token_when_its_own_or_its_server_has_en
     assert stand_in.methods().count("ExchangeApiKey") > 1
 
 
-async def test_a_tail_that_may_have_missed_events_says_how_to_find_them_and_goes_on(tlsy, stand_in):
+@pytest.mark.parametrize("there", [(), ("--context", "c", "--tenant", "child")])
+async def test_a_tail_that_may_have_missed_events_says_how_to_find_them_and_goes_on(tlsy, stand_in, there):
     since = "2026-01-01T00:00:00Z"
     events = iter([pb.Event(source="s", id="1", type="a.b"), pb.Event(source="s", id="2", type="a.b")])
 
@@ -176,9 +177,11 @@ async def test_a_tail_that_may_have_missed_events_says_how_to_find_them_and_goes
     stand_in.ends_with = Unavailable(
         "TAIL_INTERRUPTED", "Lost.", metadata={"since": since}, retry_after_s=1.0
     )
-    result = await tlsy("events", "tail", "--type", "a.b", "-l", "host=b c", "-o", "json")
+    result = await tlsy("events", "tail", "--type", "a.b", "-l", "host=b c", "-o", "json", *there)
     assert [json.loads(line)["id"] for line in result.out.splitlines()] == ["1", "2"]
-    assert result.err.count(f"tlsy events query --since {since} --type a.b --label 'host=b c'") == 2
+    query = " ".join(["tlsy", *there, "events query --since", since, "--type a.b --label 'host=b c'"])
+    assert result.err.count(query) == 2
+    assert result.err.count("came late") == 2
 
 
 async def test_a_tail_that_a_new_token_does_not_prolong_ends(tlsy, stand_in):

@@ -110,7 +110,8 @@ async def tail_events(
                 since = ended.metadata.get("since", "1h")
                 terminal.output.note(
                     f"The server lost its log of events: some that were stored since {since} may be missing."
-                    f" This tail goes on once the log is back; see all with: {_query(request, since)}"
+                    " This tail goes on once the log is back. Those that came late have earlier times; find"
+                    f" the others with: {_query(terminal, request, since)}"
                 )
             ingestion = await terminal.session.ingestion()
         else:
@@ -267,9 +268,12 @@ class _Sending:
             )
 
 
-def _query(tail: ingestion_pb2.TailEventsRequest, since: str) -> str:
-    """The command that finds what a tail may have missed."""
-    words = ["tlsy", "events", "query", "--since", since]
+def _query(terminal: Terminal, tail: ingestion_pb2.TailEventsRequest, since: str) -> str:
+    """The command that finds what a tail may have missed, but for events whose own time is earlier."""
+    words = ["tlsy"]
+    words += ["--context", terminal.context_name] if terminal.context_name else []
+    words += ["--tenant", terminal.tenant] if terminal.tenant else []
+    words += ["events", "query", "--since", since]
     words += ["--type", tail.type] if tail.type else []
     words += ["--source", tail.source] if tail.source else []
     for key in sorted(tail.labels):

@@ -146,6 +146,6 @@ def _interrupted(since: datetime) -> Unavailable:
     told = f"{since:%Y-%m-%dT%H:%M:%SZ}"
     text = (
         f"The log of events is lost: some that were stored since {told} may be missing here. QueryEvents has"
-        " all that are stored; begin another tail for those to come."
+        " all that are stored, by their own times; begin another tail for those to come."
     )
     return Unavailable("TAIL_INTERRUPTED", text, metadata={"since": told}, retry_after_s=1.0)

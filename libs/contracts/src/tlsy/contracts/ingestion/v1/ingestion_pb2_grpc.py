@@ -83,8 +83,9 @@ class IngestionServiceServicer:
 
     def TailEvents(self, request, context):
         """Events as they are stored, from now on. A slow reader is told how many it missed. Where some may be missing because
-        the log was lost, the stream ends with UNAVAILABLE, reason TAIL_INTERRUPTED: QueryEvents has those stored since the
-        time in its metadata "since", and another tail those to come.
+        the log was lost, the stream ends with UNAVAILABLE, reason TAIL_INTERRUPTED: some of those stored since the time in
+        its metadata "since". QueryEvents from that time on finds them, but for such as came late, whose own time is
+        earlier; another tail has those to come.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,8 +41,9 @@ class IngestionServiceStub:
     """Newest first."""
     TailEvents: _grpc.UnaryStreamMultiCallable[_ingestion_pb2.TailEventsRequest, _ingestion_pb2.TailEventsResponse]
     """Events as they are stored, from now on. A slow reader is told how many it missed. Where some may be missing because
-    the log was lost, the stream ends with UNAVAILABLE, reason TAIL_INTERRUPTED: QueryEvents has those stored since the
-    time in its metadata "since", and another tail those to come.
+    the log was lost, the stream ends with UNAVAILABLE, reason TAIL_INTERRUPTED: some of those stored since the time in
+    its metadata "since". QueryEvents from that time on finds them, but for such as came late, whose own time is
+    earlier; another tail has those to come.
     """
     ListIngestOutcomes: _grpc.UnaryUnaryMultiCallable[_ingestion_pb2.ListIngestOutcomesRequest, _ingestion_pb2.ListIngestOutcomesResponse]
     """What became of the records that this tenant's producers put on the topic: each one refused in whole or
@@ -64,8 +65,9 @@ class IngestionServiceAsyncStub(IngestionServiceStub):
     """Newest first."""
     TailEvents: _aio.UnaryStreamMultiCallable[_ingestion_pb2.TailEventsRequest, _ingestion_pb2.TailEventsResponse]  # type: ignore[assignment]
     """Events as they are stored, from now on. A slow reader is told how many it missed. Where some may be missing because
-    the log was lost, the stream ends with UNAVAILABLE, reason TAIL_INTERRUPTED: QueryEvents has those stored since the
-    time in its metadata "since", and another tail those to come.
+    the log was lost, the stream ends with UNAVAILABLE, reason TAIL_INTERRUPTED: some of those stored since the time in
+    its metadata "since". QueryEvents from that time on finds them, but for such as came late, whose own time is
+    earlier; another tail has those to come.
     """
     ListIngestOutcomes: _aio.UnaryUnaryMultiCallable[_ingestion_pb2.ListIngestOutcomesRequest, _ingestion_pb2.ListIngestOutcomesResponse]  # type: ignore[assignment]
     """What became of the records that this tenant's producers put on the topic: each one refused in whole or
@@ -102,8 +104,9 @@ class IngestionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_ingestion_pb2.TailEventsResponse], _abc.AsyncIterator[_ingestion_pb2.TailEventsResponse]]:
         """Events as they are stored, from now on. A slow reader is told how many it missed. Where some may be missing because
-        the log was lost, the stream ends with UNAVAILABLE, reason TAIL_INTERRUPTED: QueryEvents has those stored since the
-        time in its metadata "since", and another tail those to come.
+        the log was lost, the stream ends with UNAVAILABLE, reason TAIL_INTERRUPTED: some of those stored since the time in
+        its metadata "since". QueryEvents from that time on finds them, but for such as came late, whose own time is
+        earlier; another tail has those to come.
         """
 
     @_abc_1.abstractmethod
