@@ -310,9 +310,13 @@ async def test_a_record_that_is_refused_as_a_whole_is_told_to_its_tenant(world, 
     token = world.around.token(tenant, "agent")
     await produce(token, make_events(10_001, labels={}, value=1))
     await produce(token, (), value=UNREADABLE)
-    unreadable, too_many = await outcomes(world, host, tenant, 2)
+    await produce(token, (), value=b"\xff")
+    *unreadable, too_many = await outcomes(world, host, tenant, 3)
     assert [(r.index, r.reason) for r in too_many.rejections] == [(-1, "TOO_MANY_EVENTS")]
-    assert [(r.index, r.reason) for r in unreadable.rejections] == [(-1, "UNREADABLE_DATA")]
+    for told in unreadable:
+        assert [(r.index, r.reason) for r in told.rejections] == [(-1, "UNREADABLE_DATA")]
+        assert "ProducedEvents" in told.rejections[0].message
+        assert "Encoded" not in told.rejections[0].message
     assert not await outcomes(world, host, other, 0)
 
 

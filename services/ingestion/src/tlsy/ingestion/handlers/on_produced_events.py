@@ -76,7 +76,9 @@ class OnProducedEvents:
             events = EncodedEvents.FromString(record.value).events
             ingested = await self._ingest.run(tenant, delivery.event.source, events, len(record.value), place)
         except DecodeError as error:
-            problem = Problem(WHOLE_RECORD, "UNREADABLE_DATA", "", f"is no ProducedEvents: {error}")
+            # What the parser says names messages that are none of the tenant's.
+            text = "is no ProducedEvents, or holds a text that is not UTF-8"
+            problem = Problem(WHOLE_RECORD, "UNREADABLE_DATA", "", text)
             raise await self._refused(tenant, place, "UNREADABLE_DATA", [problem]) from error
         except InvalidArgument as refused:
             problems = [Problem(WHOLE_RECORD, v.reason, v.field, v.description) for v in refused.violations]
