@@ -144,6 +144,8 @@ async def test_why_a_creation_fails_is_told_without_where_it_was_to_be(suite):
     assert any(detail.Unpack(info) for detail in seen.error.details)
     seen.metadata.Unpack(steps)
     assert info.reason == "CLUSTER_NOT_CONFIGURED"
+    # Its provider may be a tenant, too, and is told no more.
+    assert "the platform can read why" in seen.error.message
     assert [step.error for step in steps.steps if step.error] == [info.reason]
     assert "brest" in str(whole)
     assert "brest" not in str(seen)

@@ -244,7 +244,7 @@ def operation_out(
     if operation.outcome is Outcome.FAILED:
         message = operation.message
         if not for_platform:
-            message = f"It was given up ({operation.reason}); your provider can read why."
+            message = f"It was given up ({operation.reason}); the platform can read why."
         told.error.CopyFrom(Internal(operation.reason, message).to_status(domain))
     if operation.outcome is Outcome.SUCCEEDED and tenant is not None:
         told.response.CopyFrom(_packed(tenant_out(tenant, for_platform=for_platform)))
