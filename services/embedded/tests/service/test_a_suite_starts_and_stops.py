@@ -150,11 +150,21 @@ async def test_a_clean_stop_leaves_nothing_running_and_the_next_start_publishes_
     assert all(json.loads(line) for line in suite.said().splitlines())
 
 
-async def test_a_person_at_a_terminal_is_told_where_it_is_and_what_to_do_next(suite):
+@pytest.fixture
+async def screen():
+    """One end of a terminal, and what it shows; that is read all the time, or who writes to it waits."""
     ours, its = os.openpty()
     os.set_blocking(ours, False)
     shown = bytearray()
     asyncio.get_running_loop().add_reader(ours, lambda: shown.extend(os.read(ours, 4096)))
+    yield its, shown
+    asyncio.get_running_loop().remove_reader(ours)
+    os.close(ours)
+    os.close(its)
+
+
+async def test_a_person_at_a_terminal_is_told_where_it_is_and_what_to_do_next(suite, screen):
+    its, shown = screen
     await suite.start(terminal=its)
     told = await suite.ready()
     await suite.until(lambda: b"Ctrl-C stops it" in shown)
@@ -168,19 +178,14 @@ async def test_a_person_at_a_terminal_is_told_where_it_is_and_what_to_do_next(su
     assert await suite.ended() == 0
     await until_shown(shown, b"Nothing runs any more")
     assert suite.left() == []
-    asyncio.get_running_loop().remove_reader(ours)
-    os.close(ours)
-    os.close(its)
 
 
-async def test_a_terminal_gets_json_from_who_asked_for_json(suite):
-    ours, its = os.openpty()
+async def test_a_terminal_gets_json_from_who_asked_for_json(suite, screen):
+    its, shown = screen
     await suite.start("--log-format", "json", terminal=its)
-    first = await asyncio.to_thread(os.read, ours, 65536)
+    await suite.until(lambda: b"\n" in shown)
+    assert "component" in json.loads(shown.decode().splitlines()[0])
     await suite.stop()
-    assert "component" in json.loads(first.decode().splitlines()[0])
-    os.close(ours)
-    os.close(its)
 
 
 @pytest.mark.parametrize("moment", ["postgres", "postgres/PG_VERSION", "postgres/postmaster.pid"])
