@@ -4,6 +4,8 @@
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 WORKERS ?= 2
+# Tests wait more than they compute.
+TEST_WORKERS ?= 3
 
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
@@ -131,7 +133,7 @@ ENDS := -o faulthandler_timeout=480 -o faulthandler_exit_on_timeout=true
 
 .PHONY: test
 test: setup ## Unit, adapter, service, isolation and end-to-end tests (at most 10 minutes); ARGS go to pytest
-	@$(RUN) -m pytest -m 'not real and not cluster and not docker' --numprocesses=$(WORKERS) --dist=loadfile --max-worker-restart=0 $(ENDS) $(ARGS)
+	@$(RUN) -m pytest -m 'not real and not cluster and not docker' --numprocesses=$(TEST_WORKERS) --dist=loadfile --max-worker-restart=0 $(ENDS) $(ARGS)
 
 .PHONY: test-real
 test-real: setup ## What needs other ecosystems: Apache Kafka 4.1 (Java, Maven), PgBouncer, grpcurl (Go); ARGS go to pytest
