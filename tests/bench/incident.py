@@ -44,6 +44,7 @@ SECONDS: Final = 10
 WARM_UP_S: Final = 3
 FIRING: Final = 100
 MOST_P99_MS: Final = 250.0
+FOLLOWING_WITHIN_S: Final = 30
 #: Less than this is another load: who sends fell behind, and what was sent late waited unseen.
 LEAST_EVENTS_PER_S: Final = 0.95 * EVENTS_PER_S
 _INGEST: Final = "/tlsy.ingestion.v1.IngestionService/IngestEvents"
@@ -91,13 +92,16 @@ class Readings:
         self.sent: dict[str, float] = {}
         self.read: dict[str, float] = {}
         self.told: dict[str, float] = {}
+        self.following = asyncio.Event()
 
     async def follow(self, brokers: str) -> None:
-        """Reads both topics from their ends, until cancelled."""
+        """Reads both topics from their ends, which `following` tells are known, until cancelled."""
         topics = (TOPICS["ingestion"], TOPICS["rules-engine"])
         consumer = AIOKafkaConsumer(*topics, bootstrap_servers=brokers, fetch_max_wait_ms=20)
         await consumer.start()
         try:
+            await consumer.seek_to_end()
+            self.following.set()
             async for record in consumer:
                 now, kind = time.perf_counter(), dict(record.headers).get("ce_type", b"").decode()
                 if kind == EVENTS_ACCEPTED:
@@ -123,7 +127,8 @@ def measure(address: str, brokers: str, tokens: dict[str, str], out: Connection)
 async def _measure(address: str, brokers: str, tokens: dict[str, str]) -> dict[str, float]:
     readings, slugs = Readings(), list(tokens)
     following = asyncio.create_task(readings.follow(brokers))
-    await asyncio.sleep(1)
+    async with asyncio.timeout(FOLLOWING_WITHIN_S):
+        await readings.following.wait()
     async with grpc.aio.insecure_channel(address) as channel:
         call: Any = channel.unary_unary(_INGEST)
 

@@ -125,42 +125,8 @@ async def test_a_tail_is_a_line_an_event_and_tells_what_was_missed(tlsy, stand_i
     assert [json.loads(line)["timeUs"] for line in lines] == ["1767225600000000"] * 2
 
 
-@pytest.mark.parametrize(
-    "ends_with",
-    [
-        Unauthenticated("TOKEN_EXPIRED", "The token has ended."),
-        Unavailable("SERVER_STOPPING", "This server is going away; begin again.", retry_after_s=0.2),
-    ],
-    ids=lambda error: error.reason,
-)
-async def test_a_tail_goes_on_with_a_new_token_when_its_own_or_its_server_has_ended(
-    tlsy, stand_in, ends_with
-):
-    """The stand-in's tokens last for less than the client keeps one: each connection gets its own."""
-    tails = iter([pb.Event(source="s", id="1", type="a.b"), pb.Event(source="s", id="2", type="a.b")])
-
-    async def until_it_ends(event):
-        ends_at = time.monotonic() + 1.1
-        yield pb.TailEventsResponse(events=[event])
-        while time.monotonic() < ends_at:
-            await asyncio.sleep(0.01)
-
-    def tail(_):
-        event = next(tails, None)
-        return PermissionDenied("ENOUGH", "Enough.") if event is None else until_it_ends(event)
-
-    stand_in.lifetime_s = 10
-    stand_in.answers["TailEvents"] = tail
-    stand_in.ends_with = ends_with
-    result = await tlsy("events", "tail", "-o", "json")
-    assert [json.loads(line)["id"] for line in result.out.splitlines()] == ["1", "2"]
-    assert "ENOUGH" in result.err
-    assert stand_in.methods().count("ExchangeApiKey") > 1
-
-
-@pytest.mark.parametrize("there", [(), ("--context", "c", "--tenant", "child")])
-async def test_a_tail_that_may_have_missed_events_says_how_to_find_them_and_goes_on(tlsy, stand_in, there):
-    since = "2026-01-01T00:00:00Z"
+def two_tails():
+    """Of an event each, longer than what ends at once; a third one is refused."""
     events = iter([pb.Event(source="s", id="1", type="a.b"), pb.Event(source="s", id="2", type="a.b")])
 
     async def until_it_ends(event):
@@ -173,7 +139,34 @@ async def test_a_tail_that_may_have_missed_events_says_how_to_find_them_and_goes
         event = next(events, None)
         return PermissionDenied("ENOUGH", "Enough.") if event is None else until_it_ends(event)
 
-    stand_in.answers["TailEvents"] = tail
+    return tail
+
+
+@pytest.mark.parametrize(
+    "ends_with",
+    [
+        Unauthenticated("TOKEN_EXPIRED", "The token has ended."),
+        Unavailable("SERVER_STOPPING", "This server is going away; begin again.", retry_after_s=0.2),
+    ],
+    ids=lambda error: error.reason,
+)
+async def test_a_tail_goes_on_with_a_new_token_when_its_own_or_its_server_has_ended(
+    tlsy, stand_in, ends_with
+):
+    """The stand-in's tokens last for less than the client keeps one: each connection gets its own."""
+    stand_in.lifetime_s = 10
+    stand_in.answers["TailEvents"] = two_tails()
+    stand_in.ends_with = ends_with
+    result = await tlsy("events", "tail", "-o", "json")
+    assert [json.loads(line)["id"] for line in result.out.splitlines()] == ["1", "2"]
+    assert "ENOUGH" in result.err
+    assert stand_in.methods().count("ExchangeApiKey") > 1
+
+
+@pytest.mark.parametrize("there", [(), ("--context", "c", "--tenant", "child")])
+async def test_a_tail_that_may_have_missed_events_says_how_to_find_them_and_goes_on(tlsy, stand_in, there):
+    since = "2026-01-01T00:00:00Z"
+    stand_in.answers["TailEvents"] = two_tails()
     stand_in.ends_with = Unavailable(
         "TAIL_INTERRUPTED", "Lost.", metadata={"since": since}, retry_after_s=1.0
     )
