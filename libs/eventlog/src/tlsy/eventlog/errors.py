@@ -98,8 +98,8 @@ class WaitedTooLong(TooOld):
 class Fenced(EventLogError):  # noqa: N818 - read as a fact
     """Another process owns the partition by now; this one's transaction must not commit."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__("FENCED", message)
+    def __init__(self, group: str, epoch: int) -> None:
+        super().__init__("FENCED", f"assignment {epoch} of group {group} ended, a later one has begun")
 
 
 class DeadLetterLimitReached(EventLogError):  # noqa: N818 - read as a fact

@@ -41,7 +41,7 @@ class PartitionFence:
         if await tx.fetchval(self._hold, *args) is None:
             await tx.execute(self._raise, *args)
             if await tx.fetchval(self._hold, *args) is None:
-                raise Fenced(f"assignment {epoch} of group {self._group} ended, a later one has begun")
+                raise Fenced(self._group, epoch)
 
     async def first_deliveries(self, tx: UnitOfWork, epoch: int, events: Sequence[UUID]) -> set[UUID]:
         """Hold the fence, and note that `tx` applies these events; answers those that it is the first to.

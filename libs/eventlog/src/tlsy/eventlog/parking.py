@@ -90,7 +90,7 @@ class Parking:
         async with self._transactions.control(PLATFORM, write=True) as tx:
             assignment = (partition.topic, self._group, partition.partition, epoch)
             if await tx.fetchval(self._sql["hold_assignment"], *assignment) is None:
-                raise Fenced(f"assignment {epoch} of group {self._group} ended, a later one has begun")
+                raise Fenced(self._group, epoch)
             fits = await tx.fetchval(
                 self._sql["park"],
                 tenant_id,
