@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message_factory import GetMessageClass
 
 from tlsy.contracts.buf.validate import validate_pb2
 from tlsy.contracts.options.v1 import options_pb2
+from tlsy.contracts.wire import DELIMITED, FIXED_BYTES, VARINT, varint
 from tlsy.rpc.errors import InvalidArgument, Violation
 from tlsy.rpc.permissions import MODULES, PERMISSIONS
 
@@ -42,10 +42,6 @@ _MAX_PART_BYTES: Final = 512 * 1024
 _MAX_PUBLIC_BYTES: Final = 16 * 1024
 #: Twice the events that a batch may have, of which its handler tells: to count millions takes a second, too.
 _MAX_PARTS: Final = 20_000
-#: How fields are written, by the last three bits of their tags, and how long those of one length are.
-_VARINT, _DELIMITED = 0, 2
-_MAX_VARINT_BITS, _GOES_ON = 64, 0x80
-_FIXED_BYTES: Final = MappingProxyType({1: 8, 5: 4})
 
 
 class ContractInvalid(Exception):  # noqa: N818 - read as a fact
@@ -273,17 +269,17 @@ def _parts_fit(raw: bytes) -> bool:
     try:
         while at < last:
             parts += 1
-            tag, at = _varint(raw, at)
+            tag, at = varint(raw, at)
             kind = tag & 7
-            if kind == _DELIMITED:
-                length, at = _varint(raw, at)
+            if kind == DELIMITED:
+                length, at = varint(raw, at)
                 if length > _MAX_PART_BYTES:
                     return False
                 at += length
-            elif kind == _VARINT:
-                _, at = _varint(raw, at)
-            elif kind in _FIXED_BYTES:
-                at += _FIXED_BYTES[kind]
+            elif kind == VARINT:
+                _, at = varint(raw, at)
+            elif kind in FIXED_BYTES:
+                at += FIXED_BYTES[kind]
             else:
                 return False  # a group, which nobody of ours sends
             if parts > _MAX_PARTS:
@@ -291,17 +287,6 @@ def _parts_fit(raw: bytes) -> bool:
     except (IndexError, ValueError):
         pass
     return True
-
-
-def _varint(raw: bytes, at: int) -> tuple[int, int]:
-    """A number, and where it ends. Raises ValueError: it goes on behind 64 bits, and might for megabytes."""
-    value = 0
-    for shift in range(0, _MAX_VARINT_BITS, 7):
-        value |= (raw[at] & 0x7F) << shift
-        at += 1
-        if raw[at - 1] < _GOES_ON:
-            return value, at
-    raise ValueError("no number")
 
 
 def _has_rules(field: proto.FieldDescriptor, above: frozenset[str]) -> bool:

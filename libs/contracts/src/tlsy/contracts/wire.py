@@ -1,0 +1,29 @@
+"""How protobuf writes a message's fields, for who asks something of one that is not parsed, or cannot be."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Final
+
+#: How a field is written, by the last three bits of its tag, and how long those of one length are.
+VARINT: Final = 0
+DELIMITED: Final = 2
+FIXED_BYTES: Final = MappingProxyType({1: 8, 5: 4})
+
+_GOES_ON: Final = 0x80
+
+
+def varint(raw: bytes, at: int, max_bits: int = 64) -> tuple[int, int]:
+    """A number, and where it ends.
+
+    Raises:
+        ValueError: it goes on behind `max_bits`, and might for megabytes.
+        IndexError: it goes on behind the end.
+    """
+    value = 0
+    for shift in range(0, max_bits, 7):
+        value |= (raw[at] & 0x7F) << shift
+        at += 1
+        if raw[at - 1] < _GOES_ON:
+            return value, at
+    raise ValueError("no number")
