@@ -284,9 +284,8 @@ async def test_what_is_published_from_memory_goes_on_with_the_call_s_trace_and_c
 
 
 def nested(depth):
-    """An event with an unknown field that holds itself so often."""
-    good = pb.Event(source="s", id="1", type="a.b", time_us=int(SystemClock().now().timestamp() * 1_000_000))
-    return good.SerializeToString() + b"\xa3\x06" * depth + b"\xa4\x06" * depth
+    """An unknown field that holds itself so often."""
+    return b"\xa3\x06" * depth + b"\xa4\x06" * depth
 
 
 def is_read(message, data):
@@ -297,11 +296,18 @@ def is_read(message, data):
     return True
 
 
-async def test_an_event_that_its_readers_cannot_read_is_not_stored(make_pipeline, installation, published):
-    """In the record that it would be told in, it is nested deeper than in the call."""
+async def test_what_its_readers_could_not_read_of_an_event_is_not_told_to_them(
+    make_pipeline, make_events, installation, published
+):
+    """In the record that it is told in, it is nested deeper than in the call."""
     tenant = await installation.provisioned_tenant()
     deepest = max(depth for depth in range(200) if is_read(pb.Event, nested(depth)))
-    event = pb.Event.FromString(nested(deepest))
-    with pytest.raises(DecodeError):
-        await make_pipeline().run(tenant, "k", [event], 1)
-    assert not published.events
+    events = make_events(3)
+    sent = [
+        pb.Event.FromString(event.SerializeToString() + nested(depth))
+        for event, depth in zip(events, (1, deepest, deepest - 1), strict=True)
+    ]
+    answer = await make_pipeline().run(tenant, "k", sent, 1)
+    assert answer.outcomes == [Outcome.ACCEPTED] * 3
+    (told,) = [e.data for e in published.events if e.type == EVENTS_ACCEPTED]
+    assert list(events_pb2.EventsAccepted.FromString(told).events) == [sent[0], events[1], sent[2]]

@@ -16,8 +16,8 @@ from tlsy.contracts.ingestion.v1 import ingestion_pb2 as pb
 from tlsy.tenancy.context import PLATFORM
 
 MODULES = frozenset({"supervision"})
-#: An event whose source is one byte, and no UTF-8.
-UNREADABLE = b"\x0a\x03\x0a\x01\xff"
+#: A record with an event that goes on behind its end.
+UNREADABLE = b"\x0a\x03\x0a\x01"
 DEAD = f"{INGEST_TOPIC}.ingestion.dlq"
 
 
@@ -310,7 +310,7 @@ async def test_a_record_that_is_refused_as_a_whole_is_told_to_its_tenant(world, 
     token = world.around.token(tenant, "agent")
     await produce(token, make_events(10_001, labels={}, value=1))
     await produce(token, (), value=UNREADABLE)
-    await produce(token, (), value=b"\xff")
+    await produce(token, (), value=b"\x0a\x00\xff")
     *unreadable, too_many = await outcomes(world, host, tenant, 3)
     assert [(r.index, r.reason) for r in too_many.rejections] == [(-1, "TOO_MANY_EVENTS")]
     for told in unreadable:
@@ -395,6 +395,19 @@ async def test_what_is_refused_of_a_record_can_be_read(world, produce, make_even
     (outcome,) = told.outcomes
     assert (outcome.accepted, outcome.rejected) == (2, 1)
     assert [(r.index, r.reason) for r in outcome.rejections] == [(2, "SOURCE_INVALID")]
+
+
+async def test_an_event_that_cannot_be_read_is_refused_of_a_record_alone(world, produce, make_events):
+    tenant = await world.installation.provisioned_tenant(modules=MODULES)
+    host = await world.replica()
+    before, after = (
+        events_pb2.ProducedEvents(events=make_events(2, first=n)).SerializeToString() for n in (0, 5)
+    )
+    await produce(world.around.token(tenant, "agent"), (), value=before + b"\x0a\x03\x0a\x01\xff" + after)
+    await reaches(world, tenant, 4)
+    (outcome,) = await outcomes(world, host, tenant, 1)
+    assert (outcome.accepted, outcome.rejected) == (4, 1)
+    assert [(r.index, r.reason) for r in outcome.rejections] == [(2, "EVENT_UNREADABLE")]
 
 
 async def test_a_tenant_over_its_rate_waits_alone_and_loses_nothing(world, produce, make_events):

@@ -197,8 +197,19 @@ def test_what_is_too_much_is_not_read():
         (0, "LABELS_TOO_MANY"),
         (1, "EVENT_TOO_LARGE"),
     ]
-    with pytest.raises(DecodeError):
-        read_encoded([event().SerializeToString() + UNREADABLE_LABEL], WINDOW)
+
+
+@pytest.mark.parametrize("unreadable", [UNREADABLE_LABEL, b"\x0a\x01\xff", b"\x0a\x05a", b"\xff"])
+def test_an_event_that_cannot_be_read_is_left_out_alone(unreadable):
+    """Also of two that are the same, of which one can be read."""
+    good = event().SerializeToString()
+    batch = read_encoded([good + unreadable, good, good + unreadable], WINDOW)
+    assert [(p.index, p.reason, p.field) for p in batch.problems] == [
+        (0, "EVENT_UNREADABLE", ""),
+        (2, "EVENT_UNREADABLE", ""),
+    ]
+    assert [row[2] for row in batch.rows] == [1]
+    assert not batch.duplicates
 
 
 def test_of_a_label_that_is_there_twice_the_last_one_counts():
@@ -243,8 +254,7 @@ def test_what_is_stored_is_what_readers_read_however_it_is_encoded(parts):
     try:
         told = pb.Event.FromString(encoded)
     except DecodeError:
-        with pytest.raises(DecodeError):
-            read_encoded([encoded], WINDOW)
+        assert [p.reason for p in read_encoded([encoded], WINDOW).problems] == ["EVENT_UNREADABLE"]
         return
     for row in read_encoded([encoded], WINDOW).rows:
         assert (row[0], *row[3:8]) == (
@@ -301,6 +311,13 @@ def test_each_event_is_a_row_a_duplicate_or_has_a_problem(events):
     assert batch.rows == sorted(batch.rows)
     for row in batch.rows:
         assert all("\0" not in text for text in row[3:8])
+
+
+@given(st.lists(st.one_of(st.binary(max_size=80), _LABELS), max_size=6))
+def test_whatever_an_event_is_made_of_it_has_a_place_in_the_answer(encoded):
+    batch = read_encoded(encoded, WINDOW)
+    places = {row[2] for row in batch.rows} | batch.duplicates.keys() | {p.index for p in batch.problems}
+    assert places == set(range(len(encoded)))
 
 
 def test_what_separates_texts_is_in_none_of_them_whatever_they_hold():

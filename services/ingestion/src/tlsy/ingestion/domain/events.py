@@ -18,6 +18,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from tlsy.contracts.ingestion.v1.encoded_pb2 import EncodedEvent, Label
@@ -120,11 +121,8 @@ def read_batch(events: Iterable[bytes], window: TimeWindow) -> Batch:
     """Checks and sorts a batch.
 
     Args:
-        events: each a message Event, at most MAX_EVENTS; the caller has checked the count and the bytes.
+        events: each to be an Event, at most MAX_EVENTS; the caller has checked the count and the bytes.
         window: the times that are taken.
-
-    Raises:
-        DecodeError: one that is read is no Event, or has a text that is not UTF-8; nothing else does.
     """
     batch = Batch()
     rows = batch.rows
@@ -137,12 +135,18 @@ def read_batch(events: Iterable[bytes], window: TimeWindow) -> Batch:
         if len(bytes_) > MAX_EVENT_BYTES:
             batch.problems.append(_too_large(index, len(bytes_)))
             continue
-        event = EncodedEvent.FromString(bytes_)
+        try:
+            event = EncodedEvent.FromString(bytes_)
+            # A slice, because it is copied twice as fast as what it is of.
+            told = tuple(event.labels[: MAX_LABELS + 1])
+            labels_json, labels_fit = read.get(told) or read.setdefault(told, _read_labels(told))
+        except DecodeError:
+            # What the parser says names messages that are none of the sender's.
+            text = "is no Event, or holds a text that is not UTF-8"
+            batch.problems.append(Problem(index, "EVENT_UNREADABLE", "", text))
+            continue
         source, event_id, time_us, type_ = event.source, event.id, event.time_us, event.type
         subject, site, severity, raw = event.subject, event.site, event.severity, event.data
-        # A slice, because it is copied twice as fast as what it is of.
-        told = tuple(event.labels[: MAX_LABELS + 1])
-        labels_json, labels_fit = read.get(told) or read.setdefault(told, _read_labels(told))
         value = event.value if event.HasField("value") else None
         text = f"{source}{event_id}{type_}{subject}{site}"
         if (

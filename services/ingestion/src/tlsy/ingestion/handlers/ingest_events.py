@@ -14,12 +14,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
+from google.protobuf.message import DecodeError
 
 from tlsy.contracts.billing.events.v1 import events_pb2 as billing
 from tlsy.contracts.cloudevents import CloudEvent
 from tlsy.contracts.events import EVENTS_ACCEPTED, usage_recorded
 from tlsy.contracts.ingestion.events.v1.events_pb2 import EventsAccepted
-from tlsy.contracts.ingestion.v1.encoded_pb2 import EncodedEvents
+from tlsy.contracts.ingestion.v1.encoded_pb2 import EncodedEvent, EncodedEvents
 from tlsy.eventlog.errors import InboxNotReady
 from tlsy.ingestion.domain.events import (
     MAX_AHEAD_US,
@@ -165,7 +166,6 @@ class IngestEvents:
 
         Raises:
             InvalidArgument: TOO_MANY_EVENTS or BATCH_TOO_LARGE; nothing was looked at.
-            DecodeError: one of them is no event; nothing was stored.
             NotWritable, PlacementUnavailable: nothing was stored, or (outcome_unknown) sending again is safe.
         """
         _check_size(len(events), size_bytes)
@@ -412,16 +412,27 @@ def _without(rows: Sequence[Row], places: Sequence[int]) -> list[Row]:
 
 
 def _records(events: Sequence[bytes]) -> list[bytes]:
-    """The events as one EventsAccepted, or as several where they do not fit into one.
+    """The events as one EventsAccepted, or as several where they do not fit into one; all can be read."""
+    return [_record(part) for part in _parts(events)]
 
-    Raises:
-        DecodeError: nobody could read them. A message may be nested so deep only, and in there an event is
-            deeper than where it was checked.
+
+def _record(events: Sequence[bytes]) -> bytes:
+    """Events as one EventsAccepted that can be read.
+
+    A message may be nested so deep only, and in there an event is deeper than where it was read. One that
+    nobody could read in there is told without its unknown fields: nothing else is so deep, and they are not
+    stored either.
     """
-    records = [EncodedEvents(events=part).SerializeToString() for part in _parts(events)]
-    for record in records:
+    record = EncodedEvents(events=events).SerializeToString()
+    try:
         EventsAccepted.FromString(record)
-    return records
+    except DecodeError:
+        if len(events) > 1:
+            return b"".join(_record([event]) for event in events)
+        event = EncodedEvent.FromString(events[0])
+        event.DiscardUnknownFields()
+        return EncodedEvents(events=[event.SerializeToString()]).SerializeToString()
+    return record
 
 
 def _parts(events: Sequence[bytes]) -> list[Sequence[bytes]]:

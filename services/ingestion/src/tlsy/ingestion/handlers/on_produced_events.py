@@ -74,12 +74,12 @@ class OnProducedEvents:
             raise await self._refused(tenant, place, "TENANT_OVER_RATE", [problem])
         try:
             events = EncodedEvents.FromString(record.value).events
-            ingested = await self._ingest.run(tenant, delivery.event.source, events, len(record.value), place)
         except DecodeError as error:
             # What the parser says names messages that are none of the tenant's.
-            text = "is no ProducedEvents, or holds a text that is not UTF-8"
-            problem = Problem(WHOLE_RECORD, "UNREADABLE_DATA", "", text)
+            problem = Problem(WHOLE_RECORD, "UNREADABLE_DATA", "", "is no ProducedEvents")
             raise await self._refused(tenant, place, "UNREADABLE_DATA", [problem]) from error
+        try:
+            ingested = await self._ingest.run(tenant, delivery.event.source, events, len(record.value), place)
         except InvalidArgument as refused:
             problems = [Problem(WHOLE_RECORD, v.reason, v.field, v.description) for v in refused.violations]
             raise await self._refused(tenant, place, "BATCH_REFUSED", problems) from refused

@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as pb
 from tlsy.contracts.ingestion.v1 import ingestion_pb2_grpc
 from tlsy.contracts.ingestion.v1.encoded_pb2 import EncodedRequest
 from tlsy.ingestion.rpc import mapping
 from tlsy.rpc.call import current_call
-from tlsy.rpc.errors import InvalidArgument
 from tlsy.rpc.paging import Pages, fitting, page_size
 
 if TYPE_CHECKING:
@@ -50,11 +48,7 @@ class IngestionServicer(ingestion_pb2_grpc.IngestionServiceServicer):
     ) -> pb.IngestEventsResponse:
         """See the proto."""
         tenant, principal = current_call().required_tenant(), str(current_call().principal)
-        try:
-            ingested = await self._ingest.run(tenant, principal, request.events, request.ByteSize())
-        except DecodeError as error:
-            text = "An event cannot be read as the message that it must be."
-            raise InvalidArgument("REQUEST_UNREADABLE", text) from error
+        ingested = await self._ingest.run(tenant, principal, request.events, request.ByteSize())
         return mapping.to_response(ingested)
 
     async def QueryEvents(self, request: pb.QueryEventsRequest, context: Context) -> pb.QueryEventsResponse:

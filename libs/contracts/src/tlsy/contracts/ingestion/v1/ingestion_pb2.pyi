@@ -226,7 +226,7 @@ class Rejection(_message.Message):
     index: _builtins.int
     """Of the event in the request; -1: of a producer's record as a whole."""
     reason: _builtins.str
-    """e.g. "TIME_MISSING", "TIME_TOO_OLD", "SOURCE_INVALID", "VALUE_NOT_FINITE", "QUOTA_EXCEEDED"."""
+    """e.g. "TIME_MISSING", "TIME_TOO_OLD", "SOURCE_INVALID", "VALUE_NOT_FINITE", "EVENT_UNREADABLE", "QUOTA_EXCEEDED"."""
     field: _builtins.str
     """e.g. "time_us", "labels.host"."""
     message: _builtins.str

@@ -68,7 +68,7 @@ class IngestionServiceServicer:
 
     def IngestEvents(self, request, context):
         """Stores a batch. Answers after commit, with an outcome per event. To send a batch again is always safe:
-        an event is known by (source, id, time).
+        an event is known by (source, id, time). An event that cannot be read is rejected alone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

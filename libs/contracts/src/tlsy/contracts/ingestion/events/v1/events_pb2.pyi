@@ -46,6 +46,7 @@ class ProducedEvents(_message.Message):
     """What a producer puts on the topic "tlsy.ingest", as the record's value. The record carries the tenant's
     token in a header "authorization" ("Bearer …"): the tenant comes from that alone. The token must be good when
     the broker takes the record. A record counts whatever becomes of the transaction of Kafka's that it is in.
+    An event that cannot be read is rejected alone.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
