@@ -317,6 +317,8 @@ async def test_a_record_that_is_refused_as_a_whole_is_told_to_its_tenant(world, 
         assert [(r.index, r.reason) for r in told.rejections] == [(-1, "UNREADABLE_DATA")]
         assert "ProducedEvents" in told.rejections[0].message
         assert "Encoded" not in told.rejections[0].message
+        assert told.rejections[0].field in told.rejections[0].message
+    assert {told.rejections[0].field for told in unreadable} == {"events[0]", "events[1]"}
     assert not await outcomes(world, host, other, 0)
 
 

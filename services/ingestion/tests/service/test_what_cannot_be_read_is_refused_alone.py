@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 
 import grpc
 import pytest
 from google.protobuf.message import DecodeError
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as pb
@@ -101,6 +102,24 @@ async def test_what_can_be_read_has_the_answer_that_it_had(world, tenant, send, 
     assert await stored(world, tenant) == ["0", "4"]
 
 
+async def test_a_request_that_cannot_be_read_says_from_which_event_on(world, tenant, send, make_events):
+    events = [event.SerializeToString() for event in make_events(3)]
+    whole = batch(tenant, events)
+    cases = {
+        whole[:-1]: "events[2]",
+        whole + b"\x12\x05a": "events[3]",
+        batch(tenant, []) + b"\x07" + batch(tenant, events): "events[0]",
+        batch(tenant, events[:1]) + b"\x18" + b"\xff" * 11: "events[1]",
+        batch(tenant, events[:2]) + b"\x0a\x01\xff": "parent",
+    }
+    for request, field in cases.items():
+        refused = await send(request)
+        assert (type(refused), refused.reason) == (InvalidArgument, "REQUEST_UNREADABLE")
+        assert [violation.field for violation in refused.violations] == [field]
+        assert "Encoded" not in f"{refused.message} {refused.violations[0].description}"
+    assert not await stored(world, tenant)
+
+
 def _lengths(parts):
     return parts.map(lambda part: bytes([0x12, len(part)]) + part)
 
@@ -126,7 +145,8 @@ def answers_of(request):
 
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(parts=_REQUESTS)
-async def test_whatever_is_sent_is_answered_per_event_or_refused_as_a_whole(tenant, send, parts):
+@example(parts=b"\x12\x00\x1b\x12\x00\x1c\x12\x05")
+async def test_whatever_is_sent_is_answered_per_event_or_refused_with_a_place(tenant, send, parts):
     request = batch(tenant, [b""]) + parts
     answer, count = await send(request), answers_of(request)
     if isinstance(answer, pb.IngestEventsResponse):
@@ -136,3 +156,5 @@ async def test_whatever_is_sent_is_answered_per_event_or_refused_as_a_whole(tena
         assert all(problem.reason and problem.message for problem in answer.rejections)
     else:
         assert (type(answer), answer.reason, count) == (InvalidArgument, "REQUEST_UNREADABLE", None)
+        (violation,) = answer.violations
+        assert re.fullmatch(r"parent|events\[\d+\]", violation.field)

@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 from tlsy.contracts.ingestion.v1.encoded_pb2 import EncodedEvents
 from tlsy.eventlog.errors import FinalError, Poison, TenantOverRate
 from tlsy.ingestion.domain.events import Outcome, Problem
+from tlsy.ingestion.domain.unreadable import unreadable_from
 from tlsy.ingestion.handlers.ingest_events import ProducedRecord
 from tlsy.rpc.errors import InvalidArgument
 from tlsy.runtime.ids import TenantId
@@ -76,7 +77,9 @@ class OnProducedEvents:
             events = EncodedEvents.FromString(record.value).events
         except DecodeError as error:
             # What the parser says names messages that are none of the tenant's.
-            problem = Problem(WHOLE_RECORD, "UNREADABLE_DATA", "", "is no ProducedEvents")
+            path = unreadable_from(record.value, EncodedEvents.EVENTS_FIELD_NUMBER)
+            text = f"is no ProducedEvents: it cannot be read from {path} on"
+            problem = Problem(WHOLE_RECORD, "UNREADABLE_DATA", path, text)
             raise await self._refused(tenant, place, "UNREADABLE_DATA", [problem]) from error
         try:
             ingested = await self._ingest.run(tenant, delivery.event.source, events, len(record.value), place)

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Final, cast
 from uuid import UUID
 
 import msgspec
+from google.protobuf.message import DecodeError
 
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as pb
+from tlsy.contracts.ingestion.v1.encoded_pb2 import EncodedRequest
+from tlsy.ingestion.domain.unreadable import unreadable_from
 from tlsy.ingestion.ports import EventFilter, EventPlace
 from tlsy.rpc.errors import InvalidArgument, Violation
 
@@ -24,6 +27,16 @@ if TYPE_CHECKING:
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _US: Final = timedelta(microseconds=1)
 _labels: Final = msgspec.json.Decoder(dict[str, str]).decode
+
+
+def read_request(raw: bytes) -> EncodedRequest:
+    """A batch, its events as they are encoded. Raises InvalidArgument: REQUEST_UNREADABLE, and where."""
+    try:
+        return EncodedRequest.FromString(raw)
+    except DecodeError:
+        reason, place = "REQUEST_UNREADABLE", unreadable_from(raw, EncodedRequest.EVENTS_FIELD_NUMBER)
+        text = "the request cannot be read from here on" if place else "must be UTF-8"
+        raise InvalidArgument(reason, violations=[Violation(place or "parent", reason, text)]) from None
 
 
 def to_response(ingested: Ingested) -> pb.IngestEventsResponse:

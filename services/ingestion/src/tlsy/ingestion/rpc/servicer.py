@@ -8,7 +8,6 @@ import grpc
 
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as pb
 from tlsy.contracts.ingestion.v1 import ingestion_pb2_grpc
-from tlsy.contracts.ingestion.v1.encoded_pb2 import EncodedRequest
 from tlsy.ingestion.rpc import mapping
 from tlsy.rpc.call import current_call
 from tlsy.rpc.paging import Pages, fitting, page_size
@@ -16,6 +15,7 @@ from tlsy.rpc.paging import Pages, fitting, page_size
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from tlsy.contracts.ingestion.v1.encoded_pb2 import EncodedRequest
     from tlsy.ingestion.handlers.get_ingest_usage import GetIngestUsage
     from tlsy.ingestion.handlers.ingest_events import IngestEvents
     from tlsy.ingestion.handlers.list_ingest_outcomes import ListIngestOutcomes
@@ -95,7 +95,7 @@ def add_to_server(servicer: IngestionServicer, server: Any) -> None:
     """As the generated one, but IngestEvents gets its events as they are encoded: the domain reads them."""
     handler: Any = grpc.unary_unary_rpc_method_handler(
         servicer.IngestEvents,
-        request_deserializer=EncodedRequest.FromString,
+        request_deserializer=mapping.read_request,
         response_serializer=pb.IngestEventsResponse.SerializeToString,
     )
     ingestion_pb2_grpc.add_IngestionServiceServicer_to_server(servicer, server)

@@ -228,7 +228,7 @@ class Rejection(_message.Message):
     reason: _builtins.str
     """e.g. "TIME_MISSING", "TIME_TOO_OLD", "SOURCE_INVALID", "VALUE_NOT_FINITE", "EVENT_UNREADABLE", "QUOTA_EXCEEDED"."""
     field: _builtins.str
-    """e.g. "time_us", "labels.host"."""
+    """e.g. "time_us", "labels.host"; of a record as a whole, which cannot be read, "events[3]": from there on."""
     message: _builtins.str
     def __init__(
         self,

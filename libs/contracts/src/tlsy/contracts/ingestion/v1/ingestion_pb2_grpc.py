@@ -68,7 +68,9 @@ class IngestionServiceServicer:
 
     def IngestEvents(self, request, context):
         """Stores a batch. Answers after commit, with an outcome per event. To send a batch again is always safe:
-        an event is known by (source, id, time). An event that cannot be read is rejected alone.
+        an event is known by (source, id, time). An event that cannot be read is rejected alone. A request that cannot be
+        read is refused with INVALID_ARGUMENT, reason REQUEST_UNREADABLE, whose violation names the first event that does
+        not stand whole in it, e.g. "events[3]", or "parent".
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -35,7 +35,9 @@ class IngestionServiceStub:
     def __new__(cls, channel: _aio.Channel) -> IngestionServiceAsyncStub: ...
     IngestEvents: _grpc.UnaryUnaryMultiCallable[_ingestion_pb2.IngestEventsRequest, _ingestion_pb2.IngestEventsResponse]
     """Stores a batch. Answers after commit, with an outcome per event. To send a batch again is always safe:
-    an event is known by (source, id, time). An event that cannot be read is rejected alone.
+    an event is known by (source, id, time). An event that cannot be read is rejected alone. A request that cannot be
+    read is refused with INVALID_ARGUMENT, reason REQUEST_UNREADABLE, whose violation names the first event that does
+    not stand whole in it, e.g. "events[3]", or "parent".
     """
     QueryEvents: _grpc.UnaryUnaryMultiCallable[_ingestion_pb2.QueryEventsRequest, _ingestion_pb2.QueryEventsResponse]
     """Newest first."""
@@ -59,7 +61,9 @@ class IngestionServiceAsyncStub(IngestionServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     IngestEvents: _aio.UnaryUnaryMultiCallable[_ingestion_pb2.IngestEventsRequest, _ingestion_pb2.IngestEventsResponse]  # type: ignore[assignment]
     """Stores a batch. Answers after commit, with an outcome per event. To send a batch again is always safe:
-    an event is known by (source, id, time). An event that cannot be read is rejected alone.
+    an event is known by (source, id, time). An event that cannot be read is rejected alone. A request that cannot be
+    read is refused with INVALID_ARGUMENT, reason REQUEST_UNREADABLE, whose violation names the first event that does
+    not stand whole in it, e.g. "events[3]", or "parent".
     """
     QueryEvents: _aio.UnaryUnaryMultiCallable[_ingestion_pb2.QueryEventsRequest, _ingestion_pb2.QueryEventsResponse]  # type: ignore[assignment]
     """Newest first."""
@@ -86,7 +90,9 @@ class IngestionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_ingestion_pb2.IngestEventsResponse, _abc.Awaitable[_ingestion_pb2.IngestEventsResponse]]:
         """Stores a batch. Answers after commit, with an outcome per event. To send a batch again is always safe:
-        an event is known by (source, id, time). An event that cannot be read is rejected alone.
+        an event is known by (source, id, time). An event that cannot be read is rejected alone. A request that cannot be
+        read is refused with INVALID_ARGUMENT, reason REQUEST_UNREADABLE, whose violation names the first event that does
+        not stand whole in it, e.g. "events[3]", or "parent".
         """
 
     @_abc_1.abstractmethod
