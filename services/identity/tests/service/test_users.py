@@ -4,6 +4,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from tlsy.contracts.identity.v1 import identity_pb2 as pb
 from tlsy.rpc.errors import FailedPrecondition
@@ -159,9 +160,31 @@ async def test_a_name_that_is_none_is_refused(suite, refused, name) -> None:
     assert [violation.reason for violation in error.violations] == ["RESOURCE_NAME_INVALID"]
 
 
-async def test_every_problem_of_an_update_is_told_at_once(suite, refused) -> None:
-    request = pb.UpdateUserRequest(user=pb.User(name=f"{ACME}/users/x", display_name="\0"))
-    request.update_mask.paths.extend(["display_name"])
+@pytest.mark.parametrize(
+    ("mask", "why"),
+    [
+        (None, "UPDATE_MASK_EMPTY"),
+        (FieldMask(), "UPDATE_MASK_EMPTY"),
+        (FieldMask(paths=["email", "locale"]), "UPDATE_MASK_UNKNOWN_PATH"),
+    ],
+)
+async def test_what_is_wrong_with_a_users_name_mask_and_values_is_told_at_once(
+    suite, refused, mask, why
+) -> None:
+    asked = pb.User(name=f"{ACME}/users/x", display_name="\0", locale="??")
+    request = pb.UpdateUserRequest(user=asked, update_mask=mask)
+    error = await refused(suite.stub(await suite.into("shared")).UpdateUser(request))
+    assert [(violation.field, violation.reason) for violation in error.violations] == [
+        ("user.name", "RESOURCE_NAME_INVALID"),
+        ("update_mask", why),
+        ("user.display_name", "DISPLAY_NAME_UNPRINTABLE"),
+        ("user.locale", "LOCALE_MALFORMED"),
+    ]
+
+
+async def test_a_value_that_a_good_mask_does_not_name_is_not_judged(suite, refused) -> None:
+    request = pb.UpdateUserRequest(user=pb.User(name=f"{ACME}/users/x", display_name="\0", locale="??"))
+    request.update_mask.paths.append("display_name")
     error = await refused(suite.stub(await suite.into("shared")).UpdateUser(request))
     assert [(violation.field, violation.reason) for violation in error.violations] == [
         ("user.name", "RESOURCE_NAME_INVALID"),

@@ -12,7 +12,7 @@ that find no room are counted in the metadata `violations_left_out`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
@@ -20,7 +20,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from google.protobuf.message import Message
 
@@ -38,6 +38,8 @@ _MAX_STATUS: Final = 4_800
 _MAX_TEXT: Final = 256
 #: What the details' type names, the retry and the number of what was left out take.
 _ENVELOPES: Final = 256
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,15 @@ class InvalidArgument(Permanent):
             retry_after_s=retry_after_s,
             domain=domain,
         )
+
+
+def collected(parse: Callable[[], T], otherwise: T, violations: list[Violation]) -> T:
+    """What `parse` gives; if it refuses, `otherwise`, and its violations are added to the others."""
+    try:
+        return parse()
+    except InvalidArgument as refused:
+        violations += refused.violations
+        return otherwise
 
 
 class NotFound(Permanent):

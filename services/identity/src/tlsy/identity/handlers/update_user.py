@@ -36,7 +36,7 @@ class UpdateUserCommand:
     Attributes:
         mask: fields of `change` that count.
         etag: of the user as the caller read it; "" for whatever it is.
-        violations: what was wrong with name and mask; then those two are placeholders.
+        violations: what was wrong with name and mask; then the name is a placeholder, and the mask a guess.
     """
 
     user_id: UserId

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol
 from uuid import UUID
 
 from tlsy.identity.domain.ids import BindingId, KeyId, PrincipalKind, PrincipalRef, UserId
@@ -10,16 +10,13 @@ from tlsy.rpc.errors import InvalidArgument, Violation
 from tlsy.rpc.resource_names import TENANT, NamePattern
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from tlsy.rpc.paging import Cursor
 
 USER: Final = NamePattern("tenants/{tenant}/users/{id}")
 API_KEY: Final = NamePattern("tenants/{tenant}/apiKeys/{id}")
 ROLE_BINDING: Final = NamePattern("tenants/{tenant}/roleBindings/{id}")
-
-
-_T = TypeVar("_T")
 
 
 class _Listed(Protocol):
@@ -55,15 +52,6 @@ def principal(name: str, field: str) -> PrincipalRef:
     if API_KEY.match(name) is not None:
         return PrincipalRef(PrincipalKind.API_KEY, key_id(name, field))
     raise _malformed(field, f"{USER.pattern} or {API_KEY.pattern}")
-
-
-def collected(parse: Callable[[], _T], otherwise: _T, violations: list[Violation]) -> _T:
-    """What `parse` gives; if it refuses, `otherwise`, and its violations are added to the others."""
-    try:
-        return parse()
-    except InvalidArgument as refused:
-        violations += refused.violations
-        return otherwise
 
 
 def principal_or_none(name: str, field: str) -> PrincipalRef | None:

@@ -18,6 +18,7 @@ from tlsy.identity.handlers.set_password import SetPasswordCommand
 from tlsy.identity.handlers.update_user import UpdateUserCommand
 from tlsy.identity.rpc import mapping, names
 from tlsy.rpc.call import current_call
+from tlsy.rpc.errors import collected
 from tlsy.rpc.masks import masked_fields
 from tlsy.rpc.paging import MAX_PAGE_SIZE, Pages, page_size
 
@@ -245,7 +246,7 @@ def _page(request: _Listing) -> tuple[Pages, UUID, int]:
 
 def _binding(asked: pb.RoleBinding) -> CreateRoleBindingCommand:
     wrong: list[Violation] = []
-    principal = names.collected(
+    principal = collected(
         lambda: names.principal(asked.principal, "role_binding.principal"), names.NOBODY, wrong
     )
     return CreateRoleBindingCommand(principal, asked.role, asked.module, wrong)
@@ -254,11 +255,11 @@ def _binding(asked: pb.RoleBinding) -> CreateRoleBindingCommand:
 def _update(request: pb.UpdateUserRequest) -> UpdateUserCommand:
     asked = request.user
     wrong: list[Violation] = []
-    nobody, nothing = UserId(names.FIRST), frozenset[str]()
+    nobody = UserId(names.FIRST)
     return UpdateUserCommand(
-        user_id=names.collected(lambda: names.user_id(asked.name, "user.name"), nobody, wrong),
+        user_id=collected(lambda: names.user_id(asked.name, "user.name"), nobody, wrong),
         change=UserChange(display_name=asked.display_name, disabled=asked.disabled, locale=asked.locale),
-        mask=names.collected(lambda: masked_fields(request.update_mask, UPDATABLE), nothing, wrong),
+        mask=masked_fields(request.update_mask, asked, UPDATABLE, wrong),
         etag=asked.etag,
         violations=wrong,
     )

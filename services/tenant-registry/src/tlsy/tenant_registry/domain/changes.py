@@ -38,31 +38,36 @@ class Changes:
 
 
 def change_violations(
-    tenant: Tenant, changes: Changes, parent: Tenant | None, *, time_zones: frozenset[str], base_domain: str
+    changes: Changes, *, time_zones: frozenset[str], base_domain: str
 ) -> tuple[Violation, ...]:
-    """All that is wrong with `changes` themselves."""
-    return tuple(_change_violations(tenant, changes, parent, time_zones, base_domain))
+    """All that is wrong with `changes` for whatever tenant."""
+    return tuple(_change_violations(changes, time_zones, base_domain))
 
 
-def _change_violations(
-    tenant: Tenant, changes: Changes, parent: Tenant | None, time_zones: frozenset[str], base_domain: str
-) -> Iterator[Violation]:
+def _change_violations(changes: Changes, time_zones: frozenset[str], base_domain: str) -> Iterator[Violation]:
     if changes.display_name is not None:
         yield from name_violations(changes.display_name, "tenant.display_name")
     yield from regional_violations(
-        locale=tenant.locale if changes.locale is None else changes.locale,
-        time_zone=tenant.time_zone if changes.time_zone is None else changes.time_zone,
-        currency_code=tenant.currency_code if changes.currency_code is None else changes.currency_code,
+        locale=changes.locale,
+        time_zone=changes.time_zone,
+        currency_code=changes.currency_code,
         time_zones=time_zones,
     )
-    if changes.tier is not None and parent is not None and changes.tier.rank > parent.active_tier.rank:
-        yield Violation("tenant.tier", "TIER_EXCEEDS_PARENT", f"The parent's tier is {parent.active_tier}.")
     if changes.host_names:
         yield from hosts.host_violations(changes.host_names, base_domain, "tenant.host_names")
-        if not tenant.entitlements["custom_host_names"]:
-            yield Violation(
-                "tenant.host_names", "HOST_NAMES_NOT_ENTITLED", "The tier has no host names of its own."
-            )
+
+
+def excesses(
+    tenant: Tenant, changes: Changes, parent: Tenant | None, *, by_platform: bool
+) -> Iterator[Violation]:
+    """What of `changes` this tenant cannot have. Only who sets its tier learns the parent's by that."""
+    tier = changes.tier if by_platform else None
+    if tier is not None and parent is not None and tier.rank > parent.active_tier.rank:
+        yield Violation("tenant.tier", "TIER_EXCEEDS_PARENT", f"The parent's tier is {parent.active_tier}.")
+    if changes.host_names and not tenant.entitlements["custom_host_names"]:
+        yield Violation(
+            "tenant.host_names", "HOST_NAMES_NOT_ENTITLED", "The tier has no host names of its own."
+        )
 
 
 def forbidden_changes(tenant: Tenant, changes: Changes, *, by_platform: bool) -> str | None:

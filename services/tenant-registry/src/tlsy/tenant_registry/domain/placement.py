@@ -89,15 +89,22 @@ class Cluster:
 
 def country_violations(country: Country) -> tuple[Violation, ...]:
     """All that is wrong with a new country."""
-    return tuple(_country_violations(country))
+    found = policy_violations(country.display_name, country.allowed_cluster_countries)
+    if is_country(country.code):
+        return found
+    why = "A country is like countries/fr (ISO 3166-1)."
+    return (Violation("country.name", "COUNTRY_INVALID", why), *found)
 
 
-def _country_violations(country: Country) -> Iterator[Violation]:
-    if not is_country(country.code):
-        yield Violation("country.name", "COUNTRY_INVALID", "A country is like countries/fr (ISO 3166-1).")
-    if not country.display_name.strip() or not country.display_name.isprintable():
+def policy_violations(display_name: str | None, allowed: frozenset[str] | None) -> tuple[Violation, ...]:
+    """All that is wrong with what may be changed of a country; None: stays as it is."""
+    return tuple(_policy_violations(display_name, allowed or frozenset()))
+
+
+def _policy_violations(display_name: str | None, allowed: frozenset[str]) -> Iterator[Violation]:
+    if display_name is not None and not (display_name.strip() and display_name.isprintable()):
         yield Violation("country.display_name", "DISPLAY_NAME_EMPTY", "A country has a name for people.")
-    for code in sorted(country.allowed_cluster_countries):
+    for code in sorted(allowed):
         if not is_country(code):
             yield Violation(
                 "country.allowed_cluster_countries",

@@ -138,14 +138,14 @@ def name_violations(display_name: str, field: str) -> Iterator[Violation]:
 
 
 def regional_violations(
-    *, locale: str, time_zone: str, currency_code: str, time_zones: frozenset[str]
+    *, locale: str | None, time_zone: str | None, currency_code: str | None, time_zones: frozenset[str]
 ) -> Iterator[Violation]:
-    """What is wrong with the regional settings of a tenant."""
-    if not codes.is_locale(locale):
+    """What is wrong with the regional settings of a tenant; None: stays as it is."""
+    if locale is not None and not codes.is_locale(locale):
         yield Violation("tenant.locale", "LOCALE_INVALID", "A locale is like fr-FR (BCP 47).")
-    if time_zone not in time_zones:
+    if time_zone is not None and time_zone not in time_zones:
         yield Violation("tenant.time_zone", "TIME_ZONE_UNKNOWN", "A time zone is like Europe/Paris (IANA).")
-    if not codes.is_currency(currency_code):
+    if currency_code is not None and not codes.is_currency(currency_code):
         yield Violation("tenant.currency_code", "CURRENCY_UNKNOWN", "A currency is like EUR (ISO 4217).")
 
 

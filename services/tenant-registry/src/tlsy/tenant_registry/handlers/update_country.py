@@ -11,15 +11,15 @@ from tlsy.rpc.etags import check_etag
 from tlsy.rpc.idempotency import answer_once
 from tlsy.tenancy.context import TenantState
 from tlsy.tenant_registry.domain.codes import is_country
-from tlsy.tenant_registry.domain.errors import refuse
-from tlsy.tenant_registry.domain.placement import country_violations
+from tlsy.tenant_registry.domain.placement import policy_violations
 from tlsy.tenant_registry.domain.registration import with_residency
-from tlsy.tenant_registry.handlers.refusals import refusals
+from tlsy.tenant_registry.handlers.refusals import refuse_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from tlsy.rpc.call import Call
+    from tlsy.rpc.errors import Violation
     from tlsy.tenancy.unit_of_work import UnitOfWork
     from tlsy.tenant_registry.domain.placement import Country
     from tlsy.tenant_registry.domain.tenant import Tenant
@@ -45,16 +45,18 @@ class UpdateCountry:
         *,
         display_name: str | None,
         allowed: frozenset[str] | None,
+        violations: Sequence[Violation] = (),
     ) -> tenant_pb2.Country:
-        """The country as changed.
+        """The country as changed. `violations`: what was wrong with name and mask.
 
         Raises:
-            InvalidArgument: as CreateCountry.
+            InvalidArgument: with everything that is wrong.
             NotFound: COUNTRY_NOT_FOUND.
             Aborted: ETAG_MISMATCH.
             FailedPrecondition: RESIDENCY_IN_USE; tenants are, or are being made, on clusters that the
                 policy does not allow.
         """
+        refuse_all(policy_violations(display_name, allowed), violations)
         catalogue = self._catalogue
         async with catalogue.writing() as tx:
 
@@ -70,8 +72,6 @@ class UpdateCountry:
                         country.allowed_cluster_countries if allowed is None else allowed
                     ),
                 )
-                with refusals():
-                    refuse(country_violations(changed))
                 saved = await catalogue.places.save_country(tx, changed)
                 if saved.residency != country.residency:
                     await self._apply(tx, code)

@@ -9,7 +9,7 @@ from google.longrunning import operations_pb2
 from google.protobuf.any_pb2 import Any as AnyMessage
 
 from tlsy.contracts.tenant_registry.v1 import tenant_pb2, tenant_registry_pb2
-from tlsy.rpc.errors import Internal, InvalidArgument, NotFound, Violation
+from tlsy.rpc.errors import Internal, InvalidArgument, NotFound, Violation, collected
 from tlsy.rpc.etags import etag_of
 from tlsy.rpc.masks import masked_fields
 from tlsy.rpc.resource_names import TENANT, NamePattern
@@ -26,6 +26,7 @@ from tlsy.tenant_registry.domain.slug import may_be_slug
 from tlsy.tenant_registry.ports import TenantFilter
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from enum import StrEnum
 
     from google.protobuf.internal.enum_type_wrapper import _EnumTypeWrapper
@@ -82,16 +83,23 @@ def draft_in(request: tenant_registry_pb2.CreateTenantRequest) -> Draft:
     )
 
 
-def changes_in(request: tenant_registry_pb2.UpdateTenantRequest) -> Changes:
-    """The fields that the mask names. An unspecified tier or access stays. Raises InvalidArgument."""
+def tenant_changes_in(
+    request: tenant_registry_pb2.UpdateTenantRequest,
+) -> tuple[str, Changes, Sequence[Violation]]:
+    """Slug ("": the name is none), the fields that the mask names, and what is wrong with name and mask.
+
+    An unspecified tier or access stays.
+    """
     asked = request.tenant
-    masked = masked_fields(request.update_mask, _TENANT_FIELDS)
+    wrong: list[Violation] = []
+    slug = collected(lambda: slug_in(asked.name, "tenant.name"), "", wrong)
+    masked = masked_fields(request.update_mask, asked, _TENANT_FIELDS, wrong)
 
     def text(name: str) -> str | None:
         return str(getattr(asked, name)) if name in masked else None
 
     access = _member(ProviderAccess, tenant_pb2.ProviderAccess, asked.provider_access)
-    return Changes(
+    changes = Changes(
         display_name=text("display_name"),
         locale=text("locale"),
         time_zone=text("time_zone"),
@@ -100,6 +108,7 @@ def changes_in(request: tenant_registry_pb2.UpdateTenantRequest) -> Changes:
         provider_access=access if "provider_access" in masked else None,
         host_names=tuple(asked.host_names) if "host_names" in masked else None,
     )
+    return slug, changes, wrong
 
 
 def filter_in(asked: tenant_registry_pb2.TenantFilter) -> TenantFilter:
@@ -141,15 +150,17 @@ def country_in(asked: tenant_pb2.Country) -> Country:
 
 def country_changes_in(
     request: tenant_registry_pb2.UpdateCountryRequest,
-) -> tuple[str, str | None, frozenset[str] | None]:
-    """Code, display_name and allowed_cluster_countries; None: stays. Raises InvalidArgument."""
-    code = _COUNTRY.parse(request.country.name, field="country.name")["country"]
-    masked = masked_fields(request.update_mask, _COUNTRY_FIELDS)
+) -> tuple[str, str | None, frozenset[str] | None, Sequence[Violation]]:
+    """Code, display_name, allowed_cluster_countries (None: stays), and what is wrong with name and mask."""
+    wrong: list[Violation] = []
+    code = collected(lambda: _part(_COUNTRY, request.country.name, "country"), "", wrong)
+    masked = masked_fields(request.update_mask, request.country, _COUNTRY_FIELDS, wrong)
     asked = country_in(request.country)
     return (
         code,
         asked.display_name if "display_name" in masked else None,
         asked.allowed_cluster_countries if "allowed_cluster_countries" in masked else None,
+        wrong,
     )
 
 
@@ -171,9 +182,12 @@ def cluster_in(asked: tenant_pb2.Cluster) -> Cluster:
 def cluster_changes_in(
     request: tenant_registry_pb2.UpdateClusterRequest,
 ) -> tuple[str, int | None, bool | None]:
-    """Id, max_tenants and cordoned; None: stays. Raises InvalidArgument."""
-    cluster_id = _CLUSTER.parse(request.cluster.name, field="cluster.name")["cluster"]
-    masked = masked_fields(request.update_mask, _CLUSTER_FIELDS)
+    """Id, max_tenants and cordoned; None: stays. Raises InvalidArgument for name and mask together."""
+    wrong: list[Violation] = []
+    cluster_id = collected(lambda: _part(_CLUSTER, request.cluster.name, "cluster"), "", wrong)
+    masked = masked_fields(request.update_mask, request.cluster, _CLUSTER_FIELDS, wrong)
+    if wrong:
+        raise InvalidArgument(violations=wrong)
     return (
         cluster_id,
         request.cluster.max_tenants if "max_tenants" in masked else None,
@@ -300,6 +314,11 @@ def _packed(message: tenant_registry_pb2.OperationMetadata | tenant_pb2.Tenant) 
     packed = AnyMessage()
     packed.Pack(message)
     return packed
+
+
+def _part(pattern: NamePattern, name: str, variable: str) -> str:
+    """The id in the name of what an update is of. Raises InvalidArgument."""
+    return pattern.parse(name, field=f"{variable}.name")[variable]
 
 
 def _tail(name: str, prefix: str) -> str:

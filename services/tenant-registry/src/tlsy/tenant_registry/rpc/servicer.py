@@ -116,9 +116,10 @@ class TenantRegistryServicer(TenantRegistryServiceServicer):
     async def UpdateTenant(self, request: pb.UpdateTenantRequest, context: Context) -> tenant_pb2.Tenant:
         """See the proto."""
         call = current_call()
-        slug = mapping.slug_in(request.tenant.name, "tenant.name")
-        changes = mapping.changes_in(request)
-        return await self._do.update_tenant.run(call, slug, changes, request.tenant.etag, _tenant(call))
+        slug, changes, wrong = mapping.tenant_changes_in(request)
+        return await self._do.update_tenant.run(
+            call, slug, changes, request.tenant.etag, _tenant(call), violations=wrong
+        )
 
     async def SuspendTenant(self, request: pb.SuspendTenantRequest, context: Context) -> tenant_pb2.Tenant:
         """See the proto."""
@@ -197,7 +198,7 @@ class TenantRegistryServicer(TenantRegistryServiceServicer):
 
     async def UpdateCountry(self, request: pb.UpdateCountryRequest, context: Context) -> tenant_pb2.Country:
         """See the proto."""
-        code, display_name, allowed = mapping.country_changes_in(request)
+        code, display_name, allowed, wrong = mapping.country_changes_in(request)
         return await self._do.update_country.run(
             current_call(),
             code,
@@ -205,6 +206,7 @@ class TenantRegistryServicer(TenantRegistryServiceServicer):
             mapping.country_out,
             display_name=display_name,
             allowed=allowed,
+            violations=wrong,
         )
 
     async def ListCountries(

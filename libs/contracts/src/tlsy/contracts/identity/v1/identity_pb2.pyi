@@ -546,7 +546,9 @@ class UpdateUserRequest(_message.Message):
     @_builtins.property
     def user(self) -> Global___User: ...
     @_builtins.property
-    def update_mask(self) -> _field_mask_pb2.FieldMask: ...
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """At least one of: display_name, disabled, locale."""
+
     def __init__(
         self,
         *,

@@ -167,7 +167,7 @@ class UpdateTenantRequest(_message.Message):
     def tenant(self) -> _tenant_pb2.Tenant: ...
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """display_name, locale, time_zone, currency_code, tier, provider_access, host_names."""
+        """At least one of: display_name, locale, time_zone, currency_code, tier, provider_access, host_names."""
 
     def __init__(
         self,
@@ -580,7 +580,7 @@ class UpdateCountryRequest(_message.Message):
     def country(self) -> _tenant_pb2.Country: ...
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """display_name, allowed_cluster_countries."""
+        """At least one of: display_name, allowed_cluster_countries."""
 
     def __init__(
         self,
@@ -677,7 +677,7 @@ class UpdateClusterRequest(_message.Message):
     def cluster(self) -> _tenant_pb2.Cluster: ...
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """max_tenants, cordoned."""
+        """At least one of: max_tenants, cordoned."""
 
     def __init__(
         self,
