@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from pydantic import ValidationError
+from pydantic import ValidationError, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from tlsy.runtime.environment import HostSettings, read_clusters, read_trust
@@ -14,6 +14,13 @@ class ShopSettings(ServiceSettings):
     batch_max: int = setting(100, unit="items", why="more would not fit", ge=1)
     door_code: str = setting(unit="", why="opens the door", secret=True, min_length=4)
     shelves: dict[str, int] = setting({}, unit="JSON", why="shelf to height")
+
+    @field_validator("door_code")
+    @classmethod
+    def _is_no_common_one(cls, code: str) -> str:
+        if code == "1234":
+            raise ValueError("Everybody tries this one.")
+        return code
 
 
 def test_the_environment_is_read(monkeypatch):
@@ -45,6 +52,13 @@ def test_a_problem_does_not_repeat_the_secret(monkeypatch):
     with pytest.raises(SettingsInvalid) as raised:
         load(ShopSettings)
     assert "abc" not in str(raised.value)
+
+
+def test_what_a_rule_of_our_own_says_is_told_in_its_own_words():
+    with pytest.raises(SettingsInvalid) as raised:
+        load(ShopSettings, door_code="1234")
+    (problem,) = raised.value.problems
+    assert problem.startswith("TLSY_SHOP_DOOR_CODE: Everybody tries this one. Set TLSY_SHOP_DOOR_CODE")
 
 
 def test_a_secret_is_not_in_the_settings_text():

@@ -40,14 +40,27 @@ def test_a_bad_keys_file_says_what_is_wrong_and_no_key(tmp_path: Path, text: str
     assert "c2hvcnQ=" not in str(caught.value)
 
 
-def test_a_weak_first_password_is_refused_without_being_shown(tmp_path: Path) -> None:
-    with pytest.raises(SettingsInvalid, match="bootstrap_admin_password") as caught:
+@pytest.mark.parametrize(
+    ("email", "of"),
+    [
+        ("root@example.org", ["BOOTSTRAP_ADMIN_PASSWORD", "LOCK_S"]),
+        ("root", ["BOOTSTRAP_ADMIN_EMAIL", "BOOTSTRAP_ADMIN_PASSWORD", "LOCK_S"]),
+        ("", ["LOCK_S"]),
+    ],
+)
+def test_a_weak_first_password_is_refused_with_all_else_without_being_shown(
+    tmp_path: Path, email: str, of: list[str]
+) -> None:
+    with pytest.raises(SettingsInvalid) as caught:
         load(
             IdentitySettings,
             keys_file=tmp_path / "keys.json",
-            bootstrap_admin_email="root@example.org",
+            bootstrap_admin_email=email,
             bootstrap_admin_password="canary",
+            lock_s=0,
         )
+    told = [problem.partition(":")[0] for problem in caught.value.problems]
+    assert told == [f"TLSY_IDENTITY_{name}" for name in of]
     assert "canary" not in str(caught.value)
 
 

@@ -119,9 +119,10 @@ def _problem(error: Mapping[str, Any], prefix: str, docs: Mapping[str, SettingDo
     path = [str(part) for part in error["loc"]]
     variable = f"{prefix}{path[0]}".upper() if path else prefix
     where = variable + "".join(f"[{part}]" for part in path[1:])
+    what = error["msg"].removeprefix("Value error, ").removesuffix(".")
     doc = docs.get(variable)
     if doc is None:
-        return f"{where}: {error['msg']}."
+        return f"{where}: {what}."
     unit = f" in {doc.unit}" if doc.unit else ""
     default = doc.default if doc.default.startswith("(") else f"(default {doc.default})"
-    return f"{where}: {error['msg']}. Set {variable}{unit} {default}: {doc.why}."
+    return f"{where}: {what}. Set {variable}{unit} {default}: {doc.why}."

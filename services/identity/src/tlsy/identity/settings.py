@@ -6,16 +6,19 @@ import base64
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import SecretStr, model_validator
+from pydantic import SecretStr, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from tlsy.identity.domain.first_administrator import first_administrator_problems
+from tlsy.identity.domain.emails import email_problems
+from tlsy.identity.domain.passwords import password_problems
 from tlsy.runtime.settings import ServiceSettings, SettingsInvalid, setting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from tlsy.identity.domain.ids import Problem
 
 KEY_BYTES: Final = 32
 MAX_KEY_ID_BYTES: Final = 64
@@ -94,14 +97,21 @@ class IdentitySettings(ServiceSettings):
         90 * 86_400, unit="s", why="retired keys stay as facts, without their private part", ge=0
     )
 
-    @model_validator(mode="after")
-    def _first_administrator(self) -> Self:
+    @field_validator("bootstrap_admin_email")
+    @classmethod
+    def _is_an_address(cls, email: str) -> str:
+        _refuse(email_problems("", email) if email else [])
+        return email
+
+    @field_validator("bootstrap_admin_password")
+    @classmethod
+    def _is_strong(cls, password: SecretStr, info: ValidationInfo) -> SecretStr:
         """A weak first password is refused at the start, not at the first log-in."""
-        email, password = self.bootstrap_admin_email, self.bootstrap_admin_password.get_secret_value()
-        problems = first_administrator_problems(email, password)
-        if problems:
-            raise ValueError("; ".join(f"{problem.field}: {problem.description}" for problem in problems))
-        return self
+        # None: there is one, and it is wrong.
+        email = info.data.get("bootstrap_admin_email")
+        if email != "":
+            _refuse(password_problems("", password.get_secret_value(), email or ""))
+        return password
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +166,11 @@ def read_keys(path: Path) -> DirectoryKeys:
     if problems:
         raise _invalid(path, problems)
     return DirectoryKeys(current=str(current), sealing=sealing, lookup=lookup)
+
+
+def _refuse(problems: Sequence[Problem]) -> None:
+    if problems:
+        raise ValueError(" ".join(problem.description for problem in problems))
 
 
 def _invalid(path: Path, problems: Sequence[str]) -> SettingsInvalid:
