@@ -5,7 +5,7 @@ from pydantic import ValidationError, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from tlsy.runtime.environment import HostSettings, read_clusters, read_trust
-from tlsy.runtime.settings import ServiceSettings, SettingsInvalid, describe, load, setting
+from tlsy.runtime.settings import ServiceSettings, SettingsInvalid, describe, load, setting, try_load
 
 
 class ShopSettings(ServiceSettings):
@@ -52,6 +52,22 @@ def test_a_problem_does_not_repeat_the_secret(monkeypatch):
     with pytest.raises(SettingsInvalid) as raised:
         load(ShopSettings)
     assert "abc" not in str(raised.value)
+
+
+def test_a_problem_is_told_of_the_variable_that_the_value_came_from():
+    problems: list[str] = []
+    set_by = {"batch_max": "TLSY_TOWN_BATCH", "door_code": "TLSY_TOWN_CODE"}
+    assert try_load(ShopSettings, problems, set_by=set_by, batch_max=0, door_code="abcd") is None
+    (problem,) = problems
+    assert problem.startswith("TLSY_TOWN_BATCH: ")
+    assert problem.endswith("Set TLSY_TOWN_BATCH in items (default 100): more would not fit.")
+
+
+def test_which_fields_are_wrong_is_known(monkeypatch):
+    monkeypatch.setenv("TLSY_SHOP_BATCH_MAX", "0")
+    with pytest.raises(SettingsInvalid) as raised:
+        load(ShopSettings)
+    assert raised.value.fields == {"batch_max", "door_code"}
 
 
 def test_what_a_rule_of_our_own_says_is_told_in_its_own_words():

@@ -36,7 +36,7 @@ def test_a_second_suite_is_refused_until_the_first_has_closed_it(directory):
 
 def test_nobody_else_reads_a_secret_or_reaches_a_socket(directory):
     directory.service_keys()
-    directory.identity_keys_file(lambda: "{}")
+    directory.make_identity_keys(lambda: "{}")
     assert mode_of(directory.secrets) == 0o700
     assert {mode_of(path) for path in directory.secrets.iterdir()} == {0o600}
     assert mode_of(directory.service_sockets) == 0o700
@@ -51,7 +51,8 @@ def test_secrets_are_made_once(directory):
 
 def test_a_half_written_secret_is_made_anew(directory):
     (directory.secrets / "identity.new").write_text("half")
-    assert directory.identity_keys_file(lambda: "whole").read_text() == "whole"
+    directory.make_identity_keys(lambda: "whole")
+    assert directory.identity_keys_file.read_text() == "whole"
 
 
 def test_what_is_told_is_gone_when_it_is_closed(directory):

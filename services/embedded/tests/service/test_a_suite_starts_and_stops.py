@@ -19,7 +19,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from tlsy.contracts.events import TOPICS
 from tlsy.embedded import app
 from tlsy.embedded.adapters.data_directory import DataDirectory
-from tlsy.embedded.settings import EmbeddedSettings
+from tlsy.embedded.settings import EmbeddedSettings, load_services
 from tlsy.eventlog.kafka import KafkaInspector
 from tlsy.runtime.brokers import Brokers
 
@@ -217,19 +217,55 @@ async def test_a_data_directory_that_cannot_be_made_is_told_with_why(suite):
     )
 
 
-async def test_a_setting_of_a_service_that_is_wrong_is_told_as_one_of_the_suites_own(suite):
-    await suite.start(TLSY_INGESTION_LATENESS_H="soon")
+@pytest.mark.parametrize("setting", ["TLSY_INGESTION_LATENESS_H", "TLSY_EMBEDDED_KAFKA_PORT"])
+async def test_a_setting_of_a_service_that_is_wrong_is_told_as_one_of_the_suites_own(suite, setting):
+    await suite.start(**{setting: "soon"})
     assert await suite.ended() == EXIT_SETTINGS
     first, problem = suite.said().splitlines()
     assert first == "embedded: the settings are wrong:"
-    assert problem.startswith("TLSY_INGESTION_LATENESS_H")
+    assert problem.startswith(setting)
+
+
+async def test_everything_that_is_wrong_with_the_settings_is_told_at_once_and_nothing_is_made(suite):
+    await suite.start(
+        TLSY_EMBEDDED_KAFKA_PORT="any",
+        TLSY_EMBEDDED_SENTRY_DSN="none",
+        TLSY_EMBEDDED_COUNTRY_NAME="F" * 201,
+        TLSY_EMBEDDED_ADMIN_EMAIL="root@example.org",
+        TLSY_EMBEDDED_ADMIN_PASSWORD="canary",
+        TLSY_TENANT_REGISTRY_ATTEMPTS="0",
+        TLSY_TENANT_REGISTRY_PLATFORM_COUNTRY="the suite sets it, whatever is here",
+        TLSY_IDENTITY_LOCK_S="soon",
+        TLSY_INGESTION_LATENESS_H="soon",
+        TLSY_INGESTION_SHARD="-1",
+        TLSY_RULES_ENGINE_TICK_S="0",
+    )
+    assert await suite.ended() == EXIT_SETTINGS
+    first, *problems = suite.said().splitlines()
+    assert first == "embedded: the settings are wrong:"
+    assert [problem.partition(":")[0] for problem in problems] == [
+        "TLSY_EMBEDDED_KAFKA_PORT",
+        "TLSY_EMBEDDED_SENTRY_DSN",
+        "TLSY_EMBEDDED_COUNTRY_NAME",
+        "TLSY_TENANT_REGISTRY_ATTEMPTS",
+        "TLSY_EMBEDDED_ADMIN_PASSWORD",
+        "TLSY_IDENTITY_LOCK_S",
+        "TLSY_INGESTION_LATENESS_H",
+        "TLSY_INGESTION_SHARD",
+        "TLSY_RULES_ENGINE_TICK_S",
+    ]
+    assert "canary" not in suite.said()
+    assert not suite.data.exists()
 
 
 async def test_nobody_else_gets_the_brokers_port_while_the_suite_starts(folder):
     directory = DataDirectory(folder / "data")
     directory.open()
     try:
-        suite = app.Suite(EmbeddedSettings(), directory, print)
+        settings = EmbeddedSettings()
+        services = load_services([], settings, directory)
+        assert services is not None
+        suite = app.Suite(settings, services, directory, print)
         (address,) = suite.brokers
         with pytest.raises(OSError, match="in use"):
             socket.create_server(("127.0.0.1", int(address.rpartition(":")[2])))

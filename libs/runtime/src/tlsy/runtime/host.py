@@ -29,7 +29,7 @@ from tlsy.runtime.environment import (
 from tlsy.runtime.ids import Uuid7
 from tlsy.runtime.logging import configure_logging, get_logger
 from tlsy.runtime.service import ComponentFailed, Service
-from tlsy.runtime.settings import ServiceSettings, SettingsInvalid, describe, load
+from tlsy.runtime.settings import ServiceSettings, SettingsInvalid, describe, try_load
 from tlsy.runtime.telemetry import Telemetry, open_telemetry
 
 if TYPE_CHECKING:
@@ -173,8 +173,8 @@ def main(service: str, settings_cls: type[S], app: str, argv: Sequence[str] | No
             sys.stdout.write(f"{doc.variable}\t{doc.unit}\t{doc.default}\t{doc.why}\n")
         return 0
     problems: list[str] = []
-    host_settings = _load(HostSettings, problems)
-    settings = _load(settings_cls, problems)
+    host_settings = try_load(HostSettings, problems)
+    settings = try_load(settings_cls, problems)
     reports = None
     if host_settings is not None:
         try:
@@ -270,11 +270,3 @@ def _parser(service: str) -> argparse.ArgumentParser:
         "--settings", action="store_true", help="print every setting and its meaning, then exit"
     )
     return parser
-
-
-def _load(settings_cls: type[S], problems: list[str]) -> S | None:
-    try:
-        return load(settings_cls)
-    except SettingsInvalid as error:
-        problems.extend(error.problems)
-        return None

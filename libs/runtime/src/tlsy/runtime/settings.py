@@ -61,11 +61,17 @@ def setting(default: Any = _REQUIRED, *, unit: str, why: str, secret: bool = Fal
 
 
 class SettingsInvalid(Exception):  # noqa: N818 - read as a fact in logs and exit messages
-    """The environment does not make valid settings; `problems` has one line for each thing to put right."""
+    """The environment does not make valid settings.
 
-    def __init__(self, problems: tuple[str, ...]) -> None:
+    Attributes:
+        problems: one line for each thing to put right.
+        fields: of the settings class, whose values are wrong, as far as that is known.
+    """
+
+    def __init__(self, problems: tuple[str, ...], fields: frozenset[str] = frozenset()) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+        self.fields = fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +84,13 @@ class SettingDoc:
     why: str
 
 
-def load(settings_cls: type[S], **overrides: Any) -> S:
+def load(settings_cls: type[S], *, set_by: Mapping[str, str] | None = None, **overrides: Any) -> S:
     """Read the settings from the environment, `overrides` first.
+
+    Args:
+        settings_cls: what is read.
+        set_by: fields to the variables that their overrides came from: whom a problem is told of.
+        overrides: values by field.
 
     Raises:
         SettingsInvalid: with every problem at once, each naming its variable and what is expected there.
@@ -89,11 +100,28 @@ def load(settings_cls: type[S], **overrides: Any) -> S:
     except ValidationError as error:
         docs = {doc.variable: doc for doc in describe(settings_cls)}
         prefix = settings_cls.model_config.get("env_prefix", "")
+        found = [cast("Mapping[str, Any]", e) for e in error.errors()]
         raise SettingsInvalid(
-            tuple(_problem(cast("Mapping[str, Any]", e), prefix, docs) for e in error.errors())
+            tuple(_problem(e, prefix, docs, set_by or {}) for e in found),
+            frozenset(str(e["loc"][0]) for e in found if e["loc"]),
         ) from None
     except SettingsError as error:
         raise SettingsInvalid((f"{error}; this variable takes JSON.",)) from None
+
+
+def try_load(
+    settings_cls: type[S],
+    problems: list[str],
+    *,
+    set_by: Mapping[str, str] | None = None,
+    **overrides: Any,
+) -> S | None:
+    """As `load`; what is wrong is added to `problems`, so that it is told with what is wrong elsewhere."""
+    try:
+        return load(settings_cls, set_by=set_by, **overrides)
+    except SettingsInvalid as error:
+        problems.extend(error.problems)
+        return None
 
 
 def describe(settings_cls: type[ServiceSettings]) -> tuple[SettingDoc, ...]:
@@ -114,13 +142,16 @@ def describe(settings_cls: type[ServiceSettings]) -> tuple[SettingDoc, ...]:
     return tuple(docs)
 
 
-def _problem(error: Mapping[str, Any], prefix: str, docs: Mapping[str, SettingDoc]) -> str:
+def _problem(
+    error: Mapping[str, Any], prefix: str, docs: Mapping[str, SettingDoc], set_by: Mapping[str, str]
+) -> str:
     """One line of advice; never repeats the value given, which may be a secret."""
     path = [str(part) for part in error["loc"]]
-    variable = f"{prefix}{path[0]}".upper() if path else prefix
+    own = f"{prefix}{path[0]}".upper() if path else prefix
+    variable = set_by.get(path[0], own) if path else own
     where = variable + "".join(f"[{part}]" for part in path[1:])
     what = error["msg"].removeprefix("Value error, ").removesuffix(".")
-    doc = docs.get(variable)
+    doc = docs.get(own)
     if doc is None:
         return f"{where}: {what}."
     unit = f" in {doc.unit}" if doc.unit else ""

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from tlsy.embedded.adapters.data_directory import DataDirectory, DataDirectoryInUseError
-from tlsy.embedded.settings import EmbeddedSettings
+from tlsy.embedded.settings import load_own, load_services
 from tlsy.runtime.crash_reports import open_crash_reports
 from tlsy.runtime.host import EXIT_SETTINGS, rest_collector, run
 from tlsy.runtime.logging import LogFormat, configure_logging, wants_text
-from tlsy.runtime.settings import SettingsInvalid, load
+from tlsy.runtime.settings import SettingsInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from tlsy.embedded.settings import EmbeddedSettings, SettingsOfServices
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,21 +26,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tlsy.embedded", description=__doc__)
     parser.add_argument("--data-dir", type=Path, help="default: TLSY_EMBEDDED_DATA_DIR, else the user's data")
     parser.add_argument("--log-format", choices=get_args(LogFormat), help="default: TLSY_EMBEDDED_LOG_FORMAT")
-    arguments = parser.parse_args(argv)
+    given = {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None}
+    problems: list[str] = []
+    settings = load_own(problems, **given)
+    directory = DataDirectory(settings.data_dir.absolute())
+    reports = None
     try:
-        settings = load(EmbeddedSettings)
         reports = open_crash_reports("suite", settings.sentry_dsn, variable="TLSY_EMBEDDED_SENTRY_DSN")
-    except SettingsInvalid as problems:
+    except SettingsInvalid as error:
+        problems.extend(error.problems)
+    services = load_services(problems, settings, directory)
+    if problems or services is None:
         return _settings_are_wrong(problems)
-    given = {"data_dir": arguments.data_dir, "log_format": arguments.log_format}
-    settings = settings.model_copy(update={name: value for name, value in given.items() if value is not None})
     text = wants_text(settings.log_format)
     configure_logging(
         level=settings.log_level or ("warning" if text else "info"),
         text=text,
         report=reports.report if reports else None,
     )
-    directory = DataDirectory(settings.data_dir.absolute())
     try:
         directory.open()
     except DataDirectoryInUseError as error:
@@ -50,22 +55,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_SETTINGS
     rest_collector()
     try:
-        return asyncio.run(_run(settings, directory, _tell if text else _keep_to_logs))
+        return asyncio.run(_run(settings, services, directory, _tell if text else _keep_to_logs))
     finally:
         directory.close()
         if reports is not None:
             reports.close()
 
 
-async def _run(settings: EmbeddedSettings, directory: DataDirectory, tell: Callable[[str], None]) -> int:
+async def _run(
+    settings: EmbeddedSettings,
+    services: SettingsOfServices,
+    directory: DataDirectory,
+    tell: Callable[[str], None],
+) -> int:
     # All services: not for its help, nor for settings that are wrong.
     from tlsy.embedded.app import Suite  # noqa: PLC0415 - see above
 
     try:
         # Built inside the loop: channels belong to the loop that they are made in.
-        suite = Suite(settings, directory, tell)
-    except SettingsInvalid as problems:
-        return _settings_are_wrong(problems)
+        suite = Suite(settings, services, directory, tell)
+    except SettingsInvalid as error:
+        return _settings_are_wrong(error.problems)
     tell(f"Starting on {directory.root}")
     code = await run(suite, grace_s=settings.stop_grace_s)
     if code == 0:
@@ -73,8 +83,8 @@ async def _run(settings: EmbeddedSettings, directory: DataDirectory, tell: Calla
     return code
 
 
-def _settings_are_wrong(problems: SettingsInvalid) -> int:
-    sys.stderr.write(f"embedded: the settings are wrong:\n{problems}\n")
+def _settings_are_wrong(problems: Sequence[str]) -> int:
+    sys.stderr.write("\n".join(["embedded: the settings are wrong:", *problems, ""]))
     return EXIT_SETTINGS
 
 

@@ -12,14 +12,13 @@ from urllib.parse import quote
 
 from tlsy.broker import BrokerSettings
 from tlsy.embedded.adapters.data_directory import SERVICES, DataDirectory, trust_of
-from tlsy.embedded.adapters.servers import CLUSTER, BrokerPart, PostgresPart
+from tlsy.embedded.adapters.servers import BrokerPart, PostgresPart
 from tlsy.embedded.adapters.welcome import ready_text
+from tlsy.embedded.settings import CLUSTER
 from tlsy.identity.app import build as build_identity
-from tlsy.identity.settings import IdentitySettings, new_keys_file
+from tlsy.identity.settings import new_keys_file
 from tlsy.ingestion.app import build as build_ingestion
-from tlsy.ingestion.settings import IngestionSettings
 from tlsy.rules_engine.app import build as build_rules_engine
-from tlsy.rules_engine.settings import RulesEngineSettings
 from tlsy.runtime.brokers import Brokers
 from tlsy.runtime.clock import SystemClock
 from tlsy.runtime.environment import CONTROL_DATABASE
@@ -27,17 +26,16 @@ from tlsy.runtime.host import Host
 from tlsy.runtime.ids import Uuid7
 from tlsy.runtime.logging import get_logger
 from tlsy.runtime.service import Part, Supervisor, Task
-from tlsy.runtime.settings import SettingsInvalid, load
+from tlsy.runtime.settings import SettingsInvalid
 from tlsy.runtime.telemetry import open_telemetry
 from tlsy.tenancy.local_postgres import DURABLE, PORT, LocalPostgres
 from tlsy.tenant_registry.app import build as build_tenant_registry
-from tlsy.tenant_registry.settings import TenantRegistrySettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tlsy.embedded.settings import EmbeddedSettings
+    from tlsy.embedded.settings import EmbeddedSettings, SettingsOfServices
     from tlsy.rpc.keys import SigningKey
     from tlsy.runtime.service import Readiness, Service
     from tlsy.runtime.telemetry import Telemetry
@@ -73,12 +71,16 @@ class Suite:
     name = "suite"
 
     def __init__(
-        self, settings: EmbeddedSettings, directory: DataDirectory, tell: Callable[[str], None]
+        self,
+        settings: EmbeddedSettings,
+        services: SettingsOfServices,
+        directory: DataDirectory,
+        tell: Callable[[str], None],
     ) -> None:
         """Wires it; `directory` must be open. A person is told with `tell` once it is ready.
 
         Raises:
-            SettingsInvalid: a port is taken, or a service's own settings are wrong.
+            SettingsInvalid: a port is taken, or a file that a service's settings name is wrong.
         """
         self._directory = directory
         self._tell = tell
@@ -87,7 +89,7 @@ class Suite:
         self._broker_port: int = self._listener.getsockname()[1]
         self._telemetry = _telemetry(self.name, settings)
         self._logger = get_logger("embedded")
-        self._supervisor = self._wire(settings)
+        self._supervisor = self._wire(settings, services)
 
     @property
     def brokers(self) -> tuple[str, ...]:
@@ -113,36 +115,19 @@ class Suite:
         """Everything that any service still misses."""
         return self._supervisor.ready()
 
-    def _wire(self, settings: EmbeddedSettings) -> Supervisor:
+    def _wire(self, settings: EmbeddedSettings, services: SettingsOfServices) -> Supervisor:
         directory, clock = self._directory, SystemClock()
         server = LocalPostgres(directory.postgres, directory.postgres_socket, DURABLE)
         broker = BrokerSettings(max_total_bytes=_BROKER_BYTES)
         keys = directory.service_keys()
         hosts = {name: self._host(settings, name, keys, server) for name in SERVICES}
         servers = (PostgresPart.name, BrokerPart.name)
+        directory.make_identity_keys(lambda: new_keys_file(os.urandom))
         table: Mapping[str, Service] = {
-            "tenant-registry": build_tenant_registry(
-                load(
-                    TenantRegistrySettings,
-                    platform_country=settings.country,
-                    platform_country_name=settings.country_name,
-                    first_cluster=CLUSTER,
-                ),
-                hosts["tenant-registry"],
-            ),
-            "identity": build_identity(
-                load(
-                    IdentitySettings,
-                    keys_file=directory.identity_keys_file(lambda: new_keys_file(os.urandom)),
-                    bootstrap_admin_email=settings.admin_email,
-                    bootstrap_admin_password=settings.admin_password,
-                    bootstrap_key_file=directory.platform_key_file,
-                    argon2_memory_kib=settings.argon2_memory_kib,
-                ),
-                hosts["identity"],
-            ),
-            "ingestion": build_ingestion(load(IngestionSettings), hosts["ingestion"]),
-            "rules-engine": build_rules_engine(load(RulesEngineSettings), hosts["rules-engine"]),
+            "tenant-registry": build_tenant_registry(services.tenant_registry, hosts["tenant-registry"]),
+            "identity": build_identity(services.identity, hosts["identity"]),
+            "ingestion": build_ingestion(services.ingestion, hosts["ingestion"]),
+            "rules-engine": build_rules_engine(services.rules_engine, hosts["rules-engine"]),
         }
         return Supervisor(
             self.name,

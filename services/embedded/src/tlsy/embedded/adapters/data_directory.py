@@ -109,6 +109,11 @@ class DataDirectory:
         """The platform's API key, written once by identity."""
         return self.secrets / "platform.key"
 
+    @property
+    def identity_keys_file(self) -> Path:
+        """What encrypts personal data at rest."""
+        return self.secrets / "identity.keys"
+
     def address(self, service: str) -> str:
         """Where a service listens, as gRPC takes it."""
         return f"unix:{self.service_sockets / service}"
@@ -120,10 +125,9 @@ class DataDirectory:
             for name in SERVICES
         }
 
-    def identity_keys_file(self, make: Callable[[], str]) -> Path:
-        """The file that encrypts personal data at rest."""
-        self._once("identity.keys", make)
-        return self.secrets / "identity.keys"
+    def make_identity_keys(self, make: Callable[[], str]) -> None:
+        """Makes what encrypts personal data at rest, where there is none yet."""
+        self._once(self.identity_keys_file.name, make)
 
     def tell(self, brokers: Sequence[str]) -> None:
         """Writes the run file, and a context for the command line: others may connect now."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import asyncpg
 
 from tlsy.broker import Broker
-from tlsy.embedded.settings import COMMON_DATABASE
+from tlsy.embedded.settings import CLUSTER, COMMON_DATABASE
 from tlsy.tenancy.cluster import MIGRATOR, RELAY, create_roles, install_database
 from tlsy.tenancy.context import SHARED_SCHEMA, Placement
 from tlsy.tenancy.database import Databases, PoolLimits
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from tlsy.runtime.clock import Clock
     from tlsy.tenancy.local_postgres import LocalPostgres
 
-CLUSTER: Final = "local"
 _PATIENT: Final = PoolLimits(statement_timeout_s=60.0, lock_timeout_s=30.0)
 _CONNECT_TIMEOUT_S: Final = 10.0
 
