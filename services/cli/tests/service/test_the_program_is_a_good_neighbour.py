@@ -97,6 +97,13 @@ async def test_wrong_usage_is_exit_code_2_with_where_help_is(start):
     assert "Traceback" not in err
 
 
+async def test_an_unknown_choice_is_exit_code_2_with_those_there_are(start):
+    for args in (["rules", "list", "--output", "yaml"], ["-o", "yaml", "rules", "list"]):
+        code, out, err = await finished(await start(*args))
+        assert (code, out) == (2, "")
+        assert err.endswith("Invalid value for '--output' / '-o': 'yaml' is not one of 'table', 'json'.\n")
+
+
 @pytest.mark.parametrize("option", ["--tenant", "--context"])
 async def test_an_empty_name_is_not_the_one_in_use(start, stand_in, option):
     for args in (["rules", "list", option, ""], [option, "", "rules", "list"]):

@@ -8,7 +8,7 @@ import os
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     Execute = Callable[["Command", "Options", dict[str, Any]], int]
 
 
+Format = Literal["table", "json"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """What every command takes.
@@ -37,7 +40,7 @@ class Options:
 
     context: str
     tenant: str
-    output: Literal["table", "json"]
+    output: Format
     reason: str
 
 
@@ -98,6 +101,13 @@ def _named(text: str | None) -> str | None:
     return text
 
 
+def _format(text: str) -> str:
+    # What typer itself says of what is no choice begins with the class of an error.
+    if text not in get_args(Format):
+        raise typer.BadParameter(f"{text!r} is not one of {', '.join(map(repr, get_args(Format)))}.")
+    return text
+
+
 def _known_contexts(incomplete: str) -> list[str]:
     """Names that begin so; none where they cannot be read: no error helps who is still typing."""
     # Files and YAML are needed for no other help.
@@ -132,7 +142,7 @@ _EVERYWHERE: Final = (
     ),
     (
         "global_output",
-        Annotated[Literal["table", "json"] | None, typer.Option("--output", "-o", help="Default: table.")],
+        Annotated[Format | None, typer.Option("--output", "-o", help="Default: table.", parser=_format)],
         None,
     ),
     (
