@@ -2,6 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import re
+import sys
+import termios
 import time
 
 import pytest
@@ -123,6 +127,43 @@ async def test_a_tail_is_a_line_an_event_and_tells_what_was_missed(tlsy, stand_i
     assert "9 events are not shown" in result.err
     lines = (await tlsy("events", "tail", "-o", "json")).out.splitlines()
     assert [json.loads(line)["timeUs"] for line in lines] == ["1767225600000000"] * 2
+
+
+@pytest.fixture
+async def narrow_screen():
+    """One end of a terminal of 60 columns, and what it shows; it is read all the time."""
+    ours, its = os.openpty()
+    termios.tcsetwinsize(its, (24, 60))
+    os.set_blocking(ours, False)
+    shown = bytearray()
+    asyncio.get_running_loop().add_reader(ours, lambda: shown.extend(os.read(ours, 4096)))
+    yield its, shown
+    asyncio.get_running_loop().remove_reader(ours)
+    os.close(ours)
+    os.close(its)
+
+
+async def test_a_tail_on_a_narrow_screen_is_a_line_an_event(tlsy, stand_in, narrow_screen):
+    events = [
+        pb.Event(source="agent/a-host", id="1", time_us=1_767_225_600_000_000, type=type_, subject="sda " * n)
+        for n, type_ in enumerate(["host.cpu", "host.disk.used", "host.disk.used"])
+    ]
+    stand_in.answers["TailEvents"] = [pb.TailEventsResponse(events=events)]
+    its, shown = narrow_screen
+    environ = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES"}}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tlsy.cli", "events", "tail", stdout=its, stderr=asyncio.subprocess.PIPE,
+        env={**environ, "TLSY_CONFIG": str(tlsy.config), "TERM": "xterm", "NO_COLOR": "1"},
+    )  # fmt: skip
+    async with asyncio.timeout(60):
+        _, err = await process.communicate()
+        while shown.count(b"\n") < 4:
+            await asyncio.sleep(0.01)
+    header, *lines = re.sub("\x1b\\[[0-9;]*m", "", shown.decode()).splitlines()
+    assert (process.returncode, header.split()[:3]) == (0, ["TIME", "SEVERITY", "TYPE"])
+    assert [line.split()[1] for line in lines] == ["host.cpu", "host.disk.used", "host.disk.used"]
+    assert all(len(line) <= 60 for line in (header, *lines))
+    assert b"No room here for" in err
 
 
 def two_tails():

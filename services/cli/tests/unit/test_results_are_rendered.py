@@ -7,6 +7,7 @@ import pkgutil
 import re
 
 import pytest
+from rich.cells import cell_len
 
 from tlsy.cli import handlers
 from tlsy.cli.adapters.rendering import Rendering
@@ -162,6 +163,91 @@ def test_a_narrow_screen_gets_whole_ids_and_fewer_columns_and_is_told_which(
     left_out = [column.header for column in NARROW if column.header not in headers]
     assert bool(err.getvalue()) is bool(left_out)
     assert ", ".join(left_out) in err.getvalue()
+
+
+EVENTS = (
+    Column("TIME", "time"),
+    Column("TYPE", "type"),
+    Column("SUBJECT", "subject", fold=True, spare=2),
+    Column("VALUE", "value", spare=1),
+    Column("LABELS", "labels", fold=True, spare=3),
+)
+LABELS = {"host": "a-long-name-of-a-host"}
+
+
+def streamed(monkeypatch, rows, width):
+    """The lines that a screen shows of them, and what is remarked."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    out, err = Screen(), io.StringIO()
+    rendering = Rendering(out, err, "table")
+    for row in rows:
+        rendering.streamed(row, EVENTS)
+    return re.sub("\x1b\\[[0-9;]*m", "", out.getvalue()).splitlines(), err.getvalue()
+
+
+def test_a_streamed_row_has_the_columns_that_a_narrow_screen_has_room_for(monkeypatch):
+    row = {"time": "1" * 24, "type": "host.cpu", "value": 3, "labels": LABELS}
+    (header, shown), err = streamed(monkeypatch, [row], 60)
+    assert header.split() == ["TIME", "TYPE", "SUBJECT", "VALUE"]
+    assert shown.split() == ["1" * 24, "host.cpu", "3"]
+    assert err == "No room here for LABELS; see them on a wider screen or with -o json.\n"
+
+
+def test_a_streamed_row_that_is_too_wide_is_cut_where_it_matters_least(monkeypatch):
+    short = {"time": "1" * 24, "type": "a.b", "subject": "x", "value": 3, "labels": LABELS}
+    wide = short | {"type": "host.disks", "subject": "日本語の長い名前" * 4, "value": 12345.5}
+    (_, first, cut, after), err = streamed(monkeypatch, [short, wide, short], 60)
+    assert err.startswith("No room here for LABELS;")
+    assert cell_len(cut) == 60
+    assert cut.split() == ["1" * 24, "host.disks", "日本語の長い…", "12345.5"]
+    assert first.split() == after.split() == ["1" * 24, "a.b", "x", "3"]
+
+
+def test_a_text_that_was_long_once_takes_no_room_from_others(monkeypatch):
+    row = {"time": "1" * 24, "type": "a.b", "subject": "a-whole-name", "value": 12345.5, "labels": LABELS}
+    (_, _, cut, last), _ = streamed(monkeypatch, [row, row | {"type": "t" * 50}, row], 60)
+    assert cell_len(cut) == 60
+    assert cut.split() == ["1" * 24, "t" * 17 + "…", "a-whol…", "1234…"]
+    assert last.split() == ["1" * 24, "a.b", "a-whole-name", "12345.5"]
+
+
+@pytest.mark.parametrize("width", [1, 10, 24, 40])
+def test_a_streamed_row_is_one_line_however_narrow_the_screen(monkeypatch, width):
+    row = {"time": "1" * 24, "type": "two\nlines\tand more", "subject": "日本", "value": 3}
+    lines, _ = streamed(monkeypatch, [row, row], width)
+    assert len(lines) == 3
+    assert all(cell_len(line) <= width for line in lines)
+    assert all(line.endswith("…") for line in lines[1:])
+
+
+def test_a_streamed_row_is_whole_where_nobody_looks(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    rows = [{"time": "1" * 24, "type": "t" * n, "subject": "s" * 300, "value": 3} for n in (1, 90)]
+
+    def act(rendering):
+        for row in rows:
+            rendering.streamed(row, EVENTS)
+
+    header, *lines = rendered("table", act).splitlines()
+    assert header.split() == [column.header for column in EVENTS]
+    assert [line.split() for line in lines] == [[str(value) for value in row.values()] for row in rows]
+    assert [json.loads(line) for line in rendered("json", act, Screen()).splitlines()] == rows
+
+
+def test_progress_is_one_line_of_a_narrow_screen(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("TERM", "xterm")
+    err = Screen()
+    rendering = Rendering(io.StringIO(), err, "table")
+    rendering.progress("1/2 " + "waits " * 30)
+    rendering.progress("2/2 " + "waits " * 30)
+    rendering.close()
+    shown = re.sub("\x1b\\[[0-9;?]*[a-zA-Z]", "\n", err.getvalue()).replace("\r", "\n").splitlines()
+    assert all(cell_len(line) <= 60 for line in shown)
+    assert not any(line.strip().startswith("waits") for line in shown)
+    assert any("…" in line for line in shown)
 
 
 UUID = "0192f3a4-7c1e-7b2a-9d3e-5f6a7b8c9d0e"

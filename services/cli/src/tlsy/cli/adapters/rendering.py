@@ -38,6 +38,10 @@ _ENUM_PREFIX: Final = re.compile(
 _FRACTION: Final = re.compile(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3})\d+Z$")
 #: What a terminal would take for an order: one tenant's texts must not steer another's screen.
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+#: What `_CONTROL` lets through, and would end a line that has to be one, or widen it.
+_BREAK: Final = re.compile(r"[\t\n]")
+#: What stands before the text of a spinner.
+_SPINNER: Final = 2
 _STYLES: Final[Mapping[str, str]] = {
     "OPEN": "bold red",
     "ACKNOWLEDGED": "yellow",
@@ -63,7 +67,7 @@ class Rendering:
         self._console = _console(out)
         self._remarks = _console(err)
         self._status: Status | None = None
-        self._widths: list[int] = []
+        self._widths: Mapping[Column, int] = {}
 
     def items(self, items: Sequence[Item], columns: Sequence[Column]) -> None:
         """See `Output.items`."""
@@ -83,8 +87,8 @@ class Rendering:
         for row in zip(*(cells[column] for column in shown), strict=True):
             table.add_row(*map(_styled, row))
         self._print(table)
-        if shown and (left_out := [column.header for column in columns if column not in shown]):
-            self.note(f"No room here for {', '.join(left_out)}; see them on a wider screen or with -o json.")
+        if shown:
+            self._tell_left_out(columns, shown)
 
     def item(self, item: Item) -> None:
         """See `Output.item`."""
@@ -102,10 +106,17 @@ class Rendering:
         if self._json:
             self._write_json(members, indent=None)
             return
+        width = self._console.width
+        cells = {column: _BREAK.sub(" ", _cell(members, column)) for column in columns}
         if not self._widths:
-            self._widths = [len(column.header) for column in columns]
-            self._write_row([Text(column.header, style="bold") for column in columns])
-        self._write_row([_styled(_cell(members, column)) for column in columns])
+            # Its columns are those that the first row has room for: a header stays as it was written.
+            shown = _with_room({column: [text] for column, text in cells.items()}, width)
+            shown = shown or [column for column in columns if not column.spare]
+            self._widths = _fitted({column: cell_len(column.header) for column in shown}, cells, width)
+            self._write_row({column: Text(column.header, style="bold") for column in shown}, width)
+            self._tell_left_out(columns, shown)
+        self._widths = _fitted(self._widths, cells, width)
+        self._write_row({column: _styled(cells[column]) for column in self._widths}, width)
 
     def note(self, text: str) -> None:
         """See `Output.note`."""
@@ -123,11 +134,13 @@ class Rendering:
         """See `Output.progress`."""
         if not self._remarks.is_terminal:
             return
+        shown = Text(_BREAK.sub(" ", _clean(text)))
+        shown.truncate(max(self._remarks.width - _SPINNER, 1), overflow="ellipsis")
         if self._status is None:
-            self._status = self._remarks.status(Text(_clean(text)))
+            self._status = self._remarks.status(shown)
             self._status.start()
         else:
-            self._status.update(Text(_clean(text)))
+            self._status.update(shown)
 
     def close(self) -> None:
         """Ends a spinner."""
@@ -145,13 +158,17 @@ class Rendering:
     def _write_json(self, value: Any, indent: int | None) -> None:
         self._put(json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
 
-    def _write_row(self, cells: Sequence[Text]) -> None:
-        self._widths = [max(width, len(cell)) for width, cell in zip(self._widths, cells, strict=True)]
-        for width, cell in zip(self._widths, cells, strict=True):
-            cell.pad_right(width - len(cell))
-        row = Text(" " * _GAP).join(cells)
+    def _write_row(self, cells: Mapping[Column, Text], width: int) -> None:
+        for column, cell in cells.items():
+            cell.truncate(self._widths[column], overflow="ellipsis", pad=True)
+        row = Text(" " * _GAP).join(cells.values())
         row.rstrip()
+        row.truncate(width, overflow="ellipsis")
         self._print(row, soft_wrap=True)
+
+    def _tell_left_out(self, columns: Sequence[Column], shown: Sequence[Column]) -> None:
+        if left_out := [column.header for column in columns if column not in shown]:
+            self.note(f"No room here for {', '.join(left_out)}; see them on a wider screen or with -o json.")
 
     def _print(self, shown: Table | Text, *, soft_wrap: bool = False) -> None:
         # Ending a capture writes nothing, but to the stream all the same.
@@ -226,6 +243,24 @@ def _with_room(cells: Mapping[Column, Sequence[str]], width: int) -> list[Column
             shown.add(column)
             room -= least[column] + _GAP
     return [column for column in cells if column in shown]
+
+
+def _fitted(widths: Mapping[Column, int], cells: Mapping[Column, str], room: int) -> Mapping[Column, int]:
+    """Widths for one more row, at least as before where there is room.
+
+    Where there is not, blanks behind short texts go first, then what is longer than its header: of the column
+    that matters least, then of the next.
+    """
+    needed = {column: cell_len(cells[column]) for column in widths}
+    fitted = {column: max(width, needed[column]) for column, width in widths.items()}
+    over = sum(fitted.values()) + _GAP * (len(fitted) - 1) - room
+    most_needed_first = sorted(fitted, key=lambda column: column.spare)
+    for least in (needed, {column: cell_len(column.header) for column in fitted}):
+        for column in reversed(most_needed_first):
+            given = max(0, min(over, fitted[column] - least[column]))
+            fitted[column] -= given
+            over -= given
+    return fitted
 
 
 def _last(value: Any, parts: int) -> Any:
