@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import inspect
 import io
 import json
 import time
@@ -16,9 +17,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha import reflection
 
-from tlsy.cli.adapters.command_line import command_line
+from tlsy.cli.adapters.command_line import Program, command_line
 from tlsy.cli.adapters.session import DESCRIPTORS
-from tlsy.cli.app import Process, execute
+from tlsy.cli.app import Process, complete, execute
 from tlsy.contracts.identity.v1 import identity_pb2
 from tlsy.rpc.errors import STATUS_KEY, ServiceError
 
@@ -48,8 +49,9 @@ def token_of(tenant, issued_at=None, roles=(("operator", "supervision"),)):
 class StandIn:
     """All four services on one socket.
 
-    An answer is a message, an error, or a function of the request that gives one; a list is used up one by
-    one. A method without an answer gives an empty message. A stream ends with `ends_with`, if there is one.
+    An answer is a message, an error, or a function of the request that gives one, a coroutine function too; a
+    list is used up one by one. A method without an answer gives an empty message. A stream ends with
+    `ends_with`, if there is one.
     """
 
     def __init__(self, target):
@@ -119,6 +121,8 @@ class StandIn:
             answer = answer.pop(0) if answer else None
         if callable(answer):
             answer = answer(request)
+        if inspect.isawaitable(answer):
+            answer = await answer
         if isinstance(answer, ServiceError):
             await _abort(context, answer)
         return empty() if answer is None else answer
@@ -194,7 +198,8 @@ class CommandLine:
         environ = {"TLSY_CONFIG": str(self.config)}
         typed = io.TextIOWrapper(io.BytesIO(stdin if isinstance(stdin, bytes) else stdin.encode()))
         process = Process(environ=environ, stdin=typed, out=out, err=err)
-        run = partial(command_line(), args=args, prog_name="tlsy", obj=partial(execute, process))
+        program = Program(partial(execute, process), partial(complete, process))
+        run = partial(command_line(), args=args, prog_name="tlsy", obj=program)
         code = await asyncio.to_thread(partial(run, standalone_mode=False))
         return Result(code or 0, out.getvalue(), err.getvalue())
 

@@ -216,15 +216,21 @@ async def test_a_secret_that_could_not_be_shown_is_told_with_what_to_revoke(tlsy
     assert "tlsy keys revoke k7" in then
 
 
-async def test_what_libraries_would_still_end_is_not_waited_for(tlsy):
+COMPLETION = {"_TLSY_COMPLETE": "complete_bash", "COMP_WORDS": "tlsy tenants get ", "COMP_CWORD": "3"}
+
+
+@pytest.mark.parametrize(
+    ("args", "environ", "expected"), [(["context", "list"], {}, ["IN", "USE"]), ([], COMPLETION, [])]
+)
+async def test_what_libraries_would_still_end_is_not_waited_for(tlsy, args, environ, expected):
     script = "import atexit; atexit.register(print, 'late'); from tlsy.cli.__main__ import main; main()"
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", script, "context", "list",
+        sys.executable, "-c", script, *args,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "TLSY_CONFIG": str(tlsy.config)},
+        env={**os.environ, "TLSY_CONFIG": str(tlsy.config), **environ},
     )  # fmt: skip
     code, out, err = await finished(process)
-    assert (code, out.split()[:2], err) == (0, ["IN", "USE"], "")
+    assert (code, out.split()[:2], err) == (0, expected, "")
     assert "late" not in out
 
 
@@ -237,33 +243,3 @@ async def test_what_libraries_log_is_not_mixed_with_what_is_told(start):
 async def test_the_version_is_said_and_nothing_else_asked_for(start):
     code, out, err = await finished(await start("--version"))
     assert (code, out, err) == (0, f"{metadata.version('tlsy-cli')}\n", "")
-
-
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        ("tlsy ev", {"events"}),
-        ("tlsy events ", {"query", "tail", "send", "usage", "outcomes"}),
-        ("tlsy incidents list --st", {"--state"}),
-        ("tlsy rules list --out", {"--output"}),
-        ("tlsy context use pr", {"preprod", "prod"}),
-        ("tlsy context show ", {"dev", "preprod", "prod"}),
-        ("tlsy --context d", {"dev"}),
-        ("tlsy rules list --context d", {"dev"}),
-    ],
-)
-async def test_words_are_completed_down_to_a_commands_options_and_the_contexts_there_are(
-    tmp_path, words, expected
-):
-    known = {name: {"address": "localhost:1"} for name in ("dev", "preprod", "prod")}
-    (tmp_path / "config").write_text(json.dumps({"contexts": known}))
-    position = len(words.split()) - (0 if words.endswith(" ") else 1)
-    environ = {"_TLSY_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(position)}
-    environ["TLSY_CONFIG"] = str(tmp_path / "config")
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", "from tlsy.cli.__main__ import main; main()",
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env={**os.environ, **environ},
-    )  # fmt: skip
-    _, out, err = await finished(process)
-    assert err == ""
-    assert expected <= set(out.split())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     from tlsy.cli.adapters.command_line import Options
     from tlsy.cli.handlers.command import Command
+    from tlsy.cli.handlers.completion import Lookup
 
 
 def _execute(command: Command, options: Options, arguments: dict[str, Any]) -> NoReturn:
@@ -26,7 +27,20 @@ def _execute(command: Command, options: Options, arguments: dict[str, Any]) -> N
         # From here on a command may have something to say of where it was interrupted.
         signal.signal(signal.SIGINT, signal.default_int_handler)
     process = Process(environ=os.environ, stdin=sys.stdin, out=sys.stdout, err=sys.stderr)
-    code = execute(process, command, options, arguments)
+    _end(execute(process, command, options, arguments))
+
+
+def _complete(lookup: Lookup, options: Options) -> list[str]:
+    # What goes wrong is told to nobody who is still typing: not by us, nor by gRPC, which writes by itself.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    from tlsy.cli.app import Process, complete  # noqa: PLC0415 - as above
+
+    _open_what_is_closed()
+    process = Process(environ=os.environ, stdin=sys.stdin, out=sys.stdout, err=sys.stderr)
+    return complete(process, lookup, options)
+
+
+def _end(code: int) -> NoReturn:
     # An output that takes no more was told of.
     with suppress(OSError):
         sys.stdout.flush()
@@ -49,11 +63,16 @@ def main() -> None:
     # A reader that has seen enough (`tlsy … | head`) ends us quietly, as it does other programs.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        # So does Ctrl-C while modules are loaded, which for the completion of a word is all that is done.
+        # So does Ctrl-C while modules are loaded, and while a word is completed.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from tlsy.cli.adapters.command_line import command_line  # noqa: PLC0415 - see above
+    from tlsy.cli.adapters.command_line import Program, command_line  # noqa: PLC0415 - see above
 
-    command_line()(args=sys.argv[1:], prog_name="tlsy", obj=_execute)
+    try:
+        command_line()(args=sys.argv[1:], prog_name="tlsy", obj=Program(_execute, _complete))
+    except SystemExit as ended:
+        if "grpc" in sys.modules:
+            _end(int(ended.code or 0))
+        raise
 
 
 if __name__ == "__main__":

@@ -23,13 +23,17 @@ from tlsy.runtime.clock import SystemClock
 from tlsy.runtime.ids import Uuid7
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from tlsy.cli.adapters.command_line import Options
     from tlsy.cli.handlers.command import Command
+    from tlsy.cli.handlers.completion import Lookup
 
 _INTERRUPTED: Final = 130
 _TOKENS: Final = "tokens.json"
+#: Who types does not wait longer for what a word may become.
+_COMPLETION_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,21 +60,46 @@ def execute(process: Process, command: Command, options: Options, arguments: dic
     return 0
 
 
-async def _run(
-    process: Process, command: Command, options: Options, arguments: dict[str, Any], output: Rendering
-) -> None:
-    clock, file = SystemClock(), contexts_file(process.environ)
+def complete(process: Process, lookup: Lookup, options: Options) -> list[str]:
+    """What a lookup finds, asked for as a command with these options would; nothing where that fails."""
+    try:
+        return asyncio.run(_looked_up(process, lookup, options))
+    except Exception:  # noqa: BLE001 - whatever it is, an error does not help who is still typing
+        return []
+
+
+async def _looked_up(process: Process, lookup: Lookup, options: Options) -> list[str]:
+    file = contexts_file(process.environ)
     files = LocalFiles(file, process.stdin)
-    ids = Uuid7(clock, os.urandom)
-    session = GrpcSession(
+    session = _session(files, file, SystemClock(), options, lambda _: None)
+    try:
+        async with asyncio.timeout(_COMPLETION_S):
+            return await lookup(session)
+    finally:
+        await session.close()
+
+
+def _session(
+    files: LocalFiles, file: Path, clock: SystemClock, options: Options, tell: Callable[[str], None]
+) -> GrpcSession:
+    return GrpcSession(
         lambda: files.contexts().chosen(options.context),
         TokenCache(file.parent / _TOKENS),
         clock,
         os.urandom,
         tenant=options.tenant,
         reason=options.reason,
-        tell=output.aside,
+        tell=tell,
     )
+
+
+async def _run(
+    process: Process, command: Command, options: Options, arguments: dict[str, Any], output: Rendering
+) -> None:
+    clock, file = SystemClock(), contexts_file(process.environ)
+    files = LocalFiles(file, process.stdin)
+    ids = Uuid7(clock, os.urandom)
+    session = _session(files, file, clock, options, output.aside)
     terminal = Terminal(
         output=output,
         session=session,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+import re
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from tlsy.cli.handlers.command import Command
-
-    Execute = Callable[["Command", "Options", dict[str, Any]], int]
+    from tlsy.cli.handlers.completion import Lookup
 
 
 Format = Literal["table", "json"]
@@ -35,13 +35,21 @@ class Options:
         context: "" is the one in use.
         tenant: "" is the context's.
         output: how results are shown.
-        reason: why one acts in a tenant below; "" leaves it to the command's name.
+        reason: why one acts in a tenant below; where none was given, the command's name.
     """
 
     context: str
     tenant: str
     output: Format
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What runs a command with its own arguments, and what completes a word by what servers know."""
+
+    execute: Callable[[Command, Options, dict[str, Any]], int]
+    complete: Callable[[Lookup, Options], list[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +121,51 @@ def _known_contexts(incomplete: str) -> list[str]:
     # Files and YAML are needed for no other help.
     from tlsy.cli.adapters.files import LocalFiles, contexts_file  # noqa: PLC0415 - see above
 
-    with suppress(CommandError):
+    with suppress(CommandError, OSError):
         known = LocalFiles(contexts_file(os.environ), sys.stdin).contexts().contexts
         return [name for name in known if name.startswith(incomplete)]
     return []
 
 
-#: What is completed by what there is: arguments that are called so.
-_COMPLETED: Final[Mapping[str, Callable[[str], list[str]]]] = {"CONTEXT": _known_contexts}
+def _options(ctx: typer.Context) -> Options:
+    """As they were given to the command, or before it."""
+    at_root = ctx.find_root().params
+
+    def chosen(name: str) -> Any:
+        return ctx.params.get(name) or at_root.get(name) or ""
+
+    return Options(
+        context=chosen("global_context"),
+        tenant=chosen("global_tenant"),
+        output=chosen("global_output") or "table",
+        reason=chosen("global_reason") or ctx.command_path,
+    )
+
+
+def _asked_for(what: str) -> Callable[[typer.Context], list[str]]:
+    """Completes by what the servers know, as the command itself would ask them."""
+
+    def complete(ctx: typer.Context) -> list[str]:
+        # gRPC is loaded when there is something to ask for.
+        from tlsy.cli.handlers.completion import LOOKUPS  # noqa: PLC0415 - see above
+
+        return [name for name in ctx.obj.complete(LOOKUPS[what], _options(ctx)) if _PLAIN.fullmatch(name)]
+
+    return complete
+
+
+#: zsh evaluates what it is offered: one tenant's names must not run on another's machine.
+_PLAIN: Final = re.compile(r"[\w.@+-]+", re.ASCII)
+#: What is completed by what there is: arguments and options that are called so.
+_COMPLETED: Final[Mapping[str, Callable[..., list[str]]]] = {
+    "CONTEXT": _known_contexts,
+    "CLUSTER": _asked_for("CLUSTER"),
+    "INCIDENT": _asked_for("INCIDENT"),
+    "PRINCIPAL": _asked_for("USER"),
+    "RULE": _asked_for("RULE"),
+    "TENANT": _asked_for("TENANT"),
+    "USER": _asked_for("USER"),
+}
 _EVERYWHERE: Final = (
     (
         "global_context",
@@ -137,7 +182,15 @@ _EVERYWHERE: Final = (
     ),
     (
         "global_tenant",
-        Annotated[str | None, typer.Option("--tenant", help="Which tenant to act in.", callback=_named)],
+        Annotated[
+            str | None,
+            typer.Option(
+                "--tenant",
+                help="Which tenant to act in.",
+                callback=_named,
+                autocompletion=_COMPLETED["TENANT"],
+            ),
+        ],
         None,
     ),
     (
@@ -191,7 +244,7 @@ _RESOLVING: Final = "tlsy.resolving"
 
 
 def command_line() -> Callable[..., Any]:
-    """The whole tree; call it with `obj=Execute`."""
+    """The whole tree; call it with `obj=Program`."""
     app = typer.Typer(
         name="tlsy",
         cls=_Groups,
@@ -266,19 +319,8 @@ def _bound(command: Command) -> Callable[..., None]:
     ]
 
     def call(ctx: typer.Context, **given: Any) -> None:
-        at_root = ctx.find_root().params
-
-        def chosen(name: str) -> Any:
-            return given.pop(name) or at_root.get(name) or ""
-
-        options = Options(
-            context=chosen("global_context"),
-            tenant=chosen("global_tenant"),
-            output=chosen("global_output") or "table",
-            reason=chosen("global_reason")
-            or f"tlsy {command.run.__module__.rsplit('.', 1)[-1]} {command.name}",
-        )
-        raise typer.Exit(ctx.obj(command, options, given))
+        arguments = {parameter.name: given[parameter.name] for parameter in own}
+        raise typer.Exit(ctx.obj.execute(command, _options(ctx), arguments))
 
     context = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
     return _signed(call, command.run.__doc__ or "", [context, *own, *_globals()])

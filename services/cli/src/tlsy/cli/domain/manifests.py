@@ -83,9 +83,9 @@ def enum_value(kind: EnumDescriptor, text: str) -> int | None:
     return next((value.number for value in kind.values if value.number and value.name == name), None)
 
 
-def enum_choices(kind: EnumDescriptor) -> str:
-    """The names that `enum_value` takes: "SHARED, SCHEMA, DEDICATED"."""
-    return ", ".join(value.name.removeprefix(_prefix(kind)) for value in kind.values if value.number)
+def enum_names(kind: EnumDescriptor) -> list[str]:
+    """The names that `enum_value` takes: SHARED, SCHEMA, DEDICATED."""
+    return [value.name.removeprefix(_prefix(kind)) for value in kind.values if value.number]
 
 
 def _prefix(kind: EnumDescriptor) -> str:
@@ -218,7 +218,7 @@ def _tenant(name: str, spec: Mapping[Any, Any], where: str, problems: list[str])
         text = _text(spec, member, where, problems)
         number = enum_value(kind, text) if text else 0
         if number is None:
-            problems.append(f"{where}: spec.{member}: {text!r} is none of {enum_choices(kind)}")
+            problems.append(f"{where}: spec.{member}: {text!r} is none of {', '.join(enum_names(kind))}")
         members[field] = number or 0
     for member, whole in _REFERENCES.items():
         text = _text(spec, member, where, problems)

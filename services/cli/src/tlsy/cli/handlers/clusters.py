@@ -9,6 +9,7 @@ import typer
 from tlsy.cli.domain.errors import UsageError
 from tlsy.cli.domain.names import cluster_name, country_name
 from tlsy.cli.handlers.command import command
+from tlsy.cli.handlers.completion import one_of
 from tlsy.cli.handlers.paging import Limit, paged
 from tlsy.cli.handlers.tenants import chosen
 from tlsy.cli.ports import Column, Terminal
@@ -25,6 +26,7 @@ _COLUMNS: Final = (
 )
 
 Id = Annotated[str, typer.Argument(metavar="CLUSTER", help="The cluster's id.")]
+NewId = Annotated[str, typer.Argument(metavar="NEW_CLUSTER", help="Its id.")]
 
 
 @command("list")
@@ -39,11 +41,17 @@ async def list_clusters(terminal: Terminal, *, limit: Limit = 1000) -> None:
 @command("create")
 async def create_cluster(
     terminal: Terminal,
-    cluster: Id,
+    cluster: NewId,
     *,
     country: Annotated[str, typer.Option(help="Where its disks are.")],
     region: Annotated[str, typer.Option(help="For people.")] = "",
-    kind: Annotated[str, typer.Option(help="SHARED, or DEDICATED: only databases of their own.")] = "SHARED",
+    kind: Annotated[
+        str,
+        typer.Option(
+            help="SHARED, or DEDICATED: only databases of their own.",
+            autocompletion=one_of(tenant_pb2.ClusterKind.DESCRIPTOR),
+        ),
+    ] = "SHARED",
     secret_ref: Annotated[str, typer.Option(help="Where services find its address.")] = "",
     max_tenants: Annotated[int, typer.Option(min=0, help="0: unlimited.")] = 0,
 ) -> None:

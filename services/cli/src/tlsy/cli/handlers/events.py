@@ -15,6 +15,7 @@ from tlsy.cli.domain.events import completed, event_in, micros, shown
 from tlsy.cli.domain.names import pairs
 from tlsy.cli.domain.times import moment
 from tlsy.cli.handlers.command import command
+from tlsy.cli.handlers.completion import one_of
 from tlsy.cli.handlers.paging import Limit, paged
 from tlsy.cli.handlers.tenants import chosen
 from tlsy.cli.ports import Column, Terminal
@@ -131,7 +132,13 @@ async def send_events(
     value: Annotated[float | None, typer.Option(help="A figure.")] = None,
     subject: Annotated[str, typer.Option(help="What it is about.")] = "",
     site: Annotated[str, typer.Option(help="Where.")] = "",
-    severity: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING, ERROR, CRITICAL.")] = "",
+    severity: Annotated[
+        str,
+        typer.Option(
+            help="DEBUG, INFO, WARNING, ERROR, CRITICAL.",
+            autocompletion=one_of(ingestion_pb2.Severity.DESCRIPTOR),
+        ),
+    ] = "",
     label: Labels = None,
 ) -> None:
     """Send one event given by options, or those on standard input: one JSON object a line."""

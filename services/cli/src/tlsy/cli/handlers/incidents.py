@@ -10,6 +10,7 @@ import typer
 from tlsy.cli.domain.errors import UsageError
 from tlsy.cli.domain.names import within
 from tlsy.cli.handlers.command import command
+from tlsy.cli.handlers.completion import one_of
 from tlsy.cli.handlers.paging import Limit, paged
 from tlsy.cli.handlers.tenants import chosen
 from tlsy.cli.ports import Column, Terminal
@@ -28,8 +29,16 @@ _COLUMNS: Final = (
 _WATCHED: Final = 1000
 
 Id = Annotated[str, typer.Argument(metavar="INCIDENT", help="Its id.")]
+Rule = Annotated[str, typer.Option(metavar="RULE", help="Only of this rule.")]
 Note = Annotated[str, typer.Option(help="Kept in the timeline.")]
-States = Annotated[list[str] | None, typer.Option("--state", help="OPEN, ACKNOWLEDGED, RESOLVED; repeat it.")]
+States = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--state",
+        help="OPEN, ACKNOWLEDGED, RESOLVED; repeat it.",
+        autocompletion=one_of(rules_engine_pb2.IncidentState.DESCRIPTOR),
+    ),
+]
 
 
 @command("list")
@@ -37,7 +46,7 @@ async def list_incidents(
     terminal: Terminal,
     *,
     state: States = None,
-    rule: Annotated[str, typer.Option(help="Only of this rule.")] = "",
+    rule: Rule = "",
     site: Annotated[str, typer.Option(help="Only of this site.")] = "",
     limit: Limit = 100,
 ) -> None:
@@ -74,7 +83,7 @@ async def watch_incidents(
     terminal: Terminal,
     *,
     state: States = None,
-    rule: Annotated[str, typer.Option(help="Only of this rule.")] = "",
+    rule: Rule = "",
     site: Annotated[str, typer.Option(help="Only of this site.")] = "",
     interval_s: Annotated[float, typer.Option("--interval", min=0.2, max=60, help="Seconds.")] = 2.0,
 ) -> None:

@@ -11,6 +11,7 @@ from tlsy.cli.domain.errors import UsageError
 from tlsy.cli.domain.names import within
 from tlsy.cli.domain.times import duration
 from tlsy.cli.handlers.command import command
+from tlsy.cli.handlers.completion import roles
 from tlsy.cli.handlers.paging import Limit, paged
 from tlsy.cli.ports import Column, Terminal
 from tlsy.contracts.identity.v1 import identity_pb2
@@ -40,7 +41,7 @@ async def create_key(
     terminal: Terminal,
     display_name: Annotated[str, typer.Argument(help="What it is for, e.g. a host's name.")],
     *,
-    role: Annotated[str, typer.Option(help="What it may do.")] = "agent",
+    role: Annotated[str, typer.Option(help="What it may do.", autocompletion=roles)] = "agent",
     expires_in: Annotated[str, typer.Option(help="E.g. 90d; default: never.")] = "",
     output_file: Annotated[
         Path | None, typer.Option(help="Write the secret there (0600) instead of showing it.")

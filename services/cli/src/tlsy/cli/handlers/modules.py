@@ -8,6 +8,7 @@ import typer
 
 from tlsy.cli.domain.names import within
 from tlsy.cli.handlers.command import command
+from tlsy.cli.handlers.completion import modules
 from tlsy.cli.ports import Column, Terminal
 from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2
 
@@ -17,7 +18,7 @@ _COLUMNS: Final = (
     Column("REQUIRES", "requires", fold=True),
 )
 
-Id = Annotated[str, typer.Argument(metavar="MODULE", help="The module's id.")]
+Id = Annotated[str, typer.Argument(metavar="MODULE", help="The module's id.", autocompletion=modules)]
 
 
 @command("list")

@@ -8,6 +8,7 @@ import typer
 
 from tlsy.cli.domain.names import within
 from tlsy.cli.handlers.command import command
+from tlsy.cli.handlers.completion import modules, roles
 from tlsy.cli.handlers.paging import Limit, paged
 from tlsy.cli.handlers.users import user_name
 from tlsy.cli.ports import Column, Terminal
@@ -42,7 +43,7 @@ async def list_roles(terminal: Terminal) -> None:
 async def list_bindings(
     terminal: Terminal,
     *,
-    principal: Annotated[str, typer.Option(help="Only of this one.")] = "",
+    principal: Annotated[str, typer.Option(metavar="PRINCIPAL", help="Only of this one.")] = "",
     limit: Limit = 1000,
 ) -> None:
     """Who has which role."""
@@ -59,9 +60,11 @@ async def list_bindings(
 async def bind_role(
     terminal: Terminal,
     principal: Principal,
-    role: Annotated[str, typer.Argument(help="As listed.")],
+    role: Annotated[str, typer.Argument(help="As listed.", autocompletion=roles)],
     *,
-    module: Annotated[str, typer.Option(help="Only in this module; default: in all.")] = "",
+    module: Annotated[
+        str, typer.Option(help="Only in this module; default: in all.", autocompletion=modules)
+    ] = "",
 ) -> None:
     """Give a role."""
     identity = await terminal.session.identity()

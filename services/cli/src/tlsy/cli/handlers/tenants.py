@@ -8,9 +8,10 @@ import typer
 from google.longrunning import operations_pb2
 
 from tlsy.cli.domain.errors import RefusedError, UsageError
-from tlsy.cli.domain.manifests import enum_choices, enum_value
+from tlsy.cli.domain.manifests import enum_names, enum_value
 from tlsy.cli.domain.names import cluster_name, country_name, slug, tenant_name
 from tlsy.cli.handlers.command import command
+from tlsy.cli.handlers.completion import one_of
 from tlsy.cli.handlers.paging import Limit, paged
 from tlsy.cli.ports import Column, Terminal
 from tlsy.contracts.tenant_registry.v1 import tenant_pb2, tenant_registry_pb2
@@ -31,6 +32,7 @@ COLUMNS: Final = (
 _WAIT_TIMEOUT_S: Final = 35.0
 
 Slug = Annotated[str, typer.Argument(metavar="TENANT", help="The tenant's slug.")]
+NewSlug = Annotated[str, typer.Argument(metavar="NEW_TENANT", help="Its slug.")]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Return when it is done.")]
 
 
@@ -39,9 +41,20 @@ async def list_tenants(
     terminal: Terminal,
     *,
     country: Annotated[str, typer.Option(help="Only of this country.")] = "",
-    parent: Annotated[str, typer.Option(help="Only below this tenant.")] = "",
-    state: Annotated[list[str] | None, typer.Option(help="Only in these states, e.g. ACTIVE.")] = None,
-    isolation: Annotated[list[str] | None, typer.Option(help="SHARED, SCHEMA, DEDICATED.")] = None,
+    parent: Annotated[str, typer.Option(metavar="TENANT", help="Only below this tenant.")] = "",
+    state: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only in these states, e.g. ACTIVE.",
+            autocompletion=one_of(tenant_pb2.TenantState.DESCRIPTOR),
+        ),
+    ] = None,
+    isolation: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="SHARED, SCHEMA, DEDICATED.", autocompletion=one_of(tenant_pb2.IsolationMode.DESCRIPTOR)
+        ),
+    ] = None,
     limit: Limit = 1000,
 ) -> None:
     """All tenants, for the platform; its sub-tenants, for a tenant."""
@@ -70,19 +83,45 @@ async def get_tenant(terminal: Terminal, tenant: Slug) -> None:
 @command("create")
 async def create_tenant(
     terminal: Terminal,
-    tenant: Slug,
+    tenant: NewSlug,
     *,
     display_name: Annotated[str, typer.Option(help="For people.")],
     country: Annotated[str, typer.Option(help="ISO 3166-1, e.g. fr.")],
-    parent: Annotated[str, typer.Option(help="The tenant that it is a subsidiary of.")] = "",
-    profile: Annotated[str, typer.Option(help="sme, government, fintech, multisite.")] = "",
-    isolation: Annotated[str, typer.Option(help="SHARED, SCHEMA, DEDICATED; default: the profile's.")] = "",
-    tier: Annotated[str, typer.Option(help="starter, business, enterprise.")] = "",
-    cluster: Annotated[str, typer.Option(help="Default: the country's policy decides.")] = "",
+    parent: Annotated[
+        str, typer.Option(metavar="TENANT", help="The tenant that it is a subsidiary of.")
+    ] = "",
+    profile: Annotated[
+        str,
+        typer.Option(
+            help="sme, government, fintech, multisite.",
+            autocompletion=one_of(tenant_pb2.SectorProfile.DESCRIPTOR),
+        ),
+    ] = "",
+    isolation: Annotated[
+        str,
+        typer.Option(
+            help="SHARED, SCHEMA, DEDICATED; default: the profile's.",
+            autocompletion=one_of(tenant_pb2.IsolationMode.DESCRIPTOR),
+        ),
+    ] = "",
+    tier: Annotated[
+        str,
+        typer.Option(
+            help="starter, business, enterprise.", autocompletion=one_of(tenant_pb2.Tier.DESCRIPTOR)
+        ),
+    ] = "",
+    cluster: Annotated[
+        str, typer.Option(metavar="CLUSTER", help="Default: the country's policy decides.")
+    ] = "",
     locale: Annotated[str, typer.Option(help="BCP 47, e.g. fr-FR.")] = "",
     time_zone: Annotated[str, typer.Option(help="IANA, e.g. Europe/Paris.")] = "",
     currency: Annotated[str, typer.Option(help="ISO 4217.")] = "",
-    provider_access: Annotated[str, typer.Option(help="NONE, ONBOARDING, FULL.")] = "",
+    provider_access: Annotated[
+        str,
+        typer.Option(
+            help="NONE, ONBOARDING, FULL.", autocompletion=one_of(tenant_pb2.ProviderAccess.DESCRIPTOR)
+        ),
+    ] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, create nothing.")] = False,
     wait: Wait = True,
 ) -> None:
@@ -117,11 +156,21 @@ async def update_tenant(
     tenant: Slug,
     *,
     display_name: Annotated[str | None, typer.Option(help="For people.")] = None,
-    tier: Annotated[str | None, typer.Option(help="starter, business, enterprise.")] = None,
+    tier: Annotated[
+        str | None,
+        typer.Option(
+            help="starter, business, enterprise.", autocompletion=one_of(tenant_pb2.Tier.DESCRIPTOR)
+        ),
+    ] = None,
     locale: Annotated[str | None, typer.Option(help="BCP 47.")] = None,
     time_zone: Annotated[str | None, typer.Option(help="IANA.")] = None,
     currency: Annotated[str | None, typer.Option(help="ISO 4217.")] = None,
-    provider_access: Annotated[str | None, typer.Option(help="NONE, ONBOARDING, FULL.")] = None,
+    provider_access: Annotated[
+        str | None,
+        typer.Option(
+            help="NONE, ONBOARDING, FULL.", autocompletion=one_of(tenant_pb2.ProviderAccess.DESCRIPTOR)
+        ),
+    ] = None,
     host_name: Annotated[list[str] | None, typer.Option(help="All of them, once each.")] = None,
 ) -> None:
     """Change what is given; the rest stays."""
@@ -235,7 +284,7 @@ def chosen(kind: EnumDescriptor, text: str) -> Any:
     """
     number = enum_value(kind, text) if text else 0
     if number is None:
-        raise UsageError(f"{text!r} is not known.", f"Choose one of: {enum_choices(kind)}.")
+        raise UsageError(f"{text!r} is not known.", f"Choose one of: {', '.join(enum_names(kind))}.")
     return number
 
 

@@ -10,6 +10,7 @@ from grpc.aio import AioRpcError
 from tlsy.cli.domain.errors import UsageError
 from tlsy.cli.domain.names import slug, within
 from tlsy.cli.handlers.command import command
+from tlsy.cli.handlers.completion import roles
 from tlsy.cli.handlers.paging import Limit, paged
 from tlsy.cli.ports import Column, Terminal
 from tlsy.contracts.identity.v1 import identity_pb2
@@ -51,7 +52,9 @@ async def create_user(
     *,
     display_name: Annotated[str, typer.Option(help="For people.")] = "",
     locale: Annotated[str, typer.Option(help="BCP 47.")] = "",
-    role: Annotated[list[str] | None, typer.Option(help="Bound at once, in all modules; repeat it.")] = None,
+    role: Annotated[
+        list[str] | None, typer.Option(help="Bound at once, in all modules; repeat it.", autocompletion=roles)
+    ] = None,
     password: Annotated[
         bool, typer.Option("--password/--no-password", help="Ask for a password (or read it from stdin).")
     ] = True,
