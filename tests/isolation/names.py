@@ -61,6 +61,16 @@ class Names:
         moved["versions"] = tuple(onto.tenant + name[len(self.tenant) :] for name in self.versions)
         return replace(self, tenant=onto.tenant, password=onto.password, secret=onto.secret, **moved)
 
+    def without_prefix(self) -> Names:
+        """What is left of these names without their "tenants/"."""
+        moved: dict[str, Any] = {}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, str):
+                moved[each.name] = value.removeprefix("tenants/")
+        moved["versions"] = tuple(name.removeprefix("tenants/") for name in self.versions)
+        return replace(self, **moved)
+
     def known_to(self, other: Names) -> Names:
         """These names with the other's own secrets."""
         return replace(self, password=other.password, secret=other.secret)

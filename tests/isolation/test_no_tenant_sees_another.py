@@ -5,10 +5,12 @@ from collections import Counter
 from dataclasses import replace
 from itertools import product
 
+import grpc
 import pytest
 from prometheus_client import generate_latest
 
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as ingestion
+from tlsy.contracts.options.v1 import options_pb2
 from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2 as registry
 from tlsy.tenancy.lint import lint
 from tlsy.testkit.installation import connect
@@ -68,6 +70,19 @@ async def test_no_answer_holds_anything_of_another_tenant(world):
     assert report.let_in == []
     decided = {name for name, kind, code, _ in report.outcomes if kind == "foreign" and code not in UNDECIDED}
     assert decided == REQUESTS.keys()
+
+
+async def test_what_is_no_name_is_refused_and_not_ignored(world):
+    """Who wrote a name without its "tenants/" meant somebody, maybe another tenant than the token's."""
+    tenant = world.tenants["group"]
+    let_in = []
+    for rpc in RPCS:
+        request = REQUESTS[rpc.name](tenant.names.without_prefix())
+        if rpc.scope == options_pb2.SCOPE_PUBLIC or request == REQUESTS[rpc.name](tenant.names):
+            continue
+        answers = [await world.client.ask(rpc, request, token) for token in tenant.tokens.values()]
+        let_in += [rpc.name for answer in answers if answer.code is grpc.StatusCode.OK]
+    assert let_in == []
 
 
 async def test_a_tail_shows_no_event_of_another_tenant(world):

@@ -69,3 +69,8 @@ class NamePattern:
 
 
 TENANT: Final = NamePattern("tenants/{tenant}")
+
+
+def check_parent(name: str) -> None:
+    """Of "tenants/{tenant}"; that it is the token's was checked before. Else InvalidArgument."""
+    TENANT.parse(name, field="parent")

@@ -59,11 +59,6 @@ def principal_or_none(name: str, field: str) -> PrincipalRef | None:
     return principal(name, field) if name else None
 
 
-def check_parent(name: str) -> None:
-    """Of "tenants/{tenant}"; that it is the token's was checked before. Else InvalidArgument."""
-    TENANT.parse(name, field="parent")
-
-
 def slug(name: str, field: str) -> str:
     """Of "tenants/{tenant}"; else InvalidArgument naming `field`."""
     return TENANT.parse(name, field=field)["tenant"]

@@ -21,6 +21,7 @@ from tlsy.rpc.call import current_call
 from tlsy.rpc.errors import collected
 from tlsy.rpc.masks import masked_fields
 from tlsy.rpc.paging import MAX_PAGE_SIZE, Pages, page_size
+from tlsy.rpc.resource_names import check_parent
 
 if TYPE_CHECKING:
     import grpc
@@ -123,7 +124,7 @@ class IdentityServicer(identity_pb2_grpc.IdentityServiceServicer):
 
     async def CreateUser(self, request: pb.CreateUserRequest, context: Context) -> pb.User:
         """See the proto."""
-        names.check_parent(request.parent)
+        check_parent(request.parent)
         asked = request.user
         command = CreateUserCommand(
             email=asked.email,
@@ -169,7 +170,7 @@ class IdentityServicer(identity_pb2_grpc.IdentityServiceServicer):
         self, request: pb.CreateRoleBindingRequest, context: Context
     ) -> pb.RoleBinding:
         """See the proto."""
-        names.check_parent(request.parent)
+        check_parent(request.parent)
         command = _binding(request.role_binding)
         binding = await self._do.create_role_binding.run(current_call(), command)
         return mapping.to_role_binding(binding, _slug())
@@ -195,7 +196,7 @@ class IdentityServicer(identity_pb2_grpc.IdentityServiceServicer):
 
     async def ListRoles(self, request: pb.ListRolesRequest, context: Context) -> pb.ListRolesResponse:
         """See the proto."""
-        names.check_parent(request.parent)
+        check_parent(request.parent)
         roles = self._do.list_roles.run(current_call())
         return pb.ListRolesResponse(roles=[mapping.to_role(role) for role in roles])
 
@@ -203,7 +204,7 @@ class IdentityServicer(identity_pb2_grpc.IdentityServiceServicer):
         self, request: pb.CreateApiKeyRequest, context: Context
     ) -> pb.CreateApiKeyResponse:
         """See the proto."""
-        names.check_parent(request.parent)
+        check_parent(request.parent)
         command = CreateApiKeyCommand(request.display_name, request.role, mapping.expiry(request))
         made = await self._do.create_api_key.run(current_call(), command)
         return pb.CreateApiKeyResponse(api_key=mapping.to_api_key(made.key, _slug()), secret=made.secret)
@@ -238,7 +239,7 @@ class IdentityServicer(identity_pb2_grpc.IdentityServiceServicer):
 
 def _page(request: _Listing) -> tuple[Pages, UUID, int]:
     """The page tokens of a listing by id, where it goes on, and how much of it is asked for."""
-    names.check_parent(request.parent)
+    check_parent(request.parent)
     pages = Pages(current_call(), request)
     after = pages.place(request.page_token, _BY_ID, UUID) or names.FIRST
     return pages, after, page_size(request.page_size)

@@ -11,6 +11,7 @@ from tlsy.contracts.ingestion.v1 import ingestion_pb2_grpc
 from tlsy.ingestion.rpc import mapping
 from tlsy.rpc.call import current_call
 from tlsy.rpc.paging import Pages, fitting, page_size
+from tlsy.rpc.resource_names import check_parent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -47,12 +48,14 @@ class IngestionServicer(ingestion_pb2_grpc.IngestionServiceServicer):
         self, request: EncodedRequest, context: Context
     ) -> pb.IngestEventsResponse:
         """See the proto."""
+        check_parent(request.parent)
         tenant, principal = current_call().required_tenant(), str(current_call().principal)
         ingested = await self._ingest.run(tenant, principal, request.events, request.ByteSize())
         return mapping.to_response(ingested)
 
     async def QueryEvents(self, request: pb.QueryEventsRequest, context: Context) -> pb.QueryEventsResponse:
         """See the proto."""
+        check_parent(request.parent)
         call, pages = current_call(), Pages(current_call(), request)
         after = pages.place(request.page_token, (int, str), mapping.event_place)
         tenant_id = call.required_tenant().tenant_id
@@ -66,6 +69,7 @@ class IngestionServicer(ingestion_pb2_grpc.IngestionServiceServicer):
         self, request: pb.TailEventsRequest, context: Context
     ) -> AsyncIterator[pb.TailEventsResponse]:
         """See the proto."""
+        check_parent(request.parent)
         tenant_id = current_call().required_tenant().tenant_id
         async with self._tail.open(tenant_id, mapping.tail_filter(request)) as tail:
             # The first message, without events, tells the reader that everything from now on will come.
@@ -78,6 +82,7 @@ class IngestionServicer(ingestion_pb2_grpc.IngestionServiceServicer):
         self, request: pb.ListIngestOutcomesRequest, context: Context
     ) -> pb.ListIngestOutcomesResponse:
         """See the proto."""
+        check_parent(request.parent)
         call, pages = current_call(), Pages(current_call(), request)
         after = pages.place(request.page_token, (int, str), mapping.outcome_place)
         tenant_id, limit = call.required_tenant().tenant_id, page_size(request.page_size)
@@ -88,6 +93,7 @@ class IngestionServicer(ingestion_pb2_grpc.IngestionServiceServicer):
 
     async def GetIngestUsage(self, request: pb.GetIngestUsageRequest, context: Context) -> pb.IngestUsage:
         """See the proto."""
+        check_parent(request.parent)
         return mapping.to_usage(*await self._usage.run(current_call().required_tenant()))
 
 

@@ -6,17 +6,11 @@ from typing import Final
 from uuid import UUID
 
 from tlsy.rpc.errors import InvalidArgument, Violation
-from tlsy.rpc.resource_names import TENANT
 from tlsy.rules_engine.domain.ast import RuleName
 from tlsy.rules_engine.handlers.messages import INCIDENT, RULE, VERSION
 
 #: Above every id there can be.
 LAST: Final = UUID(int=2**128 - 1)
-
-
-def check_parent(name: str) -> None:
-    """Of "tenants/{tenant}"; that it is the token's was checked before. Else InvalidArgument."""
-    TENANT.parse(name, field="parent")
 
 
 def rule_id(name: str, field: str = "name") -> RuleName:

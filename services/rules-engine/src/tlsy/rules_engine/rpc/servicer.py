@@ -10,6 +10,7 @@ from tlsy.contracts.rules_engine.v1 import rules_engine_pb2 as pb
 from tlsy.contracts.rules_engine.v1 import rules_engine_pb2_grpc
 from tlsy.rpc.call import current_call
 from tlsy.rpc.paging import Pages, fitting, page_size
+from tlsy.rpc.resource_names import check_parent
 from tlsy.rules_engine.handlers.messages import to_incident, to_rule, to_version
 from tlsy.rules_engine.rpc import mapping, names
 
@@ -65,7 +66,7 @@ class RulesEngineServicer(rules_engine_pb2_grpc.RulesEngineServiceServicer):
         self, request: pb.ValidateRuleRequest, context: Context
     ) -> pb.ValidateRuleResponse:
         """See the proto."""
-        names.check_parent(request.parent)
+        check_parent(request.parent)
         return mapping.to_judged(await self._do.validate_rule.run(current_call(), request.document))
 
     async def PublishRule(self, request: pb.PublishRuleRequest, context: Context) -> pb.Rule:
@@ -81,7 +82,7 @@ class RulesEngineServicer(rules_engine_pb2_grpc.RulesEngineServiceServicer):
 
     async def ListRules(self, request: pb.ListRulesRequest, context: Context) -> pb.ListRulesResponse:
         """See the proto."""
-        names.check_parent(request.parent)
+        check_parent(request.parent)
         tenant, pages = current_call().required_tenant(), Pages(current_call(), request)
         after = pages.place(request.page_token, _BY_ID, str) or ""
         found, more = await self._do.list_rules.run(current_call(), after, page_size(request.page_size))
@@ -129,7 +130,7 @@ class RulesEngineServicer(rules_engine_pb2_grpc.RulesEngineServiceServicer):
         self, request: pb.ListIncidentsRequest, context: Context
     ) -> pb.ListIncidentsResponse:
         """See the proto."""
-        names.check_parent(request.parent)
+        check_parent(request.parent)
         wanted, pages = mapping.to_filter(request), Pages(current_call(), request)
         before = pages.place(request.page_token, _BY_ID, UUID) or names.LAST
         size = page_size(request.page_size)
@@ -156,7 +157,7 @@ class RulesEngineServicer(rules_engine_pb2_grpc.RulesEngineServiceServicer):
         self, request: pb.ListObservedFieldsRequest, context: Context
     ) -> pb.ListObservedFieldsResponse:
         """See the proto."""
-        names.check_parent(request.parent)
+        check_parent(request.parent)
         event_type = mapping.without_nul(request.event_type, "event_type")
         fields = await self._do.list_observed_fields.run(current_call(), event_type)
         return pb.ListObservedFieldsResponse(fields=map(mapping.to_field, fields))

@@ -322,8 +322,8 @@ def _part(pattern: NamePattern, name: str, variable: str) -> str:
 
 
 def _tail(name: str, prefix: str) -> str:
-    """What follows the collection; a name without it stays whole and is refused by the domain as it is."""
-    return name.removeprefix(prefix)
+    """What follows the collection; of a name without it what nothing has as its id: the domain refuses it."""
+    return name.removeprefix(prefix) if not name or name.startswith(prefix) else f"/{name}"
 
 
 def _member(kind: type[E], told: _EnumTypeWrapper[Any], number: int) -> E | None:
