@@ -147,7 +147,7 @@ async def test_much_state_leaves_others_their_turn_when_it_is_loaded(world):
     rules = [await world.publish(tenant, f"r{number}", for_s=3_600) for number in range(4)]
     owner, at_us = await world.installation.connect("tlsy_migrator", tenant.placement), now_us()
     pending = pack([False, at_us, at_us, None, [at_us], at_us + 3_600_000_000, {}])
-    await owner.execute(SOURCES, tenant.tenant_id, pack((at_us, [])))
+    await owner.execute(SOURCES, tenant.tenant_id, pack((at_us, [], at_us)))
     for rule in rules:
         await owner.execute(STATE, tenant.tenant_id, rule.live_version.rpartition("/")[2], pending)
     await owner.execute("update shared.rule_set set stamp = gen_random_uuid()")

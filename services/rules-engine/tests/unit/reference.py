@@ -148,6 +148,7 @@ class Reference:
         self.idle, self.grace = idle_s * S, grace_s * S
         self.groups = defaultdict(Group)
         self.max, self.seen = {}, {}
+        self.earliest = 0
         self.arrival = 0
         self.out = []
         self.refreshed = {}
@@ -178,9 +179,13 @@ class Reference:
 
     def restart(self, now):
         self.seen = dict.fromkeys(self.max, now)
+        self.earliest = now + self.grace
+        self.reload()
+
+    def reload(self):
         for key, group in self.groups.items():
             if "absence" in self.documents[key[0]] and not group.firing:
-                group.deadline = max(group.deadline, now + self.grace)
+                group.deadline = max(group.deadline, self.earliest)
 
     def flush(self):
         for key, event in self.refreshed.items():

@@ -73,3 +73,10 @@ def test_absence_waits_for_its_grace_after_a_restart():
     again.load(made.apply([event(0)], NOW).rows, later_us)
     assert kinds(again.advance(later_us + 59 * S)) == []
     assert kinds(again.advance(later_us + 60 * S)) == [("open", "")]
+
+
+def test_a_load_by_the_owner_that_was_there_all_along_moves_no_deadline():
+    for changes, due_us in (({"absence": {"after_s": 90}}, NOW + 90 * S), ({"for_s": 10}, NOW + 100 * S)):
+        made, again = engine(rule(**changes)), engine(rule(**changes))
+        again.load(made.apply([event(0)], NOW).rows, NOW - 60 * S)
+        assert again.next_deadline_us() == made.next_deadline_us() == due_us

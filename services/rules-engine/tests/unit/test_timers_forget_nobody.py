@@ -16,13 +16,14 @@ from tlsy.rules_engine.handlers.metrics import RulesMetrics
 from tlsy.rules_engine.handlers.ownership import Ownership
 from tlsy.rules_engine.handlers.run_timers import RunTimers, TimerSettings
 from tlsy.runtime.ids import TenantId
-from tlsy.tenancy.context import TenantState
-from tlsy.tenancy.errors import UnknownTenant
+from tlsy.tenancy.context import Placement, TenantState
+from tlsy.tenancy.errors import DatabaseBusy, PlacementUnavailable, UnknownTenant
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 NOW_US = int(NOW.timestamp() * 1_000_000)
 TENANT = TenantId(UUID(int=7))
 PLACE = TopicPartition(topic="t", partition=0)
+PLACEMENT = Placement(cluster="c", database="d", schema="s")
 
 
 class Clock:
@@ -74,6 +75,7 @@ class World:
             tenant_id=TENANT, slug="a", state=TenantState.ACTIVE, modules=frozenset({"expert-rules"})
         )
         self.advanced, self.memories, self.backlog = [], Memories(10), Backlog()
+        self.failing: Exception | None = None
         self.ownership = Ownership(
             memories=self.memories,
             partition_count=self._one,
@@ -106,6 +108,10 @@ class World:
             raise UnknownTenant(str(tenant_id))
         return self.tenant
 
+    def followed_since_us(self):
+        """As a load would have it now."""
+        return self.memories.followed_since_us(TENANT, 0, NOW_US + int(self.clock.at_s * 1_000_000))
+
     def lag_s(self):
         return self.registry.get_sample_value("tlsy_rules_timers_lag_seconds")
 
@@ -121,6 +127,8 @@ class World:
 
     async def advance(self, tx, slug, partition, *, until_us):
         self.advanced.append(until_us)
+        if self.failing is not None:
+            raise self.failing
 
     async def rounds(self, count=1):
         """So many rounds of the loop."""
@@ -194,6 +202,35 @@ async def test_for_a_tenant_with_parked_records_time_stands_still(world):
     world.backlog.waiting = set()
     await world.rounds()
     assert world.advanced == [NOW_US]
+
+
+async def test_a_tenant_is_followed_from_its_first_load_on(world):
+    world.followed_since_us()
+    world.clock.at_s = 100
+    await world.rounds()
+    assert world.followed_since_us() == NOW_US
+
+
+async def test_after_another_assignment_it_is_followed_anew(world):
+    world.followed_since_us()
+    await world.ownership.on_assigned(PLACE, 2)
+    world.clock.at_s = 100
+    assert world.followed_since_us() == NOW_US + 100_000_000
+
+
+@pytest.mark.parametrize(
+    ("error", "since_us"),
+    [
+        (PlacementUnavailable(PLACEMENT, "lost"), NOW_US + 100_000_000),
+        (DatabaseBusy(PLACEMENT, "the consumer is at work"), NOW_US),
+    ],
+)
+async def test_after_its_database_was_away_it_is_followed_anew(world, error, since_us):
+    world.followed_since_us()
+    world.failing = error
+    await world.rounds()
+    world.clock.at_s = 100
+    assert world.followed_since_us() == since_us
 
 
 class Log:

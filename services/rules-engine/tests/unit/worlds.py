@@ -213,12 +213,12 @@ def events(draw, number, now_s):
 
 @st.composite
 def worlds(draw):
-    """Documents by name, and calls: ("apply", events, now), ("advance", now), ("restart", now)."""
+    """Documents by name, and calls (kind, events, now): events only to "apply"."""
     count = draw(st.integers(1, 7))
     documents = [draw(rules(f"r{number}")) for number in range(count)]
     now_s, calls, number = 0, [], 0
     for _ in range(draw(st.integers(1, 8))):
-        kind = draw(st.sampled_from(["apply", "apply", "apply", "apply", "advance", "restart"]))
+        kind = draw(st.sampled_from(["apply", "apply", "apply", "apply", "advance", "restart", "reload"]))
         if kind == "apply":
             batch = []
             for _ in range(draw(st.integers(1, 8))):

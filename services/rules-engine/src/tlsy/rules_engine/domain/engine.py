@@ -53,7 +53,7 @@ class EngineLimits:
     """Bounds on one tenant's state, and the two graces.
 
     A source silent for `idle_us` of processing time has its timers run on processing time from then on.
-    After a restart absence waits at least `restart_grace_us`.
+    Absence waits at least `restart_grace_us` from when the tenant has an owner: nobody listened before.
     """
 
     max_groups_per_rule: int = 10_000
@@ -257,20 +257,21 @@ class Engine:
             rows += [_row(group) for group in self._groups(rule)]
         return rows
 
-    def load(self, rows: Iterable[StateRow], now_us: int) -> None:
+    def load(self, rows: Iterable[StateRow], since_us: int) -> None:
         """Restores into a new engine what `dump`, or the rows of all effects, last said.
 
-        Rows of versions that are not live are ignored. Restart grace counts from `now_us`.
+        Rows of versions that are not live are ignored. Since `since_us` nothing that came was missed: silence
+        before that was perhaps not the sources' own.
         """
-        for _ in self.loading(rows, now_us, maxsize):
+        for _ in self.loading(rows, since_us, maxsize):
             pass
 
-    def loading(self, rows: Iterable[StateRow], now_us: int, most: int) -> Iterator[None]:
+    def loading(self, rows: Iterable[StateRow], since_us: int, most: int) -> Iterator[None]:
         """`load` in steps of `most` rows; before the last the engine is not to be used."""
         groups = []
         for number, row in enumerate(rows, 1):
             if row.owner == SOURCE_OWNER:
-                source = load_source(row, now_us)
+                source = load_source(row, since_us)
                 self._sources[source.name] = source
             else:
                 groups.append(row)
@@ -280,7 +281,7 @@ class Engine:
             rule = self._rules.get(VersionId(row.owner))
             if rule is not None and row.payload is not None:
                 try:
-                    self._restore(rule, row_values(row.key), unpack(row.payload), now_us)
+                    self._restore(rule, row_values(row.key), unpack(row.payload), since_us)
                 except Exception as error:
                     raise JudgingFailed([rule.version]) from error
             if number % most == 0:
@@ -312,9 +313,9 @@ class Engine:
             max_groups=most,
         )
 
-    def _restore(self, rule: BoundRule, values: GroupKey, stored: Any, now_us: int) -> None:
+    def _restore(self, rule: BoundRule, values: GroupKey, stored: Any, since_us: int) -> None:
         if isinstance(rule, AbsenceRule):
-            rule.restore(values, stored, now_us + self._limits.restart_grace_us)
+            rule.restore(values, stored, since_us + self._limits.restart_grace_us)
         elif isinstance(rule, WindowRule):
             rule.restore(values, stored, self._sources[stored[2]])
         else:

@@ -51,13 +51,13 @@ def source_row(source: SourceState, horizon_us: int) -> StateRow:
     """A source with those order keys that an acceptable event could still be older than."""
     cut_us = source.max_us - horizon_us
     newest = [item for item in source.newest.items() if item[1] > cut_us]
-    return StateRow(SOURCE_OWNER, source.row_key, _MSGPACK.encode((source.max_us, newest)))
+    return StateRow(SOURCE_OWNER, source.row_key, pack((source.max_us, newest, source.seen_us)))
 
 
-def load_source(row: StateRow, now_us: int) -> SourceState:
-    """A source that counts as heard of at `now_us`, so that an outage of ours makes nobody idle."""
+def load_source(row: StateRow, since_us: int) -> SourceState:
+    """A source, heard of at `since_us` or later: an outage of ours, which ended then, makes nobody idle."""
     assert row.payload is not None  # noqa: S101 - deleted rows are not stored
     (name,) = row_values(row.key)
-    max_us, newest = unpack(row.payload)
+    max_us, newest, seen_us = unpack(row.payload)
     keys: dict[GroupKey, int] = {tuple(key): at_us for key, at_us in newest}
-    return SourceState(name or "", row.key, max_us, now_us, newest=keys)
+    return SourceState(name or "", row.key, max_us, max(seen_us, since_us), newest=keys)

@@ -230,7 +230,8 @@ class Evaluation:
         past = self._readable(await self._states.documents(tx, gone), {}) if gone else []
         made = await compiled([*live, *past], None)
         engine = Engine(made, self._limits.engine)
-        await load(engine, rows, self._effects.now_us())
+        since_us = self._memories.followed_since_us(tx.tenant_id, partition, self._effects.now_us())
+        await load(engine, rows, since_us)
         return TenantMemory(
             partition=partition,
             engine=engine,

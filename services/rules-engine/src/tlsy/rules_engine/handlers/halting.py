@@ -41,9 +41,9 @@ async def compiled(versions: Collection[Version], before: CompiledRuleSet | None
         raise JudgingFailed(version for version, _ in versions) from error
 
 
-async def load(engine: Engine, rows: Iterable[StateRow], now_us: int) -> None:
+async def load(engine: Engine, rows: Iterable[StateRow], since_us: int) -> None:
     """Restores what was stored; everybody else gets a turn meanwhile. Raises JudgingFailed."""
-    for _ in engine.loading(rows, now_us, SLICE):
+    for _ in engine.loading(rows, since_us, SLICE):
         await asyncio.sleep(0)
 
 

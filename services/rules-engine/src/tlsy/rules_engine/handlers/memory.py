@@ -59,12 +59,16 @@ class TenantMemory:
 
 
 class Memories:
-    """At most `limit` tenants; of those that had to go, when they are due is kept."""
+    """At most `limit` tenants; of those that had to go, when they are due is kept.
+
+    Of both, since when the tenant has been followed: that it is loaded again is no gap in that.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._loaded: OrderedDict[TenantId, TenantMemory] = OrderedDict()
-        self._asleep: dict[TenantId, tuple[int, int]] = {}
+        self._asleep: dict[TenantId, int] = {}
+        self._followed: dict[TenantId, tuple[int, int]] = {}
 
     def __len__(self) -> int:
         return len(self._loaded)
@@ -85,19 +89,33 @@ class Memories:
             gone, least = self._loaded.popitem(last=False)
             due_us = least.due_us()
             if due_us is not None:
-                self._asleep[gone] = (least.partition, due_us)
+                self._asleep[gone] = due_us
+
+    def followed_since_us(self, tenant_id: TenantId, partition: int, now_us: int) -> int:
+        """Since when nothing that came of the tenant was missed; from now on, if it was not followed."""
+        place, since_us = self._followed.get(tenant_id, (None, 0))
+        if place != partition:
+            since_us = now_us
+            self._followed[tenant_id] = (partition, now_us)
+        return since_us
 
     def drop(self, tenant_id: TenantId) -> None:
-        """Forget the tenant."""
+        """The engine is not to be used any more; the tenant is loaded again at once."""
         self._loaded.pop(tenant_id, None)
         self._asleep.pop(tenant_id, None)
 
-    def drop_partition(self, partition: int) -> None:
+    def lose(self, tenant_id: TenantId) -> None:
+        """Forget the tenant: what comes of it from now on may be missed."""
+        self.drop(tenant_id)
+        self._followed.pop(tenant_id, None)
+
+    def lose_partition(self, partition: int) -> None:
         """Forget every tenant of a partition."""
-        mine = [tenant_id for tenant_id, memory in self._loaded.items() if memory.partition == partition]
-        mine += [tenant_id for tenant_id, (place, _) in self._asleep.items() if place == partition]
+        mine = [tenant_id for tenant_id, (place, _) in self._followed.items() if place == partition]
+        # A load that was under way when the partition was lost is followed by nobody.
+        mine += [tenant_id for tenant_id, memory in self._loaded.items() if memory.partition == partition]
         for tenant_id in mine:
-            self.drop(tenant_id)
+            self.lose(tenant_id)
 
     def due(self, now_us: int) -> Iterator[tuple[TenantId, int]]:
         """Tenants with something to do, and since when."""
@@ -105,6 +123,6 @@ class Memories:
             due_us = memory.due_us()
             if due_us is not None and due_us <= now_us:
                 yield tenant_id, due_us
-        for tenant_id, (_, due_us) in self._asleep.items():
+        for tenant_id, due_us in self._asleep.items():
             if due_us <= now_us:
                 yield tenant_id, due_us

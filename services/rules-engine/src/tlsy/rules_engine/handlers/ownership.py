@@ -34,7 +34,7 @@ class Ownership:
     async def on_assigned(self, partition: TopicPartition, epoch: int) -> None:
         """See the port. Raises LogUnavailable."""
         self._count = await self._partition_count()
-        self._memories.drop_partition(partition.partition)
+        self._memories.lose_partition(partition.partition)
         self._epochs[partition.partition] = epoch
 
     async def on_revoked(self, partition: TopicPartition) -> None:
@@ -44,7 +44,7 @@ class Ownership:
     def lost(self, partition: int) -> None:
         """Another process owns it."""
         self._epochs.pop(partition, None)
-        self._memories.drop_partition(partition)
+        self._memories.lose_partition(partition)
 
     def epoch(self, partition: int) -> int | None:
         """Of the assignment to this process; None if the partition is another's."""

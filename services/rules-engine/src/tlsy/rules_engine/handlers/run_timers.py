@@ -17,7 +17,7 @@ from tlsy.eventlog.errors import Fenced
 from tlsy.rules_engine.handlers.on_events_accepted import MODULE
 from tlsy.runtime.logging import get_logger, reset_log_fields, set_log_fields
 from tlsy.tenancy.context import TenantState
-from tlsy.tenancy.errors import TenancyError, TenantNotUnderstood, UnknownTenant
+from tlsy.tenancy.errors import DatabaseBusy, TenancyError, TenantNotUnderstood, UnknownTenant
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -180,7 +180,7 @@ class RunTimers:
 
     def _done(self, tenant_id: TenantId) -> None:
         """The tenant is another's, or gone; so must be what is in memory of it."""
-        self._memories.drop(tenant_id)
+        self._memories.lose(tenant_id)
         self._woken.discard(tenant_id)
         self._unvisited.discard(tenant_id)
         self._retry_at.pop(tenant_id, None)
@@ -201,7 +201,9 @@ class RunTimers:
                 self._done(tenant_id)
             except Exception as error:  # noqa: BLE001 - whatever it was, the others go on
                 self._logger.warning("timers of a tenant did not run", error=repr(error))
-                self._memories.drop(tenant_id)
+                # What holds the rule set's lock is the consumer, which hears of the tenant.
+                busy = isinstance(error, DatabaseBusy)
+                (self._memories.drop if busy else self._memories.lose)(tenant_id)
                 (self._woken if woken else self._unvisited).add(tenant_id)
                 self._retry_at[tenant_id] = self._clock.monotonic() + self._settings.retry_s
             else:
