@@ -65,6 +65,7 @@ _NEXT_OF_REASON: Final[Mapping[str, str]] = {
     "USER_LIMIT": "Delete one (tlsy users delete), or ask the platform for a higher entitlement users.",
     "VERSION_AMBIGUOUS": "Give more digits; see: tlsy rules versions",
     "VERSION_LIMIT": "Publish it under another name, and stop this one: tlsy rules disable",
+    "VERSION_UNREADABLE": "Choose another (tlsy rules versions), or publish it again: tlsy rules publish",
 }
 _LOG_IN: Final = "Run: tlsy login; with an API key, check that it has not expired and is not revoked."
 _LOG_IN_OF_REASON: Final[Mapping[str, str]] = {

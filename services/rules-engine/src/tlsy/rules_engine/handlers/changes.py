@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tlsy.rpc.errors import FailedPrecondition, InvalidArgument, NotFound, Violation
 from tlsy.rpc.etags import check_etag
-from tlsy.rules_engine.domain.canonical import load_rule
+from tlsy.rules_engine.domain.canonical import NotCanonicalError, load_rule
 from tlsy.rules_engine.domain.compiler import compile_rules
 from tlsy.rules_engine.domain.cost import rule_cost
 from tlsy.rules_engine.handlers.messages import rule_etag, to_rule
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from tlsy.contracts.rules_engine.v1 import rules_engine_pb2 as pb
     from tlsy.rpc.call import Call
-    from tlsy.rules_engine.domain.ast import RuleName, VersionId
+    from tlsy.rules_engine.domain.ast import Rule, RuleName, VersionId
     from tlsy.rules_engine.domain.problems import RuleLimits
     from tlsy.rules_engine.handlers.effects import Effects
     from tlsy.rules_engine.ports import Rules, StoredRule, StoredVersion
@@ -100,7 +101,11 @@ class RuleChanges:
             )
 
     def _compiled_cost(self, documents: Sequence[tuple[VersionId, str]]) -> int:
-        versions = [(version, load_rule(document.encode(), self._limits)) for version, document in documents]
+        versions = []
+        for version, document in documents:
+            # What this release cannot read is not in force, and so costs nothing.
+            with contextlib.suppress(NotCanonicalError):
+                versions.append((version, load_rule(document.encode(), self._limits)))
         compile_rules(versions)
         return sum(rule_cost(rule) for _, rule in versions)
 
@@ -127,6 +132,24 @@ class RuleChanges:
                 f" entitlement {_LIMIT}.",
                 metadata={"limit": str(most), "entitlement": _LIMIT},
             )
+
+
+def read_version(version: StoredVersion, limits: RuleLimits) -> Rule:
+    """What a stored version says.
+
+    Raises:
+        FailedPrecondition: VERSION_UNREADABLE; a newer release wrote it, or a limit was lowered since.
+    """
+    try:
+        return load_rule(version.document.encode(), limits)
+    except NotCanonicalError as error:
+        raise FailedPrecondition(
+            "VERSION_UNREADABLE",
+            f"This release cannot read version {version.version_id} of the rule {version.rule_id!r}"
+            f" ({error.problems[0].code}); choose another version, publish the rule again, or ask a release"
+            " that can.",
+            metadata={"rule": version.rule_id, "version": version.version_id},
+        ) from error
 
 
 def found_rule(rule: StoredRule | None) -> StoredRule:

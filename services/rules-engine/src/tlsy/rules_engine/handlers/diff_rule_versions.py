@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tlsy.rules_engine.domain.canonical import difference, load_rule
-from tlsy.rules_engine.handlers.changes import find_version
+from tlsy.rules_engine.domain.canonical import difference
+from tlsy.rules_engine.handlers.changes import find_version, read_version
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +31,7 @@ class DiffRuleVersions:
 
         Raises:
             NotFound: VERSION_NOT_FOUND.
-            FailedPrecondition: VERSION_AMBIGUOUS.
+            FailedPrecondition: VERSION_AMBIGUOUS, VERSION_UNREADABLE.
             InvalidArgument: VERSION_INVALID.
         """
 
@@ -44,5 +44,4 @@ class DiffRuleVersions:
         return difference(*await self._tenancy.run(call.required_tenant().tenant_id, read, write=False))
 
     async def _rule(self, tx: UnitOfWork, rule_id: RuleName, prefix: str, field: str) -> Rule:
-        version = await find_version(tx, self._rules, rule_id, prefix, field)
-        return load_rule(version.document.encode(), self._limits)
+        return read_version(await find_version(tx, self._rules, rule_id, prefix, field), self._limits)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from tlsy.contracts.rules_engine.v1 import rules_engine_pb2 as pb
 from tlsy.rpc.errors import FailedPrecondition
 from tlsy.rpc.idempotency import answer_once
-from tlsy.rules_engine.domain.canonical import load_rule
-from tlsy.rules_engine.handlers.changes import RuleChange, find_version, found_rule
+from tlsy.rules_engine.handlers.changes import RuleChange, find_version, found_rule, read_version
 from tlsy.rules_engine.handlers.publish_rule import succeeding
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class RollbackRule:
-    """Publishing of a version that is there; it is not validated again, so it always works."""
+    """Publishing of a version that is there; it is not validated again, so what can be read works."""
 
     def __init__(
         self, *, tenancy: Tenancy, rules: Rules, changes: RuleChanges, effects: Effects, limits: RuleLimits
@@ -39,8 +38,8 @@ class RollbackRule:
 
         Raises:
             NotFound: RULE_NOT_FOUND, VERSION_NOT_FOUND.
-            FailedPrecondition: NO_PREVIOUS_VERSION, VERSION_AMBIGUOUS, RULES_NOT_COMPILABLE, RULE_LIMIT,
-                RULE_COST_LIMIT.
+            FailedPrecondition: NO_PREVIOUS_VERSION, VERSION_AMBIGUOUS, VERSION_UNREADABLE,
+                RULES_NOT_COMPILABLE, RULE_LIMIT, RULE_COST_LIMIT.
             InvalidArgument: VERSION_INVALID.
             Aborted: ETAG_MISMATCH.
         """
@@ -60,7 +59,7 @@ class RollbackRule:
         if wanted is None:
             raise FailedPrecondition("NO_PREVIOUS_VERSION", "No other version was live before this one.")
         version = await find_version(tx, self._rules, before.rule_id, wanted, "version_id")
-        rule = load_rule(version.document.encode(), self._limits)
+        rule = read_version(version, self._limits)
         same = before.live_version == version.version_id and before.enabled == rule.enabled
         if same and before.halted_at is None:
             return before
