@@ -209,7 +209,6 @@ class Evaluation:
         memory = self._memories.get(tx.tenant_id)
         if memory is None or memory.stamp != state.stamp or memory.partition != partition:
             memory = await self._load(tx, state, partition)
-            self._memories.put(tx.tenant_id, memory)
         book = IncidentBook(self._limits.reopen, self._effects.new_id)
         turn = Turn(tx, state, memory, self._incidents, book)
         if memory.version != state.version:
@@ -290,6 +289,8 @@ class Evaluation:
         memory.version = turn.set_state.version
         memory.rules = dict(memory.compiled.versions)
         memory.changed = True
+        # Only now: of one that had to go meanwhile nobody would know when it is due.
+        self._memories.put(tx.tenant_id, memory)
         if turn.judged:
             patience_s = 0 if told else _SWEEP_AFTER_S
             self._effects.used(tx, "rules.evaluated", turn.judged, sweep_after_s=patience_s)
