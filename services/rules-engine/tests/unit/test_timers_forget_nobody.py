@@ -45,6 +45,7 @@ class Backlog:
     def __init__(self):
         self.until_us = None
         self.waiting = set()
+        self.failing: Exception | None = None
 
     def applied_until_us(self, partition, key):
         assert (partition, key) == (0, TENANT.hex.encode())
@@ -52,6 +53,8 @@ class Backlog:
 
     async def parked(self, partition):
         assert partition == 0
+        if self.failing is not None:
+            raise self.failing
         return self.waiting
 
 
@@ -211,6 +214,11 @@ async def test_a_tenant_is_followed_from_its_first_load_on(world):
     assert world.followed_since_us() == NOW_US
 
 
+async def test_in_another_partition_it_is_followed_anew(world):
+    world.followed_since_us()
+    assert world.memories.followed_since_us(TENANT, 1, NOW_US + 1) == NOW_US + 1
+
+
 async def test_after_another_assignment_it_is_followed_anew(world):
     world.followed_since_us()
     await world.ownership.on_assigned(PLACE, 2)
@@ -231,6 +239,44 @@ async def test_after_its_database_was_away_it_is_followed_anew(world, error, sin
     await world.rounds()
     world.clock.at_s = 100
     assert world.followed_since_us() == since_us
+
+
+async def test_what_falls_due_while_records_are_parked_waits_for_them_and_is_followed_anew(world):
+    world.followed_since_us()
+    world.memories.put(TENANT, Loaded(NOW_US - 10))
+    world.backlog.waiting = {TENANT}
+    await world.rounds(3)
+    assert (world.advanced, len(world.memories)) == ([], 0)
+    world.clock.at_s = 100
+    world.backlog.waiting = set()
+    await world.rounds()
+    assert (len(world.advanced), world.followed_since_us()) == (1, NOW_US + 100_000_000)
+
+
+async def test_rules_that_changed_are_put_in_force_though_records_are_parked(world):
+    world.backlog.waiting = {TENANT}
+    world.timers.wake(TENANT)
+    await world.rounds()
+    assert world.advanced == [None]
+
+
+async def test_while_nobody_knows_what_is_parked_time_stands_still_and_nobody_is_lost(world):
+    world.followed_since_us()
+    world.memories.put(TENANT, Loaded(NOW_US - 10))
+    world.backlog.failing = OSError("away")
+    await world.rounds(3)
+    assert (world.advanced, len(world.memories)) == ([], 1)
+
+
+async def test_what_falls_due_while_the_tenant_is_suspended_is_followed_anew(world):
+    world.followed_since_us()
+    world.memories.put(TENANT, Loaded(NOW_US - 10))
+    world.tenant.state = TenantState.SUSPENDED
+    await world.rounds(3)
+    world.clock.at_s = 100
+    world.tenant.state = TenantState.ACTIVE
+    await world.rounds()
+    assert (len(world.advanced), world.followed_since_us()) == (1, NOW_US + 100_000_000)
 
 
 class Log:

@@ -120,23 +120,32 @@ class RunTimers:
         overdue_us = now_us - min((since for *_, since in awake if since is not None), default=now_us)
         self._metrics.timers_lag_s.set(overdue_us / 1_000_000)
         todo = self._todo(awake)
-        parked: set[UUID] = set()
-        for partition in {partition for _, partition, _ in todo}:
-            parked.update(await self._parked(partition))
+        parked = {place: await self._parked(place) for place in {place for _, place, _ in todo}}
         work = []
         for tenant, partition, due_us in todo:
-            until_us = None if tenant.tenant_id in parked else self._until_us(tenant, partition, now_us)
+            waiting, tenant_id = parked[partition], tenant.tenant_id
+            waits = waiting is not None and tenant_id in waiting
+            if waits and tenant_id not in self._woken:
+                if tenant_id in due:
+                    self._lose(tenant_id)
+                continue
+            until_us = None if waits or waiting is None else self._until_us(tenant, partition, now_us)
             if due_us is None or (until_us is not None and until_us >= due_us):
                 work.append(self._guarded(gate, tenant, partition, until_us))
         await asyncio.gather(*work)
 
-    async def _parked(self, partition: int) -> Collection[UUID]:
-        """Those whose time stands still: all while it is not known."""
+    async def _parked(self, partition: int) -> Collection[UUID] | None:
+        """Those whose time stands still; None, and everybody's does, while it is not known."""
         try:
             return await self._backlog.parked(partition)
         except (TenancyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             self._logger.warning("timers wait for the control database", error=repr(error))
-            return [tenant.tenant_id for tenant in self._ownership.tenants_of(partition)]
+            return None
+
+    def _lose(self, tenant_id: TenantId) -> None:
+        """Its events are not judged now, or not even taken: it is followed anew once they are again."""
+        self._memories.lose(tenant_id)
+        self._unvisited.add(tenant_id)
 
     def _until_us(self, tenant: TenantEntry, partition: int, now_us: int) -> int:
         """How far processing time may pass for a tenant: not beyond its events that wait to be applied."""
@@ -176,7 +185,10 @@ class RunTimers:
             return None
         except TenantNotUnderstood:
             return None
-        return tenant if tenant.state is TenantState.ACTIVE and MODULE in tenant.modules else None
+        if tenant.state is TenantState.ACTIVE and MODULE in tenant.modules:
+            return tenant
+        self._lose(tenant_id)
+        return None
 
     def _done(self, tenant_id: TenantId) -> None:
         """The tenant is another's, or gone; so must be what is in memory of it."""
