@@ -8,6 +8,8 @@ from google.rpc import error_details_pb2
 from tlsy.contracts.tenant_registry.v1 import tenant_pb2
 from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2 as pb
 
+from .conftest import unique_slug
+
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
@@ -51,6 +53,16 @@ async def test_a_client_admin_creates_sub_tenants_below_itself_only(suite, famil
     assert seen.name == operation.name
     assert (strange.reason, top.reason) == ("CROSS_TENANT", "PARENT_NOT_OWN")
     assert [found.reason for found in placed.violations] == ["CLUSTER_SET_BY_PROVIDER"]
+
+
+async def test_a_sub_tenant_gets_no_slug_that_another_tenant_has(suite, family, refused):
+    parent, _, _ = family
+    taken = unique_slug("sold")
+    await suite.begin(taken)
+    own = suite.stub(suite.token(parent))
+    same = await refused(suite.begin(taken, stub=own, parent=parent.name))
+    alike = await refused(suite.begin(taken.replace("sold", "so1d"), stub=own, parent=parent.name))
+    assert (same.reason, alike.reason) == ("SLUG_TAKEN", "SLUG_CONFUSABLE")
 
 
 async def test_an_operation_of_another_tenant_is_not_found(suite, family, refused):
