@@ -62,6 +62,22 @@ async def test_a_tenant_is_erased(installation, mode):
 
 
 @pytest.mark.parametrize("mode", list(IsolationMode))
+async def test_who_was_never_placed_is_erased_from_the_control_database_wherever_it_should_have_been(
+    installation, mode
+):
+    entry, executor = await fresh(installation, mode), await installation.executor()
+    owner = await installation.connect(None, installation.control)
+    await owner.execute("insert into web_shop.prices values ($1, 'pen', 1)", entry.tenant_id)
+    gone = replace(
+        desired_of(entry, DesiredState.ERASED),
+        placement=replace(entry.placement, cluster="never-built"),
+        placed=False,
+    )
+    assert await converge_dying_after_each_action(executor, gone) >= 1
+    assert await owner.fetchval("select count(*) from web_shop.prices") == 0
+
+
+@pytest.mark.parametrize("mode", list(IsolationMode))
 async def test_each_action_may_be_done_twice(installation, mode):
     entry, executor = await fresh(installation, mode), await installation.executor()
     desired = desired_of(entry)

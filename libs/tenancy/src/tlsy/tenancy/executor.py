@@ -124,7 +124,7 @@ class Executor:
         async with self._databases.acquire(self._control) as control:
             control_fence = _fence(await control.fetchrow(_FENCE, desired.tenant_id))
             control_occupied, control_unpublished = await _rows(control, desired, self._kept_in_control)
-        opened = await self._opened(desired.placement) if desired.mode is IsolationMode.DEDICATED else True
+        opened = await self._opened(desired)
         if opened is None:
             return ObservedTenant(
                 database=False,
@@ -199,8 +199,13 @@ class Executor:
             f"alter database {self._template} with is_template true allow_connections false"
         )
 
-    async def _opened(self, placement: Placement) -> bool | None:
-        """Whether services may connect to a dedicated database; None if there is none."""
+    async def _opened(self, desired: DesiredTenant) -> bool | None:
+        """Whether services may connect to the placement's database; None if there is nothing to look at."""
+        if not desired.placed:
+            return None
+        if desired.mode is not IsolationMode.DEDICATED:
+            return True
+        placement = desired.placement
         async with self._databases.acquire(
             Placement(placement.cluster, MAINTENANCE_DATABASE, "")
         ) as connection:

@@ -55,13 +55,17 @@ class Fence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DesiredTenant:
-    """One tenant as it should be. `epoch` must have grown with every change of placement or state."""
+    """One tenant as it should be. `epoch` must have grown with every change of placement or state.
+
+    `placed`: False if nothing of it was ever made in its placement, which may be gone: it is not looked at.
+    """
 
     tenant_id: TenantId
     mode: IsolationMode
     placement: Placement
     epoch: int
     state: DesiredState
+    placed: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

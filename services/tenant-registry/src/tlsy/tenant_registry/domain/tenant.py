@@ -60,7 +60,7 @@ class Tenant:
         active_modules, active_tier, entitlements: in effect, its ancestors considered.
         version: place of its last change in the catalogue's one sequence of changes; set by the store.
         erase_after: from when a DELETING tenant's rows may be erased.
-        placed: something of it may be on its cluster; before, it can be placed anew, and needs no erasing.
+        placed: something of it may be on its cluster; before, it can be placed anew, and is not erased there.
     """
 
     tenant_id: TenantId

@@ -13,7 +13,7 @@ Locks are taken in the order of `ports.Tenants`.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 import asyncpg
@@ -230,8 +230,8 @@ class _Attempt:
                 catalogue.effects.tenant_changed(tx, tenant, "deleting")
                 self.operation = step_done(step_done(self.operation, "fence"), "retain")
                 await catalogue.operations.save(tx, self.operation, now)
-        if tenant.placed:
-            await self._placements.converge(_desired(tenant, DesiredState.ERASED))
+        erased = replace(_desired(tenant, DesiredState.ERASED), placed=tenant.placed)
+        await self._placements.converge(erased)
         await self._done("erase", "verify")
         async with catalogue.writing() as tx:
             line = await self._lock(tx, tenant)
