@@ -11,7 +11,7 @@ from tlsy.tenancy.context import IsolationMode, TenantState
 from tlsy.tenancy.errors import LeaseLost, PlacementUnavailable
 from tlsy.tenant_registry.domain.kinds import Verb
 from tlsy.tenant_registry.domain.operation import Outcome, succeeded
-from tlsy.tenant_registry.domain.tenant import deleted, deleting
+from tlsy.tenant_registry.domain.tenant import deleted, deleting, resumed, suspended
 from tlsy.tenant_registry.handlers.bootstrap import Bootstrap
 from tlsy.tenant_registry.handlers.create_tenant import Installation
 from tlsy.testkit.installation import CLUSTER
@@ -42,6 +42,10 @@ class Paused:
 
 def now_deleting(tenant, now):
     return deleting(tenant, now, now)
+
+
+def now_suspended(tenant, now):
+    return suspended(tenant, None, "unpaid", now)
 
 
 @pytest.mark.parametrize("error", [None, OSError("gone")])
@@ -81,6 +85,26 @@ async def test_who_is_about_to_erase_does_not_call_a_deleted_tenant_deleting_aga
         await late
     seen, ended = await workshop.seen(gone, operation)
     assert (seen.state, ended.outcome) == (TenantState.DELETED, Outcome.SUCCEEDED)
+
+
+@pytest.mark.parametrize("newer", [True, False])
+async def test_a_fence_that_is_further_is_moved_only_if_the_catalogue_is_further_too(workshop, newer):
+    """Else the catalogue was restored from before: whoever knows that fence's epoch writes on."""
+    tenant = await workshop.active()
+    owner = await workshop.installation.connect(None, workshop.installation.common)
+    await owner.execute("update tlsy.fence set epoch = 5 where tenant_id = $1", tenant.tenant_id)
+    closed, operation = await workshop.change(tenant, Verb.FENCE, now_suspended)
+    placements = Paused(workshop.executor(await workshop.lease()))
+    moving = asyncio.create_task(workshop.run_operation.run(operation, placements))
+    await placements.reached.wait()
+    if newer:
+        await workshop.change(closed, Verb.FENCE, lambda at, now: resumed(at, None, now))
+    placements.go_on.set()
+    await moving
+    _, at = await workshop.seen(closed, operation)
+    assert (at.outcome, at.steps[0].error.partition(":")[0]) == (
+        (Outcome.SUCCEEDED, "") if newer else (Outcome.RUNNING, "DATABASE_ERROR")
+    )
 
 
 async def test_whoever_places_a_tenant_waits_for_the_policy_that_is_being_changed(workshop):

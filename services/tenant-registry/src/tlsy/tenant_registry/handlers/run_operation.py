@@ -202,15 +202,19 @@ class _Attempt:
         await self._done("place", "migrate") if isinstance(action, SetFence) else await self._done("place")
 
     async def _move_fence(self, tenant: Tenant) -> None:
+        ahead: asyncpg.PostgresError | None = None
         if tenant.state in {TenantState.ACTIVE, TenantState.SUSPENDED}:
             try:
                 await self._placements.converge(_desired(tenant, DesiredState(tenant.state)))
             except asyncpg.PostgresError as error:
-                # A newer change of the tenant has moved the fence further already.
                 if error.sqlstate != _FENCE_WENT_BACK:
                     raise
+                ahead = error
         async with self._catalogue.writing() as tx:
-            await _lock(self._catalogue, tx, self.operation)
+            line = await _lock(self._catalogue, tx, self.operation)
+            # Either a newer change has moved it further already, or it knows what the catalogue does not.
+            if ahead is not None and line[-1].epoch == tenant.epoch:
+                raise ahead
             await self._end(tx)
 
     async def _delete(self, tenant: Tenant) -> None:
