@@ -180,3 +180,14 @@ def test_a_parent_has_at_most_as_many_sub_tenants_as_entitled():
     with pytest.raises(NotAllowedNowError) as refused:
         made(draft(slug="acme-9", parent_slug="acme-1"), around(parent=tenant(1), below=2))
     assert refused.value.reason == "SUB_TENANT_LIMIT"
+
+
+@pytest.mark.parametrize("by_platform", [True, False])
+def test_who_asks_below_a_full_ancestor_is_told_of_it_and_its_name_only_if_it_may_see_it(by_platform):
+    top = tenant(1)
+    middle = tenant(2, parent=top)
+    line = (top, middle, tenant(3, parent=middle))
+    there = replace(around(line=line, by_platform=by_platform), below=(2, 1, 0))
+    with pytest.raises(NotAllowedNowError) as refused:
+        made(draft(slug="acme-9", parent_slug="acme-3"), there)
+    assert (refused.value.reason, top.slug in str(refused.value)) == ("SUB_TENANT_LIMIT", by_platform)

@@ -214,9 +214,9 @@ def register(
         raise NotAllowedNowError("PARENT_NOT_ACTIVE", f"The parent is {parent.state}.")
     for ancestor, below in zip(around.line, around.below, strict=True):
         if below >= ancestor.entitlements["sub_tenants"]:
-            raise NotAllowedNowError(
-                "SUB_TENANT_LIMIT", f"{ancestor.slug} has as many sub-tenants as it may."
-            )
+            # A tenant knows its parent's name, and not those of its other ancestors.
+            full = ancestor.slug if around.by_platform or ancestor is parent else "A tenant above the parent"
+            raise NotAllowedNowError("SUB_TENANT_LIMIT", f"{full} has as many sub-tenants as it may.")
     choices = _filled_in(draft, parent)
     allowed = _residency(around, choices)
     wanted = [at for at in around.clusters if draft.cluster_id in {"", at.cluster_id}]
