@@ -22,7 +22,7 @@ from tlsy.tenant_registry.migrations import MIGRATIONS
 from tlsy.testkit.clock import FakeClock
 from tlsy.testkit.plugin import built_templates
 
-from .workshop import Workshop
+from .workshop import FR, HERE, Workshop
 
 EVENTS = """
 create table incidents (tenant_id uuid not null, resolved_at timestamptz not null,
@@ -92,6 +92,7 @@ class Worker(Workshop):
             self.databases,
             self.installation.control,
             timedelta(days=30),
+            shared_database=self.installation.common.database,
             metrics=metrics or CollectorRegistry(),
             max_relations=max_relations,
         )
@@ -154,6 +155,18 @@ async def test_partitions_are_ahead_in_every_database_but_one_that_is_away(worke
     control = await worker.installation.connect(None, worker.installation.control)
     assert await last_partition(control, "tenant_registry.outbox") == f"outbox_p{ahead:%Y%m%d}"
     assert worker.metrics.get_sample_value("tlsy_partitions_ahead_days") == 3
+
+
+async def test_partitions_are_ahead_for_the_first_tenant_of_a_cluster_as_well(installation):
+    worker = Worker(installation)
+    async with worker.catalogue.writing() as tx:
+        await worker.catalogue.places.add_country(tx, FR)
+        await worker.catalogue.places.add_cluster(tx, HERE)
+    worker.fake.advance(timedelta(days=40).total_seconds())
+    await worker.upkeep.maintain_all()
+    common = await installation.connect(None, installation.common)
+    ahead = worker.fake.now() + timedelta(days=7)
+    assert await last_partition(common, "shared.events") == f"events_p{ahead:%Y%m%d}"
 
 
 async def test_a_tenant_loses_what_is_past_its_retention_and_the_others_keep_theirs(worker):

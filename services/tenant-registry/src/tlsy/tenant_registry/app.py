@@ -171,12 +171,12 @@ def _provisioner(
         )
 
     metrics = host.telemetry.registry
-    keep_operations = timedelta(days=settings.keep_operations_days)
     upkeep = Upkeep(
         catalogue,
         databases,
         assembly.control,
-        keep_operations,
+        timedelta(days=settings.keep_operations_days),
+        shared_database=settings.shared_database,
         metrics=metrics,
         max_relations=settings.max_relations,
     )

@@ -15,6 +15,7 @@ from tlsy.tenancy.context import PLATFORM, IsolationMode, Placement, TenantState
 from tlsy.tenancy.errors import TenancyError
 from tlsy.tenancy.executor import MAX_RELATIONS, count_relations
 from tlsy.tenancy.partitions import delete_before, forget_requests, maintain
+from tlsy.tenant_registry.domain.kinds import ClusterKind
 from tlsy.tenant_registry.ports import TenantFilter
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Upkeep:
         control: Placement,
         keep_operations: timedelta,
         *,
+        shared_database: str,
         metrics: CollectorRegistry,
         max_relations: int = MAX_RELATIONS,
     ) -> None:
@@ -51,6 +53,7 @@ class Upkeep:
         self._databases = databases
         self._control = control
         self._keep_operations = keep_operations
+        self._shared_database = shared_database
         self._days_ahead = Gauge(
             "tlsy_partitions_ahead_days",
             "Of the table with the fewest partitions ahead, in all databases that answered.",
@@ -65,11 +68,16 @@ class Upkeep:
         now = catalogue.clock.now()
         async with catalogue.writing() as tx:
             await catalogue.operations.forget_ended(tx, now - self._keep_operations)
+            clusters = await catalogue.places.clusters(tx)
         tenants = await tenants_in(catalogue, _NOT_GONE)
         common = {
             (each.cluster_id, each.database)
             for each in tenants
             if each.isolation_mode is not IsolationMode.DEDICATED
+        }
+        # Also where nobody is yet: the first tenant writes at once.
+        common |= {
+            (each.cluster_id, self._shared_database) for each in clusters if each.kind is ClusterKind.SHARED
         }
         own = {
             (each.cluster_id, each.database)
