@@ -4,8 +4,10 @@ from uuid import UUID
 
 import pytest
 
+from tlsy.contracts.audit_log.events.v1.events_pb2 import AuditRecorded
 from tlsy.contracts.tenant_registry.v1 import tenant_pb2
 from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2 as pb
+from tlsy.runtime.ids import PLATFORM_TENANT_ID
 
 from .conftest import unique_slug
 
@@ -36,6 +38,18 @@ async def test_what_is_deleted_is_gone_and_its_slug_free(suite, mode):
     assert (fences, len(databases)) == ([], 0 if mode == "DEDICATED" else 1)
     again = await suite.tenant(slug)
     assert again.tenant_id != tenant.tenant_id
+
+
+async def test_who_had_it_erased_stands_in_a_log_that_is_not_erased_with_it(suite):
+    tenant = await suite.tenant()
+    await suite.finish(await delete(suite, tenant))
+    rows = await suite.fetch("select data from tenant_registry.outbox where type like '%audit%' order by seq")
+    told = [AuditRecorded.FromString(row["data"]) for row in rows]
+    of_it = {each.method.rpartition("/")[2]: each for each in told if each.resource == tenant.name}
+    asked, erased = of_it["DeleteTenant"], of_it["erase"]
+    assert UUID(erased.tenant_id) == PLATFORM_TENANT_ID
+    assert (erased.details["asked_by"], erased.request_id) == (asked.principal, asked.request_id)
+    assert erased.details["tenant_id"] == tenant.tenant_id
 
 
 async def test_within_the_retention_time_it_is_closed_kept_and_its_slug_taken(suite, refused):

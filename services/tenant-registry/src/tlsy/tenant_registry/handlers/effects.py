@@ -56,11 +56,25 @@ class Effects:
         )
 
     def audited_duty(self, tx: UnitOfWork, duty: str, tenant: Tenant, details: Details) -> None:
-        """One record of what this service did by itself, e.g. "provision"."""
+        """One record of what this service did by itself, e.g. "provision", in the log of `tenant`."""
         resource = f"tenants/{tenant.slug}"
         tx.publish(
             self._trail.duty(
                 duty, resource=resource, tenant_id=tenant.tenant_id, epoch=tenant.epoch, details=details
+            )
+        )
+
+    def erased(self, tx: UnitOfWork, tenant: Tenant, asked_by: str) -> None:
+        """One record in the platform's log: the tenant's own, with who asked for it, is erased as well."""
+        details: Details = {
+            "tenant_id": str(tenant.tenant_id),
+            "asked_by": asked_by,
+            "verified_empty": True,
+        }
+        resource = f"tenants/{tenant.slug}"
+        tx.publish(
+            self._trail.duty(
+                "erase", resource=resource, tenant_id=PLATFORM_TENANT_ID, epoch=1, details=details
             )
         )
 

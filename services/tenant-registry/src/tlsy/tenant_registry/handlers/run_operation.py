@@ -244,7 +244,7 @@ class _Attempt:
                 await catalogue.places.note_schemas_full(tx, tenant.cluster_id, full=False)
             saved = await catalogue.tenants.save(tx, deleted(line[-1], catalogue.clock.now()))
             catalogue.effects.tenant_changed(tx, saved, "deleted")
-            catalogue.effects.audited_duty(tx, "erase", saved, {"verified_empty": True})
+            catalogue.effects.erased(tx, saved, self.operation.cause.principal)
             await self._end(tx)
 
     async def _done(self, *names: str) -> None:
