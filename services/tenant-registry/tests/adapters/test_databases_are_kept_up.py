@@ -14,8 +14,6 @@ from tlsy.tenancy.context import PLATFORM, IsolationMode, TenantState
 from tlsy.tenancy.executor import MAX_RELATIONS
 from tlsy.tenancy.migrations import Schemas, ServiceMigrations
 from tlsy.tenant_registry.consumers import Duty
-from tlsy.tenant_registry.domain.kinds import Verb
-from tlsy.tenant_registry.domain.tenant import deleting
 from tlsy.tenant_registry.handlers.upgrade import Upgrade
 from tlsy.tenant_registry.handlers.upkeep import Upkeep
 from tlsy.tenant_registry.migrations import MIGRATIONS
@@ -233,14 +231,13 @@ async def test_answers_to_requests_are_forgotten_when_they_expire(worker):
 
 async def test_of_whom_nothing_was_placed_nothing_stays_in_the_control_database_either(worker):
     tenant, operation = await worker.create(IsolationMode.SCHEMA, "acme-full")
-    lease = await worker.lease()
-    await worker.run_operation.run(operation, worker.executor(lease, max_relations=9))
+    await worker.run_operation.run(operation, worker.executor(await worker.lease(), max_relations=9))
     await worker.fetch(
         "insert into log_book.idempotency values ($1, 'p', 'm', gen_random_uuid(), '', '', now())",
         tenant.tenant_id,
     )
-    gone = await worker.change(tenant, Verb.DELETE, lambda at, now: deleting(at, now, now))
-    await worker.run_operation.run(gone[1], worker.executor(lease))
+    gone = await worker.closed(tenant)
+    await worker.run_operation.run(gone[1], worker.executor(await worker.lease()))
     seen, _ = await worker.seen(*gone)
     assert (seen.state, seen.placed) == (TenantState.DELETED, False)
     assert await worker.fetch("select from log_book.idempotency where tenant_id = $1", tenant.tenant_id) == []

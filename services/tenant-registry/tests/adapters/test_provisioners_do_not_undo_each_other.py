@@ -11,7 +11,7 @@ from tlsy.tenancy.context import IsolationMode, TenantState
 from tlsy.tenancy.errors import LeaseLost, PlacementUnavailable
 from tlsy.tenant_registry.domain.kinds import Verb
 from tlsy.tenant_registry.domain.operation import Outcome, succeeded
-from tlsy.tenant_registry.domain.tenant import deleted, deleting, resumed, suspended
+from tlsy.tenant_registry.domain.tenant import deleted, resumed, suspended
 from tlsy.tenant_registry.handlers.bootstrap import Bootstrap
 from tlsy.tenant_registry.handlers.create_tenant import Installation
 from tlsy.testkit.installation import CLUSTER
@@ -40,10 +40,6 @@ class Paused:
         return await self._executor.converge(desired, progress)
 
 
-def now_deleting(tenant, now):
-    return deleting(tenant, now, now)
-
-
 def now_suspended(tenant, now):
     return suspended(tenant, None, "unpaid", now)
 
@@ -55,7 +51,7 @@ async def test_what_another_has_ended_a_former_provisioner_ends_no_second_time(w
     if verb is Verb.CREATE:
         tenant, operation = await workshop.create(IsolationMode.SHARED)
     else:
-        tenant, operation = await workshop.change(await workshop.active(), verb, now_deleting)
+        tenant, operation = await workshop.closed(await workshop.active())
     former = Paused(workshop.executor(await workshop.lease()), error)
     late = asyncio.create_task(workshop.run_operation.run(operation, former))
     await former.reached.wait()
@@ -72,7 +68,7 @@ async def test_what_another_has_ended_a_former_provisioner_ends_no_second_time(w
 
 
 async def test_who_is_about_to_erase_does_not_call_a_deleted_tenant_deleting_again(workshop):
-    gone, operation = await workshop.change(await workshop.active(), Verb.DELETE, now_deleting)
+    gone, operation = await workshop.closed(await workshop.active())
     catalogue, now = workshop.catalogue, workshop.clock.now()
     executor = workshop.executor(await workshop.lease())
     async with catalogue.writing() as tx:

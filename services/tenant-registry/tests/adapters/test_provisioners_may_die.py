@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -123,8 +124,8 @@ async def test_a_creation_that_keeps_failing_is_given_up_with_its_reason(worksho
     assert (seen.state, seen.failure_reason, at.attempts) == (TenantState.FAILED, "PROVISIONING_ERROR", 3)
 
 
-async def test_a_suspension_waits_for_nothing_that_takes_long(workshop):
-    tenant = await workshop.active(slug="suspended")
+@asynccontextmanager
+async def creations_that_take_for_ever(workshop):
     for number in range(5):
         await workshop.create(IsolationMode.SHARED, f"slow-{number}")
     slow, never = Slow(), asyncio.Event()
@@ -133,12 +134,36 @@ async def test_a_suspension_waits_for_nothing_that_takes_long(workshop):
     async with asyncio.timeout(60):
         while slow.busy < 4:
             await asyncio.sleep(0.01)
-    fence = await workshop.change(tenant, Verb.FENCE, lambda at, now: suspended(at, None, "unpaid", now))
-    workshop.due.set()
-    seen, ended = await workshop.until_done(*fence)
+    yield
     running.cancel()
     await asyncio.wait({running})
-    assert (seen.state, ended.outcome, slow.busy) == (TenantState.SUSPENDED, Outcome.SUCCEEDED, 4)
+    assert slow.busy == 4
+
+
+async def test_a_suspension_waits_for_nothing_that_takes_long(workshop):
+    tenant = await workshop.active(slug="suspended")
+    async with creations_that_take_for_ever(workshop):
+        fence = await workshop.change(tenant, Verb.FENCE, lambda at, now: suspended(at, None, "unpaid", now))
+        workshop.due.set()
+        seen, ended = await workshop.until_done(*fence)
+    assert (seen.state, ended.outcome) == (TenantState.SUSPENDED, Outcome.SUCCEEDED)
+
+
+@pytest.mark.parametrize("retention", [timedelta(0), timedelta(days=30)])
+async def test_who_is_deleted_is_closed_before_what_takes_long_has_ended(workshop, retention):
+    tenant = await workshop.active(slug="deleted")
+    async with creations_that_take_for_ever(workshop), asyncio.timeout(60):
+        gone = await workshop.change(tenant, Verb.DELETE, lambda at, now: deleting(at, now + retention, now))
+        workshop.due.set()
+        while not (await workshop.seen(*gone))[1].is_done("fence"):
+            await asyncio.sleep(0.01)
+    _, at = await workshop.seen(*gone)
+    assert not at.is_done("retain")
+    placement = await workshop.installation.connect(None, workshop.installation.common)
+    fence = await placement.fetchrow(
+        "select epoch, writable from tlsy.fence where tenant_id = $1", gone[0].tenant_id
+    )
+    assert tuple(fence) == (gone[0].epoch, False)
 
 
 async def test_a_full_database_is_known_to_who_places_the_next_until_there_is_room(workshop):
@@ -156,8 +181,8 @@ async def test_a_full_database_is_known_to_who_places_the_next_until_there_is_ro
             return at.full(IsolationMode.SCHEMA), at.full(IsolationMode.SHARED)
 
     assert await places() == (True, False)
-    _, deletion = await workshop.change(first, Verb.DELETE, lambda at, now: deleting(at, now, now))
-    await workshop.run_operation.run(deletion, workshop.executor(lease))
+    _, deletion = await workshop.closed(first)
+    await workshop.run_operation.run(deletion, workshop.executor(await workshop.lease()))
     assert await places() == (False, False)
 
 
@@ -166,7 +191,7 @@ async def test_a_deletion_waits_until_the_relay_has_told_what_happened(workshop)
     place = Placement(tenant.cluster_id, tenant.database, "")
     owner = await workshop.installation.connect(None, place)
     await owner.execute(EVENT, tenant.tenant_id)
-    gone = await workshop.change(tenant, Verb.DELETE, lambda at, now: deleting(at, now, now))
+    gone = await workshop.closed(tenant)
     executor = workshop.executor(await workshop.lease())
     await workshop.run_operation.run(gone[1], executor)
     seen, at = await workshop.seen(*gone)

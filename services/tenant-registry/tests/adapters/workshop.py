@@ -21,6 +21,7 @@ from tlsy.tenant_registry.domain.kinds import ClusterKind, Verb
 from tlsy.tenant_registry.domain.operation import Outcome, RetryPolicy
 from tlsy.tenant_registry.domain.placement import Cluster, Country
 from tlsy.tenant_registry.domain.registration import Draft, Surroundings, register
+from tlsy.tenant_registry.domain.tenant import deleting
 from tlsy.tenant_registry.handlers.catalogue import Catalogue
 from tlsy.tenant_registry.handlers.effects import Effects
 from tlsy.tenant_registry.handlers.run_operation import RunOperation
@@ -147,6 +148,12 @@ class Workshop:
             line = await self.catalogue.tenants.lock_line(tx, tenant.tenant_id)
             saved = await self.catalogue.tenants.save(tx, change(line[-1], now))
             return saved, await self.catalogue.start(tx, verb, owner=None, target=saved, now=now)
+
+    async def closed(self, tenant):
+        """The tenant, DELETING, of which the next attempt erases what there is; and its operation."""
+        gone = await self.change(tenant, Verb.DELETE, lambda at, now: deleting(at, now, now))
+        await self.run_operation.run(gone[1], self.executor(await self.lease()))
+        return await self.seen(*gone)
 
     async def fetch(self, sql, *args):
         """Rows of the control database, as the administrator."""

@@ -14,7 +14,6 @@ from tlsy.runtime.logging import get_logger
 from tlsy.tenancy.context import PLATFORM
 from tlsy.tenancy.errors import LeaseLost, TenancyError
 from tlsy.tenancy.lease import renew_lease, take_lease
-from tlsy.tenant_registry.domain.kinds import Verb
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -178,7 +177,8 @@ class Provisioner:
     async def _begin(self, placements: Placements, running: dict[asyncio.Future[None], TenantId]) -> float:
         """Begin what is due as far as there is room; answers in how many seconds to look again.
 
-        Fences first, and one place is theirs alone: a suspension waits for no creation and no erasure.
+        Fences first, and one place is theirs alone: neither a suspension nor the closing of who is deleted
+        waits for a creation or an erasure.
         """
         now, next_at = self._catalogue.clock.now(), self._catalogue.clock.now() + _SWEEP
         try:
@@ -189,7 +189,7 @@ class Provisioner:
         for operation in found:
             if operation.due_at > now:
                 next_at = min(next_at, operation.due_at)
-            elif operation.verb is Verb.FENCE or len(running) < self._in_flight:
+            elif operation.moves_fence or len(running) < self._in_flight:
                 attempt = asyncio.ensure_future(self._attempt(operation, placements))
                 running[attempt] = operation.target_id
         return (next_at - now).total_seconds()
@@ -200,9 +200,7 @@ class Provisioner:
         if room <= 0:
             return ()
         async with self._catalogue.tenancy.control(PLATFORM, write=False) as tx:
-            return await self._catalogue.operations.due(
-                tx, now, now + _SWEEP, busy=busy, first=Verb.FENCE, limit=room
-            )
+            return await self._catalogue.operations.due(tx, now, now + _SWEEP, busy=busy, limit=room)
 
     async def _attempt(self, operation: Operation, placements: Placements) -> None:
         with caused_by(operation.cause, operation.target_id):

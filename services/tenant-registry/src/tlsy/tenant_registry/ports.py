@@ -194,13 +194,12 @@ class Operations(Protocol):
         until: datetime,
         *,
         busy: AbstractSet[TenantId],
-        first: Verb,
         limit: int,
     ) -> Sequence[Operation]:
         """What is to be done now or `until` then, in that order: one of each tenant that is not busy.
 
         Of a tenant's operations that are due now the oldest; of one that has none, the next. Of those that
-        are to be done now the ones of `first` come before the others.
+        are to be done now the ones that move a fence come before the others.
         """
         ...
 

@@ -108,6 +108,11 @@ class Operation:
     due_at: datetime
     cause: Cause
 
+    @property
+    def moves_fence(self) -> bool:
+        """Whether its next attempt moves a fence and does no more; it takes no time."""
+        return self.verb is Verb.FENCE or (self.verb is Verb.DELETE and not self.is_done("fence"))
+
     def is_done(self, name: str) -> bool:
         """Whether the step `name` is done."""
         return any(step.done for step in self.steps if step.name == name)

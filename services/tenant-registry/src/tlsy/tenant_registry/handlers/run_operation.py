@@ -13,7 +13,7 @@ Locks are taken in the order of `ports.Tenants`.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 import asyncpg
@@ -221,9 +221,11 @@ class _Attempt:
         catalogue = self._catalogue
         if not self.operation.is_done("retain"):
             now = catalogue.clock.now()
-            if tenant.erase_after is not None and tenant.erase_after > now:
-                await self._placements.converge(_desired(tenant, DesiredState.SUSPENDED))
-                self.operation = waiting_until(step_done(self.operation, "fence"), tenant.erase_after)
+            erase_at = max(now, tenant.erase_after or now)
+            if erase_at > now or self.operation.moves_fence:
+                closed = _desired(tenant, DesiredState.SUSPENDED, placed=tenant.placed)
+                await self._placements.converge(closed)
+                self.operation = waiting_until(step_done(self.operation, "fence"), erase_at)
                 async with catalogue.writing() as tx:
                     await self._lock(tx, tenant)
                     await catalogue.operations.save(tx, self.operation, now)
@@ -232,10 +234,9 @@ class _Attempt:
                 line = await self._lock(tx, tenant)
                 tenant = await catalogue.tenants.save(tx, erasing(line[-1], now))
                 catalogue.effects.tenant_changed(tx, tenant, "deleting")
-                self.operation = step_done(step_done(self.operation, "fence"), "retain")
+                self.operation = step_done(self.operation, "retain")
                 await catalogue.operations.save(tx, self.operation, now)
-        erased = replace(_desired(tenant, DesiredState.ERASED), placed=tenant.placed)
-        await self._placements.converge(erased)
+        await self._placements.converge(_desired(tenant, DesiredState.ERASED, placed=tenant.placed))
         await self._done("erase", "verify")
         async with catalogue.writing() as tx:
             line = await self._lock(tx, tenant)
@@ -291,13 +292,14 @@ def _is_of_cluster(away: Placement | None, tenant: Tenant) -> bool:
     )
 
 
-def _desired(tenant: Tenant, state: DesiredState) -> DesiredTenant:
+def _desired(tenant: Tenant, state: DesiredState, *, placed: bool = True) -> DesiredTenant:
     return DesiredTenant(
         tenant_id=tenant.tenant_id,
         mode=tenant.isolation_mode,
         placement=Placement(tenant.cluster_id, tenant.database, tenant.schema),
         epoch=tenant.epoch,
         state=state,
+        placed=placed,
     )
 
 

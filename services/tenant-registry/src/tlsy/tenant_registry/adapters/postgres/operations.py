@@ -79,11 +79,10 @@ class PostgresOperations:
         until: datetime,
         *,
         busy: AbstractSet[TenantId],
-        first: Verb,
         limit: int,
     ) -> Sequence[Operation]:
         """See the port."""
-        rows = await tx.fetch(self._sql["list_due_operations"], now, until, list(busy), first, limit)
+        rows = await tx.fetch(self._sql["list_due_operations"], now, until, list(busy), limit)
         return [_operation(row) for row in rows]
 
     async def forget_ended(self, tx: UnitOfWork, before: datetime) -> None:
