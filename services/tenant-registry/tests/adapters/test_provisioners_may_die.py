@@ -166,6 +166,22 @@ async def test_who_is_deleted_is_closed_before_what_takes_long_has_ended(worksho
     assert tuple(fence) == (gone[0].epoch, False)
 
 
+@pytest.mark.parametrize("verb", [Verb.DELETE, Verb.FENCE])
+async def test_an_operation_that_cannot_even_fail_stops_no_other(workshop, verb):
+    """As of a tenant whose row was lost."""
+    for number in range(6):
+        lost, _ = await workshop.change(
+            await workshop.active(slug=f"lost-{number}"), verb, lambda at, now: deleting(at, now, now)
+        )
+        await workshop.fetch("delete from tenant_registry.tenants where subject_id = $1", lost.tenant_id)
+    stopping = asyncio.Event()
+    running = asyncio.create_task(workshop.provisioner("a test").run(stopping))
+    seen, _ = await workshop.until_done(*await workshop.create(IsolationMode.SHARED))
+    stopping.set()
+    await running
+    assert seen.state is TenantState.ACTIVE
+
+
 async def test_a_full_database_is_known_to_who_places_the_next_until_there_is_room(workshop):
     catalogue = workshop.catalogue
     first = await workshop.active(IsolationMode.SCHEMA, "first")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,6 +34,7 @@ _BEATS: Final = 3
 _FAILURES: Final = (TenancyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 _RETRY_S: Final = 0.5
 _SWEEP: Final = timedelta(seconds=5)
+_PUT_OFF: Final = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +213,20 @@ class Provisioner:
                 # The control database was away when the result was to be written: it is still due.
                 self._logger.warning("attempt not recorded", tenant=operation.target_slug, error=str(error))
                 await self._catalogue.clock.sleep(_RETRY_S)
+            except Exception:
+                # What one operation meets, of damaged rows say, stops no other.
+                self._logger.exception("attempt not possible", tenant=operation.target_slug)
+                await self._put_off(operation)
+
+    async def _put_off(self, operation: Operation) -> None:
+        """Out of the way of the others; as it was when it became due."""
+        now = self._catalogue.clock.now()
+        try:
+            async with self._catalogue.writing() as tx:
+                await self._catalogue.operations.save(tx, replace(operation, due_at=now + _PUT_OFF), now)
+        except _FAILURES as error:
+            self._logger.warning("not put off", tenant=operation.target_slug, error=str(error))
+            await self._catalogue.clock.sleep(_RETRY_S)
 
     async def _repeat(self, duty: Duty, lease: Lease) -> None:
         while True:
