@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from tlsy.contracts.audit_log.events.v1.events_pb2 import AuditRecorded
 from tlsy.contracts.tenant_registry.v1 import tenant_pb2
 from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2 as pb
 
@@ -27,6 +28,20 @@ async def modules(suite, tenant):
 async def entitlements(suite, tenant):
     listed = await suite.stub().ListEntitlements(pb.ListEntitlementsRequest(parent=tenant.name))
     return {each.name.rpartition("/")[2]: each.value for each in listed.entitlements}
+
+
+async def test_what_reaches_a_tenant_from_above_stands_in_its_own_log(suite):
+    parent = await suite.tenant(tier="TIER_BUSINESS")
+    child = await suite.tenant(parent=parent.name)
+    await suite.stub().SuspendTenant(pb.SuspendTenantRequest(name=parent.name, reason="unpaid"))
+    rows = await suite.fetch(
+        "select data from tenant_registry.outbox where tenant_id = $1 and type like '%audit%' order by seq",
+        child.tenant_id,
+    )
+    told = [AuditRecorded.FromString(row["data"]) for row in rows]
+    by_above = [dict(each.details) for each in told if each.method.endswith("/inherit")]
+    assert by_above == [{"cause": "suspended", "state": "SUSPENDED"}]
+    assert parent.name not in str(told[-1])
 
 
 async def test_a_module_off_at_the_parent_is_off_below_and_comes_back(suite):

@@ -91,7 +91,7 @@ class Catalogue:
         )
 
     async def save(self, tx: UnitOfWork, call: Call, family: Family, changed: Tenant, cause: str) -> Tenant:
-        """Save the changed tenant and what follows from it below; tell everyone.
+        """Save the changed tenant and what follows from it below; tell everyone, those below in their logs.
 
         Whose epoch grew gets its fence moved by an operation of this transaction, so that the fence follows
         the catalogue also if this process dies now.
@@ -101,7 +101,11 @@ class Catalogue:
         first: Tenant | None = None
         for each in (changed, *cascade(changed, family.descendants, now)):
             saved = await self.tenants.save(tx, each)
-            first = first or saved
+            if first is None:
+                first = saved
+            else:
+                # The call's own record is in the log of the tenant above, which this one does not read.
+                self.effects.audited_duty(tx, "inherit", saved, {"cause": cause, "state": str(saved.state)})
             self.effects.tenant_changed(tx, saved, cause)
             if saved.epoch != before[saved.tenant_id].epoch:
                 await self.start(tx, Verb.FENCE, owner=call.tenant_id, target=saved, now=now)
