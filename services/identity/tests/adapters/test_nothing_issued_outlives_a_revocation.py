@@ -252,6 +252,17 @@ async def test_nor_does_a_persons_of_a_log_in_where_the_clock_is_ahead(
     assert not await one.refused_by_who_starts_now(ada, logged_in + 0.001)
 
 
+async def test_nor_after_a_later_log_in_where_the_clock_is_right(installation: Installation) -> None:
+    tenant = await installation.provisioned_tenant()
+    one = Replica(installation, tenant, FakeClock(NOW), PostgresRevocationIndex(read_statements()))
+    await one.make_user()
+    async with one.tenancy.transaction(tenant.context, write=True) as tx:
+        await one.users.record_log_in(tx, ADA, NOW, None)
+    await one.end("UpdateUser")
+    ada = PrincipalRef(PrincipalKind.USER, ADA)
+    assert await one.refused_by_who_starts_now(ada, (NOW + AHEAD).timestamp())
+
+
 async def test_a_key_that_is_being_revoked_is_exchanged_no_more(installation: Installation) -> None:
     one, _ = await replicas(installation)
     everything = await installation.connect(None, one.tenant.placement)

@@ -154,7 +154,10 @@ class Users(Protocol):
     async def record_log_in(
         self, tx: UnitOfWork, user_id: UserId, now: datetime, rehashed: str | None
     ) -> None:
-        """A right password: wrong ones are forgotten; `rehashed` replaces the hash if given."""
+        """A right password: wrong ones are forgotten; `rehashed` replaces the hash if given.
+
+        The log-in time that is kept is of the latest clock that issued a token: a revocation covers it.
+        """
 
     async def delete(self, tx: UnitOfWork, user_id: UserId) -> None:
         """The row and the personal data in it."""
