@@ -18,6 +18,8 @@ from tlsy.identity.handlers.exchange_api_key import ExchangeApiKey
 from tlsy.rpc.errors import ResourceExhausted, Unauthenticated
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from tlsy.testkit.clock import FakeClock
     from tlsy.testkit.installation import Installation
 
@@ -26,8 +28,11 @@ def limits(clock: FakeClock, each: int = 2) -> ExchangeLimits:
     return ExchangeLimits(Budgets(clock, size=each, per_s=0.1), Budgets(clock, size=3, per_s=0.5))
 
 
-def key() -> PresentedKey:
-    made = parse(render(uuid4(), KeyId(uuid4()), os.urandom(32)))
+ACME = uuid4()
+
+
+def key(tenant_id: UUID = ACME) -> PresentedKey:
+    made = parse(render(tenant_id, KeyId(uuid4()), os.urandom(32)))
     assert made is not None
     return made
 
@@ -64,6 +69,16 @@ def test_while_too_many_are_refused_only_keys_that_were_good_lately_are_looked_a
     one.refused(known)
     fake_clock.advance(1)
     assert too_many(one, known) == pytest.approx(1)
+
+
+def test_what_is_refused_of_one_tenants_keys_keeps_no_others_waiting(fake_clock: FakeClock) -> None:
+    one = limits(fake_clock)
+    for _ in range(3):
+        wrong = key()
+        one.begin(wrong)
+        one.refused(wrong)
+    too_many(one, key())
+    one.begin(key(uuid4()))
 
 
 async def test_the_one_too_many_reads_no_row(installation: Installation, fake_clock: FakeClock) -> None:

@@ -74,7 +74,7 @@ class IdentitySettings(ServiceSettings):
         10.0, unit="exchanges/s", why="of one key in the long run; its tokens live for minutes", gt=0
     )
     refused_exchanges: int = setting(
-        1000, unit="exchanges", why="of whatever keys at once, per replica: each reads a tenant's row", ge=1
+        1000, unit="exchanges", why="of one tenant's keys at once, per replica: each reads a row", ge=1
     )
     refused_exchanges_per_s: float = setting(
         100.0, unit="exchanges/s", why="beyond it only keys that were good lately are looked at", gt=0

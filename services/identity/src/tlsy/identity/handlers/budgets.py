@@ -10,6 +10,8 @@ from tlsy.identity.domain.lockout import Budget, refill
 from tlsy.rpc.errors import ResourceExhausted
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from tlsy.identity.domain.api_keys import PresentedKey
     from tlsy.runtime.clock import Clock
 
@@ -43,20 +45,21 @@ class Budgets(Generic[_K]):
 
 
 class ExchangeLimits:
-    """How often keys are exchanged: each one by itself, and all that are refused together.
+    """How often keys are exchanged: each one by itself, and all that are refused of a tenant together.
 
-    Counted per key with its secret: who knows a key's name alone takes nothing from it. While too many are
-    refused, keys that were good lately go on.
+    Counted per key with its secret: who knows a key's name alone takes nothing from it. While too many of a
+    tenant are refused, its keys that were good lately go on, and so do other tenants' keys.
     """
 
-    def __init__(self, each: Budgets[PresentedKey], refused: Budgets[None]) -> None:
+    def __init__(self, each: Budgets[PresentedKey], refused: Budgets[UUID]) -> None:
         self._each = each
         self._refused = refused
         self._good: OrderedDict[PresentedKey, None] = OrderedDict()
 
     def begin(self, key: PresentedKey) -> None:
         """Count one exchange; raises ResourceExhausted, reason EXCHANGE_RATE, if that is too many."""
-        wait_s = self._each.wait_s(key) or (0.0 if key in self._good else self._refused.wait_s(None))
+        refused_s = 0.0 if key in self._good else self._refused.wait_s(key.tenant_id)
+        wait_s = self._each.wait_s(key) or refused_s
         if wait_s > 0:
             raise ResourceExhausted(
                 "EXCHANGE_RATE", "Too many exchanges of API keys; keep the token.", retry_after_s=wait_s
@@ -71,6 +74,6 @@ class ExchangeLimits:
             self._good.popitem(last=False)
 
     def refused(self, key: PresentedKey) -> None:
-        """It was not good, or not any more."""
+        """It was not good, or not any more; its tenant is one that there is."""
         self._good.pop(key, None)
-        self._refused.spend(None)
+        self._refused.spend(key.tenant_id)
