@@ -311,6 +311,7 @@ def _settings(folder: Path, key_file: Path) -> IdentitySettings:
         argon2_memory_kib=64,
         argon2_passes=1,
         tenant_failures=1000,
+        user_token_s=600,
         key_exchanges=100_000,
         ring_refresh_s=0.1,
         jwks_cache_s=1,

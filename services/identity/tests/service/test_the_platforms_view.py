@@ -5,6 +5,7 @@ import stat
 import pytest
 
 from tlsy.contracts.identity.v1 import identity_pb2 as pb
+from tlsy.rpc.tokens import MAX_LIFETIME_S
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -39,6 +40,15 @@ async def test_revocations_of_every_tenant_are_listed_for_services_that_start(
         }
 
     await wait_until(listed, 60.0)
+
+
+async def test_a_revocation_is_kept_for_as_long_as_a_token_of_longer_settings_may_live(suite) -> None:
+    key, _ = await suite.api_key("shared")
+    await suite.stub(await suite.into("shared")).RevokeApiKey(pb.RevokeApiKeyRequest(name=key.name))
+    listed = await suite.stub(await suite.root()).ListRevocations(pb.ListRevocationsRequest())
+    found = next(each for each in listed.revocations if each.principal == key.name)
+    assert suite.settings.user_token_s < MAX_LIFETIME_S
+    assert found.expire_time.ToSeconds() - found.revoke_time.ToSeconds() >= MAX_LIFETIME_S
 
 
 async def test_revocations_are_for_the_platform_alone(suite, refused) -> None:

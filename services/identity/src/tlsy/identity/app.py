@@ -54,6 +54,7 @@ from tlsy.identity.rpc.servicer import IdentityHandlers, IdentityServicer
 from tlsy.identity.settings import Argon2Cost, read_keys
 from tlsy.rpc.assembly import assemble
 from tlsy.rpc.server import Served
+from tlsy.rpc.tokens import MAX_LIFETIME_S
 from tlsy.runtime.service import Part, Task
 
 if TYPE_CHECKING:
@@ -89,7 +90,8 @@ def build(settings: IdentitySettings, host: Host) -> Service:
         keyed=adapters.lookup,
         clock=host.clock,
         ids=host.ids,
-        longest_token=timedelta(seconds=_longest_token_s(settings)),
+        # Not the settings': a token may have been issued when they said more.
+        longest_token=timedelta(seconds=MAX_LIFETIME_S),
     )
     rotate = RotateSigningKey(
         assembly.tenancy,
