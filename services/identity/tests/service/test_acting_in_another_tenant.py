@@ -126,6 +126,10 @@ async def test_onboarding_makes_the_first_administrator_and_is_over_when_that_on
         stub.SetPassword(pb.SetPasswordRequest(name=user.name, new_password="a brand new passphrase")),
         stub.CreateRoleBinding(pb.CreateRoleBindingRequest(parent=parent, role_binding=admin)),
         stub.DeleteRoleBinding(pb.DeleteRoleBindingRequest(name=held.name)),
+        stub.GetUser(pb.GetUserRequest(name=user.name)),
+        stub.ListUsers(pb.ListUsersRequest(parent=parent)),
+        stub.ListApiKeys(pb.ListApiKeysRequest(parent=parent)),
+        stub.ListRoleBindings(pb.ListRoleBindingsRequest(parent=parent)),
     ):
         assert (await refused(call)).reason == "ONBOARDING_CLOSED"
     assert (await refused(exchange(suite, await suite.root(), "new"))).reason == "ONBOARDING_CLOSED"

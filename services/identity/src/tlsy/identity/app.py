@@ -241,8 +241,8 @@ def _handlers(
         get_jwks=GetJwks(adapters.ring, settings.jwks_cache_s),
         rotate_signing_key=rotate,
         create_user=CreateUser(tenancy, users, directories, passwords, effects),
-        get_user=GetUser(tenancy, users),
-        list_users=ListUsers(tenancy, users),
+        get_user=GetUser(tenancy, users, directories),
+        list_users=ListUsers(tenancy, users, directories),
         update_user=UpdateUser(tenancy, users, bindings, directories, effects),
         delete_user=DeleteUser(tenancy, users, bindings, directories, effects),
         set_password=SetPassword(
@@ -257,7 +257,7 @@ def _handlers(
         create_role_binding=CreateRoleBinding(
             tenancy, users=users, keys=keys, bindings=bindings, directories=directories, effects=effects
         ),
-        list_role_bindings=ListRoleBindings(tenancy, bindings),
+        list_role_bindings=ListRoleBindings(tenancy, bindings, directories),
         delete_role_binding=DeleteRoleBinding(
             tenancy, users=users, keys=keys, bindings=bindings, directories=directories, effects=effects
         ),
@@ -270,7 +270,7 @@ def _handlers(
             effects=effects,
             random=host.random,
         ),
-        list_api_keys=ListApiKeys(tenancy, keys),
+        list_api_keys=ListApiKeys(tenancy, keys, directories),
         revoke_api_key=RevokeApiKey(tenancy, keys, bindings, directories, effects),
         list_revocations=ListRevocations(tenancy, adapters.index, host.clock),
     )
