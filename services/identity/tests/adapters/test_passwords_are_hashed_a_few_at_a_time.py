@@ -4,6 +4,7 @@ import asyncio
 import os
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
 from argon2.exceptions import HashingError
@@ -65,7 +66,7 @@ async def test_more_than_may_wait_are_turned_away() -> None:
     async with started(CHEAP) as passwords:
 
         async def placed() -> str:
-            with passwords.place() as place:
+            with passwords.place(uuid4()) as place:
                 return await place.hash("x")
 
         outcomes = await asyncio.gather(*(placed() for _ in range(5)), return_exceptions=True)

@@ -17,6 +17,7 @@ from tlsy.tenancy.context import TenantState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from uuid import UUID
 
     from tlsy.rpc.denials import DeniedCalls
     from tlsy.testkit.clock import FakeClock
@@ -39,7 +40,7 @@ class Sink:
         self.told.append(call)
 
     @contextmanager
-    def place(self) -> Iterator[Sink]:
+    def place(self, tenant_id: UUID | None = None) -> Iterator[Sink]:
         if self.busy:
             raise PasswordsBusy
         yield self

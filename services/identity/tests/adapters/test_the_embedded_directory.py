@@ -20,6 +20,7 @@ from tlsy.identity.ports import Authenticated, NotAuthenticated, PasswordsBusy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from uuid import UUID
 
     from tlsy.tenancy.catalog import TenantEntry
     from tlsy.testkit.clock import FakeClock
@@ -36,7 +37,7 @@ class PlainPasswords:
     busy: bool = False
 
     @contextmanager
-    def place(self) -> Iterator[PlainPasswords]:
+    def place(self, tenant_id: UUID | None) -> Iterator[PlainPasswords]:
         if self.busy:
             raise PasswordsBusy
         yield self

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
@@ -19,6 +19,7 @@ from tlsy.rpc.errors import ResourceExhausted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from uuid import UUID
 
     from tlsy.testkit.installation import Installation
 
@@ -33,7 +34,7 @@ class Busy:
     tried: list[str] = field(default_factory=list)
 
     @contextmanager
-    def place(self) -> Iterator[Any]:
+    def place(self, tenant_id: UUID | None) -> Iterator[Any]:
         raise PasswordsBusy
         yield
 
@@ -55,13 +56,14 @@ class Busy:
         self.tried.append(email)
 
 
-async def test_a_user_is_not_made() -> None:
+async def test_a_user_is_not_made(installation: Installation) -> None:
+    call = replace(public_call("CreateUser"), tenant=await installation.provisioned_tenant())
     command = CreateUserCommand(
         email="ada@x.org", display_name="", locale="", disabled=False, password="a long enough passphrase"
     )
     handler = CreateUser(UNUSED, UNUSED, UNUSED, cast("Any", Busy()), UNUSED)
     with pytest.raises(ResourceExhausted, match="PASSWORDS_BUSY") as caught:
-        await handler.run(public_call("CreateUser"), command)
+        await handler.run(call, command)
     assert caught.value.retry_after_s == 1.0
 
 

@@ -31,6 +31,7 @@ from tlsy.testkit.clock import FakeClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from uuid import UUID
 
     from tlsy.tenancy.catalog import TenantEntry
     from tlsy.testkit.installation import Installation
@@ -130,7 +131,7 @@ class World:
         return Ada()
 
     @contextmanager
-    def place(self) -> Iterator[World]:
+    def place(self, tenant_id: UUID | None) -> Iterator[World]:
         yield self
 
     async def hash(self, password: str) -> str:

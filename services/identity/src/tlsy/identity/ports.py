@@ -81,8 +81,11 @@ class PasswordPlace(Protocol):
 class Passwords(Protocol):
     """Slow hashes of passwords, a few at a time."""
 
-    def place(self) -> AbstractContextManager[PasswordPlace]:
-        """For the block; entering it raises PasswordsBusy if as many as may wait do already."""
+    def place(self, tenant_id: UUID | None) -> AbstractContextManager[PasswordPlace]:
+        """For the block, of this tenant, or (None) of none that there is.
+
+        Entering it raises PasswordsBusy if as many as may wait do already, or half as many of this tenant.
+        """
 
     async def pretend(self) -> None:
         """Take about as long as the last check of a password did, and check none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
@@ -15,6 +16,7 @@ from tlsy.identity.ports import PasswordsBusy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from uuid import UUID
 
     from tlsy.identity.settings import Argon2Cost
 
@@ -25,7 +27,8 @@ _R = TypeVar("_R")
 class Argon2Passwords:
     """A component: argon2id in threads of its own (it releases the GIL), a few at once and some waiting.
 
-    Who has a place waits for a thread without a limit of its own: places are few.
+    Who has a place waits for a thread without a limit of its own: places are few. One tenant has half of them
+    at most: where its database is slow, they are kept for as long as that takes.
 
     Verifying against no hash computes one all the same, so that an unknown user takes as long as a wrong
     password. Not timing-exact: thread scheduling varies by more than what is left.
@@ -38,7 +41,8 @@ class Argon2Passwords:
         self._threads = ThreadPoolExecutor(cost.concurrency, thread_name_prefix="argon2")
         self._room = asyncio.Semaphore(cost.concurrency)
         self._limit = cost.concurrency + cost.queue
-        self._inside = 0
+        self._limit_of_tenant = max(1, self._limit // 2)
+        self._inside: Counter[UUID | None] = Counter()
         self._random = random
         self._dummy = ""
         self._last_s = 0.0
@@ -67,15 +71,17 @@ class Argon2Passwords:
                 self._learning.result()
 
     @contextmanager
-    def place(self) -> Iterator[Argon2Passwords]:
+    def place(self, tenant_id: UUID | None) -> Iterator[Argon2Passwords]:
         """See `Passwords.place`: as many as there are threads, and some who wait."""
-        if self._inside >= self._limit:
+        if self._inside.total() >= self._limit or self._inside[tenant_id] >= self._limit_of_tenant:
             raise PasswordsBusy
-        self._inside += 1
+        self._inside[tenant_id] += 1
         try:
             yield self
         finally:
-            self._inside -= 1
+            self._inside[tenant_id] -= 1
+            if not self._inside[tenant_id]:
+                del self._inside[tenant_id]
 
     async def hash(self, password: str) -> str:
         """See `PasswordPlace.hash`: a PHC string."""

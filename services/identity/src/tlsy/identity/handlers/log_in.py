@@ -132,7 +132,7 @@ class LogIn:
         if self._failures.wait_s(None) > 0:
             await self._passwords.pretend()
         else:
-            with self._passwords.place() as place:
+            with self._passwords.place(None) as place:
                 await place.verify(None, command.password)
             self._failures.spend(None)
         self._deny(call, PLATFORM_TENANT_ID, "TENANT_UNKNOWN", "")
