@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
+from uuid import UUID
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -16,14 +17,16 @@ from tlsy.rpc.audit import AuditTrail
 from tlsy.rpc.denials import OVERFLOW, Denials, DeniedCalls
 from tlsy.rpc.errors import PermissionDenied, RecordedDenial
 from tlsy.rpc.tokens import Actor
-from tlsy.runtime.ids import PrincipalName
+from tlsy.runtime.ids import PrincipalName, TenantId
 from tlsy.testkit.clock import FakeClock
 
+MANY = [TenantId(UUID(int=number)) for number in range(10)]
 
-def denied(principal: str = ALICE, reason: str = "CROSS_TENANT") -> DeniedCalls:
+
+def denied(principal: str = ALICE, reason: str = "CROSS_TENANT", tenant_id: TenantId = ACME) -> DeniedCalls:
     return DeniedCalls(
-        tenant_id=ACME,
-        home_tenant_id=ACME,
+        tenant_id=tenant_id,
+        home_tenant_id=tenant_id,
         principal=PrincipalName(principal),
         method="tlsy.identity.v1.IdentityService/GetUser",
         reason=reason,
@@ -64,12 +67,23 @@ async def test_the_same_denial_again_is_counted(written):
 async def test_a_flood_of_principals_is_counted_without_their_names(written):
     denials = Denials(FakeClock(), written)
     for number in range(5000):
-        denials.denied(denied(f"tenants/acme/users/{number}"))
+        denials.denied(denied(f"tenants/acme/users/{number}", tenant_id=MANY[number % 10]))
     await denials.flush()
     (batch,) = written.batches
-    assert len(batch) == 1001
+    assert len(batch) == 1010
     assert sum(one.count for one in batch) == 5000
-    assert batch[-1].principal == OVERFLOW
+    assert {one.principal for one in batch[1000:]} == {OVERFLOW}
+
+
+async def test_a_flood_of_one_tenants_leaves_others_their_names(written):
+    denials = Denials(FakeClock(), written)
+    for number in range(5000):
+        denials.denied(denied(f"tenants/acme/users/{number}"))
+    denials.denied(denied("tenants/other/users/u", tenant_id=OTHER))
+    await denials.flush()
+    (batch,) = written.batches
+    assert len(batch) == 252
+    assert [one.principal for one in batch if one.tenant_id == OTHER] == ["tenants/other/users/u"]
 
 
 async def test_what_cannot_be_written_is_kept(written):
@@ -89,7 +103,7 @@ async def test_what_cannot_be_written_for_long_is_bounded(written, log_lines):
     written.away = True
     for minute in range(8):
         for number in range(1000):
-            denials.denied(denied(f"tenants/acme/users/{minute}-{number}"))
+            denials.denied(denied(f"tenants/acme/users/{minute}-{number}", tenant_id=MANY[number % 10]))
         await denials.flush()
         clock.advance(60)
     written.away = False
@@ -203,7 +217,7 @@ async def test_a_flood_of_principals_is_named_in_part_every_minute(running, writ
     await denials.flush()
     records = [one for batch in written.batches for one in batch]
     assert sum(one.count for one in records) == 5900
-    assert len(records) <= 1002
+    assert len(records) <= 252
 
 
 async def test_the_end_of_a_minute_makes_room_although_nothing_was_written_since(running, written):

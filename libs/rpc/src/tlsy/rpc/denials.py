@@ -2,14 +2,16 @@
 
 A denial has no transaction to ride on. It is written within a second, by whoever owns the outbox, if one of
 its tenant, principal, method and reason was not in this minute; otherwise it is added up with those like it,
-which are written when the minute ends. The table is bounded: what does not fit in is counted under OVERFLOW,
-so that the number of denials is right although their subjects are not all named. A process that is killed
-loses what it refused in its last second, and the count of what it refused again in its last minute.
+which are written when the minute ends. The table is bounded, and a tenant's share of it: what does not fit in
+is counted under OVERFLOW, so that the number of denials is right although their subjects are not all named. A
+process that is killed loses what it refused in its last second, and the count of what it refused again in its
+last minute.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter as Tally
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -31,6 +33,7 @@ _Key = tuple[TenantId, PrincipalName, str, str]
 
 OVERFLOW: Final = PrincipalName("overflow")
 _MAX_KEYS: Final = 1000
+_MAX_KEYS_OF_TENANT: Final = 250
 _MAX_UNWRITTEN: Final = 5000
 _MINUTE_S: Final = 60.0
 _RETRY_MAX_S: Final = 10.0
@@ -87,6 +90,7 @@ class Denials:
         "_some",
         "_task",
         "_told",
+        "_told_of",
         "_unwritten",
         "_write",
     )
@@ -105,6 +109,7 @@ class Denials:
         self._counts: dict[_Key, DeniedCalls] = {}
         # What this minute's table holds, and whether it was written before.
         self._told: dict[_Key, bool] = {}
+        self._told_of: Tally[TenantId] = Tally()
         self._minute_ends_s = 0.0
         self._some = asyncio.Event()
         self._unwritten: list[DeniedCalls] = []
@@ -135,17 +140,22 @@ class Denials:
         """See `DenialSink.denied`."""
         self._turn_minute()
         key = (call.tenant_id, call.principal, call.method, call.reason)
-        if key not in self._told and len(self._told) >= _MAX_KEYS:
+        if key not in self._told and not self._has_room(call.tenant_id):
             call = replace(call, principal=OVERFLOW, resource="", method="")
             key = (call.tenant_id, OVERFLOW, "", call.reason)
             if key not in self._told and len(self._told) >= 2 * _MAX_KEYS:
                 self._dropped.inc()
                 self._logger.warning("denial not audited", reason=call.reason, tenant_id=str(call.tenant_id))
                 return
-        self._told.setdefault(key, False)
+        if key not in self._told:
+            self._told[key] = False
+            self._told_of[call.tenant_id] += 1
         self._some.set()
         known = self._counts.get(key)
         self._counts[key] = call if known is None else replace(known, count=known.count + 1)
+
+    def _has_room(self, tenant_id: TenantId) -> bool:
+        return len(self._told) < _MAX_KEYS and self._told_of[tenant_id] < _MAX_KEYS_OF_TENANT
 
     async def flush(self) -> bool:
         """Write all that was counted; whether that was done. What fails is kept for the next time."""
@@ -159,6 +169,7 @@ class Denials:
     def _begin_minute(self) -> None:
         """Everything that was counted is due, and there is room again for others."""
         self._told = dict.fromkeys(self._counts, False)
+        self._told_of = Tally(tenant_id for tenant_id, *_ in self._told)
         self._minute_ends_s = self._clock.monotonic() + _MINUTE_S
 
     async def _write_due(self) -> bool:
