@@ -139,7 +139,7 @@ async def ingestion_with(
     admission: Any, installation: Installation, issuer: Issuer
 ) -> AsyncIterator[Callable[[str, Any], Awaitable[Answer]]]:
     """Ingestion's server behind an interceptor with this module's Admission; yields how to query events."""
-    clock, telemetry, in_flight = issuer.clock, open_telemetry("ingestion"), InFlight(100, 100, 10, 10)
+    clock, telemetry, in_flight = issuer.clock, open_telemetry("ingestion"), InFlight(100, 100, 100, 10, 10)
     interceptor = CallInterceptor(
         "tlsy.ingestion",
         methods_of(_SERVICE, protovalidate.Validator()),

@@ -39,6 +39,7 @@ def server_limits(deadline_s, max_stream_s) -> ServerLimits:
         max_stream_s=max_stream_s,
         max_in_flight=3,
         max_in_flight_per_tenant=2,
+        max_in_flight_public=2,
         max_streams_per_tenant=1,
         max_open_streams=2,
     )
@@ -111,11 +112,15 @@ def calls(client, request, metadata, count):
     return [asyncio.ensure_future(client.identity.GetUser(request, metadata=metadata)) for _ in range(count)]
 
 
+async def until(true):
+    async with asyncio.timeout(60):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
 async def reached(world, count):
     """Returns once so many calls are being answered."""
-    async with asyncio.timeout(60):
-        while len(world.identity.calls) < count:
-            await asyncio.sleep(0.01)
+    await until(lambda: len(world.identity.calls) >= count)
 
 
 @pytest.mark.parametrize("deadline_s", [20.0])
@@ -145,6 +150,26 @@ async def test_a_tenant_leaves_room_for_others(world, client):
     answering.set()
     await asyncio.gather(*held)
     assert (await client.identity.GetUser(REQUEST, metadata=metadata)).name
+
+
+@pytest.mark.parametrize("deadline_s", [20.0])
+async def test_calls_without_a_token_leave_room_for_those_with_one(world, client):
+    answering = asyncio.Event()
+    world.identity.act = answering.wait
+    anonymous = identity.LogInRequest(tenant="tenants/acme", email="a@b.org", password="x")
+    asked = [asyncio.ensure_future(client.identity.LogIn(anonymous)) for _ in range(3)]
+    await until(lambda: len(world.identity.calls) + sum(each.done() for each in asked) == 3)
+    (known,) = calls(client, REQUEST, bearer(world.token("client-admin")), 1)
+    await until(lambda: known.done() or world.identity.calls[-1].claims is not None)
+    answering.set()
+    assert (await known).name
+    (over,) = (
+        each
+        for each in await asyncio.gather(*asked, return_exceptions=True)
+        if isinstance(each, grpc.aio.AioRpcError)
+    )
+    assert ServiceError.from_rpc_error(over).reason == "PUBLIC_BUSY"
+    await client.identity.LogIn(anonymous)
 
 
 async def test_a_service_has_no_share_and_no_rate(world, client):

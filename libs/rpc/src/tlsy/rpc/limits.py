@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections import OrderedDict
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
+from uuid import UUID
 
 from tlsy.rpc.errors import ResourceExhausted
+from tlsy.runtime.ids import TenantId
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tlsy.rpc.tokens import TokenClaims
     from tlsy.runtime.clock import Clock
-    from tlsy.runtime.ids import TenantId
     from tlsy.tenancy.catalog import TenantEntry
 
 #: The entitlement that sets a tenant's rate; 0: unlimited.
 REQUESTS_PER_S: Final = "requests_per_s"
 _MAX_TENANTS: Final = 10_000
 _BURST_S: Final = 2.0
+#: No tenant's id: whose the calls without a token are.
+_ANYBODY: Final = TenantId(UUID(int=0))
 
 
 class RequestRates:
@@ -68,6 +71,7 @@ class InFlight:
         "_max_calls",
         "_max_calls_of_tenant",
         "_max_open_streams",
+        "_max_public_calls",
         "_max_streams",
         "_open_streams",
         "_streams_of",
@@ -76,9 +80,15 @@ class InFlight:
     )
 
     def __init__(
-        self, max_calls: int, max_calls_of_tenant: int, max_streams_of_tenant: int, max_open_streams: int
+        self,
+        max_calls: int,
+        max_calls_of_tenant: int,
+        max_public_calls: int,
+        max_streams_of_tenant: int,
+        max_open_streams: int,
     ) -> None:
         self._max_calls = max_calls
+        self._max_public_calls = max_public_calls
         self._max_calls_of_tenant = max_calls_of_tenant
         self._max_streams = max_streams_of_tenant
         self._max_open_streams = max_open_streams
@@ -101,9 +111,16 @@ class InFlight:
     def hold_share(self, claims: TokenClaims | None) -> TenantId | None:
         """Count a call that has entered for its tenant too; returns what `leave_call` needs to know.
 
+        Those without a token are anybody's, and counted together.
+
         Raises:
-            ResourceExhausted: reason TENANT_BUSY.
+            ResourceExhausted: reasons TENANT_BUSY, PUBLIC_BUSY.
         """
+        if claims is None:
+            if not _take(self._calls_of, _ANYBODY, self._max_public_calls):
+                text = f"At most {self._max_public_calls} calls without a token at once; send again."
+                raise ResourceExhausted("PUBLIC_BUSY", text, retry_after_s=0.5)
+            return _ANYBODY
         tenant_id = _counted_for(claims)
         if tenant_id is not None and not _take(self._calls_of, tenant_id, self._max_calls_of_tenant):
             text = f"At most {self._max_calls_of_tenant} calls of one tenant at once; send again."

@@ -51,6 +51,7 @@ class ServerLimits:
         max_stream_s: of streams; a reader begins again after it.
         max_in_flight: calls at once.
         max_in_flight_per_tenant: of one tenant, so that it leaves room for others.
+        max_in_flight_public: without a token, whoever sends them, so that they leave room for others.
         max_streams_per_tenant: streams of one tenant at once.
         max_open_streams: of health and reflection at once, which whoever reaches the server may open.
         default_requests_per_s: of tenants without the entitlement `requests_per_s`.
@@ -63,6 +64,7 @@ class ServerLimits:
     max_stream_s: float = 3600.0
     max_in_flight: int = 1000
     max_in_flight_per_tenant: int = 250
+    max_in_flight_public: int = 500
     max_streams_per_tenant: int = 20
     max_open_streams: int = 100
     default_requests_per_s: int = 500
@@ -118,6 +120,7 @@ def build_server(
     in_flight = InFlight(
         bounds.max_in_flight,
         bounds.max_in_flight_per_tenant,
+        bounds.max_in_flight_public,
         bounds.max_streams_per_tenant,
         bounds.max_open_streams,
     )
