@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from libs.rpc.tests.world import ACME, OTHER, SERVICES, bearer, entry, refused
+from libs.rpc.tests.world import ACME, ALICE, OTHER, SERVICES, bearer, entry, refused
 from tlsy.contracts.identity.v1 import identity_pb2 as identity
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as ingestion
 from tlsy.contracts.rules_engine.v1 import rules_engine_pb2 as rules
@@ -16,6 +16,7 @@ from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2 as registry
 from tlsy.contracts.tenant_registry.v1.tenant_pb2 import Tenant
 from tlsy.rpc.errors import PermissionDenied
 from tlsy.rpc.methods import NameFields
+from tlsy.rpc.tokens import Actor
 from tlsy.runtime.ids import PLATFORM_TENANT_ID
 from tlsy.tenancy.context import TenantState
 
@@ -27,6 +28,38 @@ async def test_the_call_carries_the_tokens_tenant(world, client):
     assert call.required_tenant() == world.catalog.tenant(ACME)
     assert call.principal == world.claims().principal
     assert call.method == "tlsy.identity.v1.IdentityService/GetUser"
+
+
+@pytest.mark.parametrize(
+    ("access", "role", "let_in"),
+    [
+        ("FULL", "client-admin", True),
+        ("ONBOARDING", "onboarding", True),
+        ("ONBOARDING", "client-admin", False),
+        ("NONE", "client-admin", False),
+        ("NONE", "onboarding", False),
+    ],
+)
+async def test_the_provider_acts_there_only_as_the_tenant_lets_it_now(world, client, access, role, let_in):
+    token = world.token(role, actor=Actor(PLATFORM_TENANT_ID, ALICE))
+    world.catalog.put(entry(ACME, "acme", provider_access=access))
+    call = client.identity.GetUser(
+        identity.GetUserRequest(name="tenants/acme/users/u"), metadata=bearer(token)
+    )
+    if let_in:
+        await call
+    else:
+        error = await refused(call)
+        assert (type(error), error.reason) == (PermissionDenied, "PROVIDER_ACCESS_DENIED")
+        assert [denied.reason for denied in world.denials.calls] == ["PROVIDER_ACCESS_DENIED"]
+
+
+async def test_a_head_office_asks_for_no_such_access(world, client):
+    token = world.token("client-admin", actor=Actor(OTHER, ALICE))
+    world.catalog.put(entry(ACME, "acme", provider_access="NONE"))
+    await client.identity.GetUser(
+        identity.GetUserRequest(name="tenants/acme/users/u"), metadata=bearer(token)
+    )
 
 
 FOREIGN = [

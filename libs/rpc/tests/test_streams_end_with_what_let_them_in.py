@@ -7,6 +7,7 @@ import pytest
 from libs.rpc.tests.world import ACME, ALICE, World, bearer, entry, refused
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as ingestion
 from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2 as registry
+from tlsy.rpc.tokens import Actor
 from tlsy.runtime.ids import PLATFORM_SLUG, PLATFORM_TENANT_ID
 from tlsy.tenancy.context import TenantState
 
@@ -51,6 +52,17 @@ async def test_a_silent_stream_ends_soon(world, client, change, reason, audited)
     async with asyncio.timeout(60):
         assert (await refused(stream.read())).reason == reason
     assert [denied.reason for denied in world.denials.calls] == ([reason] if audited else [])
+
+
+async def test_a_providers_stream_ends_when_the_tenant_lets_it_in_no_more(world, client):
+    world.ingestion.act = silent
+    world.catalog.put(entry(ACME, "acme", provider_access="FULL"))
+    token = world.token("client-admin", actor=Actor(PLATFORM_TENANT_ID, ALICE))
+    stream = client.ingestion.TailEvents(TAIL, metadata=bearer(token))
+    assert (await stream.read()).missed == 1
+    world.catalog.put(entry(ACME, "acme", provider_access="NONE"))
+    async with asyncio.timeout(15):
+        assert (await refused(stream.read())).reason == "PROVIDER_ACCESS_DENIED"
 
 
 async def test_a_stream_ends_when_its_token_expires(world, client):

@@ -25,6 +25,7 @@ from tlsy.rpc.errors import (
     Violation,
 )
 from tlsy.rpc.methods import NAME_PREFIX, request_hash
+from tlsy.rpc.permissions import RoleBinding
 from tlsy.rpc.tokens import TokenRevoked
 from tlsy.runtime.ids import PLATFORM_TENANT_ID
 from tlsy.tenancy.catalog import known
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
 _BEARER: Final = "bearer "
 #: Suspended tenants are let in: what they have stays readable, and the database refuses their writes.
 _ADMITTED_STATES: Final = frozenset({TenantState.ACTIVE, TenantState.SUSPENDED})
+#: All that the provider may be where it is let in for the beginning only.
+_ONBOARDING: Final = (RoleBinding("onboarding"),)
 _NOBODY: Final[frozenset[str]] = frozenset()
 #: What a record of a refused call keeps of the name in its request, which nobody has validated yet.
 _MAX_RESOURCE: Final = 256
@@ -72,8 +75,8 @@ class Admission:
 
         Raises:
             Unauthenticated: no token, or not a good one.
-            PermissionDenied: CROSS_TENANT, PLATFORM_ONLY, TENANT_UNKNOWN, MODULE_DISABLED,
-                PERMISSION_MISSING.
+            PermissionDenied: CROSS_TENANT, PLATFORM_ONLY, TENANT_UNKNOWN, PROVIDER_ACCESS_DENIED,
+                MODULE_DISABLED, PERMISSION_MISSING.
             FailedPrecondition: TENANT_NOT_ACTIVE.
             ResourceExhausted: RATE_LIMITED.
             InvalidArgument: REQUEST_TOO_LARGE, REQUEST_UNREADABLE; the request breaks its rules, or its
@@ -120,7 +123,7 @@ class Admission:
 
         Raises:
             Unauthenticated: TOKEN_EXPIRED, or as TokenRevoked TOKEN_REVOKED.
-            PermissionDenied: TENANT_UNKNOWN, MODULE_DISABLED.
+            PermissionDenied: TENANT_UNKNOWN, PROVIDER_ACCESS_DENIED, MODULE_DISABLED.
             FailedPrecondition: TENANT_NOT_ACTIVE.
         """
         if call.claims is None:
@@ -133,6 +136,7 @@ class Admission:
         except UnknownTenant:
             raise _tenant_unknown() from None
         _require_admitted(tenant)
+        _require_access(tenant, call.claims)
         _authorize(method, call.permissions, tenant)
 
     def tell(self, method: Method, resource: str, claims: TokenClaims, refusal: ServiceError) -> None:
@@ -175,6 +179,7 @@ class Admission:
             raise PermissionDenied("PLATFORM_ONLY", "Only the platform's own administrators may do this.")
         tenant = await self._tenant(claims)
         _require_admitted(tenant)
+        _require_access(tenant, claims)
         foreign = method.names.first_foreign(request, f"{NAME_PREFIX}{tenant.slug}")
         if foreign is not None:
             text = "A name in the request is of another tenant than the token."
@@ -208,6 +213,15 @@ def _require_admitted(tenant: TenantEntry) -> None:
             f"The tenant is {tenant.state.lower()}.",
             metadata={"state": str(tenant.state)},
         )
+
+
+def _require_access(tenant: TenantEntry, claims: TokenClaims) -> None:
+    """The provider's exchanged tokens hold for as long as the tenant lets it in, which may be narrowed."""
+    if claims.actor is None or claims.actor.tenant_id != PLATFORM_TENANT_ID:
+        return
+    onboards = tenant.provider_access == "ONBOARDING" and claims.roles == _ONBOARDING
+    if tenant.provider_access != "FULL" and not onboards:
+        raise PermissionDenied("PROVIDER_ACCESS_DENIED", "The tenant does not let its provider do this.")
 
 
 def _authorize(method: Method, permissions: frozenset[str], tenant: TenantEntry | None) -> None:
