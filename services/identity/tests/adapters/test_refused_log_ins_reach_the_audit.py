@@ -63,6 +63,9 @@ class Sink:
     def audit(self, *_: object, **__: object) -> None:
         """Audit records of a transaction are not looked at here."""
 
+    def check_key(self) -> None:
+        """There always is one."""
+
     def now(self) -> datetime:
         return datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -80,7 +83,7 @@ def log_in(installation: Installation, clock: FakeClock, sink: Sink) -> LogIn:
         failures=Budgets(clock, size=3, per_s=0.1),
         denials=sink,
         effects=cast("Any", sink),
-        issuer=unused,
+        issuer=cast("Any", sink),
         lifetime=unused,
     )
 

@@ -3,20 +3,28 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 import pytest
 
+from services.identity.tests.calls import public_call
 from tlsy.identity.adapters.embedded_directory import EmbeddedDirectory
+from tlsy.identity.adapters.key_ring import KeyRing
 from tlsy.identity.adapters.postgres import read_statements
+from tlsy.identity.adapters.postgres.directories import PostgresDirectories
+from tlsy.identity.adapters.postgres.role_bindings import PostgresRoleBindings
 from tlsy.identity.adapters.postgres.users import PostgresUsers
 from tlsy.identity.adapters.sealing import LookupHash, Sealer
 from tlsy.identity.domain.ids import UserId
 from tlsy.identity.domain.lockout import Attempts, LockoutPolicy
 from tlsy.identity.domain.users import User
+from tlsy.identity.handlers.budgets import Budgets
+from tlsy.identity.handlers.issuing import Issuer
+from tlsy.identity.handlers.log_in import LogIn, LogInCommand
 from tlsy.identity.ports import Authenticated, NotAuthenticated, PasswordsBusy
+from tlsy.rpc.errors import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,8 +65,22 @@ class PlainPasswords:
 
 
 @dataclass
+class Effects:
+    """Without audit records, which are not looked at here."""
+
+    clock: FakeClock
+
+    def now(self) -> datetime:
+        return self.clock.now()
+
+    def audit(self, *_: object, **__: object) -> None:
+        """See the class."""
+
+
+@dataclass
 class World:
     directory: EmbeddedDirectory
+    users: PostgresUsers
     passwords: PlainPasswords
     tenant: TenantEntry
 
@@ -79,7 +101,7 @@ async def world(installation: Installation, fake_clock: FakeClock) -> World:
             await users.insert(tx, user(email, stored, disabled=disabled))
         await users.insert(tx, user("old@x.org", "old password"))
     passwords = PlainPasswords()
-    return World(EmbeddedDirectory(tenancy, users, passwords, fake_clock, POLICY), passwords, tenant)
+    return World(EmbeddedDirectory(tenancy, users, passwords, fake_clock, POLICY), users, passwords, tenant)
 
 
 def user(email: str, stored: str | None, *, disabled: bool = False) -> User:
@@ -126,6 +148,30 @@ async def test_who_is_turned_away_because_there_are_too_many_has_not_tried(world
             await world.outcome("ada@x.org", "right")
     world.passwords.busy = False
     assert await world.outcome("ada@x.org", "wrong") == "PASSWORD_WRONG"
+    assert await world.outcome("ada@x.org", "right") == "OK"
+
+
+async def test_nor_has_who_comes_before_there_is_a_key_to_sign_with(
+    world: World, installation: Installation, fake_clock: FakeClock
+) -> None:
+    unused = cast("Any", None)
+    sql = read_statements()
+    handler = LogIn(
+        installation.tenancy("identity"),
+        world.directory,
+        users=world.users,
+        bindings=PostgresRoleBindings(sql),
+        directories=PostgresDirectories(sql),
+        passwords=cast("Any", world.passwords),
+        failures=Budgets(fake_clock, size=9, per_s=1),
+        denials=unused,
+        effects=cast("Any", Effects(fake_clock)),
+        issuer=Issuer(KeyRing(unused), fake_clock, uuid4),
+        lifetime=timedelta(minutes=10),
+    )
+    for _ in range(2 * POLICY.max_failures):
+        with pytest.raises(Unavailable, match="SIGNING_KEY_UNAVAILABLE"):
+            await handler.run(public_call("LogIn"), LogInCommand(world.tenant.slug, "ada@x.org", "right"))
     assert await world.outcome("ada@x.org", "right") == "OK"
 
 

@@ -85,6 +85,9 @@ class World:
                 await self.users.save(tx, self.change)
         return Authenticated(ADA, "the right hash", None)
 
+    def check_key(self) -> None:
+        """There is one to sign with."""
+
     async def log_in(self) -> None:
         handler = LogIn(
             self.tenancy,
@@ -96,7 +99,7 @@ class World:
             failures=self.failures,
             denials=UNUSED,
             effects=self.effects,
-            issuer=UNUSED,
+            issuer=cast("Any", self),
             lifetime=UNUSED,
         )
         await handler.run(public_call("LogIn"), LogInCommand("acme", "ada@x.org", "right"))

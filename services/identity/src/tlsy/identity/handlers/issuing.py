@@ -42,6 +42,10 @@ class Issuer:
         self._clock = clock
         self._ids = ids
 
+    def check_key(self) -> None:
+        """Pass if there is a key to sign with; raises Unavailable, reason SIGNING_KEY_UNAVAILABLE."""
+        _ = self._tokens.signing_kid
+
     def issue(
         self,
         tenant: TenantEntry,

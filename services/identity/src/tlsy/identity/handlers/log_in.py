@@ -94,7 +94,10 @@ class LogIn:
             Unauthenticated: reason CREDENTIALS_WRONG.
             FailedPrecondition: reason TENANT_NOT_ACTIVE.
             ResourceExhausted: reason LOG_IN_BUSY.
+            Unavailable: reason SIGNING_KEY_UNAVAILABLE; nothing was counted.
         """
+        # First: without a token to give, right passwords would be counted as wrong ones, and lock.
+        self._issuer.check_key()
         try:
             return await self._run(call, command)
         except PasswordsBusy:
