@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import time
 from collections import Counter
+from uuid import uuid4
 
 import pytest
 
 from tlsy.contracts.audit_log.events.v1.events_pb2 import AuditRecorded
 from tlsy.contracts.identity.v1 import identity_pb2 as pb
+from tlsy.rpc.permissions import RoleBinding
+from tlsy.rpc.tokens import IDENTITY_ISSUER, SUITE_AUDIENCE, TokenClaims, issue_token
+from tlsy.runtime.ids import PrincipalName
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -48,3 +53,27 @@ async def test_whoever_tells_of_it(suite, refused, wait_until) -> None:
         ("SetPassword", "PASSWORD_WRONG"): 1,
         ("GetUser", "CROSS_TENANT"): 1,
     }
+
+
+async def test_also_of_a_suspended_tenant_which_takes_no_writes(suite, refused, wait_until) -> None:
+    key, asleep, now = await suite.signer(), suite.tenants["suspended"], time.time()
+    claims = TokenClaims(
+        issuer=IDENTITY_ISSUER,
+        principal=PrincipalName(f"tenants/{asleep.slug}/users/{uuid4()}"),
+        tenant_id=asleep.tenant_id,
+        slug=asleep.slug,
+        audience=(SUITE_AUDIENCE,),
+        roles=(RoleBinding("client-admin"),),
+        issued_at=now,
+        expires_at=now + 60,
+        token_id="t",
+        key_id=key.kid,
+    )
+    stub = suite.stub(issue_token(key, claims))
+    exchange = pb.ExchangeTokenRequest(target_tenant="tenants/acme", reason="a test")
+    assert (await refused(stub.ExchangeToken(exchange))).reason == "NOT_AN_ANCESTOR"
+
+    async def told() -> bool:
+        return await refusals(suite, claims.principal) == {("ExchangeToken", "NOT_AN_ANCESTOR"): 1}
+
+    await wait_until(told, 20.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tlsy.identity.domain.exchange import (
     ExchangeRequest,
@@ -14,7 +14,7 @@ from tlsy.identity.domain.exchange import (
     decide,
     outside_hierarchy,
 )
-from tlsy.rpc.errors import RecordedDenial
+from tlsy.rpc.errors import PermissionDenied, RecordedDenial
 from tlsy.rpc.permissions import RoleBinding as TokenRole
 from tlsy.rpc.tokens import Actor
 from tlsy.runtime.ids import PLATFORM_TENANT_ID, Slug
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from tlsy.rpc.tokens import TokenClaims
     from tlsy.tenancy.catalog import TenantEntry
     from tlsy.tenancy.unit_of_work import Tenancy, UnitOfWork
+
+_DENIED: Final = "You may not act in that tenant."
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +71,23 @@ class ExchangeToken:
         Raises:
             RecordedDenial: reasons NOT_AN_ANCESTOR (there may be no such tenant), ALREADY_EXCHANGED,
                 TARGET_IS_ORIGIN, TENANT_NOT_ACTIVE, PROVIDER_ACCESS_DENIED, ONBOARDING_CLOSED.
+            PermissionDenied: the same, of a caller whose own tenant is suspended.
         """
         origin, claims = call.required_tenant(), call.claims
         if claims is None:
             raise RuntimeError("an exchange was let through without a token")
         target, verdict = await self._decide(call, claims, origin, slug, reason)
         outcome = "OK" if isinstance(verdict, Granted) else verdict.reason
-        await self._tenancy.run(
-            origin.tenant_id, lambda tx: self._audit(tx, call, slug, outcome, reason), write=True
-        )
+        try:
+            await self._tenancy.run(
+                origin.tenant_id, lambda tx: self._audit(tx, call, slug, outcome, reason), write=True
+            )
+        except NotWritable:
+            # Suspended: what is not recorded here the interceptor tells, as of all that it refuses.
+            told = "TENANT_NOT_ACTIVE" if isinstance(verdict, Granted) else outcome
+            raise PermissionDenied(told, _DENIED) from None
         if target is None or not isinstance(verdict, Granted):
-            raise RecordedDenial(outcome, "You may not act in that tenant.")
+            raise RecordedDenial(outcome, _DENIED)
         return ExchangedToken(self._issue(claims, origin, target, verdict.role), verdict.role)
 
     async def _decide(
