@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tlsy.agent.adapters.buffer import BufferInUseError, DiskBuffer
+from tlsy.agent.adapters.buffer import SEGMENT_BYTES, BufferInUseError, DiskBuffer
 from tlsy.agent.ports import BufferFullError
 
 
@@ -187,6 +187,25 @@ def test_on_a_full_disk_the_buffer_is_emptied_and_then_takes_more(opened, tmp_pa
         assert drained(buffer) == [b"c" * 15_000]
     buffer.close()
     assert drained(opened()) == [b"c" * 15_000]
+
+
+@pytest.mark.parametrize("reopen", [True, False])
+def test_on_a_full_disk_that_frees_nothing_what_is_written_later_is_not_passed_over(opened, tmp_path, reopen):
+    buffer = opened()
+    for size in (SEGMENT_BYTES, 20_000):
+        buffer.append([b"a" * size])
+        buffer.acknowledge(buffer.peek(1, 10**9)[1])
+    # Stands for a file that a full disk cannot remove, as those do that copy what they change.
+    undeletable = tmp_path / "000000000000.events"
+    undeletable.mkdir()
+    with full_disk(32_000), pytest.raises(OSError, match="Is a directory"):
+        buffer.append([b"b" * 15_000])
+    undeletable.rmdir()
+    buffer.append([b"later"])
+    if reopen:
+        buffer.close()
+        buffer = opened()
+    assert drained(buffer) == [b"later"]
 
 
 def test_a_full_buffer_takes_nothing_and_keeps_what_it_has(opened, tmp_path):

@@ -86,9 +86,10 @@ class DiskBuffer:
             except OSError:
                 if self._peek(1, 1)[0]:
                     raise
-                # All is delivered, but its files still take the room that these need.
-                self.acknowledge(Place(self._tail_segment + 1, 0))
+                # All is delivered, but its files still take the room that these need. The writer goes there
+                # first: were the place ahead of it, what it writes next would never be read.
                 self._next_segment()
+                self.acknowledge(Place(self._tail_segment, 0))
                 self._write(blob)
 
     def _write(self, blob: bytes) -> None:
