@@ -61,6 +61,17 @@ async def test_a_call_that_hangs_holds_one_thread_and_no_other_call():
     assert len(begun) == 1
 
 
+async def test_a_call_for_which_there_was_no_thread_is_made_when_it_is_asked_for_again():
+    background, before = Background(), threading.stack_size(2**46)
+    try:
+        with pytest.raises(RuntimeError, match="new thread"):
+            await background.run("name", lambda: "never")
+    finally:
+        threading.stack_size(before)
+    async with asyncio.timeout(10):
+        assert await background.run("name", lambda: "again") == "again"
+
+
 async def test_what_a_background_call_raises_is_raised_where_it_is_waited_for():
     with pytest.raises(UnicodeError):
         await Background().run("x", lambda: "a..b".encode("idna"))

@@ -28,9 +28,11 @@ class Background:
         future = self._under_way.get(name)
         if future is None:
             loop = asyncio.get_running_loop()
-            future = self._under_way[name] = loop.create_future()
-            future.add_done_callback(lambda done: self._over(name, done))
+            future = loop.create_future()
+            # Before it is under way: a host that has no thread left now may have one next time.
             threading.Thread(target=_call, args=(call, future, loop), name=name[:50], daemon=True).start()
+            self._under_way[name] = future
+            future.add_done_callback(lambda done: self._over(name, done))
         result: T = await asyncio.shield(future)
         return result
 
