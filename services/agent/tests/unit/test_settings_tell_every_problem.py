@@ -67,6 +67,30 @@ def test_a_member_that_is_there_twice_is_not_dropped(tmp_path, text):
     assert "is there twice" in problems(tmp_path / "agent.yaml", GOOD + text)
 
 
+@pytest.mark.parametrize(
+    "text", ["site: 2026-31-12", "labels: {built: 2026-02-30}", "site: 0x_", "a: !!bool x"]
+)
+def test_what_only_looks_like_a_date_or_a_number_is_told_by_its_line(tmp_path, text):
+    told = problems(tmp_path / "agent.yaml", GOOD + text)
+    assert "is not YAML" in told
+    assert "line 5" in told
+
+
+@pytest.mark.parametrize("held", [None, "no certificate"])
+def test_a_file_of_authorities_that_has_none_is_named(tmp_path, held):
+    ca_file = tmp_path / "ca.pem"
+    if held is not None:
+        ca_file.write_text(held)
+    tls = f"tls: {{ca_file: {ca_file}}}"
+    text = GOOD.replace("{identity", f"{{{tls}, identity")
+    told = problems(
+        tmp_path / "agent.yaml", text + f"http: [{{name: x, url: 'https://h', ca_file: {ca_file}}}]\n"
+    )
+    assert "2 problem(s)" in told
+    assert all(f"{path}: " in told for path in ("endpoints.tls.ca_file", "http.0.ca_file"))
+    assert str(ca_file) in told
+
+
 @pytest.mark.parametrize("text", ["", "[", "- a", "a: &x [*x]"])
 def test_what_is_no_configuration_is_refused(tmp_path, text):
     assert problems(tmp_path / "agent.yaml", text)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import socket
+import ssl
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -54,6 +55,18 @@ def _address(url: str) -> str:
     return url
 
 
+def _authorities(file: Path) -> Path:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
+    except ssl.SSLError as error:
+        raise ValueError(f"{file} holds no certificates in PEM") from error
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read ({error.strerror})") from error
+    return file
+
+
+#: PEM file of the authorities to trust instead of the system's.
+CaFile = Annotated[Path, AfterValidator(_authorities)]
 Seconds = Annotated[float, Field(gt=0)]
 Name = Annotated[str, Field(min_length=1, max_length=100)]
 LabelKey = Annotated[str, Field(min_length=1), _bytes(MAX_LABEL_KEY_BYTES)]
@@ -71,8 +84,7 @@ class _Model(BaseModel):
 class ServerTls(_Model):
     """How the servers' certificates are checked; without it calls are in clear text."""
 
-    #: PEM file of the authorities to trust instead of the system's.
-    ca_file: Path | None = None
+    ca_file: CaFile | None = None
 
 
 class Endpoints(_Model):
@@ -112,8 +124,7 @@ class HttpProbe(_Model):
     url: Annotated[str, Field(pattern=r"^https?://[!-~]+$"), AfterValidator(_address)]
     expect_status: tuple[int, ...] = (200,)
     timeout_s: Seconds = 5.0
-    #: PEM file of the authorities to trust instead of the system's.
-    ca_file: Path | None = None
+    ca_file: CaFile | None = None
 
 
 class TlsProbe(_Model):
@@ -198,7 +209,18 @@ class Settings(_Model):
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a member that is there twice, instead of dropping the first."""
+    """Refuses a member that is there twice, instead of dropping the first.
+
+    And tells where something stands that only looks like a date or a number.
+    """
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 - the base's
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, KeyError, AttributeError) as error:
+            kind = node.tag.rpartition(":")[2]
+            problem = f"{node.value} is no {kind}; if it is a text, put it in quotes"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from error
 
     def construct_yaml_map(self, node: yaml.MappingNode) -> Any:
         names: set[str] = set()
