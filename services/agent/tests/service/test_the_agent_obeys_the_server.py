@@ -10,6 +10,8 @@ from tlsy.agent.handlers.deliver import Deliverer
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as pb
 from tlsy.rpc.errors import ResourceExhausted, Unavailable
 
+REFUSED = "the server refuses events for good"
+
 
 def answer(*outcomes, rejections=(), retry_s=None):
     response = pb.IngestEventsResponse(
@@ -76,6 +78,20 @@ async def test_events_refused_for_good_are_counted_and_never_sent_again(agent, s
     await agent.deliver()
     assert stand_in.batches == [["1", "2"], ["3"]]
     assert (agent.deliverer.delivered, agent.deliverer.rejected) == (2, 1)
+
+
+async def test_all_that_is_refused_for_good_is_told_in_a_line_per_reason(agent, stand_in, log_lines):
+    old = [pb.Rejection(index=n, reason="TIME_TOO_OLD", message=f"of {n}") for n in range(40)]
+    both = [pb.Rejection(index=40, reason=name, message=name) for name in ("SITE_INVALID", "TYPE_INVALID")]
+    stand_in.script = [answer(*["REJECTED"] * 41, rejections=[*old, *both])]
+    agent.collected(*map(str, range(41)))
+    await agent.deliver()
+    told = {line["reason"]: (line["refused"], line["problem"]) for line in log_lines.of(REFUSED)}
+    assert told == {
+        "TIME_TOO_OLD": (40, "of 0"),
+        "SITE_INVALID": (1, "SITE_INVALID"),
+        "TYPE_INVALID": (1, "TYPE_INVALID"),
+    }
 
 
 async def test_a_clock_that_is_ahead_is_told_loudly(agent, stand_in, log_lines):

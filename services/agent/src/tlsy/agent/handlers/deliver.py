@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -115,8 +116,10 @@ class Deliverer:
                 refused=ahead,
                 host_time=self._clock.now().isoformat(timespec="seconds"),
             )
-        for _, reason, message in delivered.rejected[:10]:
-            _log.error("the server refuses an event for good", reason=reason, problem=message)
+        # One line per reason: a batch that came too late would be hundreds of one kind.
+        for reason, count in Counter(reason for _, reason, _ in delivered.rejected).items():
+            first = next(message for _, of, message in delivered.rejected if of == reason)
+            _log.error("the server refuses events for good", reason=reason, refused=count, problem=first)
 
 
 async def _first_of(*waits: Coroutine[object, object, object]) -> None:
