@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tlsy.agent.handlers.deliver import Deliverer
+from tlsy.agent.ports import DeliveryError
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as pb
 from tlsy.rpc.errors import ResourceExhausted, Unavailable
 
@@ -92,6 +93,22 @@ async def test_all_that_is_refused_for_good_is_told_in_a_line_per_reason(agent, 
         "SITE_INVALID": (1, "SITE_INVALID"),
         "TYPE_INVALID": (1, "TYPE_INVALID"),
     }
+
+
+@pytest.mark.parametrize("outcome", [pb.OUTCOME_UNSPECIFIED, 99])
+async def test_an_event_of_which_the_server_does_not_say_that_it_is_stored_comes_again(
+    server, stand_in, outcome
+):
+    stand_in.script = [pb.IngestEventsResponse(outcomes=[pb.OUTCOME_ACCEPTED, outcome])]
+    delivered = await server.deliver([pb.Event(id="1"), pb.Event(id="2")])
+    assert delivered.deferred == (1,)
+
+
+@pytest.mark.parametrize("outcomes", [(), ("ACCEPTED",), ("ACCEPTED",) * 3])
+async def test_an_answer_that_is_of_another_batch_delivers_nothing(server, stand_in, outcomes):
+    stand_in.script = [answer(*outcomes)]
+    with pytest.raises(DeliveryError):
+        await server.deliver([pb.Event(id="1"), pb.Event(id="2")])
 
 
 async def test_a_clock_that_is_ahead_is_told_loudly(agent, stand_in, log_lines):

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 _AUDIENCE: Final = "ingestion"
 #: A token is renewed when this part of its life is over, so that none ends while a batch is on its way.
 _RENEW_AT: Final = 0.8
+#: What has none of these, be it one that this agent does not know yet, may not be stored.
+_SETTLED: Final = frozenset(
+    {ingestion_pb2.OUTCOME_ACCEPTED, ingestion_pb2.OUTCOME_DUPLICATE, ingestion_pb2.OUTCOME_REJECTED}
+)
 #: Each pause is the deliverer's, which obeys RetryInfo: gRPC, which does not, sends nothing again.
 _POLICY: Final = CallPolicy(timeout_s=30.0, attempts=1)
 
@@ -91,11 +95,12 @@ class IngestionServer:
         """See `Server.deliver`."""
         try:
             try:
-                return _delivered(await self._ingest(await self._current(), events))
+                answer = await self._ingest(await self._current(), events)
             except Unauthenticated:
-                return _delivered(await self._ingest(await self._exchange(), events))
+                answer = await self._ingest(await self._exchange(), events)
         except ServiceError as error:
             raise DeliveryError(f"{error.reason}: {error.message}", error.retry_after_s) from error
+        return _delivered(answer, len(events))
 
     async def _ingest(
         self, access: _Access, events: Sequence[ingestion_pb2.Event]
@@ -147,10 +152,10 @@ class IngestionServer:
         )
 
 
-def _delivered(answer: ingestion_pb2.IngestEventsResponse) -> Delivered:
-    deferred = tuple(
-        index for index, outcome in enumerate(answer.outcomes) if outcome == ingestion_pb2.OUTCOME_DEFERRED
-    )
+def _delivered(answer: ingestion_pb2.IngestEventsResponse, sent: int) -> Delivered:
+    if len(answer.outcomes) != sent:
+        raise DeliveryError(f"the server tells {len(answer.outcomes)} outcomes of {sent} events")
+    deferred = tuple(index for index, outcome in enumerate(answer.outcomes) if outcome not in _SETTLED)
     rejected = tuple((problem.index, problem.reason, problem.message) for problem in answer.rejections)
     retry_after_s = answer.retry_after.ToMilliseconds() / 1000 if answer.HasField("retry_after") else None
     return Delivered(deferred, rejected, retry_after_s)
