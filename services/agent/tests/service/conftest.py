@@ -26,6 +26,7 @@ class StandIn(identity_pb2_grpc.IdentityServiceServicer, ingestion_pb2_grpc.Inge
         self.target = target
         self.tokens = 0
         self.expired = set()
+        self.revoked = False
         self.lifetime_s = 600
         self.script = []
         self.batches = []
@@ -34,6 +35,8 @@ class StandIn(identity_pb2_grpc.IdentityServiceServicer, ingestion_pb2_grpc.Inge
     async def ExchangeApiKey(self, request, context):  # noqa: N802  the proto's
         assert (request.api_key, list(request.audience)) == ("the-key", ["ingestion"])
         self.tokens += 1
+        if self.revoked:
+            await context.abort(StatusCode.UNAUTHENTICATED, "no such key")
         answer = identity_pb2.ExchangeApiKeyResponse(tenant="tenants/firm")
         answer.token.access_token = f"token-{self.tokens}"
         answer.token.expires_in.FromSeconds(self.lifetime_s)

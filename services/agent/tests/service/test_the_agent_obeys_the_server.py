@@ -198,6 +198,13 @@ async def test_a_token_that_is_refused_is_exchanged_at_once(agent, stand_in):
     assert (stand_in.tokens, stand_in.batches) == (2, [["1"]])
 
 
+async def test_a_key_that_is_refused_is_shown_once_and_then_after_a_pause(server, stand_in):
+    stand_in.revoked = True
+    with pytest.raises(DeliveryError, match="no such key"):
+        await server.deliver([pb.Event(id="1")])
+    assert stand_in.tokens == 1
+
+
 async def test_asked_to_stop_while_the_server_is_away_it_leaves_the_events_on_disk(agent, stand_in, asleep):
     await stand_in.down()
     agent.collected("1")

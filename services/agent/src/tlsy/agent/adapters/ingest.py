@@ -94,8 +94,9 @@ class IngestionServer:
     async def deliver(self, events: Sequence[ingestion_pb2.Event]) -> Delivered:
         """See `Server.deliver`."""
         try:
+            access = await self._current()
             try:
-                answer = await self._ingest(await self._current(), events)
+                answer = await self._ingest(access, events)
             except Unauthenticated:
                 answer = await self._ingest(await self._exchange(), events)
         except ServiceError as error:
