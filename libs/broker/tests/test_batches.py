@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import struct
+import time
 
 import pytest
 from crc32c import crc32c
@@ -82,6 +83,18 @@ def test_the_first_record_since_a_time_is_found_inside_a_batch(batch):
 def test_in_a_compressed_batch_it_is_the_first_record_of_the_batch(batch):
     raw = patched(batch(b"1", b"2", times_s=(100, 105)), 21, struct.pack(">h", 1))
     assert first_record_since(parse_batch(raw, max_bytes=LIMIT).at(50), 101_000) == (50, 100_000)
+
+
+@pytest.mark.parametrize("length", [b"\x00", b"\x01"])
+def test_a_record_that_leads_back_is_not_followed(batch, length):
+    """Of 0 and -1 bytes: the next one would be the same again, as often as the batch says it has records."""
+    count = 4_000_000
+    raw = patched(batch(b"1", times_s=(100,)), 61, length)
+    raw = patched(patched(raw, 23, struct.pack(">i", count - 1)), 57, struct.pack(">i", count))
+    stored = parse_batch(raw, max_bytes=LIMIT).at(50)
+    begun = time.process_time()
+    assert first_record_since(stored, 101_000) == (50, 100_000)
+    assert time.process_time() - begun < 0.5
 
 
 def test_records_that_do_not_parse_are_not_looked_into(batch):

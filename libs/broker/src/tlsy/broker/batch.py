@@ -138,7 +138,8 @@ def first_record_since(stored: bytes, timestamp_ms: int) -> tuple[int, int]:
     """Offset and timestamp (ms) of a stored batch's first record that is not older than `timestamp_ms`.
 
     Compressed records are not opened: for them this is the batch's first record, which may be older, so
-    that a reader starting there misses nothing. The same holds for records that do not parse.
+    that a reader starting there misses nothing. The same holds for records that do not parse, or lead back:
+    the batch may say that it has two billions of them.
     """
     header = _HEADER.unpack_from(stored)
     base_offset, attributes, base_timestamp_ms, count = header[0], header[5], header[7], header[12]
@@ -149,6 +150,8 @@ def first_record_since(stored: bytes, timestamp_ms: int) -> tuple[int, int]:
         try:
             for _ in range(count):
                 length, size = read_signed_varint(stored, position)
+                if length <= 0:
+                    break
                 position += size
                 timestamp_delta, delta_size = read_signed_varlong(stored, position + 1)
                 offset_delta, _ = read_signed_varint(stored, position + 1 + delta_size)
