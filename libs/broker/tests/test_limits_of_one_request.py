@@ -5,9 +5,12 @@ import time
 from dataclasses import replace
 
 import pytest
+from kio.schema.describe_groups.v4.request import DescribeGroupsRequest
 from kio.schema.errors import ErrorCode
+from kio.schema.list_offsets.v5.request import ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic
 from kio.schema.metadata.v8.request import MetadataRequest, MetadataRequestTopic
-from kio.static.primitive import i32
+from kio.schema.types import BrokerId, GroupId, TopicName
+from kio.static.primitive import i8, i32, i64
 
 from tlsy.broker import BrokerSettings
 from tlsy.broker.api import Caller
@@ -45,6 +48,32 @@ async def test_one_response_has_no_more_records_than_the_broker_allows(
         await client.ask(produce_request("topic", batch(b"x" * 10_000)))
     response = await client.ask(long_poll("topic", max_wait_s=0))
     assert 20_000 < len(response.responses[0].partitions[0].records) <= 25_000
+
+
+async def test_a_topic_that_is_asked_for_many_times_is_described_once(address, connect):
+    client = await connect(address)
+    request = metadata_request("topic", creates=True)
+    response = await client.ask(replace(request, topics=request.topics * 50))
+    assert [topic.name for topic in response.topics] == ["topic"]
+
+
+async def test_a_group_that_is_asked_for_many_times_is_described_once(address, connect, join_request):
+    client = await connect(address)
+    await client.ask(join_request("group", timeout_s=30))
+    names = (GroupId.parse("group"), GroupId.parse("other"))
+    response = await client.ask(DescribeGroupsRequest(groups=names * 50, include_authorized_operations=False))
+    assert [group.group_id for group in response.groups] == ["group", "other"]
+
+
+async def test_offsets_of_a_partition_that_is_asked_for_twice_are_not_looked_for(address, connect):
+    client = await connect(address)
+    await client.ask(metadata_request("topic", creates=True))
+    partition = ListOffsetsPartition(partition_index=i32(0), timestamp=i64(0))
+    topic = ListOffsetsTopic(name=TopicName.parse("topic"), partitions=(partition,))
+    for topics, error in (((topic,), ErrorCode.none), ((topic, topic), ErrorCode.invalid_request)):
+        request = ListOffsetsRequest(replica_id=BrokerId(-1), isolation_level=i8(0), topics=topics)
+        response = await client.ask(request)
+        assert {told.partitions[0].error_code for told in response.topics} == {error}
 
 
 async def test_a_long_poll_is_no_longer_than_the_broker_allows(address, connect, long_poll):

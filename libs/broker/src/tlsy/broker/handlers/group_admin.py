@@ -35,11 +35,12 @@ async def list_groups(
 async def describe_groups(
     coordinator: GroupCoordinator, request: DescribeGroupsRequest, _caller: Caller
 ) -> DescribeGroupsResponse:
-    """Describe groups with their members; an unknown group is told to be dead."""
+    """Describe groups with their members, each once; an unknown group is told to be dead."""
     return DescribeGroupsResponse(
         throttle_time=NO_THROTTLE,
         groups=tuple(
-            _described(group_id, coordinator.group(GroupId(group_id))) for group_id in request.groups
+            _described(group_id, coordinator.group(GroupId(group_id)))
+            for group_id in dict.fromkeys(request.groups)
         ),
     )
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from kio.schema.errors import ErrorCode
@@ -22,7 +23,13 @@ _EARLIEST: Final = -2
 async def list_offsets(
     topics: TopicStore, request: ListOffsetsRequest, _caller: Caller
 ) -> ListOffsetsResponse:
-    """Find the earliest or latest offset, or that of the first record since a time."""
+    """Find the earliest or latest offset, or that of the first record since a time.
+
+    A partition that is named twice is refused, as Apache Kafka does: each time costs a walk through it.
+    """
+    named = Counter(
+        (topic.name, asked.partition_index) for topic in request.topics for asked in topic.partitions
+    )
     return ListOffsetsResponse(
         throttle_time=NO_THROTTLE,
         topics=tuple(
@@ -30,6 +37,8 @@ async def list_offsets(
                 name=topic.name,
                 partitions=tuple(
                     _find(topics.partition(topic.name, asked.partition_index), asked)
+                    if named[topic.name, asked.partition_index] == 1
+                    else _refused(asked, ErrorCode.invalid_request)
                     for asked in topic.partitions
                 ),
             )
@@ -40,9 +49,7 @@ async def list_offsets(
 
 def _find(partition: Partition | None, asked: ListOffsetsPartition) -> ListOffsetsPartitionResponse:
     if partition is None:
-        return ListOffsetsPartitionResponse(
-            partition_index=asked.partition_index, error_code=ErrorCode.unknown_topic_or_partition
-        )
+        return _refused(asked, ErrorCode.unknown_topic_or_partition)
     log = partition.log
     found: tuple[int, int] | None
     if asked.timestamp == _LATEST:
@@ -61,3 +68,7 @@ def _find(partition: Partition | None, asked: ListOffsetsPartition) -> ListOffse
         offset=i64(offset),
         leader_epoch=i32(LEADER_EPOCH),
     )
+
+
+def _refused(asked: ListOffsetsPartition, error: ErrorCode) -> ListOffsetsPartitionResponse:
+    return ListOffsetsPartitionResponse(partition_index=asked.partition_index, error_code=error)
