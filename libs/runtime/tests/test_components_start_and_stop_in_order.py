@@ -100,6 +100,17 @@ async def test_a_part_that_cannot_start_stops_those_that_did():
     assert log == ["+a", "-a"]
 
 
+async def test_why_a_part_cannot_start_is_told_with_where_that_was():
+    inner = shop([], (), fails={"a": "start"})[1]
+    for supervisor in (shop([], (), fails={"a": "start"})[1], Supervisor("street", [Part(inner)])):
+        with pytest.raises(ComponentFailed, match="no door") as failed:
+            await supervisor.start()
+        root = failed.value.__cause__
+        while isinstance(root, ComponentFailed):
+            root = root.__cause__
+        assert isinstance(root, OSError)
+
+
 async def test_the_first_part_that_breaks_is_named():
     made, supervisor = shop([], (), ())
     await supervisor.start()

@@ -197,7 +197,8 @@ class Supervisor:
                     group.create_task(self._start_part(name, started))
         except BaseExceptionGroup as group_error:
             await self.stop(0.0)
-            raise group_error.exceptions[0] from None
+            first = group_error.exceptions[0]
+            raise first from first.__cause__
         except asyncio.CancelledError:
             await self.stop(0.0)
             raise
