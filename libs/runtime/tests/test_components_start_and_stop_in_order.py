@@ -191,12 +191,43 @@ async def test_a_task_that_does_not_listen_is_cancelled_after_the_grace():
     assert cancelled.is_set()
 
 
-async def test_a_task_that_ends_unasked_has_broken():
-    async def run(_: asyncio.Event) -> None:
-        return
+async def test_a_task_that_breaks_while_it_ends_is_told(log_lines):
+    async def run(stopping: asyncio.Event) -> None:
+        await stopping.wait()
+        raise OSError("till stuck")
 
     supervisor = Supervisor("shop", [Part(Task("t", run))])
     await supervisor.start()
-    with pytest.raises(ComponentFailed, match="t failed"):
+    await supervisor.stop(5)
+    (told,) = log_lines
+    assert (told["component_name"], "till stuck" in told["exception"]) == ("t", True)
+
+
+async def test_a_task_that_broke_before_is_not_told_again_when_it_is_stopped(log_lines):
+    async def run(_: asyncio.Event) -> None:
+        raise OSError("roof fell")
+
+    supervisor = Supervisor("shop", [Part(Task("t", run))])
+    await supervisor.start()
+    with pytest.raises(ComponentFailed):
+        await asyncio.wait_for(supervisor.wait(), 60)
+    await supervisor.stop(5)
+    assert log_lines.text == ""
+
+
+async def end(_: asyncio.Event) -> None:
+    return
+
+
+async def be_cancelled(_: asyncio.Event) -> None:
+    """As who waits for a call whose channel is closed."""
+    raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("run", [end, be_cancelled])
+async def test_a_task_that_ends_unasked_has_broken(run):
+    supervisor = Supervisor("shop", [Part(Task("t", run))])
+    await supervisor.start()
+    with pytest.raises(ComponentFailed, match="without being asked to"):
         await asyncio.wait_for(supervisor.wait(), 60)
     await supervisor.stop(0)

@@ -79,7 +79,7 @@ class Task:
     """A component made of one coroutine function, which gets an event that is set when it shall end.
 
     Stopping sets the event, waits out the grace, then cancels. A `run` that returns before it was asked to
-    counts as broken.
+    counts as broken, and so does one that is cancelled by what it waits for.
     """
 
     __slots__ = ("_name", "_run", "_stopping", "_task")
@@ -100,14 +100,16 @@ class Task:
         self._task = asyncio.create_task(self._guarded(), name=self._name)
 
     async def stop(self, grace_s: float) -> None:
-        """Ask it to end; cancel it after `grace_s`."""
+        """Ask it to end; cancel it after `grace_s`. Raises what it broke of meanwhile."""
         self._stopping.set()
-        if self._task is None:
+        if self._task is None or self._task.done():
             return
         done, _ = await asyncio.wait({self._task}, timeout=grace_s)
         if not done:
             self._task.cancel()
             await asyncio.wait({self._task})
+        if not self._task.cancelled():
+            self._task.result()
 
     async def wait(self) -> None:
         """See `Component.wait`."""
@@ -116,6 +118,8 @@ class Task:
             await asyncio.wait({self._task})
             if not self._task.cancelled():
                 self._task.result()
+            elif not self._stopping.is_set():
+                raise ComponentFailed(self._name, RuntimeError("was cancelled without being asked to end"))
 
     async def _guarded(self) -> None:
         await self._run(self._stopping)
