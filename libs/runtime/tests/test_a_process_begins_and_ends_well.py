@@ -131,9 +131,10 @@ def test_wrong_settings_are_all_named_and_nothing_starts(environment):
         {"TLSY_LISTEN": "0.0.0.0:7000"},
         {"TLSY_LISTEN": "[::]:7000"},
         {"TLSY_LISTEN": "tlsy.example.org:7000"},
+        {"TLSY_PEERS": '{"identity": "localhost:7000", "billing": "tlsy.example.org:7000"}'},
     ],
 )
-def test_a_server_does_not_listen_in_clear_by_oversight(environment, half):
+def test_nothing_is_in_clear_by_oversight(environment, half):
     code, out, err = finish(start(environment | half))
     assert (code, out) == (78, "")
     assert all(name in err for name in half)
@@ -145,6 +146,10 @@ def test_a_server_does_not_listen_in_clear_by_oversight(environment, half):
         {"TLSY_LISTEN": "[::1]:7000"},
         {"TLSY_LISTEN": "localhost:7000"},
         {"TLSY_LISTEN": "unix:/tmp/s"},
+        {
+            "TLSY_LISTEN": "unix:/tmp/s",
+            "TLSY_PEERS": '{"identity": "127.0.0.1:7000", "billing": "unix:/tmp/b"}',
+        },
         {"TLSY_LISTEN": "0.0.0.0:7000", "TLSY_CLEAR_TEXT": "true"},
         {"TLSY_LISTEN": "0.0.0.0:7000", "TLSY_TLS_CERT_FILE": "c.pem", "TLSY_TLS_KEY_FILE": "k.pem"},
     ],

@@ -94,6 +94,9 @@ class HostSettings(ServiceSettings):
         if None in pair and not self.clear_text and not _stays_here(self.listen):
             problems.append("TLSY_LISTEN beyond this machine needs them, or TLSY_CLEAR_TEXT=true")
         if self.brokers_ca_file is None and not self.clear_text and not all(map(_stays_here, self.brokers)):
+        if None in pair and not self.clear_text and not all(map(_stays_here, self.peers.values())):
+            # Calls carry tokens, and what a tenant's events say.
+            problems.append("TLSY_PEERS beyond this machine need them, or TLSY_CLEAR_TEXT=true")
             # Producers' records carry tokens.
             problems.append(
                 "TLSY_BROKERS beyond this machine needs TLSY_BROKERS_CA_FILE, or TLSY_CLEAR_TEXT=true"
