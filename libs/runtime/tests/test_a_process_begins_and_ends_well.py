@@ -160,9 +160,16 @@ def test_a_server_listens_as_it_was_told(environment, more, monkeypatch):
     assert load(HostSettings).listen == more["TLSY_LISTEN"]
 
 
-def test_a_file_that_is_not_there_is_named(environment):
-    code, _, err = finish(start(environment | {"TLSY_SERVICE_KEY_FILE": "/nowhere/key"}))
+@pytest.mark.parametrize("name", ["TLSY_SERVICE_KEY_FILE", "TLSY_TRUST_DIR"])
+def test_a_file_that_is_not_there_is_named(environment, name):
+    code, _, err = finish(start(environment | {name: "/nowhere/key"}))
     assert (code, "/nowhere/key" in err) == (78, True)
+
+
+def test_a_file_that_is_no_text_is_named(environment, tmp_path):
+    (tmp_path / "trust" / "identity.json").write_bytes(b"\xff\xfe")
+    code, _, err = finish(start(environment))
+    assert (code, "identity.json" in err, "Traceback" in err) == (78, True, False)
 
 
 def test_a_setting_that_is_wrong_by_what_it_names_is_told_as_that(environment):

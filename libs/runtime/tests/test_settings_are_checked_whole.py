@@ -118,3 +118,8 @@ def test_trust_is_a_file_per_service(tmp_path):
     (tmp_path / "identity.json").write_text("{}")
     (tmp_path / "note.txt").write_text("x")
     assert read_trust(tmp_path) == {"identity": "{}"}
+def test_trust_that_is_not_there_is_not_taken_for_none(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        read_trust(tmp_path / "nowhere")
+
+

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
@@ -93,10 +94,10 @@ class HostSettings(ServiceSettings):
             problems.append("TLSY_TLS_CA_FILE needs both of them")
         if None in pair and not self.clear_text and not _stays_here(self.listen):
             problems.append("TLSY_LISTEN beyond this machine needs them, or TLSY_CLEAR_TEXT=true")
-        if self.brokers_ca_file is None and not self.clear_text and not all(map(_stays_here, self.brokers)):
         if None in pair and not self.clear_text and not all(map(_stays_here, self.peers.values())):
             # Calls carry tokens, and what a tenant's events say.
             problems.append("TLSY_PEERS beyond this machine need them, or TLSY_CLEAR_TEXT=true")
+        if self.brokers_ca_file is None and not self.clear_text and not all(map(_stays_here, self.brokers)):
             # Producers' records carry tokens.
             problems.append(
                 "TLSY_BROKERS beyond this machine needs TLSY_BROKERS_CA_FILE, or TLSY_CLEAR_TEXT=true"
@@ -139,8 +140,25 @@ def read_clusters(settings: HostSettings) -> Mapping[str, str]:
 
 
 def read_trust(directory: Path) -> Mapping[str, str]:
-    """Service name to JWKS, from every `<service>.json` in `directory`."""
-    return {path.stem: path.read_text(encoding="utf-8") for path in sorted(directory.glob("*.json"))}
+    """Service name to JWKS, from every `<service>.json` in `directory`.
+
+    Raises:
+        OSError: it is not there, or a file in it cannot be read.
+    """
+    # Not glob: of a directory that is not there it says that nothing is in it.
+    return {path.stem: read_text(path) for path in sorted(directory.iterdir()) if path.suffix == ".json"}
+
+
+def read_text(path: Path) -> str:
+    """What a file that the settings name holds.
+
+    Raises:
+        OSError: it cannot be read, or is no text; with its name.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeError:
+        raise OSError(errno.EILSEQ, "is no text", str(path)) from None
 
 
 class _ClusterFiles(Mapping[str, str]):

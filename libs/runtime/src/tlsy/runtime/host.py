@@ -24,6 +24,7 @@ from tlsy.runtime.environment import (
     HostSettings,
     read_brokers,
     read_clusters,
+    read_text,
     read_trust,
 )
 from tlsy.runtime.ids import Uuid7
@@ -150,7 +151,7 @@ def host_from(settings: HostSettings, service: str, role: Role) -> Host:
         control_database=settings.control_database,
         connections_per_database=settings.connections_per_database,
         brokers=read_brokers(settings),
-        service_key=settings.service_key_file.read_text(encoding="utf-8"),
+        service_key=read_text(settings.service_key_file),
         trust=read_trust(settings.trust_dir),
     )
 
