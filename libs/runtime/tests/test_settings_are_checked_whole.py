@@ -41,10 +41,15 @@ def test_all_problems_are_reported_with_what_to_do(monkeypatch):
     assert any(problem.startswith("TLSY_SHOP_SHELVES[a]:") for problem in raised.value.problems)
 
 
-def test_json_that_is_none_is_a_problem(monkeypatch):
-    monkeypatch.setenv("TLSY_SHOP_SHELVES", "{")
-    with pytest.raises(SettingsInvalid, match="JSON"):
+@pytest.mark.parametrize("text", ["{", "", "a:1", "[1]"])
+def test_json_that_is_none_is_a_problem_beside_the_others(monkeypatch, text):
+    monkeypatch.setenv("TLSY_SHOP_SHELVES", text)
+    with pytest.raises(SettingsInvalid) as raised:
         load(ShopSettings)
+    code, shelves = raised.value.problems
+    assert code.startswith("TLSY_SHOP_DOOR_CODE:")
+    assert shelves.startswith("TLSY_SHOP_SHELVES:")
+    assert "in JSON" in shelves
 
 
 def test_a_problem_does_not_repeat_the_secret(monkeypatch):
@@ -114,12 +119,12 @@ def test_a_cluster_name_does_not_leave_the_directory(tmp_path, name):
         read_clusters(load(HostSettings, **files))[name]
 
 
-def test_trust_is_a_file_per_service(tmp_path):
-    (tmp_path / "identity.json").write_text("{}")
-    (tmp_path / "note.txt").write_text("x")
-    assert read_trust(tmp_path) == {"identity": "{}"}
 def test_trust_that_is_not_there_is_not_taken_for_none(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         read_trust(tmp_path / "nowhere")
 
 
+def test_trust_is_a_file_per_service(tmp_path):
+    (tmp_path / "identity.json").write_text("{}")
+    (tmp_path / "note.txt").write_text("x")
+    assert read_trust(tmp_path) == {"identity": "{}"}

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import Field, ValidationError
 from pydantic_core import PydanticUndefined
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pydantic.config import JsonDict
+    from pydantic.fields import FieldInfo
     from pydantic_settings import PydanticBaseSettingsSource
 
 
@@ -31,14 +32,30 @@ class ServiceSettings(BaseSettings):
     @classmethod
     def settings_customise_sources(
         cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 - the base's signature
+        settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base's signature
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base's signature
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base's signature
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment alone: to ask for files that nobody names takes as long again."""
-        return init_settings, env_settings
+        return init_settings, _Environment(settings_cls)
+
+
+class _Environment(EnvSettingsSource):
+    """What is no JSON where JSON is wanted is told with all the rest, as a text that is in its place."""
+
+    def prepare_field_value(
+        self,
+        field_name: str,
+        field: FieldInfo,
+        value: Any,
+        value_is_complex: bool,  # noqa: FBT001 - the base's signature
+    ) -> Any:
+        try:
+            return super().prepare_field_value(field_name, field, value, value_is_complex)
+        except ValueError:
+            return value
 
 
 S = TypeVar("S", bound=ServiceSettings)
@@ -105,8 +122,6 @@ def load(settings_cls: type[S], *, set_by: Mapping[str, str] | None = None, **ov
             tuple(_problem(e, prefix, docs, set_by or {}) for e in found),
             frozenset(str(e["loc"][0]) for e in found if e["loc"]),
         ) from None
-    except SettingsError as error:
-        raise SettingsInvalid((f"{error}; this variable takes JSON.",)) from None
 
 
 def try_load(
