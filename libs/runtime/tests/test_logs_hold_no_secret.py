@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
+from types import MappingProxyType
 
 import pytest
 
-from tlsy.runtime.logging import get_logger, reset_log_fields, set_log_fields
+from tlsy.runtime.logging import configure_logging, get_logger, reset_log_fields, set_log_fields
 from tlsy.testkit.logs import recorded_logs
 
 
@@ -64,6 +66,38 @@ def test_credentials_inside_texts_are_taken_out(log_lines):
     written = log_lines.text
     assert token not in written
     assert "Zm9v" not in written
+
+
+class Token:
+    def __str__(self) -> str:
+        return "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ4In0.c2ln"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [Token(), str(Token()).encode(), {str(Token())}, MappingProxyType({"password": "c2ln"}), [Token()]],
+)
+@pytest.mark.parametrize("text", [True, False])
+def test_what_is_no_text_is_told_without_secrets_too(value, text):
+    with recorded_logs(text=text) as lines:
+        get_logger("shop").info("sold", what=value, count=2, ratio=0.5, open=True, none=None)
+    assert "c2ln" not in lines.text
+    if not text:
+        (sold,) = lines
+        assert (sold["count"], sold["ratio"], sold["open"], sold["none"]) == (2, 0.5, True, None)
+
+
+@pytest.mark.parametrize("text", [True, False])
+def test_a_text_that_no_output_can_take_is_logged_as_far_as_it_can(text):
+    """Half a character, as JSON and names of files may hold."""
+    output = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    with recorded_logs():
+        configure_logging(text=text, stream=output)
+        get_logger("shop").error("sold \ud800", by="\udcff")
+    output.seek(0)
+    written = output.read()
+    assert r"sold \ud800" in written
+    assert r"\udcff" in written
 
 
 def test_a_stack_is_in_the_line_without_credentials(log_lines):

@@ -13,13 +13,14 @@ import json
 import logging
 import re
 import sys
+from collections.abc import Mapping
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO, cast
 
 import structlog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, MutableMapping
+    from collections.abc import Callable, MutableMapping
 
     #: Takes an error and the fields of its line; must not wait.
     Report = Callable[[BaseException, Mapping[str, Any]], None]
@@ -44,7 +45,7 @@ _MAX_TEXT: Final = 8192
 _REPORTED_LEVELS: Final = frozenset({"error", "critical"})
 #: JSON web tokens, and API keys as identity shows them once.
 _CREDENTIAL: Final = re.compile(r"eyJ[\w-]+\.[\w.-]+|tlsy_[0-9a-f]{32}_[0-9a-f]+_[\w-]+")
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 #: What a PostgreSQL error tells of rows, in texts and in stacks, up to its hint, the next stack, or the end.
 _ROW: Final = re.compile(
     r"\n[ |]*DETAIL: .*?(?=\n[ |]*HINT: |\n[ |]*\n[ |]*(?:During handling|The above exception)|\Z)", re.DOTALL
@@ -160,15 +161,14 @@ def _clean(key: str, value: Any) -> Any:
     name = key.lower().replace("-", "_")
     if any(part in name for part in _SECRET_PARTS):
         return _REDACTED
-    if isinstance(value, BaseException):
-        value = str(value)
-    if isinstance(value, str):
-        return without_secrets(value)
-    if isinstance(value, dict):
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Mapping):
         return {str(k): _clean(str(k), v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | set | frozenset):
         return [_clean(key, item) for item in value]
-    return value
+    # Whatever else it is, it is written as its text, which may hold anything.
+    return without_secrets(str(value))
 
 
 def _harmless(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -186,4 +186,5 @@ def _visible(text: str) -> str:
 
 
 def _render(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
-    return json.dumps(event, default=str, ensure_ascii=False)
+    # Half a character, as JSON and names of files may hold, is none that an output takes.
+    return json.dumps(event, ensure_ascii=False).encode(errors="backslashreplace").decode()
