@@ -41,6 +41,17 @@ def log_in(typed: str) -> None:
     raise RuntimeError(f"the till broke, with {TOKEN}")
 
 
+def test_what_a_library_says_of_an_error_is_reported_without_credentials(sent):
+    try:
+        log_in(PASSWORD)
+    except RuntimeError as error:
+        told = repr(error)
+        logging.getLogger("a.library").exception("nobody waited for %s", told)
+    (envelope,) = sent
+    assert json.loads(envelope.splitlines()[-1])["message"].startswith("nobody waited for RuntimeError")
+    assert TOKEN.encode() not in envelope
+
+
 def test_an_error_is_one_report_without_the_password(sent):
     token = set_log_fields({"tenant": "acme", "request_id": "r-1", "trace_id": "t-1"})
     try:

@@ -36,7 +36,8 @@ class CrashReports:
         for value in event["exception"]["values"]:
             value["value"] = without_secrets(str(value.get("value", "")))
         tags = {name: str(fields[name]) for name in _TAGS if fields.get(name)}
-        event |= {"logger": self._process, "message": str(fields.get("event", "")), "tags": tags}
+        message = without_secrets(str(fields.get("event", "")))
+        event |= {"logger": self._process, "message": message, "tags": tags}
         self._client.capture_event(event, hint)
 
     def close(self) -> None:
