@@ -225,6 +225,16 @@ def test_acknowledged_segments_are_deleted(opened, tmp_path):
     assert buffer.size_bytes() < 7_000_000
 
 
+def test_a_copy_that_somebody_left_in_the_folder_is_none_of_the_queue(opened, tmp_path):
+    buffer = opened()
+    buffer.append([b"a"])
+    buffer.close()
+    (segment,) = tmp_path.glob("*.events")
+    (tmp_path / f"{segment.stem} copy.events").write_bytes(segment.read_bytes())
+    (tmp_path / "1.events").write_bytes(segment.read_bytes())
+    assert drained(opened()) == [b"a"]
+
+
 def test_a_second_agent_on_the_same_folder_is_refused(opened, tmp_path):
     buffer = opened()
     with pytest.raises(BufferInUseError):

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 _HEAD: Final = struct.Struct("<II")
+_SEGMENT_NAMES: Final = "[0-9]" * 12 + ".events"
 SEGMENT_BYTES: Final = 4 * 1024 * 1024
 
 
@@ -160,7 +161,8 @@ class DiskBuffer:
         return self._directory / f"{segment:012d}.events"
 
     def _segments(self) -> list[int]:
-        return sorted(int(p.stem) for p in self._directory.glob("*.events"))
+        # A copy that somebody made in the folder has another name, and is nothing of the queue.
+        return sorted(int(p.stem) for p in self._directory.glob(_SEGMENT_NAMES))
 
     def _sound_place(self) -> Place:
         """The place in the file, within what is there; the beginning sends all again, which harms nobody."""
