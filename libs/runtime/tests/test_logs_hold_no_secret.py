@@ -110,6 +110,18 @@ def test_a_stack_is_in_the_line_without_credentials(log_lines):
     assert "eyJ" not in line["exception"]
 
 
+def test_of_a_stack_that_is_too_long_its_end_is_told_which_says_what_broke(log_lines):
+    row = "ada@example.org " * 1000
+    error = RuntimeError(f"roof fell\nDETAIL: {row}\n\n{row}\nHINT: Mend it.")
+    error.__cause__ = KeyError("x" * 20_000)
+    get_logger("shop").error("broken", exc_info=error)
+    (line,) = log_lines
+    assert line["exception"].startswith("KeyError")
+    assert "RuntimeError: roof fell" in line["exception"]
+    assert "ada@" not in line["exception"]
+    assert len(line["exception"]) < 10_000
+
+
 def test_debug_is_left_out_unless_asked_for(log_lines):
     get_logger("shop").debug("detail")
     assert log_lines.text == ""

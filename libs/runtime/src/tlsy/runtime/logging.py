@@ -42,6 +42,8 @@ _SECRET_PARTS: Final = (
     "cookie",
 )
 _MAX_TEXT: Final = 8192
+#: What is behind is not looked at, and so not written.
+_MAX_READ: Final = 8 * _MAX_TEXT
 _REPORTED_LEVELS: Final = frozenset({"error", "critical"})
 #: JSON web tokens, and API keys as identity shows them once.
 _CREDENTIAL: Final = re.compile(r"eyJ[\w-]+\.[\w.-]+|tlsy_[0-9a-f]{32}_[0-9a-f]+_[\w-]+")
@@ -105,7 +107,11 @@ def get_logger(component: str) -> Logger:
 
 def without_secrets(text: str) -> str:
     """The text with tokens, API keys and rows of tables taken out, and not longer than a line may be."""
-    return _CREDENTIAL.sub(_REDACTED, _ROW.sub("", text[:_MAX_TEXT]))
+    clean = _CREDENTIAL.sub(_REDACTED, _ROW.sub("", text[:_MAX_READ]))
+    if len(clean) <= _MAX_TEXT:
+        return clean
+    # A stack says at its end what broke.
+    return f"{clean[: _MAX_TEXT // 4]}\n[cut]\n{clean[-_MAX_TEXT * 3 // 4 :]}"
 
 
 class _Reporting:
