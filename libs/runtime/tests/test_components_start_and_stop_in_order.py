@@ -143,6 +143,98 @@ async def test_a_part_leaves_time_to_those_that_stop_after_it(grace_s, first_s):
     assert got == pytest.approx([first_s, grace_s], abs=0.1)
 
 
+class CancelledWithin(Recorded):
+    """What it waits for is cancelled, e.g. a call whose channel is closed."""
+
+    async def start(self) -> None:
+        await self._do("start")
+        await super().start()
+
+    async def stop(self, grace_s: float) -> None:
+        await self._do("stop")
+        await super().stop(grace_s)
+
+    async def wait(self) -> None:
+        await self._do("wait")
+        await super().wait()
+
+    async def _do(self, step: str) -> None:
+        if step == self._fails:
+            call = asyncio.get_running_loop().create_future()
+            call.cancel()
+            await call
+
+
+async def test_a_part_whose_start_is_cancelled_within_has_failed_to_start():
+    parts = [Part(CancelledWithin("a", [], fails="start")), Part(Recorded("b", []), needs=("a",))]
+    with pytest.raises(ComponentFailed, match="a failed: CancelledError"):
+        await asyncio.wait_for(Supervisor("shop", parts).start(), 5)
+
+
+async def test_a_part_that_is_cancelled_within_has_broken():
+    parts = [Part(CancelledWithin("a", [], fails="wait")), Part(Recorded("b", []))]
+    supervisor = Supervisor("shop", parts)
+    await supervisor.start()
+    with pytest.raises(ComponentFailed, match="a failed: CancelledError"):
+        await asyncio.wait_for(supervisor.wait(), 5)
+    await supervisor.stop(0)
+
+
+async def test_a_part_whose_stop_is_cancelled_within_does_not_keep_the_others(log_lines):
+    log: list[str] = []
+    parts = [Part(Recorded("a", log)), Part(CancelledWithin("b", log, fails="stop"), needs=("a",))]
+    supervisor = Supervisor("shop", parts)
+    await supervisor.start()
+    await supervisor.stop(1)
+    assert log[-1] == "-a"
+    assert [line["component_name"] for line in log_lines.of("component failed to stop")] == ["b"]
+
+
+async def test_who_waits_is_told_nothing_when_all_was_stopped():
+    _, supervisor = shop([], (), ())
+    await supervisor.start()
+    waiting = asyncio.create_task(supervisor.wait())
+    await asyncio.sleep(0)
+    await supervisor.stop(1)
+    await asyncio.wait_for(waiting, 5)
+
+
+async def test_whose_start_is_cancelled_stops_all_that_had_started():
+    log: list[str] = []
+
+    class Slow(Recorded):
+        async def start(self) -> None:
+            await asyncio.Event().wait()
+
+    parts = [
+        Part(Recorded("a", log)),
+        Part(Recorded("b", log, fails="stop"), ("a",)),
+        Part(Slow("c", log), ("b",)),
+    ]
+    starting = asyncio.create_task(Supervisor("shop", parts).start())
+    async with asyncio.timeout(5):
+        while log != ["+a", "+b"]:
+            await asyncio.sleep(0)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert log == ["+a", "+b", "-b", "-a"]
+
+
+async def test_who_is_cancelled_while_parts_stop_is_not_kept():
+    class Slow(Recorded):
+        async def stop(self, grace_s: float) -> None:
+            await asyncio.Event().wait()
+
+    supervisor = Supervisor("shop", [Part(Slow("a", []))])
+    await supervisor.start()
+    stopping = asyncio.create_task(supervisor.stop(1))
+    await asyncio.sleep(0)
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(stopping, 5)
+
+
 async def test_supervisors_supervise_supervisors():
     log: list[str] = []
     made, inner = shop(log, ())

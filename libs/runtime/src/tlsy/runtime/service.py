@@ -226,7 +226,9 @@ class Supervisor:
                 left_s = max(left_s - kept_s, left_s / 2)
             try:
                 await self._parts[name].component.stop(left_s)
-            except Exception:
+            except (Exception, asyncio.CancelledError) as error:
+                if _ends_us(error):
+                    raise
                 self._logger.exception("component failed to stop", component_name=name, service=self._name)
         self._running.clear()
 
@@ -245,7 +247,9 @@ class Supervisor:
             await started[need].wait()
         try:
             await part.component.start()
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            if _ends_us(error):
+                raise
             raise ComponentFailed(name, error) from error
         self._running.append(name)
         started[name].set()
@@ -255,5 +259,13 @@ class Supervisor:
             await self._parts[name].component.wait()
         except ComponentFailed:
             raise
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            if _ends_us(error):
+                raise
             raise ComponentFailed(name, error) from error
+
+
+def _ends_us(error: BaseException) -> bool:
+    """Whether it is our own cancellation, and not that of what a part waited for, e.g. with its channel."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
