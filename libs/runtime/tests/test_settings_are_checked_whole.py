@@ -109,6 +109,12 @@ def test_a_cluster_added_while_we_run_is_found(tmp_path):
     assert list(clusters) == ["eu-1", "eu-2"]
 
 
+def test_a_folder_of_clusters_that_is_not_there_is_not_taken_for_an_empty_one(tmp_path):
+    files = {"service_key_file": tmp_path, "trust_dir": tmp_path, "clusters_dir": tmp_path / "nowhere"}
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        read_clusters(load(HostSettings, **files))
+
+
 @pytest.mark.parametrize("name", ["../secret", ".hidden", "a/b"])
 def test_a_cluster_name_does_not_leave_the_directory(tmp_path, name):
     (tmp_path / "secret").write_text("x")

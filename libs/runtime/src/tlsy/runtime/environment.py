@@ -133,9 +133,14 @@ def read_brokers(settings: HostSettings) -> Brokers:
 
 
 def read_clusters(settings: HostSettings) -> Mapping[str, str]:
-    """Cluster name to DSN: the environment's, then the files of `clusters_dir`, read at each look-up."""
+    """Cluster name to DSN: the environment's, then the files of `clusters_dir`, read at each look-up.
+
+    Raises:
+        OSError: it is not there: each look-up would take it for one that has no such cluster.
+    """
     if settings.clusters_dir is None:
         return settings.clusters
+    next(settings.clusters_dir.iterdir(), None)
     return _ClusterFiles(settings.clusters, settings.clusters_dir)
 
 
