@@ -41,6 +41,9 @@ class SwappedReader:
             self._position = found[-1].offset + 1
         return found
 
+    async def ends(self, topic):
+        return {0: len(self._log.records)}
+
     async def oldest(self, partition):
         return self._log.oldest
 

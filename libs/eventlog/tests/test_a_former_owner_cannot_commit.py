@@ -32,7 +32,7 @@ class State:
         self.log.append(("assigned", partition.partition))
 
     async def on_revoked(self, partition):
-        del self.epochs[partition]
+        self.epochs.pop(partition, None)
         self.log.append(("revoked", partition.partition))
 
 

@@ -42,6 +42,9 @@ class Member:
             raise LogUnavailable("broken")
         return []
 
+    async def ends(self, topic):
+        return {}
+
     async def committed(self, partition):
         return None
 

@@ -1,16 +1,34 @@
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
 from libs.eventlog.tests.test_a_former_owner_cannot_commit import State
-from libs.eventlog.tests.world import TOPIC, event_of, until
+from libs.eventlog.tests.world import TOPIC, event_of, note_down, until
+from tlsy.contracts.events import EVENTS_ACCEPTED
+from tlsy.eventlog.delivery import Each
 from tlsy.eventlog.kafka import partition_of
 from tlsy.eventlog.ports import TopicPartition
 
 FEW, MORE = 2, 4
+BACKLOG = [f"a{number:02}" for number in range(40)]
+
+
+class Held:
+    """The ledger's handler, held up at the first record of the backlog."""
+
+    def __init__(self):
+        self.begun, self.on = asyncio.Event(), asyncio.Event()
+        self.routes = {EVENTS_ACCEPTED: Each(self._handle)}
+
+    async def _handle(self, delivery, tx):
+        if delivery.message.events[0].id == BACKLOG[0]:
+            self.begun.set()
+            await self.on.wait()
+        await note_down(delivery, tx)
 
 
 @pytest.fixture
@@ -51,3 +69,39 @@ async def _noted(world, tenant, note):
 
 async def _owned(state):
     return state.epochs.keys() == {TopicPartition(topic=TOPIC, partition=n) for n in range(MORE)}
+
+
+async def _decided(world, tenant, note, log_lines, *, since=0):
+    return "partition is new" in log_lines.text[since:] or await _noted(world, tenant, note)
+
+
+async def test_what_the_old_partition_holds_comes_first_and_nobody_is_fenced_off(world, mover, log_lines):
+    await world.inspector().ensure_topics({TOPIC: FEW})
+    await world.send(*(event_of(mover, note) for note in BACKLOG))
+    held = Held()
+    for _ in range(2):
+        await world.consuming(held.routes, ownership=State())
+    await asyncio.wait_for(held.begun.wait(), 60)
+    await grow(world)
+    await world.send(event_of(mover, "b"))
+    await until(partial(_decided, world, mover, "b", log_lines))
+    held.on.set()
+    await world.noted(mover, *BACKLOG, "b")
+    assert "FENCED" not in log_lines.text
+
+
+async def test_it_waits_in_whatever_process_follows(world, mover, log_lines):
+    await world.inspector().ensure_topics({TOPIC: FEW})
+    await world.send(*(event_of(mover, note) for note in BACKLOG))
+    held = Held()
+    first = await world.consuming(held.routes, ownership=State())
+    await asyncio.wait_for(held.begun.wait(), 60)
+    await grow(world)
+    await world.send(event_of(mover, "b"))
+    await until(partial(_decided, world, mover, "b", log_lines))
+    await first.stop(0.1)
+    since = len(log_lines.text)
+    await world.consuming(held.routes, ownership=State())
+    await until(partial(_decided, world, mover, "b", log_lines, since=since))
+    held.on.set()
+    await world.noted(mover, *BACKLOG, "b")

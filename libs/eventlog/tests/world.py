@@ -168,8 +168,9 @@ class World:
             "partition": PartitionSettings(replay_s=0.05, replay_max_s=0.2, retry_s=0.05),
             "retry": RetryPolicy(attempts=3, first_wait_s=0.01),
             "revoke_timeout_s": 2.0,
+            "growth_known_s": 0.1,
         }
-        known = ("partition", "retry", "revoke_timeout_s", "parking", "inbox_retention")
+        known = ("partition", "retry", "revoke_timeout_s", "parking", "inbox_retention", "growth_known_s")
         settings |= {name: changes.pop(name) for name in known if name in changes}
         wiring = {
             "package": "rules_engine",

@@ -19,6 +19,7 @@ from tlsy.eventlog.delivery import decode_parked_record, decode_record
 from tlsy.eventlog.errors import DeadLetterLimitReached, EventLogError, Fenced, LogUnavailable
 from tlsy.eventlog.fence import PartitionFence
 from tlsy.eventlog.group_books import ControlTransactions, GroupBooks
+from tlsy.eventlog.growth import Growth
 from tlsy.eventlog.parking import Parking, ParkingLimits
 from tlsy.eventlog.partition import PartitionSettings, PartitionWorker
 from tlsy.runtime.logging import get_logger
@@ -74,6 +75,8 @@ class ConsumerSettings:
         parking: how much may be parked.
         inbox_retention: events written before that are refused as TOO_OLD.
         revoke_timeout_s: to finish what was begun when a partition is taken away.
+        growth_known_s: after that all who write to a topic that got more partitions know it: they look every
+            5 s, and give up in another 5 s what they have begun to send.
     """
 
     partition: PartitionSettings = field(default_factory=PartitionSettings)
@@ -82,6 +85,7 @@ class ConsumerSettings:
     parking: ParkingLimits = field(default_factory=ParkingLimits)
     inbox_retention: timedelta = timedelta(days=9)
     revoke_timeout_s: float = 5.0
+    growth_known_s: float = 10.0
 
 
 @dataclass(slots=True)
@@ -157,6 +161,13 @@ class Consumer:
         self._settings = settings or ConsumerSettings()
         self._books = GroupBooks(package, group, transactions)
         self._parking = Parking(package, group, transactions, limits=self._settings.parking)
+        self._growth = Growth(
+            books=self._books,
+            parking=self._parking,
+            clock=clock,
+            known_s=self._settings.growth_known_s,
+            look_s=self._settings.partition.retry_s,
+        )
         self._logger = get_logger("consumer").bind(group=group)
         self._reader: GroupReader | None = None
         self._assigned: dict[TopicPartition, _Assigned] = {}
@@ -344,7 +355,7 @@ class Consumer:
 
     async def _own(self, partition: TopicPartition, reader: GroupReader) -> None:
         """One assignment, from taking its epoch to its end."""
-        epoch = await self._take(partition)
+        epoch = await self._take(partition, reader)
         worker = PartitionWorker(
             partition,
             epoch=epoch,
@@ -372,9 +383,10 @@ class Consumer:
             self._logger.warning("partition let go", partition=partition.partition, error=str(error))
             self._broken.set()
 
-    async def _take(self, partition: TopicPartition) -> int:
+    async def _take(self, partition: TopicPartition, reader: GroupReader) -> int:
         while True:
             try:
+                await self._growth.wait_for_turn(partition, reader)
                 epoch = await self._books.take(partition)
                 if self._ownership is not None:
                     await self._ownership.on_assigned(partition, epoch)

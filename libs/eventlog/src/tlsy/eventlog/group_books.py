@@ -48,6 +48,21 @@ class GroupBooks:
                 )
             )
 
+    async def partitions(self, topic: str) -> list[int]:
+        """Those that the group began with or took later."""
+        async with self._transactions.control(PLATFORM, write=False) as tx:
+            return await self._partitions(tx, topic)
+
+    async def begin_with(self, topic: str, count: int) -> list[int]:
+        """Begin with the first `count`, unless the group has begun; answers what `partitions` would."""
+        async with self._transactions.control(PLATFORM, write=True) as tx:
+            await tx.execute(self._sql["begin_with"], topic, self._group, count)
+            return await self._partitions(tx, topic)
+
+    async def _partitions(self, tx: UnitOfWork, topic: str) -> list[int]:
+        rows = await tx.fetch(self._sql["select_partitions"], topic, self._group)
+        return [row["partition"] for row in rows]
+
     async def knows(self, partition: TopicPartition, log: int | None = None) -> bool:
         """Whether the group ever began with the partition, in incarnation `log` or in any."""
         async with self._transactions.control(PLATFORM, write=False) as tx:

@@ -127,6 +127,16 @@ class KafkaGroupReader:
                 raise LogUnavailable(f"what cannot be read was not found: {error!r}") from error
         return [_received(record) for record in records]
 
+    async def ends(self, topic: str) -> Mapping[int, int]:
+        """See `GroupReader.ends`."""
+        numbers = self._client.partitions_for_topic(topic) or ()
+        theirs = [aiokafka.TopicPartition(topic, number) for number in numbers]
+        try:
+            found = await asyncio.wait_for(self._client.end_offsets(theirs), ASK_TIMEOUT_S)
+        except FAILURES as error:
+            raise LogUnavailable(f"the ends were not found: {error!r}") from error
+        return {partition.partition: offset for partition, offset in found.items()}
+
     async def oldest(self, partition: TopicPartition) -> int:
         """See `GroupReader.oldest`."""
         theirs = aiokafka.TopicPartition(partition.topic, partition.partition)

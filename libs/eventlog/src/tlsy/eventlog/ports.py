@@ -106,6 +106,10 @@ class GroupReader(Protocol):
         """The next records of one assigned partition, in order; empty after `timeout_s`."""
         ...
 
+    async def ends(self, topic: str) -> Mapping[int, int]:
+        """Partition to the offset that its next record gets, whoever reads it. Raises LogUnavailable."""
+        ...
+
     async def oldest(self, partition: TopicPartition) -> int:
         """Where the broker's records begin. Raises LogUnavailable."""
         ...

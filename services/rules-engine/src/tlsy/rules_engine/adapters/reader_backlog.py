@@ -58,6 +58,10 @@ class FollowedReader:
         place.at_end = not records
         return records
 
+    async def ends(self, topic: str) -> Mapping[int, int]:
+        """See `GroupReader`."""
+        return await self._reader.ends(topic)
+
     async def oldest(self, partition: TopicPartition) -> int:
         """See `GroupReader`."""
         return await self._reader.oldest(partition)

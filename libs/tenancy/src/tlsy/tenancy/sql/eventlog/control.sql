@@ -39,7 +39,8 @@ create table tlsy.consumer_watermark (
 
 -- One number per partition and group that grows with every assignment, also across wiped brokers
 -- (whose own generations start again at 1): higher than that of any earlier assignment, whatever its
--- partition, because a topic that gets more partitions moves tenants among them.
+-- partition, because a topic that gets more partitions moves tenants among them. Those that a group begins
+-- with are here from then on, with 0; one that is not waits for them before it is taken.
 create table tlsy.partition_assignment (
     topic text not null,
     consumer_group text not null,
