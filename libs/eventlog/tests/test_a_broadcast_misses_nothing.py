@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from libs.eventlog.tests.swapped import received
 from libs.eventlog.tests.world import CLOCK, TOPIC, event_of, note_of, until
 from tlsy.eventlog.broadcast import Broadcast
+from tlsy.eventlog.cloudevents import LOG_HEADER
 from tlsy.eventlog.errors import RetryableError
 from tlsy.eventlog.kafka_readers import KafkaTail
 
@@ -159,3 +162,41 @@ async def test_a_log_that_is_lost_is_told_once_and_followed_again_when_it_is_bac
     await copy.has("after")
     (since,) = losses
     assert abs(since - seen) < timedelta(seconds=10)
+
+
+class CutLog:
+    """Read on from where it was, though the log was cut below that and is longer again."""
+
+    def __init__(self, *fetches):
+        self.fetches = list(fetches)
+
+    async def open(self):
+        pass
+
+    async def fetch(self, *, max_records, timeout_s):
+        await CLOCK.sleep(0.01)
+        return self.fetches.pop(0) if self.fetches else []
+
+    async def lost(self):
+        return False
+
+    async def close(self):
+        pass
+
+
+async def test_another_incarnation_means_another_snapshot(world, tenant):
+    """What is new below the position is passed over, and nothing that the broker says shows it."""
+    before, put_back, after, later = (event_of(tenant, note) for note in ("1", "put back", "2", "3"))
+    (letter,) = received(1, put_back)
+    letter = replace(letter, headers=tuple(each for each in letter.headers if each[0] != LOG_HEADER))
+    log = CutLog(received(1, before), [letter], received(2, after), received(2, later))
+
+    class OfCutLog(Copy):
+        def tail(self):
+            return log
+
+    copy = OfCutLog(world)
+    world.components.append(broadcast := copy.broadcast())
+    await broadcast.start()
+    await copy.has("1", "put back", "3")
+    assert copy.snapshots == 2

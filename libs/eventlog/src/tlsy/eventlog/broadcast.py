@@ -2,7 +2,8 @@
 
 First the tail is fixed at the end of the log, then the snapshot is taken, then events are applied: what
 happens between is in the tail, and what is in both is told by its version. The broker's memory is not
-trusted: when the log was lost, all of it begins again, and the copy is kept meanwhile.
+trusted: when the log was lost, all of it begins again, and the copy is kept meanwhile. So it does where
+another incarnation begins: of a log that was cut and grew again, what is new below the position is missed.
 Where nobody needs a copy unless somebody looks on, the log is read for no longer than it is held.
 """
 
@@ -14,6 +15,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from tlsy.eventlog.cloudevents import log_of
 from tlsy.eventlog.delivery import decode_event
 from tlsy.eventlog.errors import LogUnavailable, Poison, RetryableError
 from tlsy.runtime.causes import caused_by
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
     from tlsy.contracts.cloudevents import CloudEvent
     from tlsy.eventlog.metrics import EventLogMetrics
-    from tlsy.eventlog.ports import Tail
+    from tlsy.eventlog.ports import Received, Tail
     from tlsy.runtime.clock import Clock
 
 _FETCH_RECORDS: Final = 1_000
@@ -172,8 +174,10 @@ class Broadcast:
         """Apply events until the log is lost or nobody holds it any more."""
         check_at = self._clock.monotonic() + _CHECK_S
         self._live_at = self._clock.monotonic()
+        logs: dict[str, int] = {}
         while not self._stopping.is_set():
             for record in await tail.fetch(max_records=_FETCH_RECORDS, timeout_s=_FETCH_TIMEOUT_S):
+                _check_log(record, logs)
                 try:
                     event = decode_event(record)
                 except Poison as poison:
@@ -189,3 +193,13 @@ class Broadcast:
                 self._live_at = self._clock.monotonic()
                 check_at = self._live_at + _CHECK_S
             self._metrics.broadcast_stale_s.labels(self._name).set(self.stale_s())
+
+
+def _check_log(record: Received, logs: dict[str, int]) -> None:
+    """Raises LogUnavailable if the record is of a later incarnation than those of its topic before it."""
+    log = log_of(record.headers)
+    if log is None:
+        return
+    known = logs.setdefault(record.topic, log)
+    if log > known:
+        raise LogUnavailable(f"incarnation {log} of {record.topic} follows {known}")
