@@ -61,7 +61,7 @@ class Marking:
 
     async def mark(self, published, log):
         self.marked = bool(published)
-        await self.outbox.mark(published, log)
+        return await self.outbox.mark(published, log)
 
 
 async def test_rows_wait_for_a_broker_that_is_down(world, tenant, broker):

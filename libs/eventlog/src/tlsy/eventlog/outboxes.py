@@ -107,8 +107,16 @@ class Outbox:
             for row in rows
         ]
 
-    async def mark(self, published: Sequence[tuple[CloudEvent, Position]], log: int) -> None:
-        """Note where the records of these rows are."""
+    async def mark(self, published: Sequence[tuple[CloudEvent, Position]], log: int) -> bool:
+        """Note where the records of these rows are.
+
+        False, and nothing is marked, if the rows were compared with a later incarnation by now.
+        """
+        reconciled = await self._connection.fetchval(
+            self._sql["hold_reconciled_log"], timeout=self._timeout_s
+        )
+        if reconciled is not None and reconciled > log:
+            return False
         await self._connection.execute(
             self._sql["mark_published"],
             [event.tenant_id for event, _ in published],
@@ -119,6 +127,7 @@ class Outbox:
             [position.offset for _, position in published],
             timeout=self._timeout_s,
         )
+        return True
 
     async def backlog(self) -> Backlog:
         """What waits, also rows that their writer may still be sending."""
@@ -161,16 +170,9 @@ class Outboxes:
     async def mark(
         self, placement: Placement, published: Sequence[tuple[CloudEvent, Position]], log: int
     ) -> bool:
-        """Mark rows without leading: for what their writer itself published. Raises PlacementUnavailable.
-
-        False, and nothing is marked, if the rows were compared with a later incarnation by now.
-        """
+        """`Outbox.mark` without leading: for what a writer itself published. Raises PlacementUnavailable."""
         async with self._transaction(placement) as connection:
-            reconciled = await connection.fetchval(self._sql["hold_reconciled_log"], timeout=self._timeout_s)
-            if reconciled is not None and reconciled > log:
-                return False
-            await self._outbox(connection).mark(published, log)
-            return True
+            return await self._outbox(connection).mark(published, log)
 
     async def listen(self, placement: Placement, wake: Callable[[], None]) -> None:
         """Call `wake` on every NOTIFY of a writer, until cancelled. Raises PlacementUnavailable when lost."""

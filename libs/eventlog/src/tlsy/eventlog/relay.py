@@ -339,7 +339,10 @@ class Relay:
                 limit=self.settings.batch_rows, max_bytes=self.settings.batch_bytes, all_rows=not lane.swept
             )
             sent = await self._send(lane, log, events) if events else []
-            await outbox.mark(sent, log)
+            if sent and not await outbox.mark(sent, log):
+                # Another process has compared the rows with a later one, of which this one has yet to hear.
+                self._log.doubt()
+                raise LogChanged(f"{self._topic} is no longer in incarnation {log}")
         await self._note(log, sent, path="sweep")
         if len(sent) < len(events):
             raise LogUnavailable(f"{len(events) - len(sent)} of {len(events)} records were not acknowledged")
