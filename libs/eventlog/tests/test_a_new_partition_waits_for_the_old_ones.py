@@ -102,6 +102,30 @@ async def looked(log, task):
     return task.done() or log.asked > 3
 
 
+@pytest.fixture
+def patient(books, parking, fake_clock):
+    return Growth(books=books, parking=parking, clock=fake_clock, known_s=10.0, look_s=0.2)
+
+
+async def test_it_waits_for_what_is_written_by_those_who_do_not_know_of_it_yet(books, patient, fake_clock):
+    await books.begin_with(TOPIC, 2)
+    log = Ends(9)
+    log.reached = 9
+    task = asyncio.create_task(patient.wait_for_turn(NEW, log))
+    await until(partial(sleeps, fake_clock, task))
+    log.end = 20
+    fake_clock.advance(10.0)
+    await until(partial(sleeps, fake_clock, task))
+    assert not task.done()
+    log.reached = 20
+    fake_clock.advance(0.2)
+    await asyncio.wait_for(task, 60)
+
+
+async def sleeps(clock, task):
+    return task.done() or clock.sleepers
+
+
 async def test_nobody_waits_for_what_is_written_later(waiting):
     log, task = waiting
     log.end, log.reached = 20, 9
