@@ -182,6 +182,33 @@ async def test_an_operation_that_cannot_even_fail_stops_no_other(workshop, verb)
     assert seen.state is TenantState.ACTIVE
 
 
+async def test_what_an_operation_that_cannot_even_fail_got_done_stays_done(workshop):
+    class Losing:
+        """Placements; the row of whom they are to erase is lost."""
+
+        def __init__(self, executor):
+            self._executor = executor
+
+        async def converge(self, desired, progress=None):
+            if desired.state is not DesiredState.ERASED:
+                return await self._executor.converge(desired, progress)
+            gone = "delete from tenant_registry.tenants where subject_id = $1"
+            await workshop.fetch(gone, desired.tenant_id)
+            raise OSError("the disk is full")
+
+    tenant = await workshop.active()
+    gone = await workshop.change(tenant, Verb.DELETE, lambda at, now: deleting(at, now, now))
+    stopping = asyncio.Event()
+    provisioner = workshop.provisioner("a test", lambda lease: Losing(workshop.executor(lease)))
+    running = asyncio.create_task(provisioner.run(stopping))
+    async with asyncio.timeout(60):
+        while (at := (await workshop.seen(*gone))[1]).due_at < workshop.clock.now() + timedelta(seconds=30):
+            await asyncio.sleep(0.01)
+    stopping.set()
+    await running
+    assert [step.name for step in at.steps if step.done] == ["fence", "retain"]
+
+
 async def test_a_full_database_is_known_to_who_places_the_next_until_there_is_room(workshop):
     catalogue = workshop.catalogue
     first = await workshop.active(IsolationMode.SCHEMA, "first")

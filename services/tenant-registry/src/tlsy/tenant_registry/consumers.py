@@ -219,11 +219,13 @@ class Provisioner:
                 await self._put_off(operation)
 
     async def _put_off(self, operation: Operation) -> None:
-        """Out of the way of the others; as it was when it became due."""
-        now = self._catalogue.clock.now()
+        """Out of the way of the others; the steps that the attempt got done stay done."""
+        operations, now = self._catalogue.operations, self._catalogue.clock.now()
         try:
             async with self._catalogue.writing() as tx:
-                await self._catalogue.operations.save(tx, replace(operation, due_at=now + _PUT_OFF), now)
+                left = await operations.get(tx, operation.operation_id)
+                if left is not None:
+                    await operations.save(tx, replace(left, due_at=now + _PUT_OFF), now)
         except _FAILURES as error:
             self._logger.warning("not put off", tenant=operation.target_slug, error=str(error))
             await self._catalogue.clock.sleep(_RETRY_S)
