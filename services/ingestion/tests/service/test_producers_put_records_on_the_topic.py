@@ -288,6 +288,24 @@ async def test_a_record_for_a_tenant_without_the_module_is_a_dead_letter(world, 
     assert dict(letter.headers)["dlq-reason"] == b"MODULE_DISABLED"
 
 
+async def test_a_record_of_the_provider_is_a_dead_letter_once_the_tenant_lets_it_in_no_more(
+    world, produce, make_events
+):
+    tenants = [
+        await world.installation.provisioned_tenant(modules=MODULES, provider_access=access)
+        for access in ("NONE", "FULL")
+    ]
+    await world.replica()
+    for tenant in tenants:
+        token = world.around.token(tenant, "client-admin", principal="tenants/platform/users/u")
+        await produce(token, make_events(2))
+    await reaches(world, tenants[1], 2)
+    async with dead_letters(world) as letters, asyncio.timeout(60):
+        letter = await letters.getone()
+    assert dict(letter.headers)["dlq-reason"] == b"PROVIDER_ACCESS_DENIED"
+    assert await count(world, tenants[0]) == 0
+
+
 async def test_a_record_of_a_tenant_without_producers_is_a_dead_letter_and_told_to_it(
     world, produce, make_events
 ):

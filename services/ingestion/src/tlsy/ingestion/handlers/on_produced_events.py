@@ -17,7 +17,7 @@ from tlsy.ingestion.domain.events import Outcome, Problem
 from tlsy.ingestion.domain.unreadable import unreadable_from
 from tlsy.ingestion.handlers.ingest_events import ProducedRecord
 from tlsy.rpc.errors import InvalidArgument
-from tlsy.runtime.ids import TenantId
+from tlsy.runtime.ids import PLATFORM_SLUG, PLATFORM_TENANT_ID, TenantId
 from tlsy.tenancy.catalog import known
 from tlsy.tenancy.errors import UnknownTenant
 
@@ -30,6 +30,8 @@ MODULE: Final = "supervision"
 #: The type of the event that a record is read as; it is never published.
 PRODUCED_EVENTS: Final = "tlsy.ingestion.events.produced.v1"
 ENTITLEMENT: Final = "kafka_producers"
+#: How its provider's principals are called, also where they act in another tenant.
+_PROVIDER: Final = f"tenants/{PLATFORM_SLUG}/"
 #: The index of a problem of the record as a whole.
 WHOLE_RECORD: Final = -1
 
@@ -48,6 +50,7 @@ class OnProducedEvents:
             FinalError: KAFKA_PRODUCERS_NOT_ENTITLED, UNREADABLE_DATA, BATCH_REFUSED; the record can never be
                 taken, and its tenant is told.
                 TENANT_UNKNOWN; it was deleted, and its tokens are good for a while. MODULE_DISABLED.
+                PROVIDER_ACCESS_DENIED; as for calls, the provider's tokens hold while the tenant lets it in.
             TenantNotUnderstood, CatalogUnavailable, InboxNotReady: the same record will be taken later.
             TenantOverRate: TENANT_OVER_RATE; the same record will be taken later. A FinalError of that reason
                 once no more can be kept for the tenant.
@@ -60,6 +63,8 @@ class OnProducedEvents:
             raise Poison("TENANT_UNKNOWN", ["the token's tenant does not exist any more"]) from unknown
         if MODULE not in tenant.modules:
             raise Poison("MODULE_DISABLED", [f"module {MODULE} is off for {tenant.slug}"])
+        if tenant.provider_access != "FULL" and _of_provider(delivery.event.source, tenant):
+            raise Poison("PROVIDER_ACCESS_DENIED", [f"{tenant.slug} does not let its provider do this"])
         place = ProducedRecord(delivery.event.id, record.partition, record.offset)
         # As with quotas, an entitlement that nobody told of limits nothing.
         if not tenant.entitlements.get(ENTITLEMENT, 1):
@@ -94,3 +99,7 @@ class OnProducedEvents:
     ) -> FinalError:
         await self._ingest.refuse(tenant, place, problems)
         return FinalError(reason, "; ".join(problem.message for problem in problems))
+
+
+def _of_provider(principal: str, tenant: TenantEntry) -> bool:
+    return principal.startswith(_PROVIDER) and tenant.tenant_id != PLATFORM_TENANT_ID
