@@ -75,6 +75,14 @@ async def test_more_than_may_wait_are_turned_away() -> None:
     assert sum(isinstance(outcome, str) for outcome in outcomes) == 2
 
 
+async def test_the_only_place_that_there_is_one_tenant_may_have() -> None:
+    async with started(Argon2Cost(memory_kib=64, passes=1, concurrency=1, queue=0)) as passwords:
+        with passwords.place(uuid4()) as place:
+            assert await place.hash("x")
+            with pytest.raises(PasswordsBusy), passwords.place(uuid4()):
+                pass
+
+
 async def test_a_hash_of_other_costs_is_outdated() -> None:
     dearer = Argon2Cost(memory_kib=128, passes=1, concurrency=1, queue=1)
     async with started(CHEAP) as cheap, started(dearer) as dear:
