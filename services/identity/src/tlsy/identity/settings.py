@@ -77,7 +77,10 @@ class IdentitySettings(ServiceSettings):
         1000, unit="exchanges", why="of one tenant's keys at once, per replica: each reads a row", ge=1
     )
     refused_exchanges_per_s: float = setting(
-        100.0, unit="exchanges/s", why="beyond it only keys that were good lately are looked at", gt=0
+        100.0,
+        unit="exchanges/s",
+        why="beyond it only the tenant's keys that were good lately are looked at",
+        gt=0,
     )
     argon2_memory_kib: int = setting(19_456, unit="KiB", why="OWASP's least for two passes", ge=8)
     argon2_passes: int = setting(2, unit="passes", why="as above", ge=1)

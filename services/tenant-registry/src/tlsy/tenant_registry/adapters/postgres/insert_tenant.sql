@@ -1,5 +1,5 @@
--- Answers by the tenant's own row alone, as only it is of a slug once: what its ancestors see of a tenant whose
--- slug is taken is inserted none the less, and goes with the transaction.
+-- Slugs are unique among tenants' own rows. Where this one's is taken, the rows that its ancestors would see are
+-- inserted all the same: so the own row alone says whether there is a new tenant; if not, the caller rolls back.
 with change as (update changes set last_version = last_version + 1 returning last_version as version),
 inserted as (
     insert into tenants (
