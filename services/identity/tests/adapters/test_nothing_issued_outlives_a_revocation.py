@@ -74,7 +74,7 @@ class Passwords:
     """In clear."""
 
     @contextmanager
-    def place(self, tenant_id: UUID | None) -> Iterator[Passwords]:
+    def place(self, slug: str) -> Iterator[Passwords]:
         yield self
 
     async def hash(self, password: str) -> str:

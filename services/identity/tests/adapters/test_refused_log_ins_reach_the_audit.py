@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -8,16 +10,17 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from services.identity.tests.calls import public_call
+from tlsy.identity.adapters.argon2 import Argon2Passwords
 from tlsy.identity.handlers.budgets import Budgets
 from tlsy.identity.handlers.log_in import LogIn, LogInCommand
 from tlsy.identity.ports import NotAuthenticated, PasswordsBusy
+from tlsy.identity.settings import Argon2Cost
 from tlsy.rpc.errors import FailedPrecondition, ResourceExhausted, Unauthenticated
 from tlsy.runtime.ids import PLATFORM_TENANT_ID
 from tlsy.tenancy.context import TenantState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from uuid import UUID
 
     from tlsy.rpc.denials import DeniedCalls
     from tlsy.testkit.clock import FakeClock
@@ -40,7 +43,7 @@ class Sink:
         self.told.append(call)
 
     @contextmanager
-    def place(self, tenant_id: UUID | None = None) -> Iterator[Sink]:
+    def place(self, slug: str) -> Iterator[Sink]:
         if self.busy:
             raise PasswordsBusy
         yield self
@@ -56,7 +59,7 @@ class Sink:
         return email.startswith("ada")
 
     async def authenticate(self, tenant: object, email: str, password: str) -> NotAuthenticated:
-        with self.place():
+        with self.place("acme"):
             self.tried += 1
         return NotAuthenticated("PASSWORD_WRONG", None)
 
@@ -70,7 +73,9 @@ class Sink:
         return datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def log_in(installation: Installation, clock: FakeClock, sink: Sink) -> LogIn:
+def log_in(
+    installation: Installation, clock: FakeClock, sink: Sink, passwords: Argon2Passwords | None = None
+) -> LogIn:
     """With what a tenant that cannot be entered needs, and nothing else."""
     unused = cast("Any", None)
     return LogIn(
@@ -79,7 +84,7 @@ def log_in(installation: Installation, clock: FakeClock, sink: Sink) -> LogIn:
         users=unused,
         bindings=unused,
         directories=unused,
-        passwords=cast("Any", sink),
+        passwords=cast("Any", passwords or sink),
         failures=Budgets(clock, size=3, per_s=0.1),
         denials=sink,
         effects=cast("Any", sink),
@@ -161,3 +166,14 @@ async def test_too_many_at_once_are_told_to_try_again(
     with pytest.raises(ResourceExhausted, match="LOG_IN_BUSY") as caught:
         await log_in(installation, fake_clock, Sink(busy=True)).run(CALL, LogInCommand(slug, "a@b.org", "x"))
     assert caught.value.retry_after_s == 1.0
+
+
+async def test_nor_does_it_tell_that_several_tenants_are_not_there(
+    installation: Installation, fake_clock: FakeClock
+) -> None:
+    """As if each were there: those have their own share of the places."""
+    passwords = Argon2Passwords(Argon2Cost(memory_kib=64, passes=1, concurrency=1, queue=3), os.urandom)
+    handler = log_in(installation, fake_clock, Sink(), passwords)
+    attempts = (handler.run(CALL, LogInCommand(f"nobody-{n}", "a@b.org", "x")) for n in range(4))
+    refused = await asyncio.gather(*attempts, return_exceptions=True)
+    assert [cast("Any", each).reason for each in refused] == ["CREDENTIALS_WRONG"] * 4

@@ -28,7 +28,6 @@ from tlsy.rpc.errors import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from uuid import UUID
 
     from tlsy.tenancy.catalog import TenantEntry
     from tlsy.testkit.clock import FakeClock
@@ -45,7 +44,7 @@ class PlainPasswords:
     busy: bool = False
 
     @contextmanager
-    def place(self, tenant_id: UUID | None) -> Iterator[PlainPasswords]:
+    def place(self, slug: str) -> Iterator[PlainPasswords]:
         if self.busy:
             raise PasswordsBusy
         yield self

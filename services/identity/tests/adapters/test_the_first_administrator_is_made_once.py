@@ -50,7 +50,7 @@ class Disk:
         self.published += 1
 
     @contextmanager
-    def place(self, tenant_id: object) -> Iterator[Disk]:
+    def place(self, slug: str) -> Iterator[Disk]:
         yield self
 
     async def hash(self, password: str) -> str:

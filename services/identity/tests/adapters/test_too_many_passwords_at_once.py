@@ -19,7 +19,6 @@ from tlsy.rpc.errors import ResourceExhausted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from uuid import UUID
 
     from tlsy.testkit.installation import Installation
 
@@ -34,7 +33,7 @@ class Busy:
     tried: list[str] = field(default_factory=list)
 
     @contextmanager
-    def place(self, tenant_id: UUID | None) -> Iterator[Any]:
+    def place(self, slug: str) -> Iterator[Any]:
         raise PasswordsBusy
         yield
 

@@ -31,7 +31,6 @@ from tlsy.testkit.clock import FakeClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from uuid import UUID
 
     from tlsy.tenancy.catalog import TenantEntry
     from tlsy.testkit.installation import Installation
@@ -134,7 +133,7 @@ class World:
         return Ada()
 
     @contextmanager
-    def place(self, tenant_id: UUID | None) -> Iterator[World]:
+    def place(self, slug: str) -> Iterator[World]:
         yield self
 
     async def hash(self, password: str) -> str:

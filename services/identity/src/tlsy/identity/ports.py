@@ -81,8 +81,8 @@ class PasswordPlace(Protocol):
 class Passwords(Protocol):
     """Slow hashes of passwords, a few at a time."""
 
-    def place(self, tenant_id: UUID | None) -> AbstractContextManager[PasswordPlace]:
-        """For the block, of this tenant, or (None) of none that there is.
+    def place(self, slug: str) -> AbstractContextManager[PasswordPlace]:
+        """For the block, of this tenant, be it there or not: who is refused does not learn which.
 
         Entering it raises PasswordsBusy if as many as may wait do already, or half as many of this tenant.
         """

@@ -16,7 +16,6 @@ from tlsy.identity.ports import PasswordsBusy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from uuid import UUID
 
     from tlsy.identity.settings import Argon2Cost
 
@@ -42,7 +41,7 @@ class Argon2Passwords:
         self._room = asyncio.Semaphore(cost.concurrency)
         self._limit = cost.concurrency + cost.queue
         self._limit_of_tenant = max(1, self._limit // 2)
-        self._inside: Counter[UUID | None] = Counter()
+        self._inside: Counter[str] = Counter()
         self._random = random
         self._dummy = ""
         self._last_s = 0.0
@@ -71,17 +70,17 @@ class Argon2Passwords:
                 self._learning.result()
 
     @contextmanager
-    def place(self, tenant_id: UUID | None) -> Iterator[Argon2Passwords]:
+    def place(self, slug: str) -> Iterator[Argon2Passwords]:
         """See `Passwords.place`: as many as there are threads, and some who wait."""
-        if self._inside.total() >= self._limit or self._inside[tenant_id] >= self._limit_of_tenant:
+        if self._inside.total() >= self._limit or self._inside[slug] >= self._limit_of_tenant:
             raise PasswordsBusy
-        self._inside[tenant_id] += 1
+        self._inside[slug] += 1
         try:
             yield self
         finally:
-            self._inside[tenant_id] -= 1
-            if not self._inside[tenant_id]:
-                del self._inside[tenant_id]
+            self._inside[slug] -= 1
+            if not self._inside[slug]:
+                del self._inside[slug]
 
     async def hash(self, password: str) -> str:
         """See `PasswordPlace.hash`: a PHC string."""

@@ -35,7 +35,7 @@ class EmbeddedDirectory:
         self, tenant: TenantEntry, email: str, password: str
     ) -> Authenticated | NotAuthenticated:
         """See `Directory.authenticate`."""
-        with self._passwords.place(tenant.tenant_id) as place:
+        with self._passwords.place(tenant.slug) as place:
             return await self._attempt(place, tenant, email, password)
 
     async def untried(self, tenant: TenantEntry, email: str) -> bool:

@@ -80,7 +80,7 @@ class Bootstrap:
         if facts.bootstrapped:
             self._publish()
             return
-        with self._passwords.place(PLATFORM_TENANT_ID) as place:
+        with self._passwords.place(PLATFORM_SLUG) as place:
             stored = await place.hash(self._first.password) if self._first.email else None
         await self._tenancy.run(PLATFORM_TENANT_ID, lambda tx: self._make(tx, stored), write=True)
         self._publish()

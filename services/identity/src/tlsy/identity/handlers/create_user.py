@@ -67,9 +67,9 @@ class CreateUser:
         if command.password:
             problems += password_problems("password", command.password, command.email)
         refuse_problems(problems)
-        tenant_id = call.required_tenant().tenant_id
+        tenant = call.required_tenant()
         try:
-            stored = await self._hash(tenant_id, command.password) if command.password else None
+            stored = await self._hash(tenant.slug, command.password) if command.password else None
         except PasswordsBusy:
             raise ResourceExhausted(
                 "PASSWORDS_BUSY", "Too many at once; try again.", retry_after_s=1.0
@@ -86,10 +86,10 @@ class CreateUser:
             last_log_in_time=None,
             version=1,
         )
-        return await self._tenancy.run(tenant_id, lambda tx: self._store(tx, call, user), write=True)
+        return await self._tenancy.run(tenant.tenant_id, lambda tx: self._store(tx, call, user), write=True)
 
-    async def _hash(self, tenant_id: UUID, password: str) -> str:
-        with self._passwords.place(tenant_id) as place:
+    async def _hash(self, slug: str, password: str) -> str:
+        with self._passwords.place(slug) as place:
             return await place.hash(password)
 
     async def _store(self, tx: UnitOfWork, call: Call, user: User) -> User:

@@ -135,7 +135,7 @@ class LogIn:
         if self._failures.wait_s(None) > 0:
             await self._passwords.pretend()
         else:
-            with self._passwords.place(None) as place:
+            with self._passwords.place(command.slug) as place:
                 await place.verify(None, command.password)
             self._failures.spend(None)
         self._deny(call, PLATFORM_TENANT_ID, "TENANT_UNKNOWN", "")

@@ -85,7 +85,7 @@ class SetPassword:
         refuse_problems(problems)
         try:
             # First what changes nothing: who is turned away here has not spent an attempt.
-            with self._passwords.place(tenant.tenant_id) as place:
+            with self._passwords.place(tenant.slug) as place:
                 stored = await place.hash(command.new)
             proof = await self._prove(call, user, command.old) if own else None
         except PasswordsBusy:
