@@ -91,7 +91,7 @@ class _Failure:
 
 
 class RunOperation:
-    """One attempt at one operation. Never raises but LeaseLost: a failure is written to the operation."""
+    """One attempt at one operation. A failure is written to the operation."""
 
     def __init__(
         self,
@@ -107,7 +107,10 @@ class RunOperation:
         self._logger = get_logger("registry.provisioner")
 
     async def run(self, operation: Operation, placements: Placements) -> None:
-        """Attempt it. Raises LeaseLost, having changed nothing more."""
+        """Attempt it.
+
+        Raises LeaseLost, having changed nothing more, and whatever keeps a failure from being written.
+        """
         attempt = _Attempt(self._catalogue, placements, operation)
         try:
             async with asyncio.timeout(self._attempt_timeout_s):

@@ -99,10 +99,7 @@ class PostgresUsers:
     async def record_log_in(
         self, tx: UnitOfWork, user_id: UserId, now: datetime, rehashed: str | None
     ) -> None:
-        """A right password: the count of wrong ones is taken back; `rehashed` replaces the hash if given.
-
-        The log-in time that is kept is of the latest clock that issued a token: a revocation covers it.
-        """
+        """See `Users.record_log_in`."""
         await tx.execute(self._sql["record_log_in"], tx.tenant_id, user_id, now, rehashed)
 
     async def delete(self, tx: UnitOfWork, user_id: UserId) -> None:
