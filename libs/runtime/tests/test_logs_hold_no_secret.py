@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import time
 from types import MappingProxyType
 
 import pytest
@@ -61,7 +62,7 @@ def test_what_is_named_like_a_secret_is_taken_out(log_lines, key):
 def test_credentials_inside_texts_are_taken_out(log_lines):
     token = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ4In0.c2ln"
     key = "tlsy_" + "a" * 32 + "_" + "b" * 32 + "_Zm9v-YmFy"
-    get_logger("shop").info(f"got {token} and {key}", list=[f"Bearer {token}"])
+    get_logger("shop").info(f"got {token} and {key}", list=[f"Bearer {token}", f"jwt-{token}"])
     logging.getLogger("a.library").warning("%s", token)
     written = log_lines.text
     assert token not in written
@@ -98,6 +99,14 @@ def test_a_text_that_no_output_can_take_is_logged_as_far_as_it_can(text):
     written = output.read()
     assert r"sold \ud800" in written
     assert r"\udcff" in written
+
+
+@pytest.mark.parametrize("end", ["", ".", ". "])
+def test_what_only_begins_like_a_credential_again_and_again_holds_nobody_up(log_lines, end):
+    begun = time.process_time()
+    get_logger("shop").warning("refused", name="eyJ" * 21_000 + end)
+    assert time.process_time() - begun < 0.5
+    assert len(log_lines.text) < 10_000
 
 
 def test_a_stack_is_in_the_line_without_credentials(log_lines):

@@ -45,8 +45,11 @@ _MAX_TEXT: Final = 8192
 #: What is behind is not looked at, and so not written.
 _MAX_READ: Final = 8 * _MAX_TEXT
 _REPORTED_LEVELS: Final = frozenset({"error", "critical"})
-#: JSON web tokens, and API keys as identity shows them once.
-_CREDENTIAL: Final = re.compile(r"eyJ[\w-]+\.[\w.-]+|tlsy_[0-9a-f]{32}_[0-9a-f]+_[\w-]+")
+#: JSON web tokens. Looked for once a word, and only where a dot ends it: else the time that a long word takes
+#: grows with the square of its length.
+_TOKEN: Final = re.compile(r"(?<![\w-])(?=[\w-]+\.[\w.-])([\w-]*?)eyJ[\w-]+\.[\w.-]+")
+#: API keys as identity shows them once.
+_API_KEY: Final = re.compile(r"tlsy_[0-9a-f]{32}_[0-9a-f]+_[\w-]+")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 #: What a PostgreSQL error tells of rows, in texts and in stacks, up to its hint, the next stack, or the end.
 _ROW: Final = re.compile(
@@ -107,7 +110,7 @@ def get_logger(component: str) -> Logger:
 
 def without_secrets(text: str) -> str:
     """The text with tokens, API keys and rows of tables taken out, and not longer than a line may be."""
-    clean = _CREDENTIAL.sub(_REDACTED, _ROW.sub("", text[:_MAX_READ]))
+    clean = _TOKEN.sub(rf"\1{_REDACTED}", _API_KEY.sub(_REDACTED, _ROW.sub("", text[:_MAX_READ])))
     if len(clean) <= _MAX_TEXT:
         return clean
     # A stack says at its end what broke.
