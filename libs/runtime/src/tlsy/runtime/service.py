@@ -216,6 +216,7 @@ class Supervisor:
         """
         for watcher in self._watchers:
             watcher.cancel()
+        before = _cancellations()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + grace_s
         kept_s = max(grace_s * _KEPT_RATIO, _KEPT_S)
@@ -227,7 +228,7 @@ class Supervisor:
             try:
                 await self._parts[name].component.stop(left_s)
             except (Exception, asyncio.CancelledError) as error:
-                if _ends_us(error):
+                if _ends_us(error, before):
                     raise
                 self._logger.exception("component failed to stop", component_name=name, service=self._name)
         self._running.clear()
@@ -265,7 +266,14 @@ class Supervisor:
             raise ComponentFailed(name, error) from error
 
 
-def _ends_us(error: BaseException) -> bool:
-    """Whether it is our own cancellation, and not that of what a part waited for, e.g. with its channel."""
+def _ends_us(error: BaseException, before: int = 0) -> bool:
+    """Whether it is our own cancellation, and not that of what a part waited for, e.g. with its channel.
+
+    `before`: cancellations that were there when we began, as of who stops what it could not start.
+    """
+    return isinstance(error, asyncio.CancelledError) and _cancellations() > before
+
+
+def _cancellations() -> int:
     task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+    return 0 if task is None else task.cancelling()
