@@ -340,8 +340,10 @@ class Relay:
             )
             sent = await self._send(lane, log, events) if events else []
             if sent and not await outbox.mark(sent, log):
-                # Another process has compared the rows with a later one, of which this one has yet to hear.
+                # Another process has compared the rows with a later one, of which this one has yet to hear;
+                # or never will, if the books were restored.
                 self._log.doubt()
+                lane.reconciled_log = 0
                 raise LogChanged(f"{self._topic} is no longer in incarnation {log}")
         await self._note(log, sent, path="sweep")
         if len(sent) < len(events):
