@@ -7,9 +7,11 @@ import pytest
 
 from libs.eventlog.tests.swapped import received
 from libs.eventlog.tests.world import CLOCK, GROUP, IDS, TOPIC, event_of, until
+from tlsy.eventlog.errors import LogUnavailable
 from tlsy.eventlog.group_books import GroupBooks
 from tlsy.eventlog.growth import Growth
 from tlsy.eventlog.kafka import partition_of
+from tlsy.eventlog.kafka_readers import KafkaGroupReader
 from tlsy.eventlog.parking import Parking
 from tlsy.eventlog.ports import TopicPartition
 
@@ -31,6 +33,8 @@ class Ends:
         return self.reached if partition.partition == 0 else None
 
     async def oldest(self, partition):
+        if partition.partition > NEW.partition:
+            raise LogUnavailable("there is no such partition")
         return self.begins if partition.partition == 0 else 0
 
 
@@ -46,7 +50,7 @@ def parking(world):
 
 @pytest.fixture
 def growth(books, parking):
-    return Growth(books=books, parking=parking, clock=CLOCK, known_s=0.01, look_s=0.01)
+    return Growth(books=books, parking=parking, clock=CLOCK, known_s=0.01)
 
 
 @pytest.mark.parametrize(("few", "more"), [(2, 4), (12, 24), (12, 36)])
@@ -86,6 +90,28 @@ async def test_one_that_was_taken_is_not_new_any_more(books, growth, log_lines):
     assert "partition is new" not in log_lines.text
 
 
+async def test_those_that_a_topic_had_before_it_was_made_anew_are_not_waited_for(books, growth):
+    await books.begin_with(TOPIC, 2)
+    await books.take(TopicPartition(topic=TOPIC, partition=9))
+    log = Ends(9)
+    log.reached = 9
+    await at_once(growth, NEW, log)
+
+
+async def test_ends_are_those_of_all_partitions_or_none_are_told(world):
+    """Metadata lack a topic while e.g. it is made: a new partition would find that it waits for nothing."""
+    await world.inspector().ensure_topics({TOPIC: 2})
+    dealt: asyncio.Queue[object] = asyncio.Queue()
+    reader = KafkaGroupReader(world.brokers, GROUP, [TOPIC], "test")
+    await reader.start(dealt.put, dealt.put)
+    try:
+        assert await reader.ends(TOPIC) == {0: 0, 1: 0}
+        with pytest.raises(LogUnavailable):
+            await reader.ends("tlsy.identity")
+    finally:
+        await reader.stop()
+
+
 @pytest.fixture
 async def waiting(books, growth):
     """A new partition that has looked at the old ones, and waits."""
@@ -104,7 +130,7 @@ async def looked(log, task):
 
 @pytest.fixture
 def patient(books, parking, fake_clock):
-    return Growth(books=books, parking=parking, clock=fake_clock, known_s=10.0, look_s=0.2)
+    return Growth(books=books, parking=parking, clock=fake_clock, known_s=10.0)
 
 
 async def test_it_waits_for_what_is_written_by_those_who_do_not_know_of_it_yet(books, patient, fake_clock):
@@ -118,7 +144,7 @@ async def test_it_waits_for_what_is_written_by_those_who_do_not_know_of_it_yet(b
     await until(partial(sleeps, fake_clock, task))
     assert not task.done()
     log.reached = 20
-    fake_clock.advance(0.2)
+    fake_clock.advance(1.0)
     await asyncio.wait_for(task, 60)
 
 

@@ -166,7 +166,6 @@ class Consumer:
             parking=self._parking,
             clock=clock,
             known_s=self._settings.growth_known_s,
-            look_s=self._settings.partition.retry_s,
         )
         self._logger = get_logger("consumer").bind(group=group)
         self._reader: GroupReader | None = None

@@ -23,25 +23,22 @@ if TYPE_CHECKING:
 class Growth:
     """Tells a partition when its turn is. In topics that others than relays write to it is at once."""
 
-    __slots__ = ("_books", "_clock", "_known_s", "_logger", "_look_s", "_parking")
+    __slots__ = ("_books", "_clock", "_known_s", "_logger", "_parking")
 
-    def __init__(
-        self, *, books: GroupBooks, parking: Parking, clock: Clock, known_s: float, look_s: float
-    ) -> None:
+    def __init__(self, *, books: GroupBooks, parking: Parking, clock: Clock, known_s: float) -> None:
         """Wire it.
 
         Args:
             books: of the group.
             parking: of the group.
             clock: for waits.
-            known_s: after that all who write to a topic know how many partitions it has.
-            look_s: between looks at how far the group is.
+            known_s: after that all who write to a topic know how many partitions it has; a tenth of it is
+                between looks at how far the group is.
         """
         self._books = books
         self._parking = parking
         self._clock = clock
         self._known_s = known_s
-        self._look_s = look_s
         self._logger = get_logger("consumer")
 
     async def wait_for_turn(self, partition: TopicPartition, reader: GroupReader) -> None:
@@ -61,10 +58,11 @@ class Growth:
         self._logger.warning("partition is new and waits", topic=topic, partition=partition.partition)
         await self._clock.sleep(self._known_s)
         ends = await reader.ends(topic)
-        for number in known:
+        # Of those that the group knows a topic that was made anew may have fewer.
+        for number in ends.keys() & known:
             older = TopicPartition(topic=topic, partition=number)
-            while not await self._is_done(older, ends.get(number, 0), reader):
-                await self._clock.sleep(self._look_s)
+            while not await self._is_done(older, ends[number], reader):
+                await self._clock.sleep(self._known_s / 10)
 
     async def _is_done(self, older: TopicPartition, end: int, reader: GroupReader) -> bool:
         # A log that was cut meanwhile may never again be as long.

@@ -129,7 +129,9 @@ class KafkaGroupReader:
 
     async def ends(self, topic: str) -> Mapping[int, int]:
         """See `GroupReader.ends`."""
-        numbers = self._client.partitions_for_topic(topic) or ()
+        numbers = self._client.partitions_for_topic(topic)
+        if not numbers:
+            raise LogUnavailable(f"the partitions of {topic} are not known now")
         theirs = [aiokafka.TopicPartition(topic, number) for number in numbers]
         try:
             found = await asyncio.wait_for(self._client.end_offsets(theirs), ASK_TIMEOUT_S)

@@ -107,7 +107,7 @@ class GroupReader(Protocol):
         ...
 
     async def ends(self, topic: str) -> Mapping[int, int]:
-        """Partition to the offset that its next record gets, whoever reads it. Raises LogUnavailable."""
+        """Each partition to the offset that its next record gets, whoever reads it. Raises LogUnavailable."""
         ...
 
     async def oldest(self, partition: TopicPartition) -> int:
