@@ -279,6 +279,20 @@ async def test_what_falls_due_while_the_tenant_is_suspended_is_followed_anew(wor
     assert (len(world.advanced), world.followed_since_us()) == (1, NOW_US + 100_000_000)
 
 
+@pytest.mark.parametrize("away", [{"state": TenantState.SUSPENDED}, {"modules": frozenset()}, None])
+async def test_who_was_away_is_followed_anew_though_nothing_fell_due_meanwhile(world, away):
+    """Suspended, without the module, or deleted: of the last nothing is kept, either."""
+    world.followed_since_us()
+    world.memories.put(TENANT, Loaded(NOW_US + 200_000_000))
+    await world.rounds()
+    there = world.tenant
+    world.tenant = None if away is None else SimpleNamespace(**(vars(there) | away))
+    await world.rounds()
+    world.clock.at_s = 100
+    world.tenant = there
+    assert (len(world.memories), world.followed_since_us()) == (0, NOW_US + 100_000_000)
+
+
 class Log:
     """A group's member that is given batches to fetch."""
 

@@ -99,6 +99,10 @@ class Memories:
             self._followed[tenant_id] = (partition, now_us)
         return since_us
 
+    def followed(self) -> tuple[TenantId, ...]:
+        """Tenants of whom nothing was missed of late."""
+        return tuple(self._followed)
+
     def drop(self, tenant_id: TenantId) -> None:
         """The engine is not to be used any more; the tenant is loaded again at once."""
         self._loaded.pop(tenant_id, None)

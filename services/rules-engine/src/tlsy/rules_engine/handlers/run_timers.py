@@ -154,6 +154,9 @@ class RunTimers:
 
     def _awake(self, due: Mapping[TenantId, int]) -> Iterator[tuple[TenantEntry, int, int | None]]:
         """Tenants that ask to be worked on and may be, their partitions, and since when they are due."""
+        for tenant_id in self._memories.followed():
+            # Also who is back before anything is due was not heard meanwhile.
+            self._evaluated(tenant_id)
         for tenant_id in self._woken | self._unvisited | due.keys():
             partition = self._ownership.partition_of(tenant_id)
             if partition is None:
