@@ -185,11 +185,16 @@ class CutLog:
 
 
 async def test_another_incarnation_means_another_snapshot(world, tenant):
-    """What is new below the position is passed over, and nothing that the broker says shows it."""
-    before, put_back, after, later = (event_of(tenant, note) for note in ("1", "put back", "2", "3"))
+    """What is new below the position is passed over, and nothing that the broker says shows it.
+
+    One: relays learn of it one after the other, and their records alternate.
+    """
+    notes = ("1", "put back", "2", "late", "3")
+    before, put_back, after, late, later = (event_of(tenant, note) for note in notes)
     (letter,) = received(1, put_back)
     letter = replace(letter, headers=tuple(each for each in letter.headers if each[0] != LOG_HEADER))
-    log = CutLog(received(1, before), [letter], received(2, after), received(2, later))
+    others = (received(number, event) for number, event in ((2, after), (1, late), (2, later)))
+    log = CutLog(received(1, before), [letter], *others)
 
     class OfCutLog(Copy):
         def tail(self):
@@ -198,5 +203,5 @@ async def test_another_incarnation_means_another_snapshot(world, tenant):
     copy = OfCutLog(world)
     world.components.append(broadcast := copy.broadcast())
     await broadcast.start()
-    await copy.has("1", "put back", "3")
+    await copy.has("1", "put back", "late", "3")
     assert copy.snapshots == 2

@@ -143,8 +143,10 @@ class Broadcast:
 
     async def _run(self) -> None:
         failures = 0
+        logs: dict[str, int] = {}
         while not self._stopping.is_set():
             if not self._wanted.is_set():
+                logs.clear()
                 self._metrics.broadcast_stale_s.remove(self._name)
                 await self._wanted.wait()
                 self._live_at = self._clock.monotonic()
@@ -155,7 +157,7 @@ class Broadcast:
                 await self._snapshot()
                 failures = 0
                 self._complete.set()
-                await self._follow(tail)
+                await self._follow(tail, logs)
             except (RetryableError, OSError) as error:
                 failures += 1
                 if self._lost is not None and self._complete.is_set():
@@ -170,11 +172,10 @@ class Broadcast:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stopping.wait(), wait_s)
 
-    async def _follow(self, tail: Tail) -> None:
-        """Apply events until the log is lost or nobody holds it any more."""
+    async def _follow(self, tail: Tail, logs: dict[str, int]) -> None:
+        """Apply events until the log is lost or nobody holds it any more; `logs` are those seen so far."""
         check_at = self._clock.monotonic() + _CHECK_S
         self._live_at = self._clock.monotonic()
-        logs: dict[str, int] = {}
         while not self._stopping.is_set():
             for record in await tail.fetch(max_records=_FETCH_RECORDS, timeout_s=_FETCH_TIMEOUT_S):
                 _check_log(record, logs)
@@ -189,6 +190,7 @@ class Broadcast:
                 if not self._wanted.is_set():
                     return
                 if await tail.lost():
+                    logs.clear()
                     raise LogUnavailable("the log was lost")
                 self._live_at = self._clock.monotonic()
                 check_at = self._live_at + _CHECK_S
@@ -196,10 +198,14 @@ class Broadcast:
 
 
 def _check_log(record: Received, logs: dict[str, int]) -> None:
-    """Raises LogUnavailable if the record is of a later incarnation than those of its topic before it."""
+    """Raises LogUnavailable if the record is the first of a later incarnation than its topic's before it.
+
+    The first only: relays learn of one after the other, and their records alternate.
+    """
     log = log_of(record.headers)
     if log is None:
         return
     known = logs.setdefault(record.topic, log)
     if log > known:
+        logs[record.topic] = log
         raise LogUnavailable(f"incarnation {log} of {record.topic} follows {known}")
