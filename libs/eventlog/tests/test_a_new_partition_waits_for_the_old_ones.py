@@ -49,8 +49,8 @@ def parking(world):
 
 
 @pytest.fixture
-def growth(books, parking):
-    return Growth(books=books, parking=parking, clock=CLOCK, known_s=0.01)
+def growth(log_lines, books, parking):
+    return Growth(GROUP, books=books, parking=parking, clock=CLOCK, known_s=0.01)
 
 
 @pytest.mark.parametrize(("few", "more"), [(2, 4), (12, 24), (12, 36)])
@@ -130,7 +130,7 @@ async def looked(log, task):
 
 @pytest.fixture
 def patient(books, parking, fake_clock):
-    return Growth(books=books, parking=parking, clock=fake_clock, known_s=10.0)
+    return Growth(GROUP, books=books, parking=parking, clock=fake_clock, known_s=10.0)
 
 
 async def test_it_waits_for_what_is_written_by_those_who_do_not_know_of_it_yet(books, patient, fake_clock):
@@ -150,6 +150,11 @@ async def test_it_waits_for_what_is_written_by_those_who_do_not_know_of_it_yet(b
 
 async def sleeps(clock, task):
     return task.done() or clock.sleepers
+
+
+async def test_that_it_waits_is_told_with_its_group(waiting, log_lines):
+    (told,) = log_lines.of("partition is new and waits")
+    assert (told["group"], told["topic"], told["partition"]) == (GROUP, TOPIC, NEW.partition)
 
 
 async def test_nobody_waits_for_what_is_written_later(waiting):

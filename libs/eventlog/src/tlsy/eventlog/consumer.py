@@ -162,6 +162,7 @@ class Consumer:
         self._books = GroupBooks(package, group, transactions)
         self._parking = Parking(package, group, transactions, limits=self._settings.parking)
         self._growth = Growth(
+            group,
             books=self._books,
             parking=self._parking,
             clock=clock,

@@ -25,10 +25,13 @@ class Growth:
 
     __slots__ = ("_books", "_clock", "_known_s", "_logger", "_parking")
 
-    def __init__(self, *, books: GroupBooks, parking: Parking, clock: Clock, known_s: float) -> None:
+    def __init__(
+        self, group: str, *, books: GroupBooks, parking: Parking, clock: Clock, known_s: float
+    ) -> None:
         """Wire it.
 
         Args:
+            group: named in the log.
             books: of the group.
             parking: of the group.
             clock: for waits.
@@ -39,7 +42,7 @@ class Growth:
         self._parking = parking
         self._clock = clock
         self._known_s = known_s
-        self._logger = get_logger("consumer")
+        self._logger = get_logger("consumer").bind(group=group)
 
     async def wait_for_turn(self, partition: TopicPartition, reader: GroupReader) -> None:
         """Return once the group may take the partition for the first time; at once if it did before.
