@@ -138,6 +138,8 @@ def test_nothing_is_in_clear_by_oversight(environment, half):
     code, out, err = finish(start(environment | half))
     assert (code, out) == (78, "")
     assert all(name in err for name in half)
+    assert all(f"TLSY_TLS_{name}_FILE" in err for name in ("CERT", "KEY"))
+    assert "TLSY_:" not in err
 
 
 @pytest.mark.parametrize(

@@ -87,16 +87,16 @@ class HostSettings(ServiceSettings):
     def _it_is_whole(self) -> Self:
         """Half a configuration would listen in clear, and nobody would notice."""
         problems = []
-        pair = (self.tls_cert_file, self.tls_key_file)
+        both, pair = "TLSY_TLS_CERT_FILE and TLSY_TLS_KEY_FILE", (self.tls_cert_file, self.tls_key_file)
         if pair.count(None) == 1:
-            problems.append("TLSY_TLS_CERT_FILE and TLSY_TLS_KEY_FILE go together")
+            problems.append(f"{both} go together")
         if None in pair and self.tls_ca_file is not None:
-            problems.append("TLSY_TLS_CA_FILE needs both of them")
+            problems.append(f"TLSY_TLS_CA_FILE needs {both}")
         if None in pair and not self.clear_text and not _stays_here(self.listen):
-            problems.append("TLSY_LISTEN beyond this machine needs them, or TLSY_CLEAR_TEXT=true")
+            problems.append(f"TLSY_LISTEN beyond this machine needs {both}, or TLSY_CLEAR_TEXT=true")
         if None in pair and not self.clear_text and not all(map(_stays_here, self.peers.values())):
             # Calls carry tokens, and what a tenant's events say.
-            problems.append("TLSY_PEERS beyond this machine need them, or TLSY_CLEAR_TEXT=true")
+            problems.append(f"TLSY_PEERS beyond this machine need {both}, or TLSY_CLEAR_TEXT=true")
         if self.brokers_ca_file is None and not self.clear_text and not all(map(_stays_here, self.brokers)):
             # Producers' records carry tokens.
             problems.append(

@@ -162,10 +162,13 @@ def _problem(
 ) -> str:
     """One line of advice; never repeats the value given, which may be a secret."""
     path = [str(part) for part in error["loc"]]
-    own = f"{prefix}{path[0]}".upper() if path else prefix
-    variable = set_by.get(path[0], own) if path else own
-    where = variable + "".join(f"[{part}]" for part in path[1:])
     what = error["msg"].removeprefix("Value error, ").removesuffix(".")
+    if not path:
+        # Of several variables together: the rule that is broken names them.
+        return f"{what}."
+    own = f"{prefix}{path[0]}".upper()
+    variable = set_by.get(path[0], own)
+    where = variable + "".join(f"[{part}]" for part in path[1:])
     doc = docs.get(own)
     if doc is None:
         return f"{where}: {what}."
