@@ -15,7 +15,7 @@ from tlsy.ingestion.handlers.ingest_events import IngestEvents
 from tlsy.ingestion.handlers.on_produced_events import PRODUCED_EVENTS, OnProducedEvents
 
 NOW = datetime(2026, 5, 4, tzinfo=UTC)
-TENANT = SimpleNamespace(slug="acme", modules={"supervision"}, entitlements={})
+TENANT = SimpleNamespace(slug="acme", modules={"supervision"}, entitlements={}, provider_access="FULL")
 
 
 class Ingest(IngestEvents):

@@ -143,10 +143,9 @@ class Broadcast:
 
     async def _run(self) -> None:
         failures = 0
-        logs: dict[str, int] = {}
+        told: dict[str, int] = {}
         while not self._stopping.is_set():
             if not self._wanted.is_set():
-                logs.clear()
                 self._metrics.broadcast_stale_s.remove(self._name)
                 await self._wanted.wait()
                 self._live_at = self._clock.monotonic()
@@ -157,7 +156,7 @@ class Broadcast:
                 await self._snapshot()
                 failures = 0
                 self._complete.set()
-                await self._follow(tail, logs)
+                await self._follow(tail, told)
             except (RetryableError, OSError) as error:
                 failures += 1
                 if self._lost is not None and self._complete.is_set():
@@ -172,13 +171,14 @@ class Broadcast:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stopping.wait(), wait_s)
 
-    async def _follow(self, tail: Tail, logs: dict[str, int]) -> None:
-        """Apply events until the log is lost or nobody holds it any more; `logs` are those seen so far."""
+    async def _follow(self, tail: Tail, told: dict[str, int]) -> None:
+        """Apply events until the log is lost or nobody holds it any more; `told`: see `_check_log`."""
         check_at = self._clock.monotonic() + _CHECK_S
         self._live_at = self._clock.monotonic()
+        seen: dict[str, int] = {}
         while not self._stopping.is_set():
             for record in await tail.fetch(max_records=_FETCH_RECORDS, timeout_s=_FETCH_TIMEOUT_S):
-                _check_log(record, logs)
+                _check_log(record, seen, told)
                 try:
                     event = decode_event(record)
                 except Poison as poison:
@@ -190,22 +190,26 @@ class Broadcast:
                 if not self._wanted.is_set():
                     return
                 if await tail.lost():
-                    logs.clear()
                     raise LogUnavailable("the log was lost")
                 self._live_at = self._clock.monotonic()
                 check_at = self._live_at + _CHECK_S
             self._metrics.broadcast_stale_s.labels(self._name).set(self.stale_s())
 
 
-def _check_log(record: Received, logs: dict[str, int]) -> None:
-    """Raises LogUnavailable if the record is the first of a later incarnation than its topic's before it.
+def _check_log(record: Received, seen: dict[str, int], told: dict[str, int]) -> None:
+    """Raises LogUnavailable if the record is of a later incarnation than one of its topic that was followed.
 
-    The first only: relays learn of one after the other, and their records alternate.
+    Once of each: relays learn of it one after the other, and their records alternate.
+
+    Args:
+        record: from the tail.
+        seen: topic to the latest incarnation since the tail was opened.
+        told: topic to the latest that was raised for.
     """
     log = log_of(record.headers)
-    if log is None:
+    if log is None or log <= seen.setdefault(record.topic, log):
         return
-    known = logs.setdefault(record.topic, log)
-    if log > known:
-        logs[record.topic] = log
-        raise LogUnavailable(f"incarnation {log} of {record.topic} follows {known}")
+    seen[record.topic] = log
+    if log > told.get(record.topic, 0):
+        told[record.topic] = log
+        raise LogUnavailable(f"incarnation {log} of {record.topic} follows another")
