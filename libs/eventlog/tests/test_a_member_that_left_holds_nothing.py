@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -98,6 +99,25 @@ async def test_a_stop_that_is_cut_short_revokes_and_ends_what_it_interrupts(worl
     await consumer.stop(0.1)
     assert working.done()
     assert state.log == ["assigned", "revoked"]
+    assert not consumer._assigned
+
+
+class LosesACancellation(Member):
+    """As `asyncio.wait_for` does where it comes together with an answer."""
+
+    async def fetch(self, partition, *, max_records, timeout_s):
+        self.group.read_by.append(self.number)
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await asyncio.Event().wait()
+
+
+async def test_a_stop_ends_also_what_lost_its_cancellation(world):
+    members = Members(LosesACancellation)
+    consumer = await world.consuming(reader=members.reader, revoke_timeout_s=600)
+    await until(lambda: _read_by(members, 0))
+    async with asyncio.timeout(60):
+        await consumer.stop(0.1)
     assert not consumer._assigned
 
 

@@ -27,6 +27,7 @@ from tlsy.tenancy.errors import TenancyError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
     from datetime import datetime
 
     from google.protobuf.message import Message
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 _HOUSEKEEPING_S: Final = 5.0
 _LETTERS_S: Final = 60.0
 _REJOIN_S: Final = 0.5
+#: To end what lost its cancellation.
+_CANCEL_AGAIN_S: Final = 0.5
 _FAILURES: Final = (EventLogError, TenancyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 _NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
 
@@ -260,11 +263,7 @@ class Consumer:
 
     async def _abandon(self) -> None:
         """What an interrupted or failed revocation left."""
-        tasks = [assigned.task for assigned in self._assigned.values()]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await _cancelled({assigned.task for assigned in self._assigned.values()})
         for partition, assigned in list(self._assigned.items()):
             await self._let_go(partition, assigned)
 
@@ -339,10 +338,7 @@ class Consumer:
             _, late = await asyncio.wait(
                 {assigned.task for assigned in going.values()}, timeout=self._settings.revoke_timeout_s
             )
-            for task in late:
-                task.cancel()
-            if late:
-                await asyncio.wait(late)
+            await _cancelled(late)
         for partition, assigned in going.items():
             await self._let_go(partition, assigned)
 
@@ -417,3 +413,14 @@ class Consumer:
     def _mark_stopped(self, partition: TopicPartition, *, stopped: bool) -> None:
         (self._stopped.add if stopped else self._stopped.discard)(partition)
         self._metrics.stopped_partitions.labels(self._group).set(len(self._stopped))
+
+
+async def _cancelled(tasks: AbstractSet[asyncio.Task[None]]) -> None:
+    """Cancels until all have ended.
+
+    Once may not do: `asyncio.wait_for` of CPython 3.11 loses what comes together with an answer.
+    """
+    while tasks:
+        for task in tasks:
+            task.cancel()
+        _, tasks = await asyncio.wait(tasks, timeout=_CANCEL_AGAIN_S)
