@@ -5,13 +5,13 @@ import json
 import os
 import re
 import sys
-import termios
 import time
 
 import pytest
 
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as pb
 from tlsy.rpc.errors import FailedPrecondition, PermissionDenied, Unauthenticated, Unavailable
+from tlsy.testkit.terminal import screen
 
 
 def taken(request):
@@ -131,16 +131,8 @@ async def test_a_tail_is_a_line_an_event_and_tells_what_was_missed(tlsy, stand_i
 
 @pytest.fixture
 async def narrow_screen():
-    """One end of a terminal of 60 columns, and what it shows; it is read all the time."""
-    ours, its = os.openpty()
-    termios.tcsetwinsize(its, (24, 60))
-    os.set_blocking(ours, False)
-    shown = bytearray()
-    asyncio.get_running_loop().add_reader(ours, lambda: shown.extend(os.read(ours, 4096)))
-    yield its, shown
-    asyncio.get_running_loop().remove_reader(ours)
-    os.close(ours)
-    os.close(its)
+    with screen(columns=60) as of_60_columns:
+        yield of_60_columns
 
 
 async def test_a_tail_on_a_narrow_screen_is_a_line_an_event(tlsy, stand_in, narrow_screen):

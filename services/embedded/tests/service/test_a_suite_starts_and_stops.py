@@ -22,6 +22,7 @@ from tlsy.embedded.adapters.data_directory import DataDirectory
 from tlsy.embedded.settings import EmbeddedSettings, load_services
 from tlsy.eventlog.kafka import KafkaInspector
 from tlsy.runtime.brokers import Brokers
+from tlsy.testkit import terminal
 
 EXIT_SETTINGS = 78
 DEADLINE_S = 60
@@ -152,15 +153,8 @@ async def test_a_clean_stop_leaves_nothing_running_and_the_next_start_publishes_
 
 @pytest.fixture
 async def screen():
-    """One end of a terminal, and what it shows; that is read all the time, or who writes to it waits."""
-    ours, its = os.openpty()
-    os.set_blocking(ours, False)
-    shown = bytearray()
-    asyncio.get_running_loop().add_reader(ours, lambda: shown.extend(os.read(ours, 4096)))
-    yield its, shown
-    asyncio.get_running_loop().remove_reader(ours)
-    os.close(ours)
-    os.close(its)
+    with terminal.screen() as its_and_shown:
+        yield its_and_shown
 
 
 async def test_a_person_at_a_terminal_is_told_where_it_is_and_what_to_do_next(suite, screen):

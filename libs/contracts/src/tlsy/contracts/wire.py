@@ -6,14 +6,31 @@ from types import MappingProxyType
 from typing import Final
 
 #: How a field is written, by the last three bits of its tag, and how long those of one length are.
-VARINT: Final = 0
+_VARINT: Final = 0
 DELIMITED: Final = 2
-FIXED_BYTES: Final = MappingProxyType({1: 8, 5: 4})
+_FIXED_BYTES: Final = MappingProxyType({1: 8, 5: 4})
+#: All but groups, which nobody of ours sends.
+KINDS: Final = frozenset({_VARINT, DELIMITED, *_FIXED_BYTES})
 
 _GOES_ON: Final = 0x80
 
 
-def varint(raw: bytes, at: int, max_bits: int = 64) -> tuple[int, int]:
+def read_field(raw: bytes, at: int, max_bits: int = 64) -> tuple[int, int, int]:
+    """Tag of the field at `at`, and where what it holds begins and ends, which may be behind the end.
+
+    Of what is none of KINDS nothing is read but the tag. `max_bits`: of tag and length. Raises as `_varint`.
+    """
+    tag, at = _varint(raw, at, max_bits)
+    kind = tag & 7
+    if kind == DELIMITED:
+        length, at = _varint(raw, at, max_bits)
+        return tag, at, at + length
+    if kind == _VARINT:
+        return tag, at, _varint(raw, at)[1]
+    return tag, at, at + _FIXED_BYTES.get(kind, 0)
+
+
+def _varint(raw: bytes, at: int, max_bits: int = 64) -> tuple[int, int]:
     """A number, and where it ends.
 
     Raises:

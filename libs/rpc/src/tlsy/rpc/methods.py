@@ -14,7 +14,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from tlsy.contracts.buf.validate import validate_pb2
 from tlsy.contracts.options.v1 import options_pb2
-from tlsy.contracts.wire import DELIMITED, FIXED_BYTES, VARINT, varint
+from tlsy.contracts.wire import KINDS, read_field
 from tlsy.rpc.errors import InvalidArgument, Violation
 from tlsy.rpc.permissions import MODULES, PERMISSIONS
 
@@ -264,28 +264,16 @@ class RequestChecks:
 
 
 def _parts_fit(raw: bytes) -> bool:
-    """Whether a message has few fields, none too long; of what is no message the parser will tell."""
+    """Whether a message has few fields, none too long, no groups; of what is none the parser will tell."""
     at, last, parts = 0, len(raw) - _MAX_PART_BYTES, 0
     try:
         while at < last:
             parts += 1
-            tag, at = varint(raw, at)
-            kind = tag & 7
-            if kind == DELIMITED:
-                length, at = varint(raw, at)
-                if length > _MAX_PART_BYTES:
-                    return False
-                at += length
-            elif kind == VARINT:
-                _, at = varint(raw, at)
-            elif kind in FIXED_BYTES:
-                at += FIXED_BYTES[kind]
-            else:
-                return False  # a group, which nobody of ours sends
-            if parts > _MAX_PARTS:
+            tag, begin, at = read_field(raw, at)
+            if at - begin > _MAX_PART_BYTES or tag & 7 not in KINDS or parts > _MAX_PARTS:
                 return False
     except (IndexError, ValueError):
-        pass
+        pass  # no message: the parser refuses it
     return True
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tlsy.contracts.wire import DELIMITED, FIXED_BYTES, VARINT, varint
+from tlsy.contracts.wire import DELIMITED, KINDS, read_field
 from tlsy.ingestion.domain.events import MAX_EVENTS
 
 #: Of a tag and of a length.
@@ -29,20 +29,10 @@ def unreadable_from(batch: bytes, number: int) -> str:
         for _ in range(_MAX_FIELDS):
             if at == len(batch):
                 return ""
-            tag, at = varint(batch, at, _MAX_BITS)
-            kind = tag & 7
-            if kind == DELIMITED:
-                length, at = varint(batch, at, _MAX_BITS)
-                at += length
-            elif kind == VARINT:
-                _, at = varint(batch, at)
-            elif kind in FIXED_BYTES:
-                at += FIXED_BYTES[kind]
-            else:
-                break
-            if at > len(batch) or not 0 < tag >> 3 < 1 << _MAX_BITS - 3:
+            tag, _, at = read_field(batch, at, _MAX_BITS)
+            if tag & 7 not in KINDS or at > len(batch) or not 0 < tag >> 3 < 1 << _MAX_BITS - 3:
                 break
             events += tag == number << 3 | DELIMITED
     except (IndexError, ValueError):
-        pass
+        pass  # it breaks off in the field after these
     return f"events[{events}]"
