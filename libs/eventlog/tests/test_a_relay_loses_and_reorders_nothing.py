@@ -240,8 +240,8 @@ async def test_more_databases_that_notify_than_connections_leave_the_relay_its_o
 async def test_a_database_that_proves_to_notify_is_listened_to(world, tenant):
     everywhere = WithListenersEverywhere(world)
     told = [replace(database, notifies=False) for database in everywhere.databases()]
-    await world.relaying(source=Told(told), sweep_s=60.0)
     await world.publish(tenant, "first")
+    await world.relaying(source=Told(told), sweep_s=60.0)
     await world.published(tenant)
     told[:] = everywhere.databases()
     await _listening(world, told)
