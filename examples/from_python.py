@@ -99,18 +99,10 @@ def exchange(identity: Any, api_key: str) -> identity_pb2.Token:
 
 
 def enter(identity: Any, slug: str, platform: tuple[tuple[str, str], ...]) -> identity_pb2.Token:
-    """The platform's token in the tenant. Other services hear of a new tenant within a second."""
+    """The platform's token in the tenant."""
     target = identity_pb2.ExchangeTokenRequest(target_tenant=f"tenants/{slug}", reason="set-up")
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            token: identity_pb2.Token = identity.ExchangeToken(target, metadata=platform).token
-        except grpc.RpcError as error:
-            if error.code() is not grpc.StatusCode.PERMISSION_DENIED or time.monotonic() > deadline:
-                raise
-            time.sleep(0.2)
-        else:
-            return token
+    token: identity_pb2.Token = identity.ExchangeToken(target, metadata=platform).token
+    return token
 
 
 def create(registry: Any, slug: str, platform: tuple[tuple[str, str], ...]) -> None:

@@ -16,7 +16,6 @@ from tlsy.contracts.ingestion.v1 import ingestion_pb2, ingestion_pb2_grpc
 from tlsy.contracts.rules_engine.v1 import rules_engine_pb2, rules_engine_pb2_grpc
 from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2, tenant_registry_pb2_grpc
 from tlsy.rpc.channel import CallPolicy, dial_bearer
-from tlsy.rpc.errors import ServiceError
 from tlsy.runtime.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -30,18 +29,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _RENEW_BEFORE_S: Final = 60
-#: What another service's catalogue, at most a second behind, may answer meanwhile. Who wants to act in a
-#: tenant that identity does not know yet is told no more than who may not.
-_NOT_YET: Final = frozenset(
-    {"UNKNOWN_TENANT", "TENANT_UNKNOWN", "TENANT_NOT_ACTIVE", "NOT_WRITABLE", "NOT_AN_ANCESTOR"}
-)
-
 #: A machine that does much else is waited for.
 _WITHIN_S: Final = 60.0
 _POLICY: Final = CallPolicy(timeout_s=_WITHIN_S)
 _SLOW: Final = frozenset({grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE})
-#: So identity refuses credentials of a tenant that it does not know yet: it tells nobody which there are.
-_UNTOLD: Final = frozenset({grpc.StatusCode.UNAUTHENTICATED})
+#: So identity refuses credentials of a tenant that is new to a replica, which may be a moment behind: without
+#: a token nobody makes it ask, or is told which tenants there are.
+_UNTOLD: Final = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.FAILED_PRECONDITION})
 
 IDENTITY: Final = identity_pb2.DESCRIPTOR.services_by_name["IdentityService"]
 INGESTION: Final = ingestion_pb2.DESCRIPTOR.services_by_name["IngestionService"]
@@ -150,10 +144,10 @@ class Principals:
                 user=identity_pb2.User(email=email, display_name="Administrator"),
                 password=password,
             )
-            user = await known(lambda: onboarding.identity.CreateUser(asked))
+            user = await onboarding.identity.CreateUser(asked)
             binding = identity_pb2.RoleBinding(principal=user.name, role="client-admin")
             request = identity_pb2.CreateRoleBindingRequest(parent=name, role_binding=binding)
-            await known(lambda: onboarding.identity.CreateRoleBinding(request))
+            await onboarding.identity.CreateRoleBinding(request)
             self._keep(slug, "password", password)
         password = self._secrets[slug]["password"]
 
@@ -169,7 +163,7 @@ class Principals:
             request = identity_pb2.CreateApiKeyRequest(
                 parent=f"tenants/{slug}", display_name="demonstration", role="agent"
             )
-            made = await known(lambda: administrator.identity.CreateApiKey(request))
+            made = await administrator.identity.CreateApiKey(request)
             self._keep(slug, "agent_key", made.secret)
         path = self._kept.with_name(f"{slug}.key")
         _write_secret(path, self._secrets[slug]["agent_key"])
@@ -211,28 +205,14 @@ class Principals:
         _write_secret(self._kept, json.dumps(self._secrets))
 
 
-async def known(ask: Callable[[], Awaitable[T]]) -> T:
-    """Asks until the replica that answers, which may be a moment behind, knows the tenant."""
-    return await eventually(ask, passing=frozenset())
-
-
-async def eventually(
-    ask: Callable[[], Awaitable[T]],
-    *,
-    passing: frozenset[grpc.StatusCode] = _SLOW,
-    untold: frozenset[str] = _NOT_YET,
-) -> T:
-    """The same, and until a slow machine has the time.
-
-    What is asked must do no harm when it is done twice.
-    """
+async def eventually(ask: Callable[[], Awaitable[T]], *, passing: frozenset[grpc.StatusCode] = _SLOW) -> T:
+    """Asks until a slow machine has the time. What is asked must do no harm when it is done twice."""
     deadline = time.monotonic() + _WITHIN_S
     while True:
         try:
             return await ask()
         except grpc.aio.AioRpcError as error:
-            again = error.code() in passing or ServiceError.from_rpc_error(error).reason in untold
-            if not again or time.monotonic() > deadline:
+            if error.code() not in passing or time.monotonic() > deadline:
                 raise
         await asyncio.sleep(0.05)
 

@@ -160,6 +160,14 @@ async def test_a_tenant_just_created_is_asked_for_once(world, client):
     assert world.catalog.refreshed == [ACME]
 
 
+async def test_a_tenant_that_the_copy_has_unfinished_is_asked_for(world, client):
+    world.catalog.put(entry(ACME, "acme", state=TenantState.PROVISIONING))
+    world.catalog.put_behind(entry(ACME, "acme"))
+    request = identity.GetUserRequest(name="tenants/acme/users/u")
+    await client.identity.GetUser(request, metadata=bearer(world.token("client-admin")))
+    assert len(world.identity.calls) == 1
+
+
 async def test_an_unknown_tenants_token_is_refused(world, client):
     token = world.token("client-admin", tenant_id=OTHER)
     world.catalog._known.clear()

@@ -90,8 +90,13 @@ async def feed():
 
 async def asleep(clock: FakeClock) -> None:
     """Until the feed waits for its next turn."""
+    await waiting(clock, 1)
+
+
+async def waiting(clock: FakeClock, count: int) -> None:
+    """Until so many wait for the clock."""
     async with asyncio.timeout(60):
-        while not clock.sleepers:
+        while clock.sleepers < count:
             await asyncio.sleep(0)
 
 
@@ -197,18 +202,57 @@ async def test_many_that_ask_at_once_share_snapshots(feed):
 
 
 async def test_a_flood_of_unknown_tenants_does_not_reach_the_registry(feed):
+    await asleep(feed.clock)
+    asked = len(feed.registry.tokens)
+    flood = [asyncio.create_task(feed.catalog.refresh(uuid4(), -1)) for _ in range(50)]
+    await waiting(feed.clock, 51)
+    feed.clock.advance(0.2)
+    outcomes = await asyncio.gather(*flood, return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {UnknownTenant}
+    assert len(feed.registry.tokens) == asked + 1
+
+
+async def test_who_asks_soon_after_another_is_not_told_what_that_one_was(feed):
+    feed.clock.advance(1)
+    await feed.catalog.catch_up()
+    await asleep(feed.clock)
+    feed.registry.entries = [told(version=9)]
+    asking = asyncio.create_task(feed.catalog.refresh(ACME, 1))
+    await waiting(feed.clock, 2)
+    feed.clock.advance(0.2)
+    assert (await asking).epoch == 9
+
+
+async def test_what_is_left_of_a_tenant_that_is_gone_asks_once(feed):
+    gone = TenantId(uuid4())
     feed.clock.advance(1)
     asked = len(feed.registry.tokens)
     for _ in range(50):
         with pytest.raises(UnknownTenant):
-            await feed.catalog.refresh(uuid4(), -1)
+            await known(feed.catalog, gone)
     assert len(feed.registry.tokens) == asked + 1
+
+
+async def test_what_is_left_of_a_tenant_that_is_known_to_be_deleted_asks_nobody(feed):
+    feed.catalog.on_event(changed(told(version=5, state=tenant_pb2.TENANT_STATE_DELETED)))
+    asked = len(feed.registry.tokens)
+    with pytest.raises(UnknownTenant):
+        await known(feed.catalog, ACME)
+    assert len(feed.registry.tokens) == asked
+
+
+async def test_who_has_something_of_a_tenant_does_not_find_it_unfinished(feed):
+    new = TenantId(uuid4())
+    feed.catalog.on_event(changed(told(new, "new", 3, state=tenant_pb2.TENANT_STATE_PROVISIONING)))
+    feed.registry.entries = [told(new, "new", 4)]
+    feed.clock.advance(1)
+    assert (await known(feed.catalog, new)).state is TenantState.ACTIVE
 
 
 async def test_while_the_registry_is_away_a_tenant_that_is_not_known_may_still_be_there(feed):
     feed.registry.away = True
-    feed.clock.advance(1)
     for _ in range(2):
+        feed.clock.advance(1)
         with pytest.raises(CatalogUnavailable):
             await feed.catalog.refresh(uuid4(), -1)
     feed.catalog.on_event(changed(told(version=5, state=tenant_pb2.TENANT_STATE_DELETED)))
@@ -263,6 +307,7 @@ async def test_the_last_entry_that_could_be_read_is_in_use_until_its_epoch_is_re
     feed.catalog.on_event(changed(told(version=2)))
     feed.catalog.on_event(changed(told(version=3, **LATER)))
     assert feed.catalog.tenant(ACME).epoch == 2
+    feed.clock.advance(1)
     with pytest.raises(TenantNotUnderstood):
         await feed.catalog.refresh(ACME, 2)
 

@@ -62,13 +62,13 @@ _DEADLINE_S: Final = 60.0
 
 
 class Registry(tenant_registry_pb2_grpc.TenantRegistryServiceServicer):
-    """Stands in for the registry: its snapshot, from what the test made."""
+    """Stands in for the registry: its snapshot, from what tests have made; it tells no events."""
 
-    def __init__(self, entries: list[TenantEntry]) -> None:
-        self._entries = entries
+    def __init__(self, tenants: dict[str, TenantEntry]) -> None:
+        self._tenants = tenants
 
     async def SnapshotCatalog(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802  gRPC's
-        yield tenant_registry_pb2.SnapshotCatalogResponse(entries=[_told(entry) for entry in self._entries])
+        yield tenant_registry_pb2.SnapshotCatalogResponse(entries=list(map(_told, self._tenants.values())))
 
 
 def _told(entry: TenantEntry) -> tenant_registry_pb2.CatalogEntry:
@@ -293,7 +293,7 @@ async def suite(database_templates: Templates) -> AsyncIterator[Suite]:
 
 async def _registry(folder: Path, tenants: dict[str, TenantEntry]) -> grpc.aio.Server:
     server = grpc.aio.server()
-    registry = Registry(list(tenants.values()))  # type: ignore[abstract]  # only what identity calls
+    registry = Registry(tenants)  # type: ignore[abstract]  # only what identity calls
     tenant_registry_pb2_grpc.add_TenantRegistryServiceServicer_to_server(registry, server)
     server.add_insecure_port(f"unix:{folder}/registry")
     await server.start()

@@ -3,11 +3,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tlsy.contracts.identity.v1 import identity_pb2 as pb
+from tlsy.tenancy.context import TenantState
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 PASSWORD = "a long enough passphrase"
@@ -69,6 +71,27 @@ async def test_a_head_office_administers_its_subsidiary_and_nobody_elses(suite, 
     assert list(answer.roles) == ["client-admin"]
     for slug in ("globex", "platform", "no-such-tenant"):
         assert (await refused(exchange(suite, head.token, slug))).reason == "NOT_AN_ANCESTOR"
+
+
+async def test_a_tenant_just_made_is_acted_in_at_once(suite) -> None:
+    """The stand-in of the registry tells of it when it is asked, and only then."""
+    root = await suite.root()
+    made = [
+        await suite.installation.provisioned_tenant(slug=f"just-made-{n}", provider_access="FULL", version=2)
+        for n in range(2)
+    ]
+    for tenant in made:
+        suite.tenants[tenant.slug] = tenant
+        assert list((await exchange(suite, root, tenant.slug)).roles) == ["client-admin"]
+
+
+async def test_a_tenant_whose_making_has_just_ended_is_acted_in_at_once(suite, refused) -> None:
+    root, slug = await suite.root(), "just-ended"
+    made = await suite.installation.provisioned_tenant(slug=slug, provider_access="FULL", version=2)
+    suite.tenants[slug] = replace(made, state=TenantState.PROVISIONING, version=1)
+    assert (await refused(exchange(suite, root, slug))).reason == "TENANT_NOT_ACTIVE"
+    suite.tenants[slug] = made
+    assert list((await exchange(suite, root, slug)).roles) == ["client-admin"]
 
 
 async def test_an_exchanged_token_is_not_exchanged_again(suite, refused) -> None:

@@ -42,6 +42,7 @@ _SWEEP_S: Final = 30.0
 _FIRST_RETRY_S: Final = 0.1
 _MAX_RETRY_S: Final = 5.0
 _MIN_BETWEEN_REFRESHES_S: Final = 0.2
+_MAX_GONE: Final = 10_000
 
 
 class Entries:
@@ -119,6 +120,7 @@ class CatalogFeed:
     __slots__ = (
         "_clock",
         "_entries",
+        "_gone",
         "_last_attempt",
         "_last_success",
         "_loaded",
@@ -133,6 +135,8 @@ class CatalogFeed:
         self._registry = registry
         self._clock = clock
         self._entries = Entries()
+        # Asked for by what they had left behind, and not there: they were deleted, for an id is given once.
+        self._gone: set[TenantId] = set()
         self._loaded = asyncio.Event()
         self._last_attempt = float("-inf")
         self._last_success = clock.monotonic()
@@ -198,31 +202,38 @@ class CatalogFeed:
         return iter(self._entries)
 
     async def refresh(self, tenant_id: TenantId, stale_epoch: int) -> TenantEntry:
-        """See `Catalog.refresh`. All that ask at once share one snapshot; there are five a second at most.
-
-        Who asks more often than that gets the answer of a moment ago, if there was one.
-        """
+        """See `Catalog.refresh`."""
         self._require_loaded()
         try:
             known = self._entries.tenant(tenant_id)
         except UnknownTenant:
-            known = None
-        if known is not None and known.epoch > stale_epoch:
-            return known
-        running = self._snapshot is not None and not self._snapshot.done()
-        if running or self._clock.monotonic() - self._last_attempt >= _MIN_BETWEEN_REFRESHES_S:
-            answered = await self._fresh_snapshot(_REFRESH_TIMEOUT_S)
+            if tenant_id in self._gone or self._entries.is_deleted(tenant_id):
+                raise
         else:
-            answered = _was_good(self._snapshot)
+            if known.epoch > stale_epoch:
+                return known
+        answered = await self.catch_up()
         try:
             entry = self._entries.tenant(tenant_id)
         except UnknownTenant:
-            if answered or self._entries.is_deleted(tenant_id):
-                raise
-            raise CatalogUnavailable(tenant_id) from None
+            if answered:
+                self._leave_gone(tenant_id)
+            elif not self._entries.is_deleted(tenant_id):
+                raise CatalogUnavailable(tenant_id) from None
+            raise
         if entry.epoch <= stale_epoch and self._entries.is_unread(tenant_id):
             raise TenantNotUnderstood(tenant_id)
         return entry
+
+    async def catch_up(self) -> bool:
+        """See `Catalog.catch_up`. Who asks at once shares a snapshot; there are five a second at most."""
+        asked = self._clock.monotonic()
+        await self._clock.sleep(max(0.0, self._last_attempt + _MIN_BETWEEN_REFRESHES_S - asked))
+        snapshot = self._snapshot
+        if snapshot is None or self._last_attempt <= asked:
+            return await self._fresh_snapshot(_REFRESH_TIMEOUT_S)
+        await asyncio.wait({snapshot}, timeout=_REFRESH_TIMEOUT_S)
+        return _was_good(snapshot)
 
     def on_event(self, event: CloudEvent) -> None:
         """Take a TenantChanged; other types are left alone."""
@@ -244,6 +255,11 @@ class CatalogFeed:
             # Without an id it is nobody's.
             with suppress(ValueError):
                 self._entries.leave_unread(TenantId(UUID(told.tenant_id)), Slug(told.slug), told.version)
+
+    def _leave_gone(self, tenant_id: TenantId) -> None:
+        if len(self._gone) == _MAX_GONE:
+            self._gone.clear()
+        self._gone.add(tenant_id)
 
     def _require_loaded(self) -> None:
         if not self.loaded:

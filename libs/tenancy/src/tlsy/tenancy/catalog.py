@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
-from tlsy.tenancy.context import TenantContext
+from tlsy.tenancy.context import TenantContext, TenantState
 from tlsy.tenancy.errors import UnknownTenant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tlsy.runtime.ids import Slug, TenantId
-    from tlsy.tenancy.context import IsolationMode, Placement, TenantState
+    from tlsy.tenancy.context import IsolationMode, Placement
 
 #: Older than any: whatever the owner knows is news.
 _NO_EPOCH: Final = -1
@@ -84,10 +84,21 @@ class Catalog(Protocol):
         """
         ...
 
+    async def catch_up(self) -> bool:
+        """Read what the owner has changed until now; whether it answered within a deadline."""
+        ...
+
 
 async def known(catalog: Catalog, tenant_id: TenantId) -> TenantEntry:
-    """The tenant; its owner is asked where the copy has none, as of a new one. Raises as `refresh` does."""
+    """The tenant, for one who has a token or a record of it. Raises as `refresh` does.
+
+    Its owner is asked where the copy has none, or one that is not finished: who holds something of a tenant
+    knows more than the copy.
+    """
     try:
-        return catalog.tenant(tenant_id)
+        entry = catalog.tenant(tenant_id)
     except UnknownTenant:
         return await catalog.refresh(tenant_id, _NO_EPOCH)
+    if entry.state is TenantState.PROVISIONING:
+        return await catalog.refresh(tenant_id, entry.epoch)
+    return entry

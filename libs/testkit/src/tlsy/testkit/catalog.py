@@ -69,3 +69,9 @@ class StaticCatalog:
             raise UnknownTenant(tenant_id)
         self._known[tenant_id] = self._owned[tenant_id]
         return self._known[tenant_id]
+
+    async def catch_up(self) -> bool:
+        """See `Catalog.catch_up`."""
+        if not self.away:
+            self._known = dict(self._owned)
+        return not self.away

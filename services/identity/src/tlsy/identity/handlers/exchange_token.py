@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from tlsy.tenancy.unit_of_work import Tenancy, UnitOfWork
 
 _DENIED: Final = "You may not act in that tenant."
+#: What a copy of the catalogue that is a moment behind says of a new tenant, or of one that moved.
+_BEHIND: Final = frozenset({"NOT_AN_ANCESTOR", "TENANT_NOT_ACTIVE"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,23 +95,14 @@ class ExchangeToken:
     async def _decide(
         self, call: Call, claims: TokenClaims, origin: TenantEntry, slug: str, reason: str
     ) -> tuple[TenantEntry | None, Granted | Refused]:
-        try:
-            target = self._tenancy.catalog.by_slug(Slug(slug))
-        except UnknownTenant:
-            return None, Refused("NOT_AN_ANCESTOR")
-        request = ExchangeRequest(
-            origin=origin.tenant_id,
-            platform=PLATFORM_TENANT_ID,
-            already_exchanged=claims.actor is not None,
-            target=target.tenant_id,
-            target_ancestors=target.ancestors,
-            target_active=target.state is TenantState.ACTIVE,
-            provider_access=ProviderAccess(target.provider_access),
-            onboarded=False,
-        )
-        outside = outside_hierarchy(request)
-        if outside is not None:
-            return target, Refused(outside)
+        target = self._seek(claims, origin, slug)
+        if isinstance(target, Refused) and target.reason in _BEHIND:
+            # Of each of them, there or not: how long it takes is not to tell which tenants there are.
+            await self._tenancy.catalog.catch_up()
+            target = self._seek(claims, origin, slug)
+        if isinstance(target, Refused):
+            return None, target
+        request = _asked(claims, origin, target)
 
         async def enter(tx: UnitOfWork) -> Granted | Refused:
             facts = await self._directories.read(tx)
@@ -122,6 +115,15 @@ class ExchangeToken:
             return target, await self._tenancy.run(target.tenant_id, enter, write=True)
         except NotWritable:
             return target, Refused("TENANT_NOT_ACTIVE")
+
+    def _seek(self, claims: TokenClaims, origin: TenantEntry, slug: str) -> TenantEntry | Refused:
+        """The tenant, as it is known here, or why the caller has no business with it."""
+        try:
+            target = self._tenancy.catalog.by_slug(Slug(slug))
+        except UnknownTenant:
+            return Refused("NOT_AN_ANCESTOR")
+        outside = outside_hierarchy(_asked(claims, origin, target))
+        return target if outside is None else Refused(outside)
 
     async def _audit(self, tx: UnitOfWork, call: Call, slug: str, outcome: str, reason: str) -> None:
         details = {"reason": reason}
@@ -138,3 +140,16 @@ class ExchangeToken:
             audience=claims.audience,
             actor=Actor(origin.tenant_id, claims.principal),
         )
+
+
+def _asked(claims: TokenClaims, origin: TenantEntry, target: TenantEntry) -> ExchangeRequest:
+    return ExchangeRequest(
+        origin=origin.tenant_id,
+        platform=PLATFORM_TENANT_ID,
+        already_exchanged=claims.actor is not None,
+        target=target.tenant_id,
+        target_ancestors=target.ancestors,
+        target_active=target.state is TenantState.ACTIVE,
+        provider_access=ProviderAccess(target.provider_access),
+        onboarded=False,
+    )
