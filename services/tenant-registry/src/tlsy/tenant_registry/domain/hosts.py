@@ -32,6 +32,8 @@ def ascii_host(text: str) -> str | None:
         host = idna.encode(bare.rstrip("."), uts46=True, std3_rules=True).decode("ascii").lower()
     except idna.IDNAError:
         return None
+    # The final dot may have been another of IDNA's, which are full stops only once they are mapped.
+    host = host.removesuffix(".")
     labels = host.split(".")
     if len(labels) < 2 or len(host) > _MAX_LENGTH or labels[-1].isdigit():  # noqa: PLR2004 - a domain has two labels
         return None
