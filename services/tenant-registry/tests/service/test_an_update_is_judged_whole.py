@@ -6,6 +6,8 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from tlsy.contracts.tenant_registry.v1 import tenant_pb2
 from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2 as pb
 
+from .conftest import unique_slug
+
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 #: A mask that is none, and what is told of it.
@@ -55,6 +57,21 @@ async def test_with_a_bad_mask_is_told_what_the_tenant_s_own_state_forbids_and_i
         ("update_mask", "UPDATE_MASK_UNKNOWN_PATH"),
         ("tenant.tier", "TIER_EXCEEDS_PARENT"),
         ("tenant.host_names", "HOST_NAMES_NOT_ENTITLED"),
+    ]
+
+
+async def test_host_names_are_judged_by_the_tier_that_comes_with_them(suite, refused):
+    host = f"{unique_slug()}.example"
+    tenant = await suite.tenant(tier="TIER_STARTER")
+
+    def update(tier):
+        asked = tenant_pb2.Tenant(name=tenant.name, tier=tier, host_names=[host])
+        mask = FieldMask(paths=["tier", "host_names"])
+        return suite.stub().UpdateTenant(pb.UpdateTenantRequest(tenant=asked, update_mask=mask))
+
+    assert list((await update(tenant_pb2.TIER_BUSINESS)).host_names) == [host]
+    assert told(await refused(update(tenant_pb2.TIER_STARTER))) == [
+        ("tenant.host_names", "HOST_NAMES_NOT_ENTITLED")
     ]
 
 

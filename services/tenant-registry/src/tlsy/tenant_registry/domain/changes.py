@@ -9,7 +9,7 @@ from tlsy.tenancy.context import TenantState
 from tlsy.tenant_registry.domain import entitlements, hosts, modules
 from tlsy.tenant_registry.domain.errors import NotAllowedNowError, Violation
 from tlsy.tenant_registry.domain.registration import name_violations, regional_violations
-from tlsy.tenant_registry.domain.tenant import derive
+from tlsy.tenant_registry.domain.tenant import derive, lower_tier
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -60,11 +60,19 @@ def _change_violations(changes: Changes, time_zones: frozenset[str], base_domain
 def excesses(
     tenant: Tenant, changes: Changes, parent: Tenant | None, *, by_platform: bool
 ) -> Iterator[Violation]:
-    """What of `changes` this tenant cannot have. Only who sets its tier learns the parent's by that."""
+    """What of `changes`, taken together, this tenant cannot have.
+
+    Only who sets its tier learns the parent's by that.
+    """
     tier = changes.tier if by_platform else None
     if tier is not None and parent is not None and tier.rank > parent.active_tier.rank:
         yield Violation("tenant.tier", "TIER_EXCEEDS_PARENT", f"The parent's tier is {parent.active_tier}.")
-    if changes.host_names and not tenant.entitlements["custom_host_names"]:
+    entitled = entitlements.effective(
+        lower_tier(tier or tenant.tier, parent),
+        tenant.overrides,
+        None if parent is None else parent.entitlements,
+    )
+    if changes.host_names and not entitled["custom_host_names"]:
         yield Violation(
             "tenant.host_names", "HOST_NAMES_NOT_ENTITLED", "The tier has no host names of its own."
         )
