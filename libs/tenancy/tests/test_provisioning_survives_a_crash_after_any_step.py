@@ -5,11 +5,16 @@ from dataclasses import replace
 import asyncpg
 import pytest
 
-from tlsy.tenancy.context import IsolationMode
+from tlsy.tenancy.cluster import MAINTENANCE_DATABASE
+from tlsy.tenancy.context import IsolationMode, Placement
 from tlsy.tenancy.errors import LeaseLost, PlacementFull, StaleEpoch
 from tlsy.tenancy.executor import Executor
 from tlsy.tenancy.lease import Lease, hold, renew_lease, take_lease
 from tlsy.tenancy.provisioning import CreateSchema, DesiredState, DesiredTenant, plan
+from tlsy.testkit.installation import CLUSTER
+
+#: As PostgreSQL marks a database before it removes the files: nobody may connect, it can only be dropped.
+HALF_DROPPED = "update pg_database set datconnlimit = -2, datistemplate = false where datname like $1"
 
 
 def desired_of(entry, state=DesiredState.ACTIVE) -> DesiredTenant:
@@ -210,3 +215,25 @@ async def test_a_full_database_takes_no_further_schema(installation, fake_clock)
     executor = await executor_with(installation, fake_clock, max_relations=10)
     with pytest.raises(PlacementFull):
         await executor.converge(desired_of(entry))
+
+
+async def test_a_database_whose_drop_was_interrupted_is_dropped(installation, fake_clock):
+    entry = await installation.provisioned_tenant(IsolationMode.DEDICATED)
+    server = await installation.connect(None, Placement(CLUSTER, MAINTENANCE_DATABASE, ""))
+    await server.execute(HALF_DROPPED, entry.placement.database)
+    executor = await executor_with(installation, fake_clock)
+    await executor.converge(desired_of(replace(entry, epoch=2), DesiredState.ERASED))
+    left = "select count(*) from pg_database where datname = $1"
+    assert await server.fetchval(left, entry.placement.database) == 0
+    control = await installation.connect(None, installation.control)
+    assert await control.fetch("select from tlsy.fence where tenant_id = $1", entry.tenant_id) == []
+
+
+async def test_a_template_whose_drop_was_interrupted_is_made_again(installation):
+    await installation.provisioned_tenant(IsolationMode.DEDICATED)
+    server = await installation.connect(None, Placement(CLUSTER, MAINTENANCE_DATABASE, ""))
+    await server.execute("create database tlsy_template_former owner tlsy_owner")
+    await server.execute(HALF_DROPPED, "tlsy\\_template\\_%")
+    await installation.provisioned_tenant(IsolationMode.DEDICATED)
+    left = "select datconnlimit from pg_database where datname like 'tlsy\\_template\\_%'"
+    assert [row["datconnlimit"] for row in await server.fetch(left)] == [-1]

@@ -59,6 +59,15 @@ _FENCE_AND_SCHEMA: Final = """
 select f.epoch, f.state, to_regnamespace($2) is not null as schema
 from (select) as always left join tlsy.fence f on f.tenant_id = $1
 """
+#: A limit of -2 is PostgreSQL's mark of a drop that was begun: it can only be dropped again.
+_DATABASE: Final = """
+select case when datconnlimit <> -2 then not has_database_privilege('public', oid, 'connect') end as opened
+from pg_database where datname = $1
+"""
+_TEMPLATES: Final = """
+select datname as name, datistemplate as is_template, datconnlimit = -2 as half_dropped
+from pg_database where starts_with(datname, $1)
+"""
 _OCCUPIED: Final = "select tlsy.occupied($1, $2) limit 1"
 _UNPUBLISHED: Final = "select tlsy.unpublished($1, $2) limit 1"
 
@@ -124,10 +133,10 @@ class Executor:
         async with self._databases.acquire(self._control) as control:
             control_fence = _fence(await control.fetchrow(_FENCE, desired.tenant_id))
             control_occupied, control_unpublished = await _rows(control, desired, self._kept_in_control)
-        opened = await self._opened(desired)
+        exists, opened = await self._database(desired)
         if opened is None:
             return ObservedTenant(
-                database=False,
+                database=exists,
                 schema=False,
                 outdated=False,
                 opened=False,
@@ -180,9 +189,8 @@ class Executor:
         async with self._databases.acquire(Placement(cluster, MAINTENANCE_DATABASE, "")) as maintenance:
             await maintenance.execute("select pg_advisory_lock(hashtext('tlsy.template'), 0)")
             try:
-                if self._template not in await _templates(maintenance):
+                if not await drop_templates(maintenance, but=self._template):
                     await self._make_template(cluster, maintenance)
-                await drop_templates(maintenance, but=self._template)
             finally:
                 await maintenance.execute("select pg_advisory_unlock(hashtext('tlsy.template'), 0)")
         return self._template
@@ -199,22 +207,21 @@ class Executor:
             f"alter database {self._template} with is_template true allow_connections false"
         )
 
-    async def _opened(self, desired: DesiredTenant) -> bool | None:
-        """Whether services may connect to the placement's database; None if there is nothing to look at."""
+    async def _database(self, desired: DesiredTenant) -> tuple[bool, bool | None]:
+        """Whether the placement's database exists, and whether services may connect to it.
+
+        None if there is nothing to look at; also where dropping it was interrupted: nobody may connect then.
+        """
         if not desired.placed:
-            return None
+            return False, None
         if desired.mode is not IsolationMode.DEDICATED:
-            return True
+            return True, True
         placement = desired.placement
         async with self._databases.acquire(
             Placement(placement.cluster, MAINTENANCE_DATABASE, "")
         ) as connection:
-            opened: bool | None = await connection.fetchval(
-                "select not has_database_privilege('public', oid, 'connect') "
-                "from pg_database where datname = $1",
-                placement.database,
-            )
-            return opened
+            found = await connection.fetchrow(_DATABASE, placement.database)
+            return found is not None, None if found is None else found["opened"]
 
     async def _outdated(self, connection: Connection, desired: DesiredTenant) -> bool:
         components = self._components(desired)
@@ -240,7 +247,7 @@ class Executor:
                 async with self._databases.acquire(maintenance) as connection:
                     try:
                         await create_database(connection, placement.database, self._template)
-                    except asyncpg.InvalidCatalogNameError:
+                    except (asyncpg.InvalidCatalogNameError, asyncpg.ObjectNotInPrerequisiteStateError):
                         await self.ensure_template(placement.cluster)
                         await create_database(connection, placement.database, self._template)
             case OpenDatabase():
@@ -312,18 +319,21 @@ async def count_relations(connection: Connection) -> int:
     return int(await connection.fetchval("select count(*) from pg_class"))
 
 
-async def _templates(maintenance: Connection) -> list[str]:
-    pattern = f"{_TEMPLATE_PREFIX}%"
-    rows = await maintenance.fetch("select datname from pg_database where datname like $1", pattern)
-    return [row["datname"] for row in rows]
+async def drop_templates(maintenance: Connection, *, but: str | None = None) -> bool:
+    """Remove the templates of DEDICATED databases from a server; whoever needs one makes it again.
 
-
-async def drop_templates(maintenance: Connection, *, but: str | None = None) -> None:
-    """Remove the templates of DEDICATED databases from a server; whoever needs one makes it again."""
-    for name in await _templates(maintenance):
-        if name != but:
+    Answers whether the one called `but` is there, and whole.
+    """
+    kept = False
+    for template in await maintenance.fetch(_TEMPLATES, _TEMPLATE_PREFIX):
+        name = template["name"]
+        if name == but and not template["half_dropped"]:
+            kept = True
+            continue
+        if template["is_template"]:
             await maintenance.execute(f"alter database {name} is_template false")
-            await maintenance.execute(f"drop database if exists {name} with (force)")
+        await maintenance.execute(f"drop database if exists {name} with (force)")
+    return kept
 
 
 async def _set_fence(connection: Connection, tenant_id: TenantId, fence: Fence, schema: str | None) -> None:
