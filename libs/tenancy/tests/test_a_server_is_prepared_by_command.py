@@ -8,6 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from tlsy.tenancy.__main__ import main
+from tlsy.tenancy.cluster import create_database
 from tlsy.tenancy.database import ClusterAddress
 from tlsy.tenancy.lint import lint
 from tlsy.tenancy.migrations import installed
@@ -62,6 +63,15 @@ def test_a_server_is_prepared_and_a_second_time_nothing_happens(
             await connection.close()
 
     assert [asyncio.run(findings(name)) for name in names] == [(), ()]
+
+
+@pytest.mark.usefixtures("database_templates")  # for the roles
+async def test_of_several_that_make_a_database_at_once_none_fails(postgres_server, names):
+    connections = [await connect(postgres_server.address("tlsy_migrator"), "postgres") for _ in range(4)]
+    for name in names:
+        await asyncio.gather(*(create_database(each, name) for each in connections))
+    for each in connections:
+        await each.close()
 
 
 def test_what_could_not_be_done_is_told(dsn, capsys):

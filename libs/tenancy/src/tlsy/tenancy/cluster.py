@@ -62,7 +62,8 @@ async def create_database(connection: Connection, database: str, template: str =
     """
     if not (_DATABASE_NAME.fullmatch(database) and _DATABASE_NAME.fullmatch(template)):
         raise ValueError(f"not a database name: {database!r} or {template!r}")
-    with suppress(asyncpg.DuplicateDatabaseError):
+    # Who is second while the first one makes it waits, and then meets the index of the names.
+    with suppress(asyncpg.DuplicateDatabaseError, asyncpg.UniqueViolationError):
         await connection.execute(
             f"create database {database} owner tlsy_owner template {template} strategy file_copy"
         )
