@@ -189,6 +189,26 @@ MUTANTS = {
             "add foreign key (whose, order_id) references shared.orders (tenant_id, order_id)"
         ),
     ),
+    "a privilege that its role may hand on": (
+        "GRANT_TOO_MANY",
+        "grant select on shared.orders to tlsy_web_shop with grant option",
+    ),
+    "a function that row-level security trusts": (
+        "LEAKPROOF",
+        "create function shared.trusted(text) returns boolean language sql leakproof as 'select true'",
+    ),
+    "a unique index over all tenants of a library's table": (
+        "KEY_NOT_LED_BY_TENANT",
+        "create unique index on web_shop.idempotency (request_id)",
+    ),
+    "a copy of tenants' rows": (
+        "RLS_OFF",
+        "create materialized view shared.copied as select * from shared.orders",
+    ),
+    "a copy without their tenants": (
+        "RLS_OFF",
+        "create materialized view shared.copied as select note from shared.orders",
+    ),
     "a schema of a service's own": ("OWNER_WRONG", "alter schema shared owner to tlsy_web_shop"),
     "an entrance of a service's own": ("OWNER_WRONG", "alter procedure tlsy.enter owner to tlsy_web_shop"),
     "a database whose sessions begin in a scope": (
@@ -225,6 +245,22 @@ ADVISED = {
     "one policy more on the fence": "create policy more on tlsy.fence using (true)",
     "a relay that reads nothing": "drop policy relay_reads on web_shop.outbox",
     "a relay that marks nothing": "drop policy relay_marks on web_shop.outbox",
+    "a privilege that its role may hand on": (
+        "grant select on shared.orders to tlsy_web_shop with grant option;"
+        "set role tlsy_web_shop; grant select on shared.orders to tlsy_relay; reset role"
+    ),
+    "columns that a role may hand on": (
+        "grant update (published_at) on web_shop.outbox to tlsy_relay with grant option"
+    ),
+    "a schema that a role may hand on": "grant usage on schema shared to tlsy_web_shop with grant option",
+    "a function that row-level security trusts": (
+        "create function shared.trusted(text) returns boolean language sql leakproof as 'select true'"
+    ),
+    "a copy of tenants' rows": "create materialized view shared.copied as select * from shared.orders",
+    "tenants' rows that are elsewhere": (
+        "create foreign data wrapper w; create server s foreign data wrapper w;"
+        "create foreign table shared.far (tenant_id uuid) server s"
+    ),
     "an outbox that is fenced for everybody": "alter policy fence on web_shop.outbox to public",
 }
 ADVISED_IN_CONTROL = {
@@ -294,6 +330,8 @@ async def codes_after(statement, installation, service_migrations):
         "grant tlsy_migrator to tlsy_mover",
         "alter role tlsy_web_shop replication",
         "alter role tlsy_web_shop createrole",
+        "alter role tlsy_web_shop createdb",
+        "alter role tlsy_owner login",
         "create role somebody; grant tlsy_owner to somebody",
     ],
 )
@@ -305,6 +343,7 @@ async def test_a_role_that_escapes_row_level_security_is_found(installation, ser
     ("code", "statement"),
     [
         ("SETTING_ENTERS", "alter role tlsy_web_shop set app.current_tenant = 'a'"),
+        ("SETTING_ENTERS", "alter role tlsy_web_shop set \"APP\".scope = 'platform'"),
         # As sessions begin where the server's own files set it, which all tests share.
         ("SETTING_ENTERS", "set app.scope = platform"),
         (
@@ -314,10 +353,22 @@ async def test_a_role_that_escapes_row_level_security_is_found(installation, ser
                 "'alter database %I owner to tlsy_web_shop', current_database()); end $$"
             ),
         ),
+        ("OWNER_WRONG", "create role somebody; alter schema shared owner to somebody"),
+        ("OWNER_WRONG", "create role somebody; alter procedure tlsy.enter owner to somebody"),
     ],
 )
 async def test_what_outlives_the_database_is_found(installation, service_migrations, code, statement):
     assert code in await codes_after(statement, installation, service_migrations)
+
+
+async def test_an_administrator_who_is_no_superuser_may_own_extensions(installation, service_migrations):
+    made = (
+        "create role somebody; do $$ declare name text := current_database(); begin "
+        "execute format('grant create on database %I to somebody', name); "
+        "set local role somebody; create extension btree_gin; reset role; "
+        "execute format('revoke create on database %I from somebody', name); end $$"
+    )
+    assert await codes_after(made, installation, service_migrations) == set()
 
 
 @pytest.mark.parametrize("control", [False, True])

@@ -41,6 +41,7 @@ Code = Literal[
     "ROLE_BYPASSES",
     "SETTING_ENTERS",
     "SECURITY_DEFINER",
+    "LEAKPROOF",
     "FUNCTION_CHANGED",
 ]
 
@@ -138,6 +139,11 @@ async def lint(connection: Connection, services: Sequence[ServiceMigrations]) ->
 def _tables(catalogue: _Catalogue) -> Iterator[Finding]:
     for table in catalogue.tables:
         name = f"{table['schema_name']}.{table['table_name']}"
+        if table["kind"] != "table":
+            if table["has_tenant"] or _TENANT_SCHEMA.fullmatch(table["schema_name"]):
+                message = f"a {table['kind']} has no row-level security, nor are its rows erased"
+                yield Finding("RLS_OFF", name, message, f"drop {table['kind']} {name}")
+            continue
         if table["owner"] != _OWNER:
             yield Finding(
                 "OWNER_WRONG", name, f"owned by {table['owner']}", f"alter table {name} owner to {_OWNER}"
@@ -232,9 +238,9 @@ def _keys(catalogue: _Catalogue, table: asyncpg.Record, name: str) -> Iterator[F
     keys = [row for row in catalogue.keys if row["table_id"] == table["id"]]
     if not table["is_partition"] and not any(row["is_primary"] for row in keys):
         yield Finding("KEY_NOT_LED_BY_TENANT", name, "no primary key", "add primary key (tenant_id, …)")
-    tenants_only = _TENANT_SCHEMA.fullmatch(table["schema_name"])  # the catalogue's slugs are unique over all
     for row in keys:
-        judged = row["is_primary"] or (row["is_unique"] and tenants_only)
+        # In the control database the catalogue's slugs are unique over all.
+        judged = row["is_primary"] or (row["is_unique"] and not catalogue.control)
         if judged and row["columns"][0] != "tenant_id":
             yield Finding(
                 "KEY_NOT_LED_BY_TENANT",
@@ -283,6 +289,13 @@ def _grants(catalogue: _Catalogue, services: Sequence[ServiceMigrations]) -> Ite
                 target,
                 f"{grantee} has {privilege}",
                 f"revoke {privilege} on {of}{target} from {grantee}",
+            )
+        elif row["is_grantable"]:
+            yield Finding(
+                "GRANT_TOO_MANY",
+                target,
+                f"{grantee} may hand {privilege} on",
+                f"revoke grant option for {privilege} on {of}{target} from {grantee} cascade",
             )
 
 
@@ -347,8 +360,12 @@ def _references(catalogue: _Catalogue) -> Iterator[Finding]:
 
 def _definers(catalogue: _Catalogue) -> Iterator[Finding]:
     for row in catalogue.definers:
-        name = f"{row['schema_name']}.{row['name']}"
-        yield Finding("SECURITY_DEFINER", name, "runs as its owner", f"alter routine {name} security invoker")
+        name, alter = f"{row['schema_name']}.{row['name']}", f"alter routine {row['signature']}"
+        if row["is_definer"]:
+            yield Finding("SECURITY_DEFINER", name, "runs as its owner", f"{alter} security invoker")
+        if row["is_leakproof"]:
+            message = "is given the rows that row-level security does not show"
+            yield Finding("LEAKPROOF", name, message, f"{alter} not leakproof")
 
 
 def _functions(catalogue: _Catalogue) -> Iterator[Finding]:

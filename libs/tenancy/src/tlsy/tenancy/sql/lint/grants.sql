@@ -2,32 +2,36 @@
 -- tlsy, and will be able to do with what is made later; of PostgreSQL's own, what was granted to the suite's roles.
 with entries as (
     select 'table' as kind, n.nspname as schema_name, c.relname as name, c.relkind in ('r', 'p') as is_table,
-        c.relispartition as is_partition, c.relowner as owner, a.grantee, lower(a.privilege_type) as privilege
+        c.relispartition as is_partition, c.relowner as owner, a.grantee, lower(a.privilege_type) as privilege,
+        a.is_grantable
     from pg_class c join pg_namespace n on n.oid = c.relnamespace, aclexplode(c.relacl) a
     where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
     union all
     select 'column', n.nspname, c.relname, c.relkind in ('r', 'p'), c.relispartition, c.relowner, a.grantee,
-        lower(a.privilege_type) || '(' || t.attname || ')'
+        lower(a.privilege_type) || '(' || t.attname || ')', a.is_grantable
     from pg_attribute t join pg_class c on c.oid = t.attrelid join pg_namespace n on n.oid = c.relnamespace,
         aclexplode(t.attacl) a
     union all
-    select 'schema', n.nspname, n.nspname, false, false, n.nspowner, a.grantee, lower(a.privilege_type)
+    select 'schema', n.nspname, n.nspname, false, false, n.nspowner, a.grantee, lower(a.privilege_type),
+        a.is_grantable
     from pg_namespace n, aclexplode(n.nspacl) a
     union all
-    select 'function', n.nspname, p.proname, false, false, p.proowner, a.grantee, lower(a.privilege_type)
+    select 'function', n.nspname, p.proname, false, false, p.proowner, a.grantee, lower(a.privilege_type),
+        a.is_grantable
     from pg_proc p join pg_namespace n on n.oid = p.pronamespace,
         aclexplode(case n.nspname when 'tlsy' then coalesce(p.proacl, acldefault('f', p.proowner)) else p.proacl end) a
     where n.nspname = 'tlsy' or pg_get_userbyid(a.grantee) like 'tlsy\_%'
     union all
-    select 'database', '', d.datname, false, false, d.datdba, a.grantee, lower(a.privilege_type)
+    select 'database', '', d.datname, false, false, d.datdba, a.grantee, lower(a.privilege_type),
+        a.is_grantable
     from pg_database d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a
     where d.datname = current_database()
     union all
     select 'default', coalesce(n.nspname, ''), d.defaclrole::regrole::text, false, false, d.defaclrole, a.grantee,
-        lower(a.privilege_type)
+        lower(a.privilege_type), a.is_grantable
     from pg_default_acl d left join pg_namespace n on n.oid = d.defaclnamespace, aclexplode(d.defaclacl) a
 )
-select kind, schema_name, name, is_table, is_partition, privilege,
+select kind, schema_name, name, is_table, is_partition, privilege, is_grantable,
     case grantee when 0 then 'public' else pg_get_userbyid(grantee) end as grantee
 from entries
 where grantee <> owner

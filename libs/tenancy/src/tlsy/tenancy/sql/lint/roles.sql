@@ -4,7 +4,9 @@ select r.rolname as role, r.rolsuper as is_superuser, r.rolbypassrls as bypasses
     array_remove(
         array[
             case when r.rolreplication then 'replication' end,
-            case when r.rolcreaterole then 'createrole' end
+            case when r.rolcreaterole then 'createrole' end,
+            case when r.rolcreatedb and r.rolname <> 'tlsy_migrator' then 'createdb' end,
+            case when r.rolcanlogin and r.rolname = 'tlsy_owner' then 'login' end
         ], null) as beyond,
     array(
         select pg_get_userbyid(m.roleid)::text from pg_auth_members m where m.member = r.oid order by 1

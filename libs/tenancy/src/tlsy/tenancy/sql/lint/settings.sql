@@ -5,7 +5,7 @@ select
     split_part(setting, '=', 1) as name
 from pg_db_role_setting s, unnest(s.setconfig) as setting
 where s.setdatabase in (0, (select oid from pg_database where datname = current_database()))
-    and setting like 'app.%'
+    and lower(setting) like 'app.%'
 union
 -- And those with which this one has begun, whoever makes them: the server's files, too, of which nobody else tells.
 select '', '', name from unnest(array['app.current_tenant', 'app.epoch', 'app.scope']) as name

@@ -1,5 +1,6 @@
--- Tables and partitions of this database, with what protects them.
+-- Tables and partitions of this database, with what protects them, and what holds rows and cannot be protected.
 select c.oid::bigint as id, n.nspname as schema_name, c.relname as table_name,
+    case c.relkind when 'm' then 'materialized view' when 'f' then 'foreign table' else 'table' end as kind,
     c.relispartition as is_partition, c.relrowsecurity as enabled, c.relforcerowsecurity as forced,
     pg_get_userbyid(c.relowner) as owner,
     exists (
@@ -17,5 +18,5 @@ select c.oid::bigint as id, n.nspname as schema_name, c.relname as table_name,
             and (t.typtype in ('e', 'd', 'c') or t.typnamespace <> 'pg_catalog'::regnamespace)
     ) as bound_types
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
-where c.relkind in ('r', 'p') and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
+where c.relkind in ('r', 'p', 'm', 'f') and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
 order by n.nspname, c.relname
