@@ -28,6 +28,15 @@ async def test_a_tenant_lists_its_line_and_nobody_else(suite, family):
     assert not any(each.HasField("placement") for each in listed.tenants)
 
 
+async def test_a_tenant_does_not_learn_its_cluster_by_a_filter(suite, family, refused):
+    request = pb.ListTenantsRequest(filter=pb.TenantFilter(cluster="clusters/local"))
+    error = await refused(suite.stub(suite.token(family[0])).ListTenants(request))
+    assert [(found.field, found.reason) for found in error.violations] == [
+        ("filter.cluster", "FILTER_OF_PROVIDER")
+    ]
+    assert (await suite.stub().ListTenants(request)).tenants
+
+
 async def test_a_child_does_not_see_its_parent(suite, family):
     _, child, _ = family
     stub = suite.stub(suite.token(child))

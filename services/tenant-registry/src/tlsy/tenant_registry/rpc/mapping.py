@@ -111,8 +111,11 @@ def tenant_changes_in(
     return slug, changes, wrong
 
 
-def filter_in(asked: tenant_registry_pb2.TenantFilter) -> TenantFilter:
-    """Which tenants are asked for. Raises InvalidArgument: FILTER_INVALID."""
+def filter_in(asked: tenant_registry_pb2.TenantFilter, *, for_platform: bool) -> TenantFilter:
+    """Which tenants are asked for. Raises InvalidArgument: FILTER_INVALID, FILTER_OF_PROVIDER."""
+    if asked.cluster and not for_platform:
+        text = "where a tenant's rows are is the platform's business"
+        raise InvalidArgument(violations=[Violation("filter.cluster", "FILTER_OF_PROVIDER", text)])
     named = (
         ("country", is_country(_tail(asked.country, "countries/"))),
         ("parent", may_be_slug(_tail(asked.parent, "tenants/"))),

@@ -107,7 +107,8 @@ class TenantRegistryServicer(TenantRegistryServiceServicer):
         """See the proto."""
         call, pages, limit = current_call(), Pages(current_call(), request), page_size(request.page_size)
         after = pages.place(request.page_token, (str, str), _slug_and_id) or _FIRST
-        found = await self._do.list_tenants.run(call, mapping.filter_in(request.filter), after, limit)
+        wanted = mapping.filter_in(request.filter, for_platform=call.of_platform)
+        found = await self._do.list_tenants.run(call, wanted, after, limit)
         tenants, more = fitting(map(_tenant(call), found), more=len(found) == limit)
         last = found[len(tenants) - 1] if more else None
         cursor = None if last is None else (last.slug, str(last.tenant_id))

@@ -110,6 +110,7 @@ class TenantFilter(_message.Message):
     parent: _builtins.str
     sector_profile: _tenant_pb2.SectorProfile.ValueType
     cluster: _builtins.str
+    """Only for the platform."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_tenant_pb2.TenantState.ValueType]: ...
     @_builtins.property
