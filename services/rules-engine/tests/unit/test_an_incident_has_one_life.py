@@ -139,3 +139,20 @@ def test_a_member_that_only_the_summary_names_is_told_whatever_its_type():
     data = {"n": 12, "on": True, "t": "y" * 300, "o": {"x": 0.5}}
     (opening,) = engine(spec).apply([event(0, data=data)], START_US).transitions
     assert open_incident(IncidentId("i"), spec, opening).summary == f"12 true {'y' * 255}… ? 0.5"
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (95.25, "95.25"),
+        (999_999.7, "999999.7"),
+        (5_368_709_120.0, "5368709120"),
+        (-1_234_567.0, "-1234567"),
+        (2.0**53, "9007199254740992"),
+        (12_345_678.5, "12345678.5"),
+    ],
+)
+def test_a_large_number_is_told_without_exponent_and_a_whole_one_without_fraction(value, told):
+    spec = rule(when={"exists": {"field": "value"}})
+    (opening,) = engine(spec).apply([event(0, value)], START_US).transitions
+    assert open_incident(IncidentId("i"), spec, opening).summary == f"room at {told}"

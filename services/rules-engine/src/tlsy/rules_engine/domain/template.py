@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 AGGREGATE: Final = "aggregate"
 MAX_SUMMARY_BYTES: Final = 1_024
 MAX_OPERAND_CHARS: Final = 256
-#: From here on six digits would be written with an exponent.
-_EXPONENT_FROM: Final = 1e6
+#: From here on six digits would be written with an exponent, as it is rounded.
+_EXPONENT_FROM: Final = 999_999.5
 _PIECE: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
@@ -55,6 +55,8 @@ def _filler(operands: Mapping[str, Scalar | None]) -> Callable[[re.Match[str]], 
             return "?"
         if isinstance(value, bool):
             return str(value).lower()
-        return f"{value:.6g}" if isinstance(value, float) and abs(value) < _EXPONENT_FROM else str(value)
+        if not isinstance(value, float):
+            return value
+        return f"{value:.6g}" if abs(value) < _EXPONENT_FROM else str(value).removesuffix(".0")
 
     return fill
