@@ -90,6 +90,17 @@ def test_order_keys_beyond_the_cap_are_forgotten_and_counted():
     assert small.counters.order_keys_evicted == 3
 
 
+def test_order_keys_that_no_sample_can_be_older_than_are_forgotten_and_the_others_kept():
+    made = engine(rule(lateness_s=30))
+    for number in range(1_000):
+        # The second is older than what was seen last of its group, which was not true.
+        late = [event(number - 25, subject=str(number - 20))] if number >= 20 else []
+        assert kinds(made.apply([event(number, 1.0, subject=str(number)), *late], NOW)) == []
+    kept = len(made._sources["s"].newest)
+    assert kept <= 100
+    assert made.counters.order_keys_evicted == 0
+
+
 def test_an_event_older_than_the_lateness_is_ignored_and_counted():
     made = engine(rule())
     assert kinds(made.apply([event(31, 1.0, subject="other"), event(0)], NOW)) == []

@@ -28,6 +28,7 @@ from tlsy.rules_engine.domain.rows import (
     unpack,
 )
 from tlsy.rules_engine.domain.turn import (
+    FEW_KEYS,
     NEVER,
     Counters,
     GroupKey,
@@ -414,7 +415,7 @@ class Engine:
             except Exception as error:
                 raise JudgingFailed([group.owner]) from error
         for source in touched:
-            if len(source.newest) > self._limits.max_order_keys_per_source:
+            if len(source.newest) > min(source.crowded_at, self._limits.max_order_keys_per_source):
                 self._forget_order_keys(source)
         rows = [
             StateRow(SOURCE_OWNER, row_key((name,)), None)
@@ -435,6 +436,7 @@ class Engine:
             del kept[key]
         self.turn.counters.order_keys_evicted += excess
         source.newest = kept
+        source.crowded_at = max(2 * len(kept), FEW_KEYS)
 
 
 def _clear(rule: BoundRule, group: Any) -> None:

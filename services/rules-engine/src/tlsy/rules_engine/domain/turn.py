@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 NEVER: Final = 2**63
 _FEW_TIMERS: Final = 16  # of a source, that may all be stale
+FEW_KEYS: Final = 64  # of a source, that may all be older than any sample that is still accepted
 
 GroupKey: TypeAlias = tuple[str | None, ...]
 Operands: TypeAlias = dict[str, Scalar | None]
@@ -87,6 +88,7 @@ class SourceState:
 
     An order key is a track's name and the group values after the source. `newest` maps it to the newest event
     time there, `active` to the level groups that have state there, by rule. Of `timers` some are `stale`.
+    With more than `crowded_at` order keys those that cannot matter any more are looked for.
     """
 
     name: str
@@ -98,6 +100,7 @@ class SourceState:
     timers: list[tuple[int, int, Timed]] = field(default_factory=list)
     due_us: int = NEVER
     stale: int = 0
+    crowded_at: int = FEW_KEYS
 
 
 class Turn:
