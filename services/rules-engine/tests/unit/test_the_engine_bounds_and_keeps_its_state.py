@@ -22,6 +22,21 @@ def test_groups_beyond_the_cap_are_not_tracked_and_counted():
     assert small.counters.groups_refused == 1
 
 
+@pytest.mark.parametrize("changes", [{}, {"window": COUNT}, {"absence": {"after_s": 60}}])
+def test_the_groups_of_all_rules_together_are_bounded_also_after_a_load(changes):
+    hot, other = rule(**changes), rule(name="other", **changes)
+    small = engine(hot, other, max_groups=3)
+    rows = small.apply([event(0, subject="a"), event(0, subject="b")], NOW).rows
+    assert small.counters.groups_refused == 1
+    again = engine(hot, other, max_groups=3)
+    again.load(rows, NOW)
+    again.apply([event(1, subject="c")], NOW)
+    assert again.counters.groups_refused == 2
+    again.replace(compiled(other), NOW)
+    again.apply([event(2, subject="c")], NOW)
+    assert again.counters.groups_refused == 2
+
+
 def test_a_full_table_gives_up_the_longest_silent_source_without_state():
     small = engine(rule(), max_sources=2)
     small.apply([event(0, source="firing")], NOW)

@@ -104,9 +104,7 @@ class Deadlines:
 class AbsenceRule:
     """An absence rule bound to the engine's state; generated code moves the deadlines of waiting groups."""
 
-    def __init__(
-        self, *, rule: Rule, version: VersionId, turn: Turn, deadlines: Deadlines, max_groups: int
-    ) -> None:
+    def __init__(self, *, rule: Rule, version: VersionId, turn: Turn, deadlines: Deadlines) -> None:
         self.rule = rule
         self.version = version
         self.turn = turn
@@ -114,15 +112,13 @@ class AbsenceRule:
         self.after_us = (rule.absence_s or 0) * _SECOND_US
         self.operands: Callable[[Event], Operands] = no_operands
         self._deadlines = deadlines
-        self._max_groups = max_groups
 
     def seen(self, key: GroupKey, event: Event) -> None:
         """An event of a group that is new, or that fires."""
         group = self.groups.get(key)
         deadline_us = self.turn.now_us + self.after_us
         if group is None:
-            if len(self.groups) >= self._max_groups:
-                self.turn.counters.groups_refused += 1
+            if not self.turn.admit(len(self.groups)):
                 return
             group = self.groups[key] = AbsenceGroup(self, key, deadline_us)
         group.deadline_us = deadline_us
@@ -137,6 +133,7 @@ class AbsenceRule:
     def restore(self, key: GroupKey, stored: list[Any], not_before_us: int) -> None:
         """A group as `AbsenceGroup.dump` wrote it; a waiting one gets at least until `not_before_us`."""
         group = self.groups[key] = AbsenceGroup(self, key, stored[1])
+        self.turn.groups += 1
         group.firing, group.operands = stored[0], stored[2]
         if not group.firing:
             group.deadline_us = max(group.deadline_us, not_before_us)
@@ -145,6 +142,7 @@ class AbsenceRule:
     def drop(self, group: AbsenceGroup) -> None:
         """The group has no state any more: it is expected again once it has been seen again."""
         del self.groups[group.key]
+        self.turn.groups -= 1
         group.alive, group.event = False, None
         self.turn.touch(group)
 

@@ -57,6 +57,7 @@ class EngineLimits:
     Absence waits at least `restart_grace_us` from when the tenant has an owner: nobody listened before.
     """
 
+    max_groups: int = 500_000
     max_groups_per_rule: int = 10_000
     max_sources: int = 10_000
     max_order_keys_per_source: int = 10_000
@@ -91,7 +92,7 @@ class Engine:
 
     def __init__(self, compiled: CompiledRuleSet, limits: EngineLimits) -> None:
         self._limits = limits
-        self.turn = Turn()
+        self.turn = Turn(max_groups=limits.max_groups, max_groups_per_rule=limits.max_groups_per_rule)
         self.judge = Judge(self.turn)
         self._sources: dict[str, SourceState] = {}
         self._deadlines = Deadlines()
@@ -299,20 +300,11 @@ class Engine:
         self._horizon_us = max((rule.lateness_s for _, rule in compiled.versions), default=0) * _SECOND_US
 
     def _bound(self, version: VersionId, rule: Any) -> BoundRule:
-        most = self._limits.max_groups_per_rule
         if rule.window is not None:
-            return WindowRule(rule=rule, window=rule.window, version=version, turn=self.turn, max_groups=most)
+            return WindowRule(rule=rule, window=rule.window, version=version, turn=self.turn)
         if rule.kind == "absence":
-            return AbsenceRule(
-                rule=rule, version=version, turn=self.turn, deadlines=self._deadlines, max_groups=most
-            )
-        return bind_level(rule)(
-            rule=rule,
-            version=version,
-            track=track_name(rule),
-            turn=self.turn,
-            max_groups=most,
-        )
+            return AbsenceRule(rule=rule, version=version, turn=self.turn, deadlines=self._deadlines)
+        return bind_level(rule)(rule=rule, version=version, track=track_name(rule), turn=self.turn)
 
     def _restore(self, rule: BoundRule, values: GroupKey, stored: Any, since_us: int) -> None:
         if isinstance(rule, AbsenceRule):

@@ -132,7 +132,6 @@ class LevelRule:
         version: VersionId,
         track: str,
         turn: Turn,
-        max_groups: int,
     ) -> None:
         self.rule = rule
         self.version = version
@@ -140,7 +139,6 @@ class LevelRule:
         self.turn = turn
         self.lateness_us = rule.lateness_s * SECOND_US
         self.operands: Callable[[Event], Operands] = no_operands
-        self.max_groups = max_groups
         self.size = 0
 
     def hit(self, group: LevelGroup, at_us: int, event: Event) -> None:
@@ -172,6 +170,7 @@ class LevelRule:
     def restore(self, key: GroupKey, source: SourceState, stored: list[Any]) -> None:
         """A group as `LevelGroup.dump` wrote it, with its timer."""
         self.size += 1
+        self.turn.groups += 1
         group = LevelGroup(self, key, source, 0)
         group.load(stored)
         source.active.setdefault(key, {})[self] = group
@@ -189,9 +188,8 @@ class LevelRule:
         return None if groups is None else groups.get(self)
 
     def add(self, key: GroupKey, source: SourceState, at_us: int) -> LevelGroup | None:
-        """State for a group, or None, counted, if the rule has as many as it may."""
-        if self.size >= self.max_groups:
-            self.turn.counters.groups_refused += 1
+        """State for a group, or None, counted, if there are as many as may be."""
+        if not self.turn.admit(self.size):
             return None
         self.size += 1
         found = LevelGroup(self, key, source, at_us)
@@ -202,6 +200,7 @@ class LevelRule:
     def drop(self, group: LevelGroup) -> None:
         """The group has no state any more."""
         self.size -= 1
+        self.turn.groups -= 1
         group.alive = False
         # The group may be in a timer for long, and the event holds the record that it came with.
         group.event = None

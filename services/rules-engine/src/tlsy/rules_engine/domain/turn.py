@@ -104,17 +104,41 @@ class SourceState:
 
 
 class Turn:
-    """The outbox of the call that is running; rules write to it, the engine empties it."""
+    """The outbox of the call that is running; rules write to it, the engine empties it. And what they share.
 
-    __slots__ = ("counters", "dirty", "now_us", "refreshed", "sequence", "transitions")
+    `groups` is how many there are of all rules.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = (
+        "counters",
+        "dirty",
+        "groups",
+        "max_groups",
+        "max_groups_per_rule",
+        "now_us",
+        "refreshed",
+        "sequence",
+        "transitions",
+    )
+
+    def __init__(self, *, max_groups: int, max_groups_per_rule: int) -> None:
+        self.max_groups = max_groups
+        self.max_groups_per_rule = max_groups_per_rule
+        self.groups = 0
         self.now_us = 0
         self.transitions: list[Transition] = []
         self.refreshed: dict[Any, Event] = {}
         self.dirty: list[Group] = []
         self.counters = Counters()
         self.sequence = count()
+
+    def admit(self, size: int) -> bool:
+        """Whether a rule with so many groups may have one more, which counts from now on; if not, counted."""
+        if size >= self.max_groups_per_rule or self.groups >= self.max_groups:
+            self.counters.groups_refused += 1
+            return False
+        self.groups += 1
+        return True
 
     def touch(self, group: Group) -> None:
         """The group's stored state is to be written again."""

@@ -204,9 +204,7 @@ class WindowRule:
     is done here.
     """
 
-    def __init__(
-        self, *, rule: Rule, window: Window, version: VersionId, turn: Turn, max_groups: int
-    ) -> None:
+    def __init__(self, *, rule: Rule, window: Window, version: VersionId, turn: Turn) -> None:
         self.rule = rule
         self.version = version
         self.turn = turn
@@ -219,7 +217,6 @@ class WindowRule:
         self._compare = _COMPARE[window.op]
         self._threshold = scaled_threshold(window)
         self.operands: Callable[[Event], Operands] = no_operands
-        self._max_groups = max_groups
 
     def add(  # noqa: PLR0917 - called from generated code, positionally
         self, key: GroupKey, bucket: int, amount: float, at_us: int, event: Event, source: SourceState
@@ -227,8 +224,7 @@ class WindowRule:
         """A sample that does not simply fall into the head's bucket from the leader."""
         group = self.groups.get(key)
         if group is None:
-            if len(self.groups) >= self._max_groups:
-                self.turn.counters.groups_refused += 1
+            if not self.turn.admit(len(self.groups)):
                 return
             group = self.groups[key] = WindowGroup(self, key, bucket, source)
         elif bucket > group.head:
@@ -291,6 +287,7 @@ class WindowRule:
     def drop(self, group: WindowGroup) -> None:
         """The group has no state any more."""
         del self.groups[group.key]
+        self.turn.groups -= 1
         group.alive = False
         for source in group.homes:
             self.turn.stale(source)
@@ -299,6 +296,7 @@ class WindowRule:
     def restore(self, key: GroupKey, stored: list[Any], leader: SourceState) -> None:
         """A group as `WindowGroup.dump` wrote it, with its timer; never due already, as it was set before."""
         group = self.groups[key] = WindowGroup(self, key, stored[1], leader)
+        self.turn.groups += 1
         group.load(stored)
         if group.total:
             group.homes[leader] = group.leaves_us
