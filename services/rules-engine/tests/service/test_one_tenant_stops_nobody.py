@@ -155,3 +155,22 @@ async def test_much_state_leaves_others_their_turn_when_it_is_loaded(world):
         await world.send(accepted(tenant, event(source="agent/new")))
         await until(lambda: world.rows(tenant, "select from rule_state where key like '%agent/new%'"))
     assert worst[0] < 0.1
+
+
+async def test_an_event_that_ends_much_leaves_others_their_turn(world):
+    tenant = await world.tenant()
+    await world.replica()
+    rules = [await world.publish(tenant, f"r{number}", resolve={"after_s": 60}) for number in range(2)]
+    owner = await world.installation.connect("tlsy_migrator", tenant.placement)
+    at_us = now_us() - 3_600_000_000
+    firing = pack([True, at_us, at_us, None, [], at_us + 60_000_000, {}])
+    await owner.execute(SOURCES, tenant.tenant_id, pack((at_us, [], at_us)))
+    for rule in rules:
+        one_source = STATE.replace("n % 100", "0")
+        await owner.execute(one_source, tenant.tenant_id, rule.live_version.rpartition("/")[2], firing)
+    await owner.execute("update shared.rule_set set stamp = gen_random_uuid()")
+    async with longest_work() as worst:
+        ending = event(1, source="agent/0")
+        await world.send(accepted(tenant, ending, event(1, source="agent/new")))
+        await until(lambda: world.rows(tenant, "select from rule_state where key like '%agent/new%'"))
+    assert worst[0] < 0.1

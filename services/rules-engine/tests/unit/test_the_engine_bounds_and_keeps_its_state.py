@@ -229,3 +229,11 @@ def test_what_time_operators_and_new_rules_end_comes_in_steps():
     assert (max(cleared), sum(cleared)) == (10, 50)
     ended = [len(part) for part in made.replacing(compiled(), NOW + 600 * S, 10)]
     assert (max(ended), sum(ended)) == (10, 50)
+
+
+def test_what_an_event_ends_because_time_passed_comes_in_steps_before_it_is_judged():
+    made = engine(rule(for_s=10))
+    made.apply([event(0, subject=str(n)) for n in range(50)], NOW)
+    steps = list(made.feeding([event(600, 1.0, subject="0"), event(601, subject="new")], NOW, 10))
+    assert [len(step) for step in steps] == [10, 10, 10, 10, 10, 1]
+    assert [transition.kind for transition in steps[-1]] == ["resolve"]

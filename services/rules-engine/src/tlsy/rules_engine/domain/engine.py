@@ -114,11 +114,14 @@ class Engine:
 
         Raises JudgingFailed, as everything does that changes the state.
         """
-        return self.whole([self.feed(events, now_us)])
+        return self.whole(self.feeding(events, now_us, maxsize))
 
-    def feed(self, events: Iterable[Event], now_us: int) -> list[Transition]:
-        """The first part of `apply`, for some of the events of a batch: what opened and what was resolved."""
-        turn = self.turn
+    def feeding(self, events: Iterable[Event], now_us: int, most: int) -> Iterator[list[Transition]]:
+        """The first part of `apply`, for some of the events of a batch: what opened and what was resolved.
+
+        In steps of `most` timers: one event may move its source's clock past those of all its groups.
+        """
+        turn, left = self.turn, most
         turn.now_us = now_us
         sources, programs, touched = self._sources, self._programs, self._touched
         source = event = None
@@ -134,8 +137,11 @@ class Engine:
                 at_us = event.time_us
                 if at_us > source.max_us:
                     source.max_us = at_us
-                    if at_us >= source.due_us:
-                        self._run_timers(source, at_us)
+                    while at_us >= source.due_us:
+                        left -= self._run_timers(source, at_us, left)
+                        if left <= 0:
+                            yield self._taken()
+                            left = most
                 program = programs.get(event.type)
                 if program is not None:
                     program(event, at_us, source)
@@ -143,7 +149,7 @@ class Engine:
             raise
         except Exception as error:
             raise JudgingFailed(self._versions_of(event), event) from error
-        return self._taken()
+        yield self._taken()
 
     def settle(self, most: int = maxsize) -> Effects:
         """The second part: refreshes, and the rows to store; of each `most`, and until `settled` not all.
@@ -348,7 +354,7 @@ class Engine:
         windows = (rule for rule in self._rules.values() if isinstance(rule, WindowRule))
         return {group.leader.name for rule in windows for group in rule.groups.values()}
 
-    def _run_timers(self, source: SourceState, clock_us: int, most: int = maxsize) -> int:
+    def _run_timers(self, source: SourceState, clock_us: int, most: int) -> int:
         """How many were due, up to `most`."""
         timers, count = source.timers, 0
         while count < most and timers and timers[0][0] <= clock_us:

@@ -196,10 +196,12 @@ class Evaluation:
             size = pace.size
             pace.begin()
             part = list(engine_events(events[start : start + size], matched))
-            transitions = engine.feed(part, now_us)
+            for transitions in engine.feeding(part, now_us, SLICE):
+                pace.pause()
+                await turn.note(transitions)
+                await asyncio.sleep(0)
+                pace.begin()
             pace.end()
-            await turn.note(transitions)
-            await asyncio.sleep(0)
             start += size
         await turn.settle()
         turn.judged += len(events)

@@ -31,16 +31,22 @@ class Pace:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._began_s = 0.0
+        self._took_s = 0.0
         self.size = 50
         self.total_s = 0.0
 
     def begin(self) -> None:
-        """A slice begins."""
+        """A slice begins, or goes on."""
         self._began_s = self._clock()
+
+    def pause(self) -> None:
+        """Others get a turn within it."""
+        self._took_s += self._clock() - self._began_s
 
     def end(self) -> None:
         """It ends: the next one may be up to twice as long, and as short as it has to be."""
-        took_s = self._clock() - self._began_s
+        self.pause()
+        took_s, self._took_s = self._took_s, 0.0
         self.total_s += took_s
         grown = self.size * min(_SLICE_S / max(took_s, 1e-6), 2)
         self.size = max(1, min(int(grown), _MOST_EVENTS))
