@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import logging
 import time
 from types import MappingProxyType
@@ -99,6 +100,42 @@ def test_a_text_that_no_output_can_take_is_logged_as_far_as_it_can(text):
     written = output.read()
     assert r"sold \ud800" in written
     assert r"\udcff" in written
+
+
+class Wordless:
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def nested(depth):
+    inside: object = ["deep inside"]
+    for _ in range(depth):
+        inside = [inside]
+    return inside
+
+
+@pytest.mark.parametrize("text", [True, False])
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (float("nan"), "nan"),
+        ({"ratio": float("-inf")}, "-inf"),
+        (10**5_000, "a value without a text (int)"),
+        (Wordless(), "a value without a text (Wordless)"),
+        (nested(5), "deep inside"),
+        (nested(5_000), "[cut]"),
+        (["a" * 10_000] * 1_000, "[cut]"),
+        (dict.fromkeys(range(100_000), "a"), "[cut]"),
+    ],
+    ids=["nan", "inf", "int", "wordless", "inside", "deep", "long", "wide"],
+)
+def test_whatever_is_logged_a_line_is_written_and_nothing_raised(value, told, text):
+    with recorded_logs(text=text) as lines:
+        get_logger("shop").info("sold", what=value)
+    assert told in lines.text
+    assert len(lines.text) < 1_000_000
+    if not text:
+        json.loads(lines.text, parse_constant=pytest.fail)
 
 
 @pytest.mark.parametrize("end", ["", ".", ". "])

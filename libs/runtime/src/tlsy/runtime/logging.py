@@ -11,16 +11,18 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import re
 import sys
 from collections.abc import Mapping
 from contextvars import ContextVar, Token
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO, cast
 
 import structlog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, MutableMapping
+    from collections.abc import Callable, Collection, MutableMapping, Sequence
 
     #: Takes an error and the fields of its line; must not wait.
     Report = Callable[[BaseException, Mapping[str, Any]], None]
@@ -41,7 +43,13 @@ _SECRET_PARTS: Final = (
     "private_key",
     "cookie",
 )
+_CUT: Final = "[cut]"
 _MAX_TEXT: Final = 8192
+#: Of a list or an object, and of those in it.
+_MAX_ITEMS: Final = 100
+_MAX_DEPTH: Final = 8
+#: No reader of JSON takes larger numbers, nor any that is none or infinite.
+_MAX_INT_BITS: Final = 64
 #: What is behind is not looked at, and so not written.
 _MAX_READ: Final = 8 * _MAX_TEXT
 _REPORTED_LEVELS: Final = frozenset({"error", "critical"})
@@ -114,7 +122,7 @@ def without_secrets(text: str) -> str:
     if len(clean) <= _MAX_TEXT:
         return clean
     # A stack says at its end what broke.
-    return f"{clean[: _MAX_TEXT // 4]}\n[cut]\n{clean[-_MAX_TEXT * 3 // 4 :]}"
+    return f"{clean[: _MAX_TEXT // 4]}\n{_CUT}\n{clean[-_MAX_TEXT * 3 // 4 :]}"
 
 
 class _Reporting:
@@ -166,18 +174,38 @@ def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[s
     return {key: _clean(key, value) for key, value in event.items()}
 
 
-def _clean(key: str, value: Any) -> Any:
+def _clean(key: str, value: Any, depth: int = 0) -> Any:
     name = key.lower().replace("-", "_")
     if any(part in name for part in _SECRET_PARTS):
         return _REDACTED
-    if value is None or isinstance(value, bool | int | float):
+    if value is None or (isinstance(value, int) and value.bit_length() <= _MAX_INT_BITS):
         return value
-    if isinstance(value, Mapping):
-        return {str(k): _clean(str(k), v) for k, v in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_clean(key, item) for item in value]
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    if isinstance(value, Mapping | list | tuple | set | frozenset):
+        return _clean_all(key, value, depth + 1) if depth < _MAX_DEPTH else _CUT
     # Whatever else it is, it is written as its text, which may hold anything.
-    return without_secrets(str(value))
+    return _text(value)
+
+
+def _clean_all(
+    key: str, values: Mapping[Any, Any] | Collection[Any], depth: int
+) -> Mapping[str, Any] | Sequence[Any]:
+    cut = len(values) > _MAX_ITEMS
+    if isinstance(values, Mapping):
+        named = [(_text(name), value) for name, value in islice(values.items(), _MAX_ITEMS)]
+        told = {name: _clean(name, value, depth) for name, value in named}
+        return {**told, _CUT: len(values)} if cut else told
+    items = [_clean(key, item, depth) for item in islice(values, _MAX_ITEMS)]
+    return [*items, _CUT] if cut else items
+
+
+def _text(value: Any) -> str:
+    """Nobody's work ends because of what was to be said about it."""
+    try:
+        return without_secrets(str(value))
+    except Exception:  # noqa: BLE001 - see above
+        return f"a value without a text ({type(value).__name__})"
 
 
 def _harmless(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
