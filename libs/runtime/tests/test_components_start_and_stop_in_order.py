@@ -129,6 +129,34 @@ async def test_a_part_that_cannot_stop_does_not_keep_the_others():
     assert log[-2:] == ["-b", "-a"]
 
 
+class Stuck(Recorded):
+    """A component that never says that it has stopped."""
+
+    async def stop(self, grace_s: float) -> None:
+        await super().stop(grace_s)
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("fails", ["", "start"])
+async def test_a_part_that_does_not_stop_in_its_time_is_named_and_does_not_keep_the_others(log_lines, fails):
+    log: list[str] = []
+    parts = [Part(Recorded("a", log)), Part(Stuck("b", log), ("a",)), Part(Recorded("c", log), ("b",))]
+    if fails:
+        parts.append(Part(Recorded("d", log, fails=fails), ("c",)))
+    supervisor = Supervisor("shop", parts, overdue_s=0.05)
+    async with asyncio.timeout(30):
+        if fails:
+            with pytest.raises(ComponentFailed, match="no door"):
+                await supervisor.start()
+        else:
+            await supervisor.start()
+            await supervisor.stop(0.05)
+    assert log == ["+a", "+b", "+c", "-c", "-b", "-a"]
+    (line,) = log_lines
+    assert (line["component_name"], line["event"]) == ("b", "component failed to stop")
+    assert "TimeoutError" in line["exception"]
+
+
 @pytest.mark.parametrize(("grace_s", "first_s"), [(20, 15), (2, 1), (0.4, 0.2), (0, 0)])
 async def test_a_part_leaves_time_to_those_that_stop_after_it(grace_s, first_s):
     got: list[float] = []

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 #: What a stopping part must leave of the grace to those that stop after it, where there is as much.
 _KEPT_RATIO: Final = 0.25
 _KEPT_S: Final = 1.0
+#: What is cut off at the end of the grace, such as connections, is closed within less.
+_OVERDUE_S: Final = 5.0
 
 
 class Component(Protocol):
@@ -145,10 +147,15 @@ class Supervisor:
     fails to start stops those that did.
     """
 
-    __slots__ = ("_checks", "_logger", "_name", "_order", "_parts", "_running", "_watchers")
+    __slots__ = ("_checks", "_logger", "_name", "_order", "_overdue_s", "_parts", "_running", "_watchers")
 
     def __init__(
-        self, name: str, parts: Sequence[Part], *, checks: Sequence[Callable[[], str | None]] = ()
+        self,
+        name: str,
+        parts: Sequence[Part],
+        *,
+        checks: Sequence[Callable[[], str | None]] = (),
+        overdue_s: float = _OVERDUE_S,
     ) -> None:
         """Wire the parts.
 
@@ -156,12 +163,14 @@ class Supervisor:
             name: of the service.
             parts: names unique, needs without cycles.
             checks: each returns None, or what is still missing before calls are welcome.
+            overdue_s: a part that has not stopped so long after its share of the grace is given up.
 
         Raises:
             ValueError: a name is there twice, is needed but missing, or needs form a cycle.
         """
         self._name = name
         self._checks = tuple(checks)
+        self._overdue_s = overdue_s
         self._parts = {part.component.name: part for part in parts}
         if len(self._parts) != len(parts):
             raise ValueError(f"{name}: two parts have the same name")
@@ -212,7 +221,8 @@ class Supervisor:
         """Stop all running parts in reverse order; the grace is for all of them together.
 
         A part that takes all the time that it gets leaves a share of it to those that stop after it: what
-        they hold (denials, outboxes) is lost otherwise.
+        they hold (denials, outboxes) is lost otherwise. So it would be behind one that never says that it has
+        stopped, and nobody would know which that is.
         """
         for watcher in self._watchers:
             watcher.cancel()
@@ -226,7 +236,8 @@ class Supervisor:
             if name != order[-1]:
                 left_s = max(left_s - kept_s, left_s / 2)
             try:
-                await self._parts[name].component.stop(left_s)
+                async with asyncio.timeout(left_s + self._overdue_s):
+                    await self._parts[name].component.stop(left_s)
             except (Exception, asyncio.CancelledError) as error:
                 if _ends_us(error, before):
                     raise
