@@ -96,6 +96,44 @@ async def test_a_log_that_is_read_from_its_start_is_so_once_however_many_members
     assert log.rewound == 1
 
 
+async def test_of_two_incarnations_in_short_order_only_the_present_one_is_a_reason_to_begin_again(
+    world, tenant, log
+):
+    """The earlier could not be noted as begun: every member that came to it would go back once more."""
+    a, b, c, d, e = (event_of(tenant, note) for note in "abcde")
+    log.records = received(1, a, b)
+    consumer = await world.consuming(reader=log.reader)
+    await world.noted(tenant, "a", "b")
+    await watermark(world, 2)
+    await consumer.stop(2.0)
+    for ended in (1, 2):
+        await world.outboxes().next_topic_log(TOPIC, ended, "cluster")
+    log.records += received(2, c, first=2)
+    consumer = await world.consuming(reader=log.reader)
+    await world.noted(tenant, "a", "b", "c")
+    log.records += received(2, d, first=3)
+    await world.noted(tenant, "a", "b", "c", "d")
+    assert log.rewound == 0
+    log.records += received(3, e, first=4)
+    await world.noted(tenant, "a", "b", "c", "d", "e")
+    await until(lambda: _incarnation_is_begun(world, 3))
+    await consumer.stop(2.0)
+    log.committed = 0
+    before = log.joined
+    await world.consuming(reader=log.reader)
+    await until(lambda: _committed(log, 5))
+    assert (log.rewound, log.joined - before) == (1, 2)
+
+
+async def _incarnation_is_begun(world, number):
+    books = GroupBooks("rules_engine", GROUP, world.tenancy("rules_engine"))
+    return await books.knows(TopicPartition(topic=TOPIC, partition=0), number)
+
+
+async def _committed(log, offset):
+    return log.committed == offset
+
+
 async def test_what_is_too_old_when_it_is_read_again_is_no_news(world, tenant, log):
     ancient = replace(event_of(tenant, "ancient"), id=Uuid7(LongAgo(), bytes)())
     log.records = received(1, ancient, event_of(tenant, "a")) + received(2, event_of(tenant, "b"), first=2)

@@ -85,11 +85,11 @@ class GroupBooks:
                     next_offset,
                 )
 
-    async def cluster_of(self, topic: str, log: int) -> str | None:
-        """The cluster that holds this incarnation; None if it is not the present one."""
+    async def topic_log(self, topic: str) -> tuple[int, str]:
+        """The present incarnation, 0 if there is none yet, and the cluster that holds it."""
         async with self._transactions.control(PLATFORM, write=False) as tx:
-            found = await tx.fetchval(self._sql["select_cluster"], topic, log)
-            return None if found is None else str(found)
+            row = await tx.fetchrow(self._sql["select_topic_log"], topic)
+            return (row["incarnation"], row["cluster_id"]) if row else (0, "")
 
     async def end_log(self, topic: str, log: int | None) -> None:
         """Records of this incarnation, or the present one, are missing: have them published in another."""

@@ -312,24 +312,26 @@ class PartitionWorker:
         is new there is in an incarnation that this group has not begun: then everything that the cluster
         has is read again, and inboxes drop what was applied. In the middle of another cluster's log this
         member's membership is worth nothing either: it joins again and begins where the group is there.
+        Of one that has ended meanwhile all that the group lacks comes again in the present one.
         """
-        log, cluster_id, begun = _incarnation(first), None, False
+        log, present, holder, begun = _incarnation(first), 0, "", False
         if log is None or log <= self._log:
             return True
         await self._progress.tell()
 
         async def look_up() -> None:
-            nonlocal cluster_id, begun
-            cluster_id = await self._books.cluster_of(self._partition.topic, log)
+            nonlocal present, holder, begun
+            present, holder = await self._books.topic_log(self._partition.topic)
             begun = await self._books.knows(self._partition, log)
 
         await self._until_done(look_up)
+        cluster_id, has_ended = holder if log == present else None, log < present
         same = cluster_id is not None and cluster_id == self._cluster_id
-        if self._log and first.offset > 0 and not same:
+        if self._log and first.offset > 0 and not (same or has_ended):
             raise LogUnavailable(f"incarnation {log} follows {self._log} at offset {first.offset}")
         read_whole = self._from_start and not self._log
         self._log, self._cluster_id = log, cluster_id
-        if begun or first.offset == 0 or self._expected is None or read_whole:
+        if has_ended or begun or first.offset == 0 or self._expected is None or read_whole:
             return True
         self._logger.warning("log is read from its start", log=log, offset=first.offset)
         await self._reader.rewind(self._partition)
