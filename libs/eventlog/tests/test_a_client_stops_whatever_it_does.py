@@ -1,11 +1,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 import aiokafka
+import pytest
 
-from libs.eventlog.tests.world import TOPIC, until
+from libs.eventlog.tests.world import GROUP, TOPIC, until
 from tlsy.eventlog.kafka import stop_consumer
+from tlsy.eventlog.kafka_readers import KafkaGroupReader
+
+_ROUTINES = frozenset(
+    {"_coordination_routine", "_heartbeat_routine", "_fetch_requests_routine", "_md_synchronizer"}
+)
 
 
 async def test_who_stops_a_client_that_waits_for_its_broker_is_not_cancelled_with_its_fetch(
@@ -27,3 +34,59 @@ async def test_who_stops_a_client_that_waits_for_its_broker_is_not_cancelled_wit
     async with asyncio.timeout(30):
         await stop_consumer(client)
     await broker.start()
+
+
+class Unhurried(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+    """Lets the group wait for it whenever its partitions are dealt anew."""
+
+    def __init__(self):
+        self.waits = asyncio.Event()
+
+    async def on_partitions_assigned(self, assigned):
+        pass
+
+    async def on_partitions_revoked(self, revoked):
+        if revoked:
+            self.waits.set()
+            await asyncio.Event().wait()
+
+
+def routines():
+    """What runs in this process for clients of aiokafka, as long as they live."""
+    names = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()]
+    return Counter(name for name in names if name.rpartition(".")[2] in _ROUTINES)
+
+
+async def ignore(partitions):
+    pass
+
+
+@pytest.mark.parametrize("was_in", [True, False])
+async def test_a_member_that_stops_while_its_group_waits_for_another_leaves_nothing_behind(world, was_in):
+    await world.inspector().ensure_topics({TOPIC: 4})
+    alone = routines()
+    reader = KafkaGroupReader(world.brokers, GROUP, [TOPIC], "test")
+    joins = asyncio.Event()
+
+    async def join_again(partitions):
+        joins.set()
+
+    if was_in:
+        await reader.start(ignore, join_again)
+    unhurried = Unhurried()
+    other = aiokafka.AIOKafkaConsumer(bootstrap_servers=world.servers, group_id=GROUP)
+    other.subscribe([TOPIC], listener=unhurried)
+    await other.start()
+    joins.clear()
+    late = KafkaGroupReader(world.brokers, GROUP, [TOPIC], "test") if was_in else reader
+    joining = asyncio.create_task(late.start(ignore, ignore))
+    await asyncio.wait_for(unhurried.waits.wait(), 30)
+    if was_in:
+        await asyncio.wait_for(joins.wait(), 30)
+    joining.cancel()
+    await asyncio.wait({joining})
+    async with asyncio.timeout(30):
+        await reader.stop()
+        await late.stop()
+        await stop_consumer(other)
+    assert routines() == alone

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import aiokafka
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import (
     ConsumerStoppedError,
     KafkaError,
@@ -315,13 +316,26 @@ class KafkaInspector:
 
 async def stop_consumer(client: Any) -> None:
     """Stop a client, within a bound, whatever it says."""
+    try:
+        await _bounded(client.stop())
+    finally:
+        # What that had not come to: it waits for the group first, and aiokafka stops only once.
+        coordinator, fetcher = client._coordinator, client._fetcher  # noqa: SLF001 - see above
+        if isinstance(coordinator, GroupCoordinator):
+            await _bounded(coordinator._stop_heartbeat_task())  # noqa: SLF001 - see above
+            await _bounded(coordinator._stop_commit_offsets_refresh_task())  # noqa: SLF001 - see above
+        if fetcher is not None:
+            await _bounded(fetcher.close())
+        await _bounded(client._client.close())  # noqa: SLF001 - see above
+
+
+async def _bounded(step: Awaitable[None]) -> None:
     with contextlib.suppress(*FAILURES):
         async with asyncio.timeout(CLOSE_TIMEOUT_S):
             try:
-                await client.stop()
+                await step
             except asyncio.CancelledError:
                 task = asyncio.current_task()
                 if task is None or task.cancelling():
                     raise
-                # Not we are: its own fetch is, that waited for a broker to come back, and it went no further.
-                await client._client.close()  # noqa: SLF001 - aiokafka stops only once
+                # Not we are: its own fetch is, that waited for a broker to come back.
