@@ -47,8 +47,10 @@ def test_no_probe_may_take_longer_than_the_time_between_two_readings(tmp_path):
         "tcp: [{name: a, host: h, port: 1, timeout_s: 5}, {name: b, host: h, port: 1, timeout_s: 5.1}]\n"
         "tls: [{name: c, host: h, timeout_s: 86400}]\n"
     )
-    told = problems(tmp_path / "agent.yaml", GOOD + "interval_s: 5\n" + probes)
-    assert "must be at most interval_s, which is 5: tcp.1.timeout_s, tls.0.timeout_s" in told
+    told = problems(tmp_path / "agent.yaml", GOOD + "interval_s: 5\nunknown: 1\n" + probes)
+    assert "3 problem(s)" in told
+    for late in ("tcp.1.timeout_s", "tls.0.timeout_s"):
+        assert f"must be at most interval_s, which is 5: {late}" in told
 
 
 def test_a_probe_that_is_given_no_time_takes_no_longer_either(tmp_path):
@@ -89,6 +91,13 @@ def test_a_file_of_authorities_that_has_none_is_named(tmp_path, held):
     assert "2 problem(s)" in told
     assert all(f"{path}: " in told for path in ("endpoints.tls.ca_file", "http.0.ca_file"))
     assert str(ca_file) in told
+
+
+@pytest.mark.parametrize(
+    "probe", ["tcp: [{name: a, host: '', port: 1}]", "http: [{name: a, url: 'http://h', expect_status: []}]"]
+)
+def test_a_probe_that_can_only_be_down_is_refused(tmp_path, probe):
+    assert "1 problem(s)" in problems(tmp_path / "agent.yaml", GOOD + probe)
 
 
 @pytest.mark.parametrize("text", ["", "[", "- a", "a: &x [*x]"])

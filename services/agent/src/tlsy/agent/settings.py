@@ -22,7 +22,6 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
-    model_validator,
 )
 
 from tlsy.agent.domain.readings import (
@@ -69,6 +68,7 @@ def _authorities(file: Path) -> Path:
 CaFile = Annotated[Path, AfterValidator(_authorities)]
 Seconds = Annotated[float, Field(gt=0)]
 Name = Annotated[str, Field(min_length=1, max_length=100)]
+Host = Annotated[str, Field(min_length=1)]
 LabelKey = Annotated[str, Field(min_length=1), _bytes(MAX_LABEL_KEY_BYTES)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 
@@ -111,7 +111,7 @@ class TcpProbe(_Model):
     """Whether a TCP port accepts a connection."""
 
     name: Name
-    host: str
+    host: Host
     port: Port
     timeout_s: Seconds = 3.0
 
@@ -122,7 +122,7 @@ class HttpProbe(_Model):
     name: Name
     #: In ASCII, as it goes over the wire. Events tell it without what is behind a "?".
     url: Annotated[str, Field(pattern=r"^https?://[!-~]+$"), AfterValidator(_address)]
-    expect_status: tuple[int, ...] = (200,)
+    expect_status: Annotated[tuple[int, ...], Field(min_length=1)] = (200,)
     timeout_s: Seconds = 5.0
     ca_file: CaFile | None = None
 
@@ -131,7 +131,7 @@ class TlsProbe(_Model):
     """How many days a server's certificate is still valid, whoever signed it."""
 
     name: Name
-    host: str
+    host: Host
     port: Port = 443
     timeout_s: Seconds = 5.0
 
@@ -182,30 +182,26 @@ class Settings(_Model):
 
     @field_validator("tcp", "http", "tls")
     @classmethod
-    def _of_itself_in_time(cls, probes: tuple[Probe, ...], info: ValidationInfo) -> tuple[Probe, ...]:
-        """Nobody who asks for readings more often than a default lasts has to say that, too."""
+    def _in_time(cls, probes: tuple[Probe, ...], info: ValidationInfo) -> tuple[Probe, ...]:
+        """All are read before they are due again: one that hangs would hold up what the others tell.
+
+        Nobody who asks for readings more often than a default lasts has to say that, too.
+        """
         interval_s = info.data.get("interval_s", math.inf)
-        return tuple(
+        taken = tuple(
             probe
             if "timeout_s" in probe.model_fields_set or probe.timeout_s <= interval_s
             else probe.model_copy(update={"timeout_s": interval_s})
             for probe in probes
         )
-
-    @model_validator(mode="after")
-    def _in_time(self) -> Settings:
-        """All are read before they are due again: one that hangs would hold up what the others tell."""
-        probes: dict[str, tuple[TcpProbe | HttpProbe | TlsProbe, ...]]
-        probes = {"tcp": self.tcp, "http": self.http, "tls": self.tls}
         late = [
-            f"{kind}.{number}.timeout_s"
-            for kind, those in probes.items()
-            for number, probe in enumerate(those)
-            if probe.timeout_s > self.interval_s
+            f"{info.field_name}.{number}.timeout_s"
+            for number, probe in enumerate(taken)
+            if probe.timeout_s > interval_s
         ]
         if late:
-            raise ValueError(f"must be at most interval_s, which is {self.interval_s:g}: {', '.join(late)}")
-        return self
+            raise ValueError(f"must be at most interval_s, which is {interval_s:g}: {', '.join(late)}")
+        return taken
 
 
 class _Loader(yaml.SafeLoader):
