@@ -430,6 +430,18 @@ async def test_an_event_that_cannot_be_read_is_refused_of_a_record_alone(world, 
     assert [(r.index, r.reason) for r in outcome.rejections] == [(2, "EVENT_UNREADABLE")]
 
 
+async def test_whatever_is_wrong_with_an_event_is_kept_to_be_told(world, produce, make_events):
+    """What the database cannot hold of it would cost the events beside it, and the partition at last."""
+    tenant = await world.installation.provisioned_tenant(modules=MODULES)
+    host = await world.replica()
+    bad = {"id": "a\0b", "labels": {"a\0b": "a\0b"}, "data": b'{"a\\u0000b":"\\u0000"}', "type": "a\0b"}
+    await produce(world.around.token(tenant, "agent"), [*make_events(2), *make_events(1, **bad)])
+    (told,) = await outcomes(world, host, tenant, 1)
+    reasons = ["ID_INVALID", "TYPE_INVALID", "LABEL_INVALID", "LABEL_INVALID", "DATA_INVALID"]
+    assert [(r.index, r.reason) for r in told.rejections] == [(2, reason) for reason in reasons]
+    assert await count(world, tenant) == 2
+
+
 async def test_a_tenant_over_its_rate_waits_alone_and_loses_nothing(world, produce, make_events):
     slow = await world.installation.provisioned_tenant(
         modules=MODULES, entitlements={"ingest_events_per_s": 20}

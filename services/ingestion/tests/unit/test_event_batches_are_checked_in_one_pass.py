@@ -113,6 +113,8 @@ def test_an_absent_value_is_null_and_zero_is_zero():
         ({"labels": {"k" * 65: ""}}, "LABEL_INVALID", "labels." + "k" * 64),
         ({"labels": {"k": "é" * 129}}, "LABEL_INVALID", "labels.k"),
         ({"labels": {"k": "\0"}}, "LABEL_INVALID", "labels.k"),
+        # As it may be stored and shown itself.
+        ({"labels": {"a\0b": ""}}, "LABEL_INVALID", "labels.a\\0b"),
         ({"data": b"[1]"}, "DATA_INVALID", "data"),
         ({"data": b"{"}, "DATA_INVALID", "data"),
         ({"data": b'{"a": NaN}'}, "DATA_INVALID", "data"),

@@ -314,7 +314,8 @@ def _label_problems(index: int, told: Sequence[bytes]) -> Iterator[Problem]:
 
 
 def _cut(key: str) -> str:
-    return key.encode()[:MAX_LABEL_KEY_BYTES].decode(errors="ignore")
+    """So long as a key may be, and so that it can be stored in what tells of it."""
+    return key.replace("\0", "\\0").encode()[:MAX_LABEL_KEY_BYTES].decode(errors="ignore")
 
 
 def _data_problems(index: int, data: bytes) -> list[Problem]:
