@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -60,6 +61,21 @@ async def test_the_database_takes_whatever_a_batch_accepts(installation, documen
     store = PostgresEventStore(0)
     async with connection.transaction():
         assert await store.refused(connection, rows) == []
+    await connection.close()
+
+
+@pytest.mark.parametrize("number", ["1e-16383", "1e308", "-1E+99", "0e-99", "1.5e-05", "1e9"])
+async def test_what_is_accepted_is_read_again_with_about_its_own_size(installation, number):
+    """The database writes a number out: one event of a few kilobytes may be many megabytes of digits."""
+    now_us = int(SystemClock().now().timestamp() * 1_000_000)
+    accepted = None
+    for count in (1, 50, 160, 1_600, 3_200):
+        data = f'{{"a":[{",".join([number] * count)}]}}'.encode()
+        event = pb.Event(source="s", id="i", time_us=now_us, type="t", data=data).SerializeToString()
+        accepted = data if read_batch([event], TimeWindow(now_us, now_us)).rows else accepted
+    assert accepted is not None
+    connection = await installation.connect("tlsy_ingestion", installation.common)
+    assert await connection.fetchval("select length($1::text::jsonb::text)", accepted.decode()) < 50_000
     await connection.close()
 
 

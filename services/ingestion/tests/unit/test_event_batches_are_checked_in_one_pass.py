@@ -124,6 +124,7 @@ def test_an_absent_value_is_null_and_zero_is_zero():
         ({"data": b'{"a": 1e-20000}'}, "DATA_INVALID", "data"),
         ({"data": b'{"a": 0E99999999999999999999}'}, "DATA_INVALID", "data"),
         ({"data": b'{"a": 0.%se-99}' % (b"1" * 16_340)}, "DATA_INVALID", "data"),
+        ({"data": b'{"a": [%s1e99]}' % (b"1e-99," * 164)}, "DATA_INVALID", "data"),
         ({"data": b'{"a":"' + b"x" * 17_000 + b'"}'}, "DATA_TOO_LARGE", "data"),
         ({"data": b"[" * 16_000}, "DATA_INVALID", "data"),
     ],
@@ -152,7 +153,8 @@ def test_a_time_out_of_bounds_is_told_as_people_read_it(time_us, message):
     [
         rb'{"a": "\\u0000"}',
         b'{"a": 1e-16383}',
-        b'{"a": "1e-20000"}',
+        b'{"a": [%s"1e-20000"]}' % (b'"1e99",' * 2_000),
+        b'{"a": [%s1]}' % (b"1.2345678901234567e-05," * 700),
         b'{"a": 0.%s}' % (b"1" * 16_300),
         b'{"a": "\\\\u0000", "b": %s1%s}' % (b"[" * 900, b"]" * 900),
     ],

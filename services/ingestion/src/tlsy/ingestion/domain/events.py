@@ -49,11 +49,11 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TYPE: Final = re.compile(r"[a-z][a-z0-9_]*(?:[.-][a-z0-9_]+)*").fullmatch
 _encode_json: Final = msgspec.json.Encoder().encode
 _decode_json: Final = msgspec.json.Decoder().decode
-#: A number's digits after its point, written out without an exponent: PostgreSQL's numeric holds no more.
-_MAX_SCALE: Final = 16_383
-#: Below, without an exponent of three digits or more, no number in data of MAX_DATA_BYTES has so many.
-_ALWAYS_FINE_BYTES: Final = 16_000
-_LONG_EXPONENT: Final = re.compile(rb"[0-9][eE][+-]?[0-9]{3}").search
+#: PostgreSQL writes numbers out: 1e-99 is read again as a hundred digits. So many may those of an event
+#: have that have an exponent, all together; behind its point a number may have one less there.
+_MAX_DIGITS: Final = 16_384
+#: What has none in it is read with few times its own bytes.
+_LONG_EXPONENT: Final = re.compile(rb"[0-9][eE][+-]?[0-9]{2}").search
 
 
 class Outcome(IntEnum):
@@ -325,8 +325,8 @@ def _data_problems(index: int, data: bytes) -> list[Problem]:
         return [Problem(index, "DATA_TOO_LARGE", "data", f"at most {MAX_DATA_BYTES} bytes, are {len(data)}")]
     try:
         parsed = _decode_json(data)
-        if len(data) > _ALWAYS_FINE_BYTES or _LONG_EXPONENT(data):
-            _decode_checking_numbers(data)
+        if _LONG_EXPONENT(data):
+            _check_numbers(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return [Problem(index, "DATA_INVALID", "data", f"must be a JSON object in UTF-8: {error}")]
     if not isinstance(parsed, dict):
@@ -336,18 +336,29 @@ def _data_problems(index: int, data: bytes) -> list[Problem]:
     return []
 
 
-def _check_number(text: str) -> float:
-    mantissa, _, exponent = text.lower().partition("e")
-    digits = exponent.lstrip("+-").lstrip("0")
-    if len(digits) > len(str(_MAX_SCALE)):
-        raise ValueError("a number's exponent is out of range")
-    _, _, fraction = mantissa.partition(".")
-    if max(int(exponent or 0), len(fraction) - int(exponent or 0)) > _MAX_SCALE:
-        raise ValueError(f"a number has more than {_MAX_SCALE} digits on a side of its point")
-    return 0.0
+def _check_numbers(data: bytes) -> None:
+    """Raises msgspec.DecodeError where the numbers of JSON are too long as they are written out."""
+    room = _MAX_DIGITS
+
+    def take(text: str) -> float:
+        nonlocal room
+        room -= _digits(text)
+        if room < 0:
+            raise ValueError(f"numbers with an exponent have more than {_MAX_DIGITS} digits, written out")
+        return 0.0
+
+    msgspec.json.Decoder(float_hook=take).decode(data)
 
 
-_decode_checking_numbers: Final = msgspec.json.Decoder(float_hook=_check_number).decode
+def _digits(number: str) -> int:
+    """Of a number that has a point or an exponent, as it is without one; of a huge exponent, enough."""
+    mantissa, _, exponent = number.lower().partition("e")
+    if not exponent:
+        return 0
+    if len(exponent.lstrip("+-0")) > len(str(_MAX_DIGITS)):
+        return _MAX_DIGITS + 1
+    whole, _, fraction = mantissa.lstrip("-").partition(".")
+    return max(1, len(whole) + int(exponent)) + max(0, len(fraction) - int(exponent))
 
 
 def _holds_nul(parsed: object) -> bool:
