@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -9,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from tlsy.ingestion.adapters.postgres.event_store import PostgresEventStore
 from tlsy.ingestion.domain.events import Outcome
 from tlsy.ingestion.domain.meter import REREAD_AFTER_S
+from tlsy.ingestion.handlers.get_ingest_usage import GetIngestUsage
 from tlsy.ingestion.ports import RowsRefused
 
 
@@ -69,6 +71,27 @@ async def test_after_the_grace_the_quota_itself_is_the_end(
     assert later.outcomes == [Outcome.REJECTED] * 3
 
 
+async def test_a_quota_that_is_raised_in_the_month_has_a_grace_of_its_own(
+    installation, make_pipeline, make_events, real_time_clock
+):
+    tenant = await installation.provisioned_tenant(entitlements=limits(10, 200, 1))
+    pipeline = make_pipeline()
+    await pipeline.run(tenant, "k", make_events(12), 1)
+    real_time_clock.advance(3601)
+    raised = replace(tenant, entitlements=limits(20, 200, 1))
+    usage = GetIngestUsage(
+        tenancy=installation.tenancy("ingestion"), store=PostgresEventStore(0), clock=real_time_clock
+    )
+    _, count, _ = await usage.run(raised)
+    assert (count.accepted, count.passed_at) == (12, None)
+    later = await pipeline.run(raised, "k", make_events(10, first=50), 1)
+    assert later.outcomes == [Outcome.ACCEPTED] * 10
+    _, count, _ = await usage.run(raised)
+    assert count.passed_at == real_time_clock.now()
+    real_time_clock.advance(3601)
+    assert (await pipeline.run(raised, "k", make_events(1, first=90), 1)).outcomes == [Outcome.REJECTED]
+
+
 async def test_batches_beyond_the_quota_are_counted_by_stage(installation, make_pipeline, make_events):
     tenant = await installation.provisioned_tenant(entitlements=limits(10, 150, 24))
     registry = CollectorRegistry()
@@ -95,7 +118,9 @@ class RefusesTheSecondTry(PostgresEventStore):
         return [0]
 
 
-async def test_a_batch_that_is_tried_again_is_counted_once(installation, make_pipeline, make_events):
+async def test_a_batch_that_is_tried_again_is_counted_once_and_begins_the_grace(
+    installation, make_pipeline, make_events
+):
     tenant = await installation.provisioned_tenant(entitlements=limits(10, 150, 24))
     registry, store = CollectorRegistry(), RefusesTheSecondTry(0)
     pipeline = make_pipeline(registry=registry, store=store)
@@ -103,6 +128,7 @@ async def test_a_batch_that_is_tried_again_is_counted_once(installation, make_pi
     await pipeline.run(tenant, "k", make_events(2, first=10), 1)
     assert store.tries == 3
     assert registry.get_sample_value("tlsy_ingest_quota_batches_total", {"stage": "grace"}) == 1
+    assert await passed(installation, tenant) == 1
 
 
 async def test_what_is_stored_already_needs_no_room(installation, make_pipeline, make_events):

@@ -116,12 +116,12 @@ class EventStore(Protocol):
         """Counts events, of so many batches, for the month and for the principal's minute."""
         ...
 
-    async def read_month(self, tx: UnitOfWork, month: date) -> MonthCount:
-        """The month's count."""
+    async def read_month(self, tx: UnitOfWork, month: date, quota: int) -> MonthCount:
+        """The month's count, and when a quota of so many events was passed."""
         ...
 
-    async def mark_quota_passed(self, tx: UnitOfWork, month: date, passed_at: datetime) -> None:
-        """Notes the first time that the month's quota was passed; later ones change nothing."""
+    async def mark_quota_passed(self, tx: UnitOfWork, month: date, quota: int, passed_at: datetime) -> None:
+        """Notes the first time that a quota was passed in a month; later ones change nothing."""
         ...
 
     async def query(

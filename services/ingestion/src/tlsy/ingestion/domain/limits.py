@@ -106,7 +106,7 @@ def allow(quota: Quota, used: int, wanted: int, passed_at: datetime | None, now:
         quota: of the tenant.
         used: events stored this month, as far as this replica knows.
         wanted: events at hand.
-        passed_at: when the quota was first passed this month; None if it was not.
+        passed_at: when this quota was first passed this month; None if it was not.
         now: the time.
     """
     if not quota.events or used + wanted <= quota.events:

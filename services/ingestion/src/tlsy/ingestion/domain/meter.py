@@ -35,12 +35,12 @@ def month_start(time: datetime) -> date:
 class TenantMeter:
     """Rate and quota of one tenant as this replica knows them.
 
-    `month` is None until the month's count was read once, and again after midnight of the last day: then and
-    whenever `is_stale`, the caller reads it in the transaction at hand and calls `reread`. What batches on
-    their way hold is counted as if it were stored already.
+    The month's count and when its quota was passed are the database's: whenever `is_stale`, the caller reads
+    them in the transaction at hand and calls `reread`. What batches on their way hold is counted as if it
+    were stored already.
     """
 
-    __slots__ = ("bucket", "held", "month", "passed_at", "read_s", "stored_ever", "used")
+    __slots__ = ("bucket", "held", "month", "passed_at", "quota_events", "read_s", "stored_ever", "used")
 
     def __init__(self, rate_per_s: int, now_s: float) -> None:
         self.bucket = TokenBucket(rate_per_s, now_s)
@@ -48,27 +48,37 @@ class TenantMeter:
         self.used = 0
         self.held = 0
         self.stored_ever = 0
+        self.quota_events = 0
         self.passed_at: datetime | None = None
         self.read_s = 0.0
 
-    def is_stale(self, now: datetime, now_s: float) -> bool:
-        """Whether the count must be read before it decides."""
-        return self.month != month_start(now) or now_s - self.read_s >= REREAD_AFTER_S
+    def is_stale(self, quota: Quota, now: datetime, now_s: float) -> bool:
+        """Whether the count must be read before it decides: it is old, or of another month or quota."""
+        of_these = self.month == month_start(now) and self.quota_events == quota.events
+        return not of_these or now_s - self.read_s >= REREAD_AFTER_S
 
     def reread(
-        self, used: int, passed_at: datetime | None, now: datetime, now_s: float, *, stored_before: int
+        self,
+        used: int,
+        passed_at: datetime | None,
+        quota: Quota,
+        now: datetime,
+        now_s: float,
+        *,
+        stored_before: int,
     ) -> None:
         """Takes over what the database has of this month.
 
         `stored_before` is `stored_ever` before the question: what was committed since may be missing in the
         answer, and is counted on top rather than not at all.
         """
-        self.month, self.passed_at, self.read_s = month_start(now), passed_at, now_s
+        self.month, self.quota_events, self.passed_at = month_start(now), quota.events, passed_at
+        self.read_s = now_s
         self.used = used + self.stored_ever - stored_before
 
-    def allow(self, entitlements: Mapping[str, int], wanted: int, now: datetime) -> Allowance:
+    def allow(self, quota: Quota, wanted: int, now: datetime) -> Allowance:
         """How many of `wanted` events the quota allows."""
-        return allow(quota_of(entitlements), self.used + self.held, wanted, self.passed_at, now)
+        return allow(quota, self.used + self.held, wanted, self.passed_at, now)
 
 
 class Hold:

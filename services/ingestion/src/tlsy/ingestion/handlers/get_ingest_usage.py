@@ -26,13 +26,9 @@ class GetIngestUsage:
 
     async def run(self, tenant: TenantEntry) -> tuple[date, MonthCount, Quota]:
         """The month, what it has, and what it may have."""
-        month = month_start(self._clock.now())
+        month, quota = month_start(self._clock.now()), quota_of(tenant.entitlements)
 
         async def read(tx: UnitOfWork) -> MonthCount:
-            return await self._store.read_month(tx, month)
+            return await self._store.read_month(tx, month, quota.events)
 
-        return (
-            month,
-            await self._tenancy.run(tenant.tenant_id, read, write=False),
-            quota_of(tenant.entitlements),
-        )
+        return month, await self._tenancy.run(tenant.tenant_id, read, write=False), quota

@@ -32,7 +32,7 @@ from tlsy.ingestion.domain.events import (
     TimeWindow,
     read_batch,
 )
-from tlsy.ingestion.domain.meter import Hold, TenantMeter, month_start
+from tlsy.ingestion.domain.meter import Hold, TenantMeter, month_start, quota_of
 from tlsy.ingestion.domain.recent import RecentIds
 from tlsy.ingestion.ports import RecordOutcome, RowsRefused, Tally
 from tlsy.rpc.errors import InvalidArgument, Violation
@@ -113,6 +113,7 @@ class _Work:
     rows: list[Row]
     encoded: Sequence[bytes]
     quota_stage: str = "within"
+    quota_passed_at: datetime | None = None
 
     def reject(self, row: Row, reason: str, field: str, message: str) -> None:
         """One row's event will not be taken; the caller leaves the row out."""
@@ -188,6 +189,8 @@ class IngestEvents:
             raise
         tally = _tally(work.outcomes)
         sent.hold.end(tally.accepted)
+        if work.quota_passed_at is not None:
+            meter.passed_at = work.quota_passed_at
         if published:
             self._after_commit(tenant.context, published)
         self._observe(sent, batch, work, tally)
@@ -291,21 +294,21 @@ class IngestEvents:
 
     async def _apply_quota(self, tx: UnitOfWork, sent: _Sent, work: _Work, now: datetime) -> None:
         """Holds what may be stored, and leaves out the rest; only what is new needs room."""
-        meter = sent.meter
+        meter, quota = sent.meter, quota_of(sent.tenant.entitlements)
         sent.hold.take(0)
-        if meter.is_stale(now, self._clock.monotonic()):
+        if meter.is_stale(quota, now, self._clock.monotonic()):
             stored_before = meter.stored_ever
-            month = await self._store.read_month(tx, month_start(now))
+            month = await self._store.read_month(tx, month_start(now), quota.events)
             read_s = self._clock.monotonic()
-            meter.reread(month.accepted, month.passed_at, now, read_s, stored_before=stored_before)
-        allowance = meter.allow(sent.tenant.entitlements, len(work.rows), now)
+            meter.reread(month.accepted, month.passed_at, quota, now, read_s, stored_before=stored_before)
+        allowance = meter.allow(quota, len(work.rows), now)
         is_first = allowance.stage != "within" and meter.passed_at is None
         if is_first or allowance.events < len(work.rows):
             known = await self._store.known(tx, work.rows)
             for place in known:
                 work.outcomes[work.rows[place][2]] = Outcome.DUPLICATE
             work.rows = _without(work.rows, known)
-            allowance = meter.allow(sent.tenant.entitlements, len(work.rows), now)
+            allowance = meter.allow(quota, len(work.rows), now)
         sent.hold.take(allowance.events)
         if allowance.events < len(work.rows):
             by_place = sorted(work.rows, key=lambda row: row[2])
@@ -315,8 +318,8 @@ class IngestEvents:
             work.rows = sorted(by_place[: allowance.events])
         work.quota_stage = allowance.stage
         if allowance.stage != "within" and meter.passed_at is None:
-            await self._store.mark_quota_passed(tx, month_start(now), now)
-            meter.passed_at = now
+            await self._store.mark_quota_passed(tx, month_start(now), quota.events, now)
+            work.quota_passed_at = now
 
     async def _keep_outcome(
         self,

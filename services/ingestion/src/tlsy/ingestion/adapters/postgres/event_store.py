@@ -107,16 +107,16 @@ class PostgresEventStore:
             batches,
         )
 
-    async def read_month(self, tx: UnitOfWork, month: date) -> MonthCount:
+    async def read_month(self, tx: UnitOfWork, month: date, quota: int) -> MonthCount:
         """See the port."""
-        row = await tx.fetchrow(self._read_month, month)
+        row = await tx.fetchrow(self._read_month, month, quota)
         if row is None:
             raise RuntimeError("an aggregate answered no row")
         return MonthCount(accepted=row["accepted"], passed_at=row["passed_at"])
 
-    async def mark_quota_passed(self, tx: UnitOfWork, month: date, passed_at: datetime) -> None:
+    async def mark_quota_passed(self, tx: UnitOfWork, month: date, quota: int, passed_at: datetime) -> None:
         """See the port."""
-        await tx.execute(self._mark_quota_passed, tx.tenant_id, month, passed_at)
+        await tx.execute(self._mark_quota_passed, tx.tenant_id, month, quota, passed_at)
 
     async def query(
         self, tx: UnitOfWork, wanted: EventFilter, after: EventPlace | None, limit: int

@@ -1,1 +1,1 @@
-insert into ingest_quota_passed (tenant_id, month, passed_at) values ($1, $2, $3) on conflict do nothing
+insert into ingest_quota_passed (tenant_id, month, quota, passed_at) values ($1, $2, $3, $4) on conflict do nothing

@@ -69,12 +69,13 @@ select tlsy.partition_by_time(
     'ingest_minutes', keep_days => 400, ahead_days => 3, needed_while => 'batches > told'
 );
 
--- When the month's quota was first passed: the grace begins here.
+-- When the month's quota was first passed: the grace begins here. Another quota has a grace of its own.
 create table ingest_quota_passed (
     tenant_id uuid not null,
     month date not null,
+    quota bigint not null,
     passed_at timestamptz not null,
-    primary key (tenant_id, month)
+    primary key (tenant_id, month, quota)
 );
 select tlsy.protect('ingest_quota_passed');
 """
