@@ -121,6 +121,12 @@ async def test_an_interim_answer_is_not_the_answer(background):
     assert (reading.value, reading.labels["status"]) == (1.0, "200")
 
 
+async def test_an_answer_that_breaks_off_in_its_headers_is_none(background):
+    with listening(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n") as port:
+        reading = await probe_http(HttpProbe(name="web", url=f"http://127.0.0.1:{port}/"), background)
+    assert (reading.value, reading.labels["error"]) == (0.0, "the answer breaks off in its headers")
+
+
 async def test_an_address_is_told_without_its_query(background):
     with listening(b"HTTP/1.1 200 OK\r\n\r\n") as port:
         url = f"http://127.0.0.1:{port}/health?token=s3cret#part"

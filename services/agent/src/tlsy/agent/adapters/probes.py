@@ -150,7 +150,10 @@ async def _head(reader: asyncio.StreamReader) -> int:
     if told is None:
         raise ValueError("what answers speaks no HTTP")
     for _ in range(_MAX_HEAD_LINES):
-        if not (await reader.readline()).strip():
+        line = await reader.readline()
+        if not line:
+            raise ValueError("the answer breaks off in its headers")
+        if not line.strip():
             return int(told[1])
     raise ValueError(f"more than {_MAX_HEAD_LINES} lines of headers")
 
