@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import psutil
@@ -19,6 +21,18 @@ def test_every_kind_that_is_asked_for_is_read():
     running = {r.subject: r.value or 0 for r in readings if r.type == "host.process"}
     assert running[me] >= 1
     assert running["no-such-program"] == 0
+
+
+def test_a_program_that_has_ended_does_not_run_though_nobody_has_asked_how_it_ended(tmp_path):
+    """As in a container, whose first process is no init."""
+    program = tmp_path / "ends-at-once"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o700)
+    with subprocess.Popen([program]) as ended:
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+        assert psutil.Process(ended.pid).name() == program.name
+        readings = HostReader(HostSettings(processes=(program.name,))).read(0.0)
+    assert [r.value for r in readings if r.type == "host.process"] == [0]
 
 
 def test_what_is_not_asked_for_is_not_read():

@@ -114,7 +114,12 @@ class HostReader:
         ]
 
     def _processes(self) -> list[Reading]:
-        running = Counter(p.info["name"] for p in psutil.process_iter(["name"]))
+        running = Counter(
+            p.info["name"]
+            for p in psutil.process_iter(["name", "status"])
+            # What has ended is there until its parent asks for it.
+            if p.info["status"] != psutil.STATUS_ZOMBIE
+        )
         return [
             Reading(
                 type="host.process",
