@@ -4,6 +4,7 @@ import pytest
 from google.longrunning import operations_pb2
 
 from tlsy.contracts.tenant_registry.v1 import tenant_pb2, tenant_registry_pb2
+from tlsy.rpc.errors import AlreadyExists, InvalidArgument, Unauthenticated, Violation
 
 DOCUMENTS = """
 apiVersion: tls-y.io/v1
@@ -153,6 +154,10 @@ async def test_a_creation_that_fails_is_told(apply, registry, stand_in):
     stand_in.answers["WaitOperation"] = failed
     result = await apply(DOCUMENTS)
     assert result.code == 1
+    assert [(name, outcome) for name, outcome, _ in done(result)][1:] == [
+        ("tenants/firm", "FAILED"),
+        ("tenants/child", "FAILED"),
+    ]
     assert "no cluster has room" in result.err
     assert "tlsy tenants resume firm" in result.err
 
@@ -197,3 +202,50 @@ async def test_wrong_documents_are_told_all_at_once_and_nothing_is_applied(apply
     assert (result.code, stand_in.asked) == (2, [])
     assert "'SHARD' is none of SHARED, SCHEMA, DEDICATED" in result.err
     assert "'gold' is none of STARTER, BUSINESS, ENTERPRISE" in result.err
+
+
+def refusing(answer, name, reason):
+    """Answers a creation as `answer` does; that of one tenant is refused."""
+
+    def create(request):
+        if request.tenant_slug == name:
+            return InvalidArgument(
+                "REQUEST_INVALID",
+                "The request is not valid.",
+                violations=[Violation("tenant.time_zone", reason, "must be one")],
+            )
+        return answer(request)
+
+    return create
+
+
+async def test_what_the_server_refuses_is_told_by_its_document_and_the_rest_is_done(
+    apply, registry, stand_in
+):
+    stand_in.answers["CreateTenant"] = refusing(registry.CreateTenant, "firm", "TIME_ZONE_UNKNOWN")
+    stand_in.answers["CreateCountry"] = AlreadyExists("COUNTRY_EXISTS", "There is one.")
+    result = await apply(DOCUMENTS)
+    assert result.code == 1
+    assert [(name, outcome) for name, outcome, _ in done(result)] == [
+        ("countries/fr", "REFUSED"),
+        ("tenants/firm", "REFUSED"),
+        ("tenants/child", "CREATED"),
+    ]
+    assert "Country countries/fr: There is one. (COUNTRY_EXISTS)" in result.err
+    assert "tenant.time_zone: TIME_ZONE_UNKNOWN: must be one" in result.err
+    assert "Correct what is named" in result.err
+
+
+async def test_a_server_that_goes_away_ends_it_and_what_was_done_is_shown(apply, registry, stand_in):
+    def create(request):
+        if request.tenant_slug == "child":
+            return Unauthenticated("TOKEN_EXPIRED", "It is over.")
+        return registry.CreateTenant(request)
+
+    stand_in.answers["CreateTenant"] = create
+    result = await apply(DOCUMENTS)
+    assert result.code == 4
+    assert [(name, outcome) for name, outcome, _ in done(result)] == [
+        ("countries/fr", "CREATED"),
+        ("tenants/firm", "CREATED"),
+    ]

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import grpc
 
-from tlsy.cli.adapters.failures import failure_of
 from tlsy.cli.adapters.files import LocalFiles, contexts_file
 from tlsy.cli.adapters.letters import BrokerLetters
 from tlsy.cli.adapters.machine import Machine
@@ -18,7 +17,6 @@ from tlsy.cli.adapters.session import GrpcSession
 from tlsy.cli.adapters.token_cache import TokenCache
 from tlsy.cli.domain.errors import CommandError, NotLoggedInError
 from tlsy.cli.ports import Terminal
-from tlsy.rpc.errors import ServiceError
 from tlsy.runtime.clock import SystemClock
 from tlsy.runtime.ids import Uuid7
 
@@ -114,12 +112,7 @@ async def _run(
     try:
         await command.run(terminal, **arguments)
     except grpc.aio.AioRpcError as error:
-        failure = failure_of(
-            ServiceError.from_rpc_error(error),
-            session.context,
-            session.elsewhere,
-            onboarding=session.onboarding,
-        )
+        failure = session.failure(error)
         if isinstance(failure, NotLoggedInError):
             # A kept token may be what was refused; the next run gets a new one.
             session.log_out()

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from grpc.aio import AioRpcError
+
     from tlsy.cli.domain.contexts import Context, ContextsFile
+    from tlsy.cli.domain.errors import CommandError
     from tlsy.cli.domain.tokens import AccessToken
     from tlsy.contracts.identity.v1.identity_pb2_grpc import IdentityServiceAsyncStub
     from tlsy.contracts.ingestion.v1.ingestion_pb2_grpc import IngestionServiceAsyncStub
@@ -105,6 +108,9 @@ class Session(Protocol):
 
     def forget(self, context: str) -> int:
         """Forgets the tokens of a context by its name; returns how many there were."""
+
+    def failure(self, error: AioRpcError) -> CommandError:
+        """What a stub raised, as what happened and what to do next."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

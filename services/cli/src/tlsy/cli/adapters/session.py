@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import grpc
 
+from tlsy.cli.adapters.failures import failure_of
 from tlsy.cli.domain.errors import NotLoggedInError, UsageError
 from tlsy.cli.domain.names import slug, tenant_name
 from tlsy.cli.domain.tokens import AccessToken, payload
@@ -16,6 +17,7 @@ from tlsy.contracts.ingestion.v1 import ingestion_pb2, ingestion_pb2_grpc
 from tlsy.contracts.rules_engine.v1 import rules_engine_pb2, rules_engine_pb2_grpc
 from tlsy.contracts.tenant_registry.v1 import tenant_registry_pb2, tenant_registry_pb2_grpc
 from tlsy.rpc.channel import CallPolicy, dial_bearer
+from tlsy.rpc.errors import ServiceError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from tlsy.cli.adapters.token_cache import TokenCache
     from tlsy.cli.domain.contexts import Context
+    from tlsy.cli.domain.errors import CommandError
     from tlsy.runtime.clock import Clock
 
 DESCRIPTORS: Final[Mapping[str, ServiceDescriptor]] = {
@@ -146,6 +149,12 @@ class GrpcSession:
     def forget(self, context: str) -> int:
         """See `Session.forget`."""
         return self._cache.forget(context)
+
+    def failure(self, error: grpc.aio.AioRpcError) -> CommandError:
+        """See `Session.failure`."""
+        return failure_of(
+            ServiceError.from_rpc_error(error), self.context, self.elsewhere, onboarding=self.onboarding
+        )
 
     def channel(self, service: str, bearer: Callable[[], Awaitable[str]] | None = None) -> grpc.aio.Channel:
         """A channel to a service of the context; closed with the session."""

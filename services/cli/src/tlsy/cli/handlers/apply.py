@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+from grpc.aio import AioRpcError
 
 from tlsy.cli.domain import manifests
 from tlsy.cli.domain.errors import RefusedError
@@ -17,7 +19,7 @@ from tlsy.cli.ports import Column, Terminal
 from tlsy.contracts.tenant_registry.v1 import tenant_pb2, tenant_registry_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator
 
 _COLUMNS: Final = (
     Column("KIND", "kind"),
@@ -26,11 +28,8 @@ _COLUMNS: Final = (
     Column("WHAT", "what", fold=True),
 )
 _ALL: Final = 1_000_000
-#: What to do where a document does not hold.
-_NEXT: Final[Mapping[str, str]] = {
-    "REFUSED": "Put back what the documents had, or make the change by its own command.",
-    "FAILED": "Remove the cause of what failed, and take it up again: tlsy tenants resume",
-}
+_PUT_BACK: Final = "Put back what the documents had, or make the change by its own command."
+_RESUME: Final = "Remove the cause of what failed, and take it up again: tlsy tenants resume"
 
 
 @command("apply")
@@ -40,60 +39,74 @@ async def apply(
     file: Annotated[
         list[Path], typer.Option("--filename", "-f", help="YAML file or directory; - is standard input.")
     ],
-    more: Annotated[list[Path] | None, typer.Argument(metavar="[PATH]...", help="More of them.")] = None,
+    more: Annotated[list[Path] | None, typer.Argument(metavar="PATH", help="More of them.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, do nothing.")] = False,
 ) -> None:
     """Make countries and tenants as the documents say: create what is missing, update what differs.
 
     What a document leaves out stays as it is. Applying twice does nothing the second time.
+    One that is refused keeps no other from being applied.
     """
     documents = manifests.read(
         document for path in (*file, *(more or ())) for document in terminal.files.documents(path)
     )
     work = _Apply(terminal, dry_run=dry_run)
-    results = [*await work.countries(documents.countries), *await work.tenants(documents.tenants)]
-    terminal.output.items(results, _COLUMNS)
-    wrong = [f"{r['kind']} {r['name']}: {r['what']}" for r in results if r["done"] in _NEXT]
-    if wrong:
+    try:
+        await work.countries(documents.countries)
+        await work.tenants(documents.tenants)
+    except BaseException:
+        # What was done is done, whatever ends it.
+        if work.results:
+            terminal.output.items(work.results, _COLUMNS)
+        raise
+    terminal.output.items(work.results, _COLUMNS)
+    if work.wrong:
         raise RefusedError(
-            f"{len(wrong)} of {len(results)} documents do not hold.",
-            " ".join(step for done, step in _NEXT.items() if done in {r["done"] for r in results}),
-            wrong,
+            f"{len(work.wrong)} of {len(work.results)} documents do not hold.",
+            " ".join(dict.fromkeys(work.wrong.values())),
+            list(work.wrong),
         )
 
 
 class _Apply:
-    """One run of apply; each document gives one result: kind, name, done, what."""
+    """One run of apply. One document that is refused keeps no other from being applied.
+
+    Attributes:
+        results: of each document: kind, name, done, what.
+        wrong: what is wrong with a document that does not hold, to what to do about it.
+    """
 
     def __init__(self, terminal: Terminal, *, dry_run: bool) -> None:
         self._terminal = terminal
         self._dry_run = dry_run
         self._only_in_documents: set[str] = set()
+        self.results: list[dict[str, Any]] = []
+        self.wrong: dict[str, str] = {}
 
-    async def countries(self, wanted: tuple[tenant_pb2.Country, ...]) -> list[dict[str, Any]]:
+    async def countries(self, wanted: tuple[tenant_pb2.Country, ...]) -> None:
         """Creates those that are missing and updates those that differ."""
         if not wanted:
-            return []
+            return
         registry = await self._terminal.session.registry()
         request = tenant_registry_pb2.ListCountriesRequest()
         listed = await paged(registry.ListCountries, request, "countries", _ALL, self._terminal.output)
         found = {country.name: country for country in listed}
-        return [
-            await self._update_country(country, found[country.name])
-            if country.name in found
-            else await self._create_country(country)
-            for country in wanted
-        ]
+        for country in wanted:
+            async with self._told("Country", country.name):
+                if country.name in found:
+                    await self._update_country(country, found[country.name])
+                else:
+                    await self._create_country(country)
 
-    async def _create_country(self, country: tenant_pb2.Country) -> dict[str, Any]:
+    async def _create_country(self, country: tenant_pb2.Country) -> None:
         if self._dry_run:
             self._only_in_documents.add(country.name)
         else:
             registry = await self._terminal.session.registry()
             await registry.CreateCountry(tenant_registry_pb2.CreateCountryRequest(country=country))
-        return self._result("Country", country.name, "CREATED", "")
+        self._result("Country", country.name, "CREATED", "")
 
-    async def _update_country(self, wanted: tenant_pb2.Country, found: tenant_pb2.Country) -> dict[str, Any]:
+    async def _update_country(self, wanted: tenant_pb2.Country, found: tenant_pb2.Country) -> None:
         mask = manifests.country_changes(wanted, found)
         if mask and not self._dry_run:
             request = tenant_registry_pb2.UpdateCountryRequest(country=wanted)
@@ -101,26 +114,25 @@ class _Apply:
             request.update_mask.paths.extend(mask)
             registry = await self._terminal.session.registry()
             await registry.UpdateCountry(request)
-        return self._result("Country", wanted.name, "UPDATED" if mask else "UNCHANGED", ", ".join(mask))
+        self._result("Country", wanted.name, "UPDATED" if mask else "UNCHANGED", ", ".join(mask))
 
-    async def tenants(self, wanted: tuple[tenant_pb2.Tenant, ...]) -> list[dict[str, Any]]:
+    async def tenants(self, wanted: tuple[tenant_pb2.Tenant, ...]) -> None:
         """Creates and updates in the order given."""
         if not wanted:
-            return []
+            return
         registry = await self._terminal.session.registry()
         request = tenant_registry_pb2.ListTenantsRequest()
         listed = await paged(registry.ListTenants, request, "tenants", _ALL, self._terminal.output)
         found = {tenant.name: tenant for tenant in listed}
-        results = []
         for number, tenant in enumerate(wanted, 1):
             self._terminal.output.progress(f"{number}/{len(wanted)} {slug(tenant.name)}")
-            if tenant.name in found:
-                results.append(await self._update(tenant, found[tenant.name]))
-            else:
-                results.append(await self._create(tenant))
-        return results
+            async with self._told("Tenant", tenant.name):
+                if tenant.name in found:
+                    await self._update(tenant, found[tenant.name])
+                else:
+                    await self._create(tenant)
 
-    async def _create(self, tenant: tenant_pb2.Tenant) -> dict[str, Any]:
+    async def _create(self, tenant: tenant_pb2.Tenant) -> None:
         # In a dry run the server would miss a country or a parent that these documents themselves make.
         if not {tenant.country, tenant.parent} & self._only_in_documents:
             registry = await self._terminal.session.registry()
@@ -129,26 +141,30 @@ class _Apply:
                     tenant_slug=slug(tenant.name), tenant=tenant, validate_only=self._dry_run
                 )
             )
-            await finished(self._terminal, operation)
+            try:
+                await finished(self._terminal, operation)
+            except RefusedError as failed:
+                self._wrong("Tenant", tenant.name, "FAILED", failed)
+                return
         if self._dry_run:
             self._only_in_documents.add(tenant.name)
-        return self._result("Tenant", tenant.name, "CREATED", "")
+        self._result("Tenant", tenant.name, "CREATED", "")
 
-    async def _update(self, wanted: tenant_pb2.Tenant, found: tenant_pb2.Tenant) -> dict[str, Any]:
+    async def _update(self, wanted: tenant_pb2.Tenant, found: tenant_pb2.Tenant) -> None:
         changes = manifests.changes(wanted, found)
         if changes.fixed:
-            what = f"cannot be changed: {', '.join(changes.fixed)}"
-            return self._result("Tenant", wanted.name, "REFUSED", what)
+            raise RefusedError(f"cannot be changed: {', '.join(changes.fixed)}", _PUT_BACK)
         if found.state == tenant_pb2.TENANT_STATE_DELETING:
-            return self._result("Tenant", wanted.name, "REFUSED", "is being deleted")
+            raise RefusedError("is being deleted", _PUT_BACK)
         if changes and not self._dry_run:
             await self._make(wanted, found, changes)
         found = await self._until_ready(found)
         if found.state == tenant_pb2.TENANT_STATE_FAILED:
-            return self._result("Tenant", wanted.name, "FAILED", found.state_reason)
+            self._wrong("Tenant", wanted.name, "FAILED", RefusedError(found.state_reason, _RESUME))
+            return
         switched = [f"{'+' if on else '-'}{module}" for module, on in changes.modules]
         what = ", ".join([*changes.mask, *switched, *sorted(changes.entitlements)])
-        return self._result("Tenant", wanted.name, "UPDATED" if changes else "UNCHANGED", what)
+        self._result("Tenant", wanted.name, "UPDATED" if changes else "UNCHANGED", what)
 
     async def _make(
         self, wanted: tenant_pb2.Tenant, found: tenant_pb2.Tenant, changes: manifests.TenantChanges
@@ -179,5 +195,24 @@ class _Apply:
             found = await registry.GetTenant(request)
         return found
 
-    def _result(self, kind: str, name: str, done: str, what: str) -> dict[str, Any]:
-        return {"kind": kind, "name": name, "done": done, "what": what, "dryRun": self._dry_run}
+    @asynccontextmanager
+    async def _told(self, kind: str, name: str) -> AsyncIterator[None]:
+        """A refusal within is this document's; what ends the whole run goes on."""
+        try:
+            yield
+        except RefusedError as refused:
+            self._wrong(kind, name, "REFUSED", refused)
+        except AioRpcError as error:
+            failure = self._terminal.session.failure(error)
+            if not isinstance(failure, RefusedError):
+                raise
+            self._wrong(kind, name, "REFUSED", failure)
+
+    def _wrong(self, kind: str, name: str, done: str, why: RefusedError) -> None:
+        what = "; ".join([why.what, *why.details])
+        self._result(kind, name, done, what)
+        self.wrong[f"{kind} {name}: {what}"] = why.next_step
+
+    def _result(self, kind: str, name: str, done: str, what: str) -> None:
+        result = {"kind": kind, "name": name, "done": done, "what": what, "dryRun": self._dry_run}
+        self.results.append(result)
