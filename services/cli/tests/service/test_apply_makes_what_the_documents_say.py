@@ -197,6 +197,23 @@ async def test_a_countrys_policy_is_changed_and_what_is_left_out_stays(apply, re
     assert asked.country.etag == "e1"
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["a: 2026-13-45", "a: !!bool x", "a: !!timestamp x", "[" * 5000, "a: [", f"a: {'9' * 5000}"],
+    ids=["a 13th month", "no bool", "no time", "too deep", "not ended", "too large"],
+)
+async def test_what_is_no_yaml_is_told_with_its_file(apply, tmp_path, text):
+    result = await apply(text)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(f"error: {tmp_path}/d.yaml is not YAML.\n")
+
+
+async def test_half_a_character_is_told(apply, stand_in):
+    result = await apply(DOCUMENTS.replace("Firm", '"\\ud800"'))
+    assert (result.code, stand_in.asked) == (2, [])
+    assert "'\\ud800' is no text" in result.err
+
+
 async def test_wrong_documents_are_told_all_at_once_and_nothing_is_applied(apply, stand_in):
     result = await apply(DOCUMENTS.replace("SCHEMA", "SHARD").replace("starter", "gold"))
     assert (result.code, stand_in.asked) == (2, [])

@@ -24,7 +24,12 @@ def start(tlsy):
             stdout=options.get("stdout", asyncio.subprocess.PIPE),
             stderr=asyncio.subprocess.PIPE,
             # Buffered, as programs are where nobody sets that.
-            env={**os.environ, "TLSY_CONFIG": str(tlsy.config), "PYTHONUNBUFFERED": ""},
+            env={
+                **os.environ,
+                "TLSY_CONFIG": str(tlsy.config),
+                "PYTHONUNBUFFERED": "",
+                **options.get("env", {}),
+            },
         )  # fmt: skip
 
     return run
@@ -88,6 +93,23 @@ async def test_a_reader_that_goes_away_ends_it_quietly(start, stand_in):
     os.close(writing)
     code, _, err = await finished(process)
     assert (code, err) == (-signal.SIGPIPE, "")
+
+
+async def test_what_a_terminal_has_no_letters_for_is_shown_all_the_same(start, stand_in):
+    user = identity_pb2.User(name="tenants/home/users/1", email="a@b.c", display_name="Zoé €")
+    stand_in.answers["ListUsers"] = identity_pb2.ListUsersResponse(users=[user])
+    latin = {"env": {"PYTHONIOENCODING": "ascii"}}
+    code, out, _ = await finished(await start("users", "list", **latin))
+    assert (code, "Zo? ?" in out) == (0, True)
+    _, out, _ = await finished(await start("users", "list", "-o", "json", **latin))
+    assert json.loads(out)[0]["displayName"] == "Zoé €"
+    assert (await finished(await start("dead-letters", "list", "--help", **latin)))[0] == 0
+
+
+async def test_an_argument_that_is_no_text_is_told(start):
+    code, out, err = await finished(await start("events", "query", "--type", b"caf\xe9"))
+    assert (code, out) == (2, "")
+    assert "is no text in UTF-8" in err
 
 
 async def test_wrong_usage_is_exit_code_2_with_where_help_is(start):

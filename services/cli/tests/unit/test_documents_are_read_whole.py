@@ -69,6 +69,12 @@ def test_every_problem_is_told_with_its_place():
     )
 
 
+def test_a_number_that_no_entitlement_can_have_is_told():
+    assert problems(tenant("a", entitlements={"x": 2**63})) == (
+        "f: Tenant a: spec.entitlements: must map keys to whole numbers",
+    )
+
+
 def test_norway_is_not_false():
     (document,) = documents(
         "{apiVersion: tls-y.io/v1, kind: Tenant, metadata: {name: a}, spec: {displayName: A, country: no}}"

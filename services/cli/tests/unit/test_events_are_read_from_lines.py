@@ -29,7 +29,21 @@ def test_what_is_given_is_kept():
 
 
 @pytest.mark.parametrize(
-    "line", ["", "[]", "1", "{", '{"typ": "a"}', '{"severity": "loud"}', '{"time": "soon"}', '{"labels": 1}']
+    "line",
+    [
+        "",
+        "[]",
+        "1",
+        "{",
+        '{"typ": "a"}',
+        '{"severity": "loud"}',
+        '{"time": "soon"}',
+        '{"labels": 1}',
+        f'{{"value": {10**400}}}',
+        '{"half a character \\ud800": 1}',
+        "[" * 100_000,
+    ],
+    ids=lambda line: line[:30],
 )
 def test_what_is_no_event_is_told_with_its_line(line):
     with pytest.raises(UsageError) as caught:

@@ -37,7 +37,9 @@ def test_a_time(text, wanted):
     assert moment(text, NOW) == wanted
 
 
-@pytest.mark.parametrize("text", ["", "1", "h", "1y", "yesterday", "2026-13-01", "99999999999w", "-1h"])
+@pytest.mark.parametrize(
+    "text", ["", "1", "h", "1y", "yesterday", "2026-13-01", "0001-01-01T00:00+14:00", "99999999999w", "-1h"]
+)
 def test_what_is_neither_is_told_with_what_to_write(text):
     with pytest.raises(UsageError) as caught:
         moment(text, NOW)

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -65,6 +66,9 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # So does Ctrl-C while modules are loaded, and while a word is completed.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if isinstance(sys.stdout, TextIOWrapper):
+        # A letter that the terminal's encoding has not is shown as "?"; none ends us.
+        sys.stdout.reconfigure(errors="replace")
     from tlsy.cli.adapters.command_line import Program, command_line  # noqa: PLC0415 - see above
 
     try:

@@ -15,7 +15,7 @@ from tlsy.cli.adapters.machine import Machine
 from tlsy.cli.adapters.rendering import Rendering
 from tlsy.cli.adapters.session import GrpcSession
 from tlsy.cli.adapters.token_cache import TokenCache
-from tlsy.cli.domain.errors import CommandError, NotLoggedInError
+from tlsy.cli.domain.errors import CommandError, NotLoggedInError, UsageError
 from tlsy.cli.ports import Terminal
 from tlsy.runtime.clock import SystemClock
 from tlsy.runtime.ids import Uuid7
@@ -111,6 +111,10 @@ async def _run(
     )
     try:
         await command.run(terminal, **arguments)
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"{error.object!r} is no text in UTF-8.", "Write it in UTF-8; see what `locale` says."
+        ) from error
     except grpc.aio.AioRpcError as error:
         failure = session.failure(error)
         if isinstance(failure, NotLoggedInError):

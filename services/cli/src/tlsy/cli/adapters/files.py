@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
 _STANDARD_INPUT: Final = "-"
+#: Beside PyYAML's own errors, those of a value: a 13th month, no number, what is nested too deep.
+_NOT_YAML: Final = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
 
 
 def contexts_file(environ: Mapping[str, str]) -> Path:
@@ -47,7 +49,7 @@ class LocalFiles:
         """See `Files.contexts_in`."""
         try:
             document = yaml.safe_load(self.text(path))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except _NOT_YAML as error:
             raise UsageError(f"{path} is not YAML.", "Correct the file.", [str(error)]) from error
         known = parse(document, str(path))
         folder = path.absolute().parent
@@ -83,7 +85,7 @@ class LocalFiles:
             try:
                 for number, document in enumerate(yaml.safe_load_all(self.text(file)), 1):
                     yield f"{file}#{number}", document
-            except (yaml.YAMLError, UnicodeDecodeError) as error:
+            except _NOT_YAML as error:
                 raise UsageError(f"{file} is not YAML.", "Correct the file.", [str(error)]) from error
 
     def text(self, path: Path) -> bytes:

@@ -64,6 +64,8 @@ class Rendering:
         self._out = out
         self._err = err
         self._json = chosen == "json"
+        # JSON loses no letter where the stream's encoding has not all.
+        self._escaped = (out.encoding or "utf-8").lower() not in {"utf-8", "utf8"}
         self._console = _console(out)
         self._remarks = _console(err)
         self._status: Status | None = None
@@ -156,7 +158,7 @@ class Rendering:
             self._print(_details((column.header, text) for column, text in lines if text))
 
     def _write_json(self, value: Any, indent: int | None) -> None:
-        self._put(json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
+        self._put(json.dumps(value, indent=indent, ensure_ascii=self._escaped) + "\n")
 
     def _write_row(self, cells: Mapping[Column, Text], width: int) -> None:
         for column, cell in cells.items():

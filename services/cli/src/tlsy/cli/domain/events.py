@@ -15,6 +15,8 @@ from tlsy.contracts.ingestion.v1 import ingestion_pb2
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+#: Beside what is no JSON: what is nested too deep, too large, or named by half a character.
+_NOT_READ: Final = (ValueError, ParseError, RecursionError, OverflowError, SystemError)
 _HOW: Final = 'One JSON object a line, e.g. {"type": "host.cpu", "value": 42, "labels": {"host": "web-1"}}.'
 
 
@@ -34,7 +36,7 @@ def event_in(
         if not isinstance(members, dict):
             raise UsageError(f"{where} is not a JSON object.", _HOW)
         return completed(ParseDict(_translated(members), ingestion_pb2.Event()), source, now, new_id)
-    except (ValueError, ParseError) as error:
+    except _NOT_READ as error:
         raise UsageError(f"{where} is not an event: {error}", _HOW) from error
 
 

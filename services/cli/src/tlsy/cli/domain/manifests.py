@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 API_VERSION: Final = "tls-y.io/v1"
 _MAX_DOCUMENTS: Final = 10_000
+#: What an entitlement's number may be.
+_MOST: Final = 2**63 - 1
 
 _TEXTS: Final[Mapping[str, str]] = {
     "displayName": "display_name",
@@ -258,7 +260,7 @@ def _texts(spec: Mapping[Any, Any], member: str, where: str, problems: list[str]
 def _numbers(spec: Mapping[Any, Any], member: str, where: str, problems: list[str]) -> dict[str, int]:
     value = spec.get(member) or {}
     if isinstance(value, Mapping) and all(
-        isinstance(key, str) and isinstance(item, int) for key, item in value.items()
+        isinstance(key, str) and isinstance(item, int) and abs(item) <= _MOST for key, item in value.items()
     ):
         return {key: int(item) for key, item in value.items()}
     problems.append(f"{where}: spec.{member}: must map keys to whole numbers")

@@ -176,7 +176,7 @@ async def _rule(terminal: Terminal, text: str) -> str:
 def _name_in(document: bytes, file: Path) -> str:
     try:
         name = json.loads(document).get("name")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{file} is not JSON: {error}.", "Correct the file.") from error
     except AttributeError:
         raise UsageError(f"{file} is not a JSON object.", "See: tlsy rules validate --help") from None
