@@ -55,9 +55,11 @@ async def test_they_are_listed_and_shown_without_credentials(tlsy, place):
 
 
 async def test_they_are_put_back_or_discarded_from_the_oldest_on(tlsy, place):
-    assert (await tlsy("dead-letters", "replay", "--through", "0", *place)).code == 0
+    result = await tlsy("dead-letters", "replay", "--through", "0", *place, "-o", "json")
+    assert (result.code, result.json) == (0, {"topic": TOPIC, "group": "rules-engine", "replayed": 1})
     assert await numbers(tlsy, place) == [1, 2]
-    assert (await tlsy("dead-letters", "discard", "--through", "1", *place)).code == 0
+    result = await tlsy("dead-letters", "discard", "--through", "1", *place, "-o", "json")
+    assert (result.code, result.json) == (0, {"topic": TOPIC, "group": "rules-engine", "discarded": 1})
     assert await numbers(tlsy, place) == [2]
     assert (await tlsy("dead-letters", "discard", "--through", "1", *place)).code == 1
 

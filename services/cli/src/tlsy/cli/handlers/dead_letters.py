@@ -61,7 +61,7 @@ async def replay_letters(
 ) -> None:
     """Put the oldest records back into their topic; what was applied meanwhile is not applied again."""
     count = await terminal.letters.replay(_place(brokers, topic, group), through)
-    _done(terminal, count, f"record(s) put back into {topic}")
+    _done(terminal, count, topic, group, "replayed")
 
 
 @command("discard")
@@ -70,14 +70,14 @@ async def discard_letters(
 ) -> None:
     """Be done with the oldest letters without putting their records back."""
     count = await terminal.letters.discard(_place(brokers, topic, group), through)
-    _done(terminal, count, "letter(s) discarded")
+    _done(terminal, count, topic, group, "discarded")
 
 
 def _place(brokers: str, topic: str, group: str) -> LetterPlace:
     return LetterPlace(broker_addresses(brokers), topic, group)
 
 
-def _done(terminal: Terminal, count: int, what: str) -> None:
+def _done(terminal: Terminal, count: int, topic: str, group: str, what: str) -> None:
     if not count:
         raise RefusedError("No letter up to that number waits.", "See `tlsy dead-letters list`.")
-    terminal.output.note(f"{count} {what}")
+    terminal.output.item({"topic": topic, "group": group, what: count})
