@@ -26,6 +26,7 @@ _COLUMNS: Final = (
     Column("TIMES", "occurrenceCount", spare=6),
     Column("SUMMARY", "summary", fold=True, spare=2),
 )
+#: As many as a server gives at once.
 _WATCHED: Final = 1000
 
 Id = Annotated[str, typer.Argument(metavar="INCIDENT", help="Its id.")]
@@ -51,7 +52,9 @@ async def list_incidents(
     limit: Limit = 100,
 ) -> None:
     """Incidents, newest first."""
-    terminal.output.items(await _found(terminal, state or [], rule, site, limit), _COLUMNS)
+    rules, request = await terminal.session.rules(), await _listing(terminal, state or [], rule, site)
+    incidents = await paged(rules.ListIncidents, request, "incidents", limit, terminal.output)
+    terminal.output.items(incidents, _COLUMNS)
 
 
 @command("get")
@@ -89,8 +92,17 @@ async def watch_incidents(
 ) -> None:
     """Incidents as they open and change, until interrupted; JSON is one object a line."""
     seen: dict[str, str] = {}
+    more_told = False
     while True:
-        incidents = await _found(terminal, state or [], rule, site, _WATCHED)
+        request = await _listing(terminal, state or [], rule, site)
+        request.page_size = _WATCHED
+        page = await (await terminal.session.rules()).ListIncidents(request)
+        incidents = page.incidents
+        if page.next_page_token and not more_told:
+            more_told = True
+            terminal.output.note(
+                f"Only the {len(incidents)} newest are watched; choose with --state, --rule or --site."
+            )
         for incident in reversed(incidents):
             if seen.get(incident.name) != incident.etag:
                 terminal.output.streamed(incident, _COLUMNS)
@@ -106,14 +118,13 @@ async def _incident(terminal: Terminal, text: str) -> str:
     return within(await terminal.session.tenant(), "incidents", text)
 
 
-async def _found(
-    terminal: Terminal, states: list[str], rule: str, site: str, limit: int
-) -> list[rules_engine_pb2.Incident]:
-    rules, parent = await terminal.session.rules(), await terminal.session.tenant()
-    request = rules_engine_pb2.ListIncidentsRequest(
+async def _listing(
+    terminal: Terminal, states: list[str], rule: str, site: str
+) -> rules_engine_pb2.ListIncidentsRequest:
+    parent = await terminal.session.tenant()
+    return rules_engine_pb2.ListIncidentsRequest(
         parent=parent,
         states=[chosen(rules_engine_pb2.IncidentState.DESCRIPTOR, text) for text in states],
         rule=within(parent, "rules", rule) if rule else "",
         site=site,
     )
-    return await paged(rules.ListIncidents, request, "incidents", limit, terminal.output)
