@@ -20,6 +20,13 @@ async def test_contexts_are_added_changed_and_chosen(tlsy):
     assert stat.S_IMODE(tlsy.config.stat().st_mode) == 0o600
 
 
+async def test_an_edge_that_is_given_stands_for_all_services(tlsy):
+    tlsy.context(addresses={"identity": "old:1", "ingestion": "old:2"})
+    await tlsy("context", "add", "c", "--address", "edge:443", "--service-address", "ingestion=new:2")
+    shown = (await tlsy("context", "show", "-o", "json")).json
+    assert shown == {"name": "c", "address": "edge:443", "addresses": {"ingestion": "new:2"}}
+
+
 async def test_a_context_is_copied_from_another_file_with_its_paths(tlsy, stand_in, tmp_path):
     other = tmp_path / "data" / "context.yaml"
     other.parent.mkdir()

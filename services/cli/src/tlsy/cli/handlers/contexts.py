@@ -91,9 +91,9 @@ async def add_context(
             base = replace(base, tenant="")
     else:
         base = known.contexts.get(name) or Context(name=name, addresses={})
-    addresses = dict(base.addresses) | pairs(service_address or (), "service address")
-    if address:
-        addresses[""] = address
+    # An edge stands for all services: of those that the context had, none is beside it.
+    addresses = {"": address} if address else dict(base.addresses)
+    addresses |= pairs(service_address or (), "service address")
     changed: dict[str, Any] = {
         "tenant": slug,
         "api_key_file": str(api_key_file.absolute()) if api_key_file else "",
