@@ -100,7 +100,17 @@ def test_a_context_that_was_added_is_there_after_the_next_start(directory):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[", "a: b", "contexts: 1", "contexts: {}", "{contexts: {}, current: [ada]}", "current: ada"]
+    "text",
+    [
+        "",
+        "[",
+        "a: b",
+        "contexts: 1",
+        "contexts: {}",
+        "{contexts: {}, current: [ada]}",
+        "current: ada",
+        "current: 2026-13-45",
+    ],
 )
 def test_contexts_that_cannot_be_read_are_made_anew(directory, text):
     directory.context_file.write_text(text)

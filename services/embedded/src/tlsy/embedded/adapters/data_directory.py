@@ -161,7 +161,7 @@ class DataDirectory:
             before = yaml.safe_load(self.context_file.read_text(encoding="utf-8"))
             contexts = {**before["contexts"], "embedded": self._context()}
             current = before["current"] if before["current"] in contexts else "embedded"
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
+        except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError):
             contexts, current = {"embedded": self._context()}, "embedded"
         return {"current": current, "contexts": contexts}
 

@@ -23,7 +23,8 @@ def ready_text(directory: DataDirectory, brokers: Sequence[str], settings: Embed
     )
     administrator = (
         f"\n              as {settings.admin_email}, by the password of the first start:"
-        f"\n              tlsy context add me --from {context} --user {settings.admin_email} && tlsy login"
+        f"\n              tlsy context add me --from {context} --user {settings.admin_email}"
+        " && tlsy --context me login"
         if settings.admin_email
         else ""
     )
