@@ -117,6 +117,13 @@ async def test_every_violation_is_listed_once(tlsy, stand_in):
     assert result.code == 1
 
 
+async def test_violations_that_found_no_room_in_the_answer_are_counted(tlsy, stand_in):
+    many = [Violation(f"labels[{n}]", "TOO_LONG", "is " + "very " * 40 + "long") for n in range(100)]
+    stand_in.answers["GetUser"] = InvalidArgument(violations=many)
+    *listed, told, _ = (await tlsy("users", "get", "1")).err.splitlines()
+    assert told == f"  and {100 - (len(listed) - 1)} more that found no room in the answer"
+
+
 @pytest.mark.parametrize("reason", ["COUNTRY_INVALID", "COUNTRY_UNKNOWN"])
 async def test_who_names_no_country_is_told_where_they_are_listed(tlsy, stand_in, reason):
     wrong = [Violation("tenant.country", reason, "Not one.")]
@@ -140,6 +147,12 @@ async def test_all_that_is_wrong_with_a_rule_is_told_also_when_its_name_is(tlsy,
     assert "rule.json has 2 problem(s)." in result.err
     assert "/name: WRONG: no" in result.err
     assert stand_in.only("ValidateRule").request.document == file.read_bytes()
+
+
+async def test_a_rule_that_is_nested_too_deep_is_told(tlsy, stand_in):
+    result = await tlsy("rules", "publish", "-", stdin="[" * 100_000)
+    assert (result.code, "PublishRule" in stand_in.methods()) == (2, False)
+    assert "error: - is not JSON" in result.err
 
 
 async def test_a_rule_that_is_no_json_is_told_where(tlsy, stand_in):

@@ -127,6 +127,8 @@ def failure_of(
     listed = error.reason == "REQUEST_INVALID" and error.violations
     what = f"{'The request is not valid.' if listed else error.message} ({error.reason})"
     details = [f"{v.field or '(request)'}: {v.reason}: {v.description}" for v in error.violations]
+    if left_out := error.metadata.get(errors.LEFT_OUT_KEY):
+        details.append(f"and {left_out} more that found no room in the answer")
     match error:
         case errors.Unauthenticated():
             return NotLoggedInError(what, _LOG_IN_OF_REASON.get(error.reason, _LOG_IN))
