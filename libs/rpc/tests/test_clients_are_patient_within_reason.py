@@ -5,17 +5,26 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections import Counter
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import pytest
 
-from libs.rpc.tests.world import SERVICES, bearer, refused
+from libs.rpc.tests.world import SERVICES, World, bearer, refused
 from tlsy.contracts.identity.v1 import identity_pb2 as identity
 from tlsy.contracts.identity.v1 import identity_pb2_grpc
 from tlsy.contracts.ingestion.v1 import ingestion_pb2_grpc
 from tlsy.contracts.ingestion.v1.ingestion_pb2 import Event, IngestEventsRequest, TailEventsRequest
 from tlsy.rpc.channel import CallPolicy, dial, dial_bearer, may_repeat, service_config, service_name
 from tlsy.rpc.errors import DeadlineExceeded, FailedPrecondition, ResourceExhausted, TooLarge, Unavailable
+from tlsy.rpc.keys import generate_key
+
+if TYPE_CHECKING:
+    from tlsy.rpc.server import RpcServer
 
 DESCRIPTOR = SERVICES["identity"][0]
 READ = identity.GetUserRequest(name="tenants/acme/users/u")
@@ -126,6 +135,60 @@ async def test_a_mutation_is_sent_again_under_one_request_id(world, patient):
     assert CREATE.request_id == ""
 
 
+@pytest.fixture
+async def replicas(directory):
+    """Two servers of two worlds, and a client of both."""
+    worlds = [World(directory, key=key) for key in [generate_key()] * 2]
+    async with AsyncExitStack() as stack:
+        servers = []
+        for world in worlds:
+            world.host = replace(world.host, listen="127.0.0.1:0")
+            servers.append(world.server())
+            await servers[-1].start()
+            stack.push_async_callback(servers[-1].stop, 1)
+
+        async def token():
+            return worlds[0].token("client-admin")
+
+        target = "ipv4:" + ",".join(f"127.0.0.1:{server.port}" for server in servers)
+        channel = dial_bearer(target, DESCRIPTOR, token, clock=worlds[0].clock, random=os.urandom)
+        yield worlds, servers, identity_pb2_grpc.IdentityServiceStub(await stack.enter_async_context(channel))
+
+
+async def test_what_a_stopping_server_leaves_unread_is_done_by_another_one(replicas):
+    worlds, servers, stub = replicas
+    begun: asyncio.Queue[RpcServer] = asyncio.Queue()
+    for world, server in zip(worlds, servers, strict=True):
+        world.identity.act = partial(begun.put, server)
+    calls = [asyncio.ensure_future(stub.CreateUser(CREATE)) for _ in range(30)]
+    await (await begun.get()).stop(5)
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert [answer for answer in answers if isinstance(answer, Exception)] == []
+    done = Counter(call.request_id for world in worlds for call in world.identity.calls)
+    assert (len(done), max(done.values())) == (30, 1)
+
+
+async def test_what_its_caller_gives_up_is_not_sent_again(world, patient):
+    entered, left = asyncio.Event(), asyncio.Event()
+
+    async def last() -> None:
+        entered.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            left.set()
+
+    world.identity.act = last
+    call = patient.GetUser(READ)
+    await entered.wait()
+    call.cancel()
+    async with asyncio.timeout(60):
+        await left.wait()
+    world.identity.act = None
+    await patient.GetUser(READ)
+    assert len(world.identity.calls) == 2
+
+
 async def test_a_call_gets_the_policys_deadline(world, server):
     async def forever() -> None:
         await asyncio.Event().wait()
@@ -218,7 +281,7 @@ def test_grpc_retries_what_may_be_repeated_and_nothing_else():
     (only,) = service_config(DESCRIPTOR, CallPolicy())["methodConfig"]
     names = {name["method"] for name in only["name"]}
     assert names == {method.name for method in DESCRIPTOR.methods if may_repeat(method)}
-    assert only["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
+    assert only["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE", "CANCELLED"]
 
 
 def test_a_service_is_known_by_its_proto():

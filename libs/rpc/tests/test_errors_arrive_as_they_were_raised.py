@@ -151,8 +151,9 @@ async def test_tenancys_errors_have_a_code(world, client, raised, kind, reason):
     assert (told.retry_after_s is not None) == issubclass(kind, Retryable)
 
 
-async def test_a_peer_that_is_away_makes_the_call_retryable(world, client):
-    away = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), "gone")
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
+async def test_a_peer_that_is_away_or_going_makes_the_call_retryable(world, client, code):
+    away = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), "gone")
     told = await answer_of(world, client, away)
     assert (type(told), told.reason) == (errors.Unavailable, "PEER_UNAVAILABLE")
 

@@ -167,7 +167,8 @@ def service_config(descriptor: ServiceDescriptor, policy: CallPolicy) -> dict[st
         "initialBackoff": "0.1s",
         "maxBackoff": "2s",
         "backoffMultiplier": 2,
-        "retryableStatusCodes": ["UNAVAILABLE"],
+        # The second is said of calls that a stopping server had received and not begun to read.
+        "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
     }
     return {
         "loadBalancingConfig": [{"round_robin": {}}],

@@ -276,6 +276,9 @@ class DeadlineExceeded(Retryable):
 
 
 _KIND_OF: Final[Mapping[grpc.StatusCode, type[ServiceError]]] = {
+    # The server stopped; a caller who gives up himself gets no error of the other side.
+    grpc.StatusCode.CANCELLED: Unavailable,
+} | {
     kind.code: kind
     for kind in (
         InvalidArgument,
