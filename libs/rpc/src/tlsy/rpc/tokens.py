@@ -348,7 +348,7 @@ def _claims(payload: Mapping[str, Any], kid: str) -> TokenClaims:
             if actor is None
             else Actor(TenantId(UUID(_text(actor["tid"]))), PrincipalName(_text(actor["sub"]))),
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise _malformed() from None
 
 
