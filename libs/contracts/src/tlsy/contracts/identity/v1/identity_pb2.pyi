@@ -312,7 +312,7 @@ class ExchangeTokenRequest(_message.Message):
     target_tenant: _builtins.str
     """"tenants/{slug}" of the tenant below; a name of another tenant on purpose."""
     reason: _builtins.str
-    """Why; kept in both tenants' audit logs."""
+    """Why, with something to read in it; kept in both tenants' audit logs."""
     def __init__(
         self,
         *,
