@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 
 from tlsy.identity.domain.emails import normalise
@@ -11,6 +13,15 @@ from tlsy.identity.domain.emails import normalise
 )
 def test_spellings_of_one_address_have_one_form(spelling: str) -> None:
     assert normalise(spelling) == "ada@example.org"
+
+
+@pytest.mark.parametrize("local", ["καΐκι", "μαΰνα", "ångström", "straße"])
+def test_so_have_capitals_and_decomposed_letters(local: str) -> None:
+    address = f"{local}@example.org"
+    forms = {
+        unicodedata.normalize(form, text) for form in ("NFC", "NFD") for text in (address, address.upper())
+    }
+    assert len({normalise(text) for text in forms}) == 1
 
 
 def test_an_international_domain_has_its_ascii_form() -> None:

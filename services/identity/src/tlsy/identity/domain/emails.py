@@ -1,6 +1,6 @@
 """E-mail addresses as log-in names.
 
-An address is compared in one normal form (NFC, case folded; the domain in IDNA form), and kept as it was
+An address is compared in one normal form (case folded, in NFC; the domain in IDNA form), and kept as it was
 typed. Blanks around it belong to neither. It is not proved to exist: only a message can do that.
 """
 
@@ -25,7 +25,8 @@ def stripped(email: str) -> str:
 def normalise(email: str) -> str | None:
     """The form that two spellings of one address share; None: not an address."""
     typed = stripped(email)
-    text = unicodedata.normalize("NFC", typed).casefold()
+    # Taken apart first: a letter with two marks has no capital of its own, and folds to its parts.
+    text = unicodedata.normalize("NFC", unicodedata.normalize("NFD", typed).casefold())
     local, at, domain = text.rpartition("@")
     if not at or not _LOCAL.fullmatch(local) or not typed.isprintable():
         return None
