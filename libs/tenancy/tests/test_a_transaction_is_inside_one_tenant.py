@@ -281,6 +281,24 @@ async def test_a_request_id_with_another_body_is_refused(installation):
             await tx.replay(request_of(request_id, b"another body"))
 
 
+@pytest.mark.parametrize("other", ["tenant", "principal", "method"])
+async def test_a_request_id_is_of_one_principal_and_method_of_one_tenant(installation, other):
+    ours, theirs = [await installation.provisioned_tenant() for _ in range(2)]
+    first, shop = request_of(uuid4()), installation.tenancy("web_shop")
+    second = {
+        "tenant": first,
+        "principal": replace(first, principal=PrincipalName("users/2")),
+        "method": replace(first, method="/shop/Cancel"),
+    }[other]
+    whose = theirs if other == "tenant" else ours
+    for tenant, request, answer in ((ours, first, b"first"), (whose, second, b"second")):
+        async with shop.transaction(tenant.context, write=True) as tx:
+            assert await tx.replay(request) is None
+            tx.remember(answer)
+    async with shop.transaction(ours.context, write=True) as tx:
+        assert await tx.replay(first) == b"first"
+
+
 async def test_an_expired_request_id_is_free_again(installation):
     tenant, request_id = await installation.provisioned_tenant(), uuid4()
     shop = installation.tenancy("web_shop")
