@@ -26,15 +26,22 @@ async def binding_of(suite, token: str, principal: str, parent: str = ACME) -> A
 
 
 async def test_nobody_gives_more_than_they_have(suite, refused) -> None:
-    lesser = await suite.person("platform", "client-admin")
+    lesser, parent = await suite.person("platform", "client-admin"), "tenants/platform"
     viewer = await suite.person("platform", "viewer")
-    error = await refused(bind(suite, lesser.token, viewer.name, "internal-admin", parent="tenants/platform"))
-    assert (error.reason, error.metadata) == ("ROLE_ABOVE_CALLER", {"roles": "internal-admin"})
+    key = pb.CreateApiKeyRequest(parent=parent, display_name="k", role="internal-admin")
+    for call in (
+        bind(suite, lesser.token, viewer.name, "internal-admin", parent=parent),
+        suite.stub(lesser.token).CreateApiKey(key),
+    ):
+        error = await refused(call)
+        assert (error.reason, error.metadata) == ("ROLE_ABOVE_CALLER", {"roles": "internal-admin"})
 
 
 async def test_nobody_takes_over_or_removes_who_has_more(suite, refused) -> None:
     lesser, parent = await suite.person("platform", "client-admin"), "tenants/platform"
     above = await suite.person("platform", "internal-admin")
+    key = pb.CreateApiKeyRequest(parent=parent, display_name="k", role="internal-admin")
+    made = (await suite.stub(await suite.root()).CreateApiKey(key)).api_key
     stub = suite.stub(lesser.token)
     change = pb.UpdateUserRequest(user=pb.User(name=above.name, disabled=True))
     change.update_mask.paths.append("disabled")
@@ -44,6 +51,7 @@ async def test_nobody_takes_over_or_removes_who_has_more(suite, refused) -> None
         stub.UpdateUser(change),
         stub.DeleteUser(pb.DeleteUserRequest(name=above.name)),
         stub.DeleteRoleBinding(pb.DeleteRoleBindingRequest(name=held.name)),
+        stub.RevokeApiKey(pb.RevokeApiKeyRequest(name=made.name)),
     ):
         assert (await refused(call)).reason == "ROLE_ABOVE_CALLER"
 
