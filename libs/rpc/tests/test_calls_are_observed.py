@@ -67,6 +67,13 @@ async def test_a_line_says_who_called_what(world, client, log_lines):
     assert (line["principal"], line["request_id"]) == (world.claims().principal, "r-1")
 
 
+async def test_a_line_says_who_was_refused(world, client, log_lines):
+    await refused(client.identity.GetUser(REQUEST, metadata=bearer(world.token("viewer"))))
+    line = next(line for line in log_lines if line["event"] == "call refused")
+    assert line["reason"] == "PERMISSION_MISSING"
+    assert (line["tenant"], line["principal"]) == ("acme", world.claims().principal)
+
+
 async def test_a_token_is_in_no_line(world, client, log_lines):
     token = world.token("viewer")
     await refused(client.identity.GetUser(REQUEST, metadata=bearer(token)))

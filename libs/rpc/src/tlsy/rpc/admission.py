@@ -86,6 +86,7 @@ class Admission:
         method.checks.check_size(raw)
         public = method.scope == options_pb2.SCOPE_PUBLIC
         verified = None if public else await self._authenticate(method, seen.authorization)
+        seen.claims = None if verified is None else verified.claims
         request = _parsed(parse, raw)
         claims: TokenClaims | None = None
         tenant: TenantEntry | None = None

@@ -297,6 +297,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if denied and claims is not None and request is not None:
             self._admission.tell(seen.method, seen.method.names.first(request), claims, told)
         defect = error if isinstance(told, Internal) and told is not error else None
+        if call is None and seen.claims is not None:
+            self._observer.identify(seen, str(seen.claims.slug), seen.claims.principal)
         self._observer.end(seen, told.code, told, defect)
         await self._abort(context, told)
         raise AssertionError("abort raises")

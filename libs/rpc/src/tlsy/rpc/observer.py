@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from tlsy.rpc.limits import InFlight
     from tlsy.rpc.methods import Method
+    from tlsy.rpc.tokens import TokenClaims
     from tlsy.runtime.clock import Clock
     from tlsy.runtime.telemetry import Telemetry
 
@@ -46,6 +47,7 @@ class Observed:
         recorded_by: the traceparent of a caller that records, until it is known whether it is followed.
         started: on the clock's `monotonic()`.
         authorization: the header as it came, "" without one.
+        claims: whose call it is, once its token was found to be good, whether or not it is let in.
         correlation_id: the caller's, or a new one.
         traceparent: to hand on; "" where the trace is unknown.
         trace_id: 32 hex digits, or "".
@@ -53,6 +55,7 @@ class Observed:
 
     __slots__ = (
         "authorization",
+        "claims",
         "correlation_id",
         "method",
         "recorded_by",
@@ -68,6 +71,7 @@ class Observed:
         self.method = method
         self.started = started
         self.authorization = ""
+        self.claims: TokenClaims | None = None
         self.correlation_id = ""
         self.recorded_by = ""
         self.traceparent = ""
