@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import logging
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 import pytest_asyncio
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from tlsy.tenancy.cluster import MIGRATOR
 from tlsy.testkit.installation import connect
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from tlsy.testkit.logs import LogLines
 
 
+_TRACE_RATIO: Final = 0.2
+
+
 @pytest.fixture(scope="package")
 def log_lines() -> Iterator[LogLines]:
     """Everything that our code logs in this process, debug lines included."""
@@ -34,13 +39,24 @@ def log_lines() -> Iterator[LogLines]:
             logging.getLogger(library).setLevel(logging.NOTSET)
 
 
+@pytest.fixture(scope="package")
+def spans() -> InMemorySpanExporter:
+    """Every span that the services in this process record."""
+    return InMemorySpanExporter()
+
+
 @pytest_asyncio.fixture(scope="package", loop_scope="session")
-async def world(database_templates: Templates, log_lines: LogLines) -> AsyncIterator[World]:
+async def world(
+    database_templates: Templates, log_lines: LogLines, spans: InMemorySpanExporter
+) -> AsyncIterator[World]:
     """Two replicas of every service, each with one connection per database, and twelve tenants."""
     async with AsyncExitStack() as stack:
         installation = await stack.enter_async_context(database_templates.installation())
         stack.push_async_callback(drop_dedicated, installation)
-        suite = await stack.enter_async_context(running_suite(installation, connections_per_database=1))
+        suite = await stack.enter_async_context(
+            running_suite(installation, connections_per_database=1, trace_ratio=_TRACE_RATIO)
+        )
+        suite.telemetry.traces.add_span_processor(SimpleSpanProcessor(spans))
         await start_replicas(suite)
         client = Client(suite.addresses)
         stack.push_async_callback(client.close)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 #: Table and row, as text.
 Row = tuple[str, str]
 
+_TOKEN_TENANT: Final = re.compile(rb'"tid":"([0-9a-f-]{36})"')
 #: What the role may read at all; PostgreSQL itself refuses it the rest.
 _READABLE: Final = """
     select format('%I.%I', n.nspname, c.relname) as name
@@ -58,9 +60,12 @@ async def _some(consumer: AIOKafkaConsumer) -> list[Any]:
 
 
 def owner_of(record: Any) -> UUID | None:
-    """Whose a record says it is."""
-    header = dict(record.headers).get("tenantid")
-    return UUID(header.decode()) if header is not None else None
+    """Whose a record says it is; of a producer's its token says it."""
+    headers = dict(record.headers)
+    if "tenantid" in headers:
+        return UUID(headers["tenantid"].decode())
+    found = _TOKEN_TENANT.search(readable(headers.get("authorization", b"")))
+    return UUID(found[1].decode()) if found else None
 
 
 def text_of(record: Any) -> bytes:

@@ -256,6 +256,7 @@ SHOW: Final = frozenset(
         "ListUsers",
         "ListApiKeys",
         "QueryEvents",
+        "ListIngestOutcomes",
         "ListObservedFields",
         "GetRule",
         "ListRules",

@@ -169,6 +169,28 @@ async def test_no_log_line_holds_personal_data_or_a_canary_of_another_tenant(wor
         assert world.leaked(text, allowed) == [], line
 
 
+async def test_no_span_holds_what_a_tenant_sent_or_is_of_another_tenant(world, spans):
+    by_name = {name: each for each in world.tenants.values() for name in (each.slug, str(each.tenant_id))}
+    named: set[str] = set()
+
+    async def every_tenant_is_named():
+        for tenant in world.tenants.values():
+            request = REQUESTS["ListRules"](replace(tenant.names, page_tokens={}))
+            tag = f"{tenant.slug}.traced"
+            await world.client.ask(BY_NAME["ListRules"], request, tenant.tokens["operator"], tag=tag)
+        for span in spans.get_finished_spans():
+            tenant = by_name.get(span.attributes.get("tlsy.tenant"))
+            asked_by = str(span.attributes.get("tlsy.request_id", "")).partition(".")[0]
+            if asked_by in world.tenants and tenant is not None:
+                assert tenant.slug == asked_by, span.to_json()
+                named.add(asked_by)
+        return named == world.tenants.keys()
+
+    await until(every_tenant_is_named)
+    for span in spans.get_finished_spans():
+        assert world.leaked(span.to_json().encode(), frozenset()) == [], span.to_json()
+
+
 async def test_metrics_name_no_tenant(world):
     text = generate_latest(world.suite.telemetry.registry)
     assert b"tlsy_rpc_server_seconds_count" in text

@@ -11,9 +11,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
+from aiokafka import AIOKafkaProducer
 from pydantic import SecretStr
 
+from tlsy.contracts.events import INGEST_TOPIC
 from tlsy.contracts.identity.v1 import identity_pb2 as identity
+from tlsy.contracts.ingestion.events.v1 import events_pb2
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as ingestion
 from tlsy.contracts.rules_engine.v1 import rules_engine_pb2 as rules
 from tlsy.contracts.tenant_registry.v1 import tenant_pb2
@@ -159,6 +162,7 @@ class Onboarding:
         since_us = time.time_ns() // 1000 - 60_000_000
         versions = await self._rule(made.name, marks, admin_token)
         await self._events(made.name, marks, since_us, agent_token)
+        await self._refused_records(made.name, marks, since_us, agent_token, admin_token)
         incident = await self._incident(made.name, admin_token)
         exchanged = await self._client.get("ExchangeToken", exchange, by)
         names = Names(
@@ -251,6 +255,26 @@ class Onboarding:
         request = ingestion.IngestEventsRequest(parent=tenant, events=sent)
         answer = await self._client.get("IngestEvents", request, by)
         assert list(answer.outcomes) == [ingestion.OUTCOME_ACCEPTED] * 4, answer
+
+    async def _refused_records(
+        self, tenant: str, marks: Canaries, since_us: int, by: str, reader: str
+    ) -> None:
+        """Two of a producer, each with an event that names its fault after a label; told as outcomes."""
+        bad = event(0, since_us, marks.data)
+        bad.labels[f"l{marks.data}"] = "x" * 10_000
+        value = events_pb2.ProducedEvents(events=[bad]).SerializeToString()
+        headers = [("authorization", f"Bearer {by}".encode())]
+        producer = AIOKafkaProducer(bootstrap_servers=self._world.suite.brokers)
+        await producer.start()
+        for _ in range(2):
+            await producer.send_and_wait(INGEST_TOPIC, value, headers=headers)
+        await producer.stop()
+        listing = ingestion.ListIngestOutcomesRequest(parent=tenant)
+
+        async def told() -> bool:
+            return len((await self._client.get("ListIngestOutcomes", listing, reader)).outcomes) == 2
+
+        await until(told)
 
     async def _incident(self, tenant: str, by: str) -> str:
         listing = rules.ListIncidentsRequest(parent=tenant)

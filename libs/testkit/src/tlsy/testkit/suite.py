@@ -54,12 +54,17 @@ class Suite:
     """
 
     def __init__(
-        self, installation: Installation, brokers: str, folder: Path, connections_per_database: int
+        self,
+        installation: Installation,
+        brokers: str,
+        folder: Path,
+        connections_per_database: int,
+        trace_ratio: float,
     ) -> None:
         self.installation = installation
         self.brokers = brokers
         self.folder = folder
-        self.telemetry = open_telemetry("suite")
+        self.telemetry = open_telemetry("suite", trace_ratio=trace_ratio)
         self.addresses: dict[str, list[str]] = {service: [] for service in SERVICES}
         self._connections = connections_per_database
         self._clock = SystemClock()
@@ -134,7 +139,11 @@ class Suite:
 
 @asynccontextmanager
 async def running_suite(
-    installation: Installation, *, brokers: str | None = None, connections_per_database: int = 8
+    installation: Installation,
+    *,
+    brokers: str | None = None,
+    connections_per_database: int = 8,
+    trace_ratio: float = 0.0,
 ) -> AsyncIterator[Suite]:
     """A suite without replicas, and its broker; what was started is stopped at the end.
 
@@ -144,7 +153,7 @@ async def running_suite(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tk")))
         if brokers is None:
             brokers = await stack.enter_async_context(embedded_broker())
-        suite = Suite(installation, brokers, folder, connections_per_database)
+        suite = Suite(installation, brokers, folder, connections_per_database, trace_ratio)
         stack.push_async_callback(suite.stop)
         yield suite
 
