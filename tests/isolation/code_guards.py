@@ -129,9 +129,12 @@ class BelievesTokens:
         return VerifiedToken(claims, grants_of(roles))
 
 
-class _NoDenials:
-    def denied(self, call: Any) -> None:
-        """The audit log is not what is looked at here."""
+class _NoAudit:
+    """The audit log is not what is looked at here."""
+
+    def denied(self, call: Any) -> None: ...
+
+    async def crossed(self, call: Any, resource: str) -> None: ...
 
 
 @asynccontextmanager
@@ -146,10 +149,11 @@ async def ingestion_with(
         admission=admission.Admission(
             verifier=issuer.verifier(),
             catalog=installation.catalog,
-            denials=_NoDenials(),
+            denials=_NoAudit(),
             rates=RequestRates(clock, 1000),
             clock=clock,
         ),
+        crossings=_NoAudit(),
         observer=CallObserver(telemetry, clock, os.urandom, in_flight, log_ratio=0),
         in_flight=in_flight,
         deadlines=Deadlines(default_s=10, max_s=10, max_stream_s=10),

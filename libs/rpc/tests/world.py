@@ -73,6 +73,19 @@ class RecordedDenials:
         self.calls.append(call)
 
 
+class RecordedCrossings:
+    """Crossings that a test reads; `away` is what keeps them from being recorded."""
+
+    def __init__(self) -> None:
+        self.reads: list[tuple[str, str]] = []
+        self.away: Exception | None = None
+
+    async def crossed(self, call: Call, resource: str) -> None:
+        if self.away is not None:
+            raise self.away
+        self.reads.append((call.method.rpartition("/")[2], resource))
+
+
 class Identity(identity_pb2_grpc.IdentityServiceServicer):
     """Answers as the test tells it, and keeps the calls that reached it."""
 
@@ -171,6 +184,7 @@ class World:
     service_key: SigningKey = field(default_factory=generate_key)
     catalog: StaticCatalog = field(default_factory=StaticCatalog)
     denials: RecordedDenials = field(default_factory=RecordedDenials)
+    crossings: RecordedCrossings = field(default_factory=RecordedCrossings)
     identity: Identity = field(default_factory=Identity)
     registry: Registry = field(default_factory=Registry)
     ingestion: Ingestion = field(default_factory=Ingestion)
@@ -213,6 +227,7 @@ class World:
             verifier=self.verifier(),
             catalog=self.catalog,
             denials=self.denials,
+            crossings=self.crossings,
             ready=ready or (lambda: Readiness(self.missing)),
             limits=limits,
         )

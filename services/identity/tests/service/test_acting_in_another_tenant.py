@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tlsy.contracts.audit_log.events.v1.events_pb2 import AuditRecorded
 from tlsy.contracts.identity.v1 import identity_pb2 as pb
 from tlsy.tenancy.context import TenantState
 
@@ -70,6 +71,19 @@ async def test_what_is_done_there_is_audited_with_where_the_caller_is_from(suite
     record = (await suite.audited("schema", "CreateUser"))[-1]
     assert record.principal.startswith("tenants/platform/users/")
     assert record.principal_tenant_id == str(suite.tenants["platform"].tenant_id)
+
+
+async def test_what_is_only_read_there_is_audited_too(suite) -> None:
+    """Where a suspended tenant's records are: in the control database."""
+    users = pb.ListUsersRequest(parent="tenants/acme")
+    await suite.stub(await suite.into("shared")).ListUsers(users)
+    async with suite.administrator(suite.installation.control) as connection:
+        rows = await connection.fetch("select data from identity.outbox order by seq")
+    records = [AuditRecorded.FromString(row["data"]) for row in rows]
+    acme = str(suite.tenants["shared"].tenant_id)
+    read = [r for r in records if r.method.endswith("/ListUsers") and r.tenant_id == acme][-1]
+    assert read.principal.startswith("tenants/platform/users/")
+    assert read.principal_tenant_id == str(suite.tenants["platform"].tenant_id)
 
 
 async def test_a_head_office_administers_its_subsidiary_and_nobody_elses(suite, refused) -> None:

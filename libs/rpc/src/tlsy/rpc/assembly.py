@@ -28,6 +28,7 @@ from tlsy.eventlog.relay import Relay, RelaySettings
 from tlsy.rpc.audit import AuditTrail
 from tlsy.rpc.catalog import CatalogFeed
 from tlsy.rpc.channel import dial
+from tlsy.rpc.crossings import RecordedCrossings
 from tlsy.rpc.denials import Denials
 from tlsy.rpc.keys import Jwks, KeyInvalid
 from tlsy.rpc.revocation_feed import RevocationFeed, fetch_jwks
@@ -206,6 +207,7 @@ class Assembly:
             verifier=self.verifier,
             catalog=self.catalog,
             denials=self._denials,
+            crossings=RecordedCrossings(self.tenancy, self.audit),
             ready=ready,
         )
         closer = _Closer((*self._databases,), self.producer, self.inspector)

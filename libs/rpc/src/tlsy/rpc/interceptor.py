@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 import grpc
 
 from tlsy.rpc.call import CURRENT_CALL
+from tlsy.rpc.crossings import crosses
 from tlsy.rpc.errors import (
     STATUS_KEY,
     Internal,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from tlsy.rpc.admission import Admission, Parse
     from tlsy.rpc.call import Call
+    from tlsy.rpc.crossings import Crossings
     from tlsy.rpc.limits import InFlight
     from tlsy.rpc.methods import Method
     from tlsy.rpc.observer import CallObserver, Observed
@@ -90,6 +92,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         methods: Mapping[str, Method],
         *,
         admission: Admission,
+        crossings: Crossings,
         observer: CallObserver,
         in_flight: InFlight,
         deadlines: Deadlines,
@@ -101,6 +104,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             domain: of this service's errors, "tlsy.<service>".
             methods: by gRPC path; what is not there is not served.
             admission: decides who may call.
+            crossings: is told of reads by those of other tenants.
             observer: measures.
             in_flight: bounds what runs at once.
             deadlines: bounds how long it runs.
@@ -109,6 +113,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._domain = domain
         self._methods = methods
         self._admission = admission
+        self._crossings = crossings
         self._observer = observer
         self._in_flight = in_flight
         self._deadlines = deadlines
@@ -178,6 +183,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                         request, call = await self._admit(parse, raw, context, seen, limit_s)
                         held = self._in_flight.hold_share(call.claims)
                         response = await handle(request, context)
+                        await self._tell_crossing(method, request, call)
                 finally:
                     self._in_flight.leave_call(held)
             except Exception as error:  # noqa: BLE001 - every error becomes a status
@@ -201,6 +207,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     stands = partial(self._admission.stands, method, call)
                     held = self._in_flight.enter_stream(call.claims)
                     try:
+                        await self._tell_crossing(method, request, call)
                         await self._last(
                             lambda: _write_all(handle(request, context), context, stands), context, stands
                         )
@@ -282,6 +289,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if call.claims is not None:
             self._observer.identify(seen, str(call.claims.slug), call.claims.principal)
         return request, call
+
+    async def _tell_crossing(self, method: Method, request: Message, call: Call) -> None:
+        if crosses(method, call):
+            await self._crossings.crossed(call, method.names.first(request))
 
     async def _refuse(
         self, error: Exception, seen: Observed, context: Context, request: Message | None, call: Call | None

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.descriptor import ServiceDescriptor
 
+    from tlsy.rpc.crossings import Crossings
     from tlsy.rpc.denials import DenialSink
     from tlsy.rpc.tokens import TokenVerifier
     from tlsy.runtime.host import Host, TlsFiles
@@ -88,6 +89,7 @@ def build_server(
     verifier: TokenVerifier,
     catalog: Catalog,
     denials: DenialSink,
+    crossings: Crossings,
     ready: Callable[[], Readiness],
     limits: ServerLimits | None = None,
 ) -> RpcServer:
@@ -99,6 +101,7 @@ def build_server(
         verifier: checks tokens.
         catalog: knows tenants.
         denials: is told of refused calls.
+        crossings: is told of reads by those of other tenants.
         ready: asked ten times a second, when streams are looked at too, and more often until it is; health
             follows it.
         limits: its bounds.
@@ -134,6 +137,7 @@ def build_server(
             rates=RequestRates(host.clock, bounds.default_requests_per_s),
             clock=host.clock,
         ),
+        crossings=crossings,
         observer=CallObserver(host.telemetry, host.clock, host.random, in_flight, log_ratio=bounds.log_ratio),
         in_flight=in_flight,
         deadlines=Deadlines(

@@ -57,7 +57,9 @@ class _AuditEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Audit.ValueType
     DESCRIPTOR: _descriptor.EnumDescriptor
     AUDIT_UNSPECIFIED: _Audit.ValueType  # 0
     AUDIT_NONE: _Audit.ValueType  # 1
-    """Nothing, unless the call is denied."""
+    """A record per call by somebody of another tenant, made before it is answered; of others nothing, unless the
+    call is denied.
+    """
     AUDIT_SUMMARY: _Audit.ValueType  # 2
     """A record per minute and principal."""
     AUDIT_FULL: _Audit.ValueType  # 3
@@ -68,7 +70,9 @@ class Audit(_Audit, metaclass=_AuditEnumTypeWrapper):
 
 AUDIT_UNSPECIFIED: Audit.ValueType  # 0
 AUDIT_NONE: Audit.ValueType  # 1
-"""Nothing, unless the call is denied."""
+"""A record per call by somebody of another tenant, made before it is answered; of others nothing, unless the
+call is denied.
+"""
 AUDIT_SUMMARY: Audit.ValueType  # 2
 """A record per minute and principal."""
 AUDIT_FULL: Audit.ValueType  # 3
