@@ -74,6 +74,17 @@ async def test_a_line_says_who_was_refused(world, client, log_lines):
     assert (line["tenant"], line["principal"]) == ("acme", world.claims().principal)
 
 
+async def test_a_line_says_whose_token_was_revoked(world, client, log_lines):
+    claims = world.claims()
+    world.deny_list.revoke(
+        claims.tenant_id, claims.principal, revoked_at=claims.expires_at, expires_at=claims.expires_at
+    )
+    await refused(client.identity.GetUser(REQUEST, metadata=bearer(world.token("client-admin"))))
+    line = next(line for line in log_lines if line["event"] == "call refused")
+    assert line["reason"] == "TOKEN_REVOKED"
+    assert (line["tenant"], line["principal"]) == ("acme", claims.principal)
+
+
 async def test_a_token_is_in_no_line(world, client, log_lines):
     token = world.token("viewer")
     await refused(client.identity.GetUser(REQUEST, metadata=bearer(token)))

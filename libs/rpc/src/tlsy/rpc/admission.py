@@ -85,7 +85,7 @@ class Admission:
         """
         method.checks.check_size(raw)
         public = method.scope == options_pb2.SCOPE_PUBLIC
-        verified = None if public else await self._authenticate(method, seen.authorization)
+        verified = None if public else await self._authenticate(method, seen)
         seen.claims = None if verified is None else verified.claims
         request = _parsed(parse, raw)
         claims: TokenClaims | None = None
@@ -156,7 +156,8 @@ class Admission:
             )
         )
 
-    async def _authenticate(self, method: Method, header: str) -> VerifiedToken:
+    async def _authenticate(self, method: Method, seen: Observed) -> VerifiedToken:
+        header = seen.authorization
         if not header:
             raise Unauthenticated("TOKEN_MISSING", 'Send the metadata "authorization: Bearer <token>".')
         if header[: len(_BEARER)].lower() != _BEARER:
@@ -164,6 +165,7 @@ class Admission:
         try:
             return await self.verifier.verify(header[len(_BEARER) :])
         except TokenRevoked as refusal:
+            seen.claims = refusal.claims
             # What it was for is in a request that is not read for its bearer any more.
             self.tell(method, "", refusal.claims, refusal)
             raise

@@ -47,7 +47,7 @@ class Observed:
         recorded_by: the traceparent of a caller that records, until it is known whether it is followed.
         started: on the clock's `monotonic()`.
         authorization: the header as it came, "" without one.
-        claims: whose call it is, once its token was found to be good, whether or not it is let in.
+        claims: whose call it is, once its token was found to be good, or good but for a revocation.
         correlation_id: the caller's, or a new one.
         traceparent: to hand on; "" where the trace is unknown.
         trace_id: 32 hex digits, or "".
