@@ -14,7 +14,7 @@ import pytest
 from joserfc import jwt
 
 from libs.rpc.tests.world import ACME, OTHER, bearer, refused
-from tlsy.contracts.identity.v1.identity_pb2 import GetUserRequest
+from tlsy.contracts.identity.v1.identity_pb2 import GetUserRequest, ListRevocationsRequest
 from tlsy.rpc.errors import Unauthenticated
 from tlsy.rpc.keys import generate_key, jwks_of
 from tlsy.rpc.permissions import RoleBinding
@@ -318,6 +318,13 @@ async def test_the_role_of_services_is_in_their_own_tokens_only(world, client):
 
 async def test_a_service_token_for_another_callee_is_refused(world, client):
     assert await reason_of(client, world.service_tokens().token_for("billing")) == "TOKEN_AUDIENCE"
+
+
+async def test_a_service_has_a_token_for_each_callee(world, client):
+    tokens = world.service_tokens()
+    assert await reason_of(client, tokens.token_for("billing")) == "TOKEN_AUDIENCE"
+    metadata = bearer(tokens.token_for("identity"))
+    await client.identity.ListRevocations(ListRevocationsRequest(), metadata=metadata)
 
 
 async def test_a_service_token_for_the_whole_suite_is_refused(world, client):

@@ -266,8 +266,16 @@ def test_a_denial_becomes_an_audit_record(world):
     event = trail.denied(denied(), epoch=3)
     record = AuditRecorded.FromString(event.data)
     assert event.type == "tlsy.identity.audit.recorded.v1"
+    assert (event.tenant_id, event.epoch, event.key, record.tenant_id) == (ACME, 3, ACME.hex, str(ACME))
     assert (record.outcome, record.count, record.resource) == ("CROSS_TENANT", 1, "tenants/other/users/u")
     assert (record.principal, record.principal_tenant_id) == (ALICE, "")
+
+
+def test_the_record_of_a_denial_says_whose_the_refused_one_is(world):
+    event = AuditTrail("identity", FakeClock(), world.host.ids).denied(
+        replace(denied(), home_tenant_id=OTHER), epoch=3
+    )
+    assert AuditRecorded.FromString(event.data).principal_tenant_id == str(OTHER)
 
 
 async def test_an_effect_is_recorded_with_who_did_it(world, client):
@@ -278,18 +286,20 @@ async def test_an_effect_is_recorded_with_who_did_it(world, client):
     )
     trail = AuditTrail("identity", world.clock, world.host.ids)
     call = world.identity.calls[0]
-    event = trail.recorded(call, resource="tenants/acme/users/u", tenant_id=ACME, epoch=1, details={"n": 1})
+    event = trail.recorded(call, resource="tenants/acme/users/u", tenant_id=ACME, epoch=3, details={"n": 1})
     record = AuditRecorded.FromString(event.data)
     assert (record.method, record.principal, record.request_id) == (call.method, ALICE, "r-1")
     assert (record.tenant_id, record.principal_tenant_id) == (str(ACME), str(OTHER))
     assert (record.outcome, record.count, record.details["n"]) == ("OK", 1, 1)
-    assert (event.tenant_id, event.key, record.record_id) == (ACME, ACME.hex, str(event.id))
+    assert (event.tenant_id, event.epoch, event.key) == (ACME, 3, ACME.hex)
+    assert record.record_id == str(event.id)
 
 
 def test_usage_is_a_fact_of_its_own(world):
-    event = AuditTrail("ingestion", FakeClock(), world.host.ids).usage(ACME, 1, "events.accepted", 500)
+    event = AuditTrail("ingestion", FakeClock(), world.host.ids).usage(ACME, 3, "events.accepted", 500)
     fact = UsageRecorded.FromString(event.data)
     assert event.type == "tlsy.ingestion.usage.recorded.v1"
+    assert (event.tenant_id, event.epoch, event.key) == (ACME, 3, ACME.hex)
     assert (fact.meter, fact.quantity, fact.tenant_id) == ("events.accepted", 500, str(ACME))
 
 
