@@ -61,6 +61,14 @@ async def deliver(fence, tx, epoch):
     assert await fence.first_deliveries(tx, epoch, [event, event]) == {event}
 
 
+async def test_epochs_and_what_was_applied_are_of_one_group(tenancy, tenant):
+    event = IDS()
+    for group, epoch in ((GROUP, 2), ("another", 1)):
+        fence = PartitionFence("rules_engine", group)
+        async with tenancy.transaction(tenant.context, write=True) as tx:
+            assert await fence.first_deliveries(tx, epoch, [event]) == {event}
+
+
 @pytest.mark.parametrize("passes", [hold, deliver])
 async def test_a_lower_epoch_is_refused_once_a_higher_one_was_there(tenancy, tenant, passes):
     fence = PartitionFence("rules_engine", GROUP)

@@ -14,6 +14,7 @@ from libs.eventlog.tests.test_a_record_that_nobody_can_read_stops_nobody import 
 )
 from libs.eventlog.tests.world import CLOCK, GROUP, TOPIC, event_of, note_down, note_of
 from tlsy.contracts.events import EVENTS_ACCEPTED
+from tlsy.eventlog.cloudevents import LOG_HEADER, from_record, to_headers
 from tlsy.eventlog.delivery import Each
 from tlsy.eventlog.errors import LogUnavailable
 from tlsy.eventlog.letter_box import LetterBox, LetterCut, ReplayStopped, letters_topic
@@ -48,6 +49,30 @@ async def test_replayed_records_are_applied_once(refused, tenant):
         assert [letter.offset for letter in await letters.pending(9)] == [2]
     await refused.consuming({EVENTS_ACCEPTED: Each(note_down)})
     await refused.noted(tenant, "good", "bad 1", "bad 2")
+
+
+class Kept:
+    """A producer that keeps what it publishes."""
+
+    def __init__(self, producer):
+        self.producer = producer
+        self.records = []
+
+    async def publish(self, records, *, timeout_s):
+        self.records += records
+        return await self.producer.publish(records, timeout_s=timeout_s)
+
+
+async def test_a_record_is_put_back_as_its_writer_made_it_and_is_of_no_log(refused, tenant):
+    producer = Kept(refused.producer())
+    async with box(refused) as letters:
+        (letter,) = await letters.pending(1)
+        await letters.replay(0, producer, CLOCK.now())
+    (record,) = producer.records
+    assert LOG_HEADER in dict(letter.headers)
+    wanted = to_headers(from_record(record.headers, record.key, record.value), log=1)
+    assert set(record.headers) == {header for header in wanted if header[0] != LOG_HEADER}
+    assert dict(record.headers)["tenantid"] == str(tenant.tenant_id).encode()
 
 
 class Ending:
