@@ -10,6 +10,7 @@ import pytest
 from google.protobuf.message import DecodeError
 from prometheus_client import CollectorRegistry
 
+from tlsy.contracts.billing.events.v1.events_pb2 import UsageRecorded
 from tlsy.contracts.events import EVENTS_ACCEPTED
 from tlsy.contracts.ingestion.events.v1 import events_pb2
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as pb
@@ -110,6 +111,9 @@ async def test_what_was_accepted_is_published_and_counted_with_the_same_transact
     connection = await installation.connect("tlsy_relay", installation.common)
     outbox = await connection.fetch("select event_id, type from ingestion.outbox order by seq")
     assert {row["event_id"] for row in outbox} == {e.id for e in published.events}
+    assert {(e.tenant_id, e.epoch) for e in published.events} == {(tenant.tenant_id, tenant.epoch)}
+    (fact,) = [UsageRecorded.FromString(e.data) for e in published.events if e.type != EVENTS_ACCEPTED]
+    assert (fact.tenant_id, fact.meter, fact.quantity) == (str(tenant.tenant_id), "events.accepted", 3)
     async with installation.tenancy("ingestion").transaction(tenant.context, write=False) as tx:
         minute = await tx.fetchrow("select principal, accepted, rejected from ingest_minutes")
     assert tuple(minute) == ("tenants/a/apiKeys/1", 3, 1)

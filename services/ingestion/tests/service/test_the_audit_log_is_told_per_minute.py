@@ -73,6 +73,10 @@ async def test_a_minute_is_told_once_when_it_is_over_with_all_calls_of_the_princ
     await tell.tell(tenant.tenant_id)
     (record,) = await records(installation)
     assert (record.principal, record.count, record.details["accepted"]) == ("tenants/a/apiKeys/1", 3, 15)
+    relay = await installation.connect("tlsy_relay", installation.common)
+    told = "select tenant_id, epoch from ingestion.outbox where type = $1"
+    (row,) = await relay.fetch(told, audit_recorded("ingestion"))
+    assert (*row, record.tenant_id) == (tenant.tenant_id, tenant.epoch, str(tenant.tenant_id))
 
 
 async def test_a_batch_that_was_counted_after_its_minute_was_told_is_told_too(

@@ -47,6 +47,14 @@ async def test_beyond_the_hard_end_of_the_quota_events_are_rejected_by_every_rep
     assert await stored(installation, tenant) == 15
 
 
+async def test_a_quota_is_of_one_tenant(installation, make_pipeline, make_events):
+    pipeline = make_pipeline()
+    for _ in range(2):
+        tenant = await installation.provisioned_tenant(entitlements=limits(2))
+        answer = await pipeline.run(tenant, "k", make_events(3), 1)
+        assert answer.outcomes == [Outcome.ACCEPTED, Outcome.ACCEPTED, Outcome.REJECTED]
+
+
 async def test_what_repeats_a_rejected_event_in_its_batch_is_rejected_and_not_called_stored(
     installation, make_pipeline, make_events
 ):

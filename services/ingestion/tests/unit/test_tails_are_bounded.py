@@ -3,11 +3,14 @@ from __future__ import annotations
 import gc
 import os
 from contextlib import AsyncExitStack, nullcontext
+from datetime import UTC, datetime
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
+from tlsy.contracts.cloudevents import CloudEvent
+from tlsy.contracts.events import EVENTS_ACCEPTED
 from tlsy.contracts.ingestion.events.v1 import events_pb2
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as pb
 from tlsy.ingestion.handlers.tail_events import (
@@ -26,6 +29,19 @@ def events(count, size):
 
 def anything(event):
     return True
+
+
+def accepted(tenant_id, record):
+    return CloudEvent(
+        id=uuid4(),
+        type=EVENTS_ACCEPTED,
+        source="ingestion",
+        tenant_id=tenant_id,
+        epoch=1,
+        time=datetime(2026, 1, 1, tzinfo=UTC),
+        key=tenant_id.hex,
+        data=record.SerializeToString(),
+    )
 
 
 async def drained(tail):
@@ -71,6 +87,16 @@ def test_a_wanted_event_does_not_keep_its_record_in_memory():
         tail.offer(list(events_pb2.EventsAccepted.FromString(data).events))
     gc.collect()
     assert memory_bytes() - before < 100 * len(data)
+
+
+async def test_a_tail_gets_its_tenants_events_alone():
+    tails, ours, others = TailEvents(nullcontext), TenantId(UUID(int=1)), TenantId(UUID(int=2))
+    async with tails.open(ours, anything) as tail, tails.open(others, anything):
+        for tenant_id in (others, ours):
+            record = events_pb2.EventsAccepted(events=[pb.Event(source=str(tenant_id))])
+            tails.on_event(accepted(tenant_id, record))
+        found, _ = await drained(tail)
+    assert [event.source for event in found] == [str(ours)]
 
 
 async def test_a_tenant_and_all_have_so_many_tails():
