@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import stat
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,18 @@ def test_records_come_back_in_order_until_they_are_acknowledged(opened, tmp_path
     assert drained(buffer) == [b"a", b"b", b"c"]
     buffer.acknowledge(place)
     assert drained(buffer) == [b"c"]
+
+
+def test_what_it_keeps_nobody_else_reads(tmp_path):
+    folder = tmp_path / "buffer"
+    with closing(DiskBuffer(folder, 10**9)) as buffer:
+        buffer.append([b"a"])
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        raw = {
+            path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir() if path.stat().st_size
+        }
+    assert raw
+    assert set(raw.values()) == {0o600}
 
 
 def test_the_place_and_the_records_outlive_the_process(opened, tmp_path):

@@ -65,7 +65,10 @@ async def test_only_deferred_events_come_again_and_before_those_behind_them(
     async with delivering(agent):
         await asleep()
         agent.collected("5")
-        fake_clock.advance(3)
+        fake_clock.advance(2.9)
+        await asyncio.sleep(0)
+        assert (fake_clock.sleepers, len(stand_in.batches)) == (1, 1)
+        fake_clock.advance(0.1)
     await agent.deliver()
     assert stand_in.batches == [["1", "2", "3", "4"], ["2", "4"], ["5"]]
 
