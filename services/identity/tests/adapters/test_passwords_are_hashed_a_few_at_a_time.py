@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,17 @@ async def test_more_than_may_wait_are_turned_away() -> None:
         assert isinstance(await placed("f"), str)
     assert sum(isinstance(outcome, PasswordsBusy) for outcome in outcomes) == 3
     assert sum(isinstance(outcome, str) for outcome in outcomes) == 2
+
+
+def hashing() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name.startswith("argon2")}
+
+
+async def test_no_more_are_hashed_at_once_than_there_are_threads_for() -> None:
+    others = hashing()
+    async with started(Argon2Cost(memory_kib=64, passes=1, concurrency=2, queue=9)) as passwords:
+        await asyncio.gather(*(passwords.hash("x") for _ in range(9)))
+        assert len(hashing() - others) == 2
 
 
 async def test_the_only_place_that_there_is_one_tenant_may_have() -> None:
