@@ -57,9 +57,11 @@ async def test_within_the_retention_time_it_is_closed_kept_and_its_slug_taken(su
     tenant = await suite.tenant(slug)
     operation = await delete(suite, tenant, skip_retention=False)
     error = await refused(suite.begin(slug))
+    host = pb.ResolveHostRequest(host_name=f"{slug}.tlsy.example")
     seen = await suite.get(tenant)
     assert not operation.done
     assert error.reason == "SLUG_TAKEN"
+    assert (await refused(suite.stub().ResolveHost(host))).reason == "HOST_UNKNOWN"
     assert (seen.state, seen.epoch) == (tenant_pb2.TENANT_STATE_DELETING, 2)
 
 
