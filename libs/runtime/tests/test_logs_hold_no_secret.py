@@ -52,7 +52,10 @@ async def test_fields_of_one_task_are_not_anothers(log_lines):
         "new_password",
         "client-secret",
         "api_key",
+        "X-API-Key",
         "access_token",
+        "private_key",
+        "Set-Cookie",
     ],
 )
 def test_what_is_named_like_a_secret_is_taken_out(log_lines, key):
