@@ -16,6 +16,8 @@ from tlsy.tenancy.errors import NotWritable, StaleEpoch
 from .conftest import DESCRIPTOR, unique_slug
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
+# As French has it: with a blank that does not break.
+REASON = "impayé\u00a0: deux rappels"
 
 
 def context(tenant, epoch=None):
@@ -30,7 +32,7 @@ def context(tenant, epoch=None):
 
 
 async def suspend(suite, tenant, **fields):
-    request = pb.SuspendTenantRequest(name=tenant.name, reason="unpaid", **fields)
+    request = pb.SuspendTenantRequest(name=tenant.name, reason=REASON, **fields)
     return await suite.stub().SuspendTenant(request)
 
 
@@ -83,7 +85,7 @@ async def test_what_was_suspended_itself_stays_suspended_when_its_parent_resumes
     await suspend(suite, child)
     await suspend(suite, parent)
     await suite.stub().ResumeTenant(pb.ResumeTenantRequest(name=parent.name))
-    assert (await suite.get(child)).state_reason == "unpaid"
+    assert (await suite.get(child)).state_reason == REASON
 
 
 async def test_a_stale_etag_is_refused(suite, refused):

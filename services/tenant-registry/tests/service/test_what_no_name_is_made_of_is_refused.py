@@ -20,13 +20,17 @@ def cluster(**fields):
     return pb.CreateClusterRequest(cluster=tenant_pb2.Cluster(**asked))
 
 
+def suspension(reason):
+    return pb.SuspendTenantRequest(name="tenants/x", reason=reason)
+
+
 def listing(**fields):
     return pb.ListTenantsRequest(filter=pb.TenantFilter(**fields))
 
 
 CALLS = [
-    ("SuspendTenant", pb.SuspendTenantRequest(name="tenants/x", reason="a\0b"), "SUSPEND_REASON_INVALID"),
-    ("SuspendTenant", pb.SuspendTenantRequest(name="tenants/x", reason=" "), "SUSPEND_REASON_INVALID"),
+    ("SuspendTenant", suspension("a\0b"), "REASON_UNREADABLE"),
+    ("SuspendTenant", suspension("\u00a0\u200b"), "REASON_UNREADABLE"),
     ("CreateTenant", create(parent="tenants/a\0b"), "PARENT_UNKNOWN"),
     ("CreateTenant", create(country="countries/a\0"), "COUNTRY_INVALID"),
     ("CreateTenant", create(display_name="a\0"), "DISPLAY_NAME_CHARACTERS"),

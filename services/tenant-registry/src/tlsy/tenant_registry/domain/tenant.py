@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from tlsy.tenancy.context import TenantState
 from tlsy.tenant_registry.domain import entitlements, modules
-from tlsy.tenant_registry.domain.errors import NotAllowedNowError, Violation
+from tlsy.tenant_registry.domain.errors import NotAllowedNowError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -178,14 +178,6 @@ def retried(tenant: Tenant, now: datetime) -> Tenant:
     """A FAILED tenant whose provisioning is taken up where it stopped."""
     moved = _moved(tenant, TenantState.PROVISIONING, now)
     return replace(moved, failure_reason="", state=TenantState.PROVISIONING)
-
-
-def reason_violations(reason: str) -> tuple[Violation, ...]:
-    """What is wrong with a reason for a suspension."""
-    if reason.strip() and reason.isprintable():
-        return ()
-    text = "It tells a person why, without control characters."
-    return (Violation("reason", "SUSPEND_REASON_INVALID", text),)
 
 
 def suspended(tenant: Tenant, parent: Tenant | None, reason: str, now: datetime) -> Tenant:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from tlsy.contracts.tenant_registry.v1 import tenant_pb2
 from tlsy.rpc.etags import check_etag
 from tlsy.rpc.idempotency import answer_once
-from tlsy.tenant_registry.domain.errors import refuse
-from tlsy.tenant_registry.domain.tenant import reason_violations, suspended
+from tlsy.tenant_registry.domain.tenant import suspended
 from tlsy.tenant_registry.handlers.catalogue import refuse_platform
 from tlsy.tenant_registry.handlers.refusals import refusals
 
@@ -37,14 +36,11 @@ class SuspendTenant:
         """The tenant, SUSPENDED; no transaction that writes for it is open any more.
 
         Raises:
-            InvalidArgument: SUSPEND_REASON_INVALID.
             NotFound: TENANT_NOT_FOUND.
             FailedPrecondition: TENANT_NOT_ACTIVE, PLATFORM_TENANT.
             Aborted: ETAG_MISMATCH.
             Unavailable: FENCE_PENDING; the suspension stands and is enforced as soon as possible.
         """
-        with refusals():
-            refuse(reason_violations(reason))
         catalogue = self._catalogue
         async with catalogue.writing() as tx:
 

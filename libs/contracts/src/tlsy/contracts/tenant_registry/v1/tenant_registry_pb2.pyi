@@ -195,6 +195,7 @@ class SuspendTenantRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     reason: _builtins.str
+    """Why, with something to read in it; the tenant is shown it, and its audit log."""
     etag: _builtins.str
     request_id: _builtins.str
     def __init__(
