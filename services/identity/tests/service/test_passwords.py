@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import unicodedata
 from typing import Any
 
 import pytest
@@ -33,6 +34,17 @@ async def test_a_token_of_right_after_a_change_is_good(suite) -> None:
     await set_password(suite, await suite.into("shared"), ada.name)
     token = await suite.log_in("acme", ada.email, NEW)
     await set_password(suite, token, ada.name, old=NEW, new="yet another passphrase")
+
+
+async def test_the_longest_password_is_good_however_its_letters_are_typed(suite) -> None:
+    ada = await suite.person("shared", "viewer")
+    composed = "ᾂᾃᾄᾅᾆᾇᾒᾓ" * 128
+    decomposed = unicodedata.normalize("NFD", composed)
+    assert (len(composed), len(decomposed)) == (1024, 4096)
+    await set_password(suite, await suite.into("shared"), ada.name, new=composed)
+    token = await suite.log_in("acme", ada.email, decomposed)
+    await set_password(suite, token, ada.name, old=decomposed, new=decomposed)
+    await suite.log_in("acme", ada.email, composed)
 
 
 async def test_a_wrong_old_password_counts_like_a_failed_log_in(suite, refused) -> None:

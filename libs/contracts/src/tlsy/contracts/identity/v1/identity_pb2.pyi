@@ -187,6 +187,7 @@ class LogInRequest(_message.Message):
     """"tenants/{slug}"."""
     email: _builtins.str
     password: _builtins.str
+    """Longer than a password may be: its letters may come taken apart, each as up to four."""
     def __init__(
         self,
         *,
@@ -448,7 +449,7 @@ class CreateUserRequest(_message.Message):
     parent: _builtins.str
     """"tenants/{slug}"."""
     password: _builtins.str
-    """Empty: the user cannot log in by password until one is set."""
+    """Empty: the user cannot log in by password until one is set. At most 1,024 characters, in NFKC."""
     request_id: _builtins.str
     @_builtins.property
     def user(self) -> Global___User: ...
@@ -614,6 +615,7 @@ class SetPasswordRequest(_message.Message):
     name: _builtins.str
     """"tenants/{slug}/users/{uuid}"."""
     new_password: _builtins.str
+    """At most 1,024 characters, in NFKC."""
     old_password: _builtins.str
     """Required when the caller changes its own."""
     def __init__(
