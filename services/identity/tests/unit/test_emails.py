@@ -24,8 +24,19 @@ def test_so_have_capitals_and_decomposed_letters(local: str) -> None:
     assert len({normalise(text) for text in forms}) == 1
 
 
-def test_an_international_domain_has_its_ascii_form() -> None:
-    assert normalise("ada@bücher.example") == "ada@xn--bcher-kva.example"
+@pytest.mark.parametrize(
+    ("domain", "form"),
+    [
+        ("bücher.example", "xn--bcher-kva.example"),
+        ("BU\u0308CHER\u3002EXAMPLE", "xn--bcher-kva.example"),
+        ("straße.example", "xn--strae-oqa.example"),
+        ("STRAẞE.example", "xn--strae-oqa.example"),
+        ("XN--STRAE-OQA.example", "xn--strae-oqa.example"),
+        ("strasse.example", "strasse.example"),
+    ],
+)
+def test_an_international_domain_has_the_ascii_form_that_mail_goes_to(domain: str, form: str) -> None:
+    assert normalise(f"ada@{domain}") == f"ada@{form}"
 
 
 @pytest.mark.parametrize(
@@ -45,6 +56,8 @@ def test_an_international_domain_has_its_ascii_form() -> None:
         f"{'a' * 250}@example.org",
         "a@b@c",
         "ada@x..org",
+        "ada@x.org.",
+        "ada@xn--a.example",
         "ada@ex\u200bample.org",
         "å" * 64 + "@" + ("å" * 50 + ".") * 2 + "example.org",
     ],
