@@ -55,6 +55,26 @@ async def test_whoever_tells_of_it(suite, refused, wait_until) -> None:
     }
 
 
+@pytest.mark.parametrize("role", ["internal-admin", "service"])
+async def test_to_reach_for_a_role_that_nobody_has_there_is_one(suite, refused, wait_until, role) -> None:
+    ada = await suite.person("shared", "client-admin")
+    binding = pb.RoleBinding(principal=ada.name, role=role, module="palace")
+    stub, parent = suite.stub(ada.token), "tenants/acme"
+    for call in (
+        stub.CreateRoleBinding(pb.CreateRoleBindingRequest(parent=parent, role_binding=binding)),
+        stub.CreateApiKey(pb.CreateApiKeyRequest(parent=parent, display_name="\0", role=role)),
+    ):
+        assert (await refused(call)).reason == "ROLE_ABOVE_CALLER"
+
+    async def told() -> bool:
+        return await refusals(suite, ada.name) == {
+            ("CreateRoleBinding", "ROLE_ABOVE_CALLER"): 1,
+            ("CreateApiKey", "ROLE_ABOVE_CALLER"): 1,
+        }
+
+    await wait_until(told, 20.0)
+
+
 async def test_also_of_a_suspended_tenant_which_takes_no_writes(suite, refused, wait_until) -> None:
     key, asleep, now = await suite.signer(), suite.tenants["suspended"], time.time()
     claims = TokenClaims(

@@ -59,9 +59,7 @@ async def test_nobody_takes_over_or_removes_who_has_more(suite, refused) -> None
 @pytest.mark.parametrize(
     ("role", "module", "reasons"),
     [
-        ("internal-admin", "", {"ROLE_OF_PLATFORM_ONLY"}),
         ("onboarding", "", {"ROLE_UNKNOWN"}),
-        ("service", "", {"ROLE_UNKNOWN"}),
         ("emperor", "palace", {"ROLE_UNKNOWN", "MODULE_UNKNOWN"}),
     ],
 )

@@ -73,16 +73,17 @@ class CreateApiKey:
         """The key, bound to its role in every module.
 
         Raises:
-            InvalidArgument: with everything that is wrong.
             PermissionDenied: reasons ROLE_ABOVE_CALLER, ONBOARDING_CLOSED.
+            InvalidArgument: with everything that is wrong.
             FailedPrecondition: reason API_KEY_LIMIT.
         """
         tenant = call.required_tenant()
+        # First: to reach for a role above one's own is a denial, whatever else is wrong.
+        check_may_act_as(call, PrincipalKind.API_KEY, ROLES.keys() & {command.role})
         in_platform = tenant.tenant_id == PLATFORM_TENANT_ID
         problems = key_problems(command.display_name, command.expire_time, self._effects.now())
         problems += role_problems("role", command.role, ROLES, in_platform_tenant=in_platform)
         refuse_problems(problems)
-        check_may_act_as(call, PrincipalKind.API_KEY, [command.role])
         secret = self._random(SECRET_BYTES)
         key = ApiKey(
             id=KeyId(self._effects.new_id()),

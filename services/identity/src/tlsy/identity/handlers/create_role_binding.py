@@ -61,17 +61,18 @@ class CreateRoleBinding:
         """The binding as stored.
 
         Raises:
-            InvalidArgument: reasons ROLE_UNKNOWN, ROLE_OF_PLATFORM_ONLY, MODULE_UNKNOWN.
             PermissionDenied: reasons ROLE_ABOVE_CALLER, ONBOARDING_CLOSED.
+            InvalidArgument: reasons ROLE_UNKNOWN, MODULE_UNKNOWN.
             NotFound: reason PRINCIPAL_NOT_FOUND.
             AlreadyExists: reason ROLE_ALREADY_BOUND.
             FailedPrecondition: reason ROLE_BINDING_LIMIT.
         """
+        # First: to reach for a role above one's own is a denial, whatever else is wrong.
+        check_may_act_as(call, command.principal.kind, ROLES.keys() & {command.role})
         in_platform = call.required_tenant().tenant_id == PLATFORM_TENANT_ID
         problems = role_problems("role_binding.role", command.role, ROLES, in_platform_tenant=in_platform)
         problems += module_problems("role_binding.module", command.module, MODULES)
         refuse_problems(problems, command.violations)
-        check_may_act_as(call, command.principal.kind, [command.role])
         return await self._tenancy.run(
             call.required_tenant().tenant_id, lambda tx: self._store(tx, call, command), write=True
         )
