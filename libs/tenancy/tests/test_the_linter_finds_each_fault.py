@@ -16,6 +16,20 @@ PLATFORM = "(select nullif(current_setting('app.scope', true), '')) = 'platform'
 OTHER_KEY = "primary key (tenant_id, reading_id, ts)"
 RAW = "(select current_setting('app.current_tenant', true))::uuid"
 
+UNASKED = "create function public.unasked() returns {} language plpgsql as 'begin end'; "
+TRIGGER = (
+    f"{UNASKED.format('trigger')}"
+    "create trigger unasked before insert on shared.readings for each row execute function public.unasked()"
+)
+TRIGGER_OF_PARTITION = (
+    "create trigger unasked before update on shared.%I for each row "
+    "execute function suppress_redundant_updates_trigger()"
+)
+EVENT_TRIGGER = (
+    f"{UNASKED.format('event_trigger')}"
+    "create event trigger unasked on login execute function public.unasked()"
+)
+
 MUTANTS = {
     "row-level security off": ("RLS_OFF", "alter table shared.orders disable row level security"),
     "row-level security not forced": (
@@ -145,6 +159,20 @@ MUTANTS = {
         "create function tlsy.enter(tenant uuid) returns void language sql as ''",
     ),
     "a function that is gone": ("FUNCTION_CHANGED", "drop function tlsy.remove_fence"),
+    "a function that is skipped where a value is null": (
+        "FUNCTION_CHANGED",
+        "alter function tlsy.set_fence strict",
+    ),
+    "an entrance with a setting of its own": (
+        "FUNCTION_CHANGED",
+        "alter procedure tlsy.enter set search_path = shared",
+    ),
+    "a setting that a function has lost": ("FUNCTION_CHANGED", "alter function tlsy.partition_end reset all"),
+    "another value of a function's setting": (
+        "FUNCTION_CHANGED",
+        "alter function tlsy.occupied set enable_seqscan = on",
+    ),
+    "a function whose answer is kept": ("FUNCTION_CHANGED", "alter function tlsy.unpublished immutable"),
     "another owner": ("OWNER_WRONG", "alter table shared.orders owner to tlsy_migrator"),
     "a function that runs as its owner": (
         "SECURITY_DEFINER",
@@ -181,6 +209,35 @@ MUTANTS = {
     "an exclusion over all tenants": (
         "KEY_NOT_LED_BY_TENANT",
         "alter table shared.orders add exclude using btree (note with =)",
+    ),
+    "an exclusion of other tenants' rows": (
+        "KEY_NOT_LED_BY_TENANT",
+        "create extension btree_gist; alter table shared.orders add exclude using gist (tenant_id with <>)",
+    ),
+    "a library's table whose tenant_id has another name": (
+        "TENANT_ID_MISSING",
+        "alter table web_shop.idempotency rename tenant_id to whose",
+    ),
+    "a rule that does something else": (
+        "ACTS_UNASKED",
+        "create rule r as on insert to shared.orders do instead nothing",
+    ),
+    "a trigger": ("ACTS_UNASKED", TRIGGER),
+    "a trigger of one partition": ("ACTS_UNASKED", ON_PARTITION.format(TRIGGER_OF_PARTITION)),
+    "a trigger of the whole database": ("ACTS_UNASKED", EVENT_TRIGGER),
+    "a publication of tenants' rows": ("PUBLISHED", "create publication p for table shared.orders"),
+    "a publication of a whole schema": ("PUBLISHED", "create publication p for tables in schema shared"),
+    "a publication of a library's table": ("PUBLISHED", "create publication p for table web_shop.inbox"),
+    "a server that a service may reach": (
+        "GRANT_TOO_MANY",
+        (
+            "create foreign data wrapper w; create server s foreign data wrapper w; "
+            "grant usage on foreign server s to tlsy_web_shop"
+        ),
+    ),
+    "servers that a service may add": (
+        "GRANT_TOO_MANY",
+        "create foreign data wrapper w; grant usage on foreign data wrapper w to tlsy_web_shop",
     ),
     "a reference to any tenant's row": (
         "REFERENCE_ACROSS_TENANTS",
@@ -260,6 +317,14 @@ ADVISED = {
     "tenants' rows that are elsewhere": (
         "create foreign data wrapper w; create server s foreign data wrapper w;"
         "create foreign table shared.far (tenant_id uuid) server s"
+    ),
+    "a rule that does something else": 'create rule "R" as on insert to shared.orders do instead nothing',
+    "a trigger": TRIGGER,
+    "a trigger of the whole database": EVENT_TRIGGER,
+    "a publication of tenants' rows": 'create publication "P" for tables in schema shared',
+    "a server that everybody may reach": (
+        "create foreign data wrapper w; create server s foreign data wrapper w;"
+        "grant usage on foreign server s to public; grant usage on foreign data wrapper w to tlsy_web_shop"
     ),
     "an outbox that is fenced for everybody": "alter policy fence on web_shop.outbox to public",
 }
@@ -353,12 +418,29 @@ async def test_a_role_that_escapes_row_level_security_is_found(installation, ser
                 "'alter database %I owner to tlsy_web_shop', current_database()); end $$"
             ),
         ),
+        ("GRANT_TOO_MANY", "grant set on parameter session_replication_role to tlsy_web_shop"),
+        ("GRANT_TOO_MANY", "grant alter system on parameter app.scope to public"),
         ("OWNER_WRONG", "create role somebody; alter schema shared owner to somebody"),
         ("OWNER_WRONG", "create role somebody; alter procedure tlsy.enter owner to somebody"),
     ],
 )
 async def test_what_outlives_the_database_is_found(installation, service_migrations, code, statement):
     assert code in await codes_after(statement, installation, service_migrations)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "create role somebody; grant set on parameter session_replication_role to somebody",
+        "create publication p for table tlsy.version",
+        f"{EVENT_TRIGGER}; create extension btree_gist; alter extension btree_gist add event trigger unasked",
+        "create view public.names as select 'none' as name",
+        "alter table shared.orders add foreign key (tenant_id, order_id) references shared.orders",
+        "create extension btree_gist; alter table shared.orders add exclude using gist (tenant_id with =)",
+    ],
+)
+async def test_what_harms_no_tenant_is_left_alone(installation, service_migrations, statement):
+    assert await codes_after(statement, installation, service_migrations) == set()
 
 
 async def test_an_administrator_who_is_no_superuser_may_own_extensions(installation, service_migrations):

@@ -43,6 +43,8 @@ Code = Literal[
     "SECURITY_DEFINER",
     "LEAKPROOF",
     "FUNCTION_CHANGED",
+    "ACTS_UNASKED",
+    "PUBLISHED",
 ]
 
 _OWNER: Final = "tlsy_owner"
@@ -103,6 +105,8 @@ class _Catalogue:
     references: Sequence[asyncpg.Record]
     definers: Sequence[asyncpg.Record]
     functions: Sequence[asyncpg.Record]
+    triggers: Sequence[asyncpg.Record]
+    publications: Sequence[asyncpg.Record]
 
 
 async def lint(connection: Connection, services: Sequence[ServiceMigrations]) -> tuple[Finding, ...]:
@@ -122,6 +126,8 @@ async def lint(connection: Connection, services: Sequence[ServiceMigrations]) ->
         references=await connection.fetch(sql.text("lint/references.sql")),
         definers=await connection.fetch(sql.text("lint/definers.sql")),
         functions=await connection.fetch(sql.text("lint/functions.sql")),
+        triggers=await connection.fetch(sql.text("lint/triggers.sql")),
+        publications=await connection.fetch(sql.text("lint/publications.sql")),
     )
     findings = [
         *_tables(catalogue),
@@ -132,6 +138,8 @@ async def lint(connection: Connection, services: Sequence[ServiceMigrations]) ->
         *_references(catalogue),
         *_definers(catalogue),
         *_functions(catalogue),
+        *_triggers(catalogue),
+        *_publications(catalogue),
     ]
     return tuple(sorted(findings, key=lambda finding: (finding.object, finding.code, finding.message)))
 
@@ -149,7 +157,8 @@ def _tables(catalogue: _Catalogue) -> Iterator[Finding]:
                 "OWNER_WRONG", name, f"owned by {table['owner']}", f"alter table {name} owner to {_OWNER}"
             )
         if not table["has_tenant"]:
-            if _TENANT_SCHEMA.fullmatch(table["schema_name"]):
+            # What is protected has tenants' rows, wherever it is, which without the column nobody erases.
+            if table["enabled"] or _TENANT_SCHEMA.fullmatch(table["schema_name"]):
                 yield Finding("TENANT_ID_MISSING", name, "no tenant_id", "add tenant_id, first in the key")
             continue
         if not table["enabled"]:
@@ -274,6 +283,9 @@ def _grants(catalogue: _Catalogue, services: Sequence[ServiceMigrations]) -> Ite
             case "database":
                 of, target = "database ", name
                 fine = privilege == "connect" and grantee in {MIGRATOR, _MOVER, RELAY, *roles}
+            case "parameter" | "foreign server" | "foreign data wrapper" as kind:
+                of, target = f"{kind} ", name
+                fine = False
             case "default":
                 of, target = "what it will make as ", f"{name} in {schema or 'any schema'}"
                 fine = False
@@ -283,9 +295,9 @@ def _grants(catalogue: _Catalogue, services: Sequence[ServiceMigrations]) -> Ite
                 fine = row["is_table"] and not row["is_partition"]
                 fine = fine and (plane, name, grantee, privilege) in allowed
         if not fine:
-            kind: Code = "PARTITION_GRANTED" if row["is_partition"] else "GRANT_TOO_MANY"
+            code: Code = "PARTITION_GRANTED" if row["is_partition"] else "GRANT_TOO_MANY"
             yield Finding(
-                kind,
+                code,
                 target,
                 f"{grantee} has {privilege}",
                 f"revoke {privilege} on {of}{target} from {grantee}",
@@ -371,7 +383,7 @@ def _definers(catalogue: _Catalogue) -> Iterator[Finding]:
 def _functions(catalogue: _Catalogue) -> Iterator[Finding]:
     """Each as it was shipped, once: one of the same name with other arguments is another."""
     shipped = Counter(library_functions(control=catalogue.control).items())
-    present = Counter((row["name"], row["body"]) for row in catalogue.functions)
+    present = Counter((row["name"], (row["declared"], row["body"])) for row in catalogue.functions)
     for name in sorted({name for name, _ in (shipped - present) + (present - shipped)}):
         yield Finding(
             "FUNCTION_CHANGED",
@@ -379,3 +391,17 @@ def _functions(catalogue: _Catalogue) -> Iterator[Finding]:
             "does not do what this version's does",
             "migrate the database, or make the function again from this version's text",
         )
+
+
+def _triggers(catalogue: _Catalogue) -> Iterator[Finding]:
+    for row in catalogue.triggers:
+        what, table = f'{row["kind"]} "{row["name"]}"', row["table_name"]
+        message = f"{what} does more than the statement that somebody sends"
+        drop = f"drop {what}" if table is None else f"drop {what} on {table}"
+        yield Finding("ACTS_UNASKED", table or row["name"], message, drop)
+
+
+def _publications(catalogue: _Catalogue) -> Iterator[Finding]:
+    for row in catalogue.publications:
+        message = "whoever subscribes to it gets rows of tenants, around row-level security"
+        yield Finding("PUBLISHED", row["name"], message, f'drop publication "{row["name"]}"')

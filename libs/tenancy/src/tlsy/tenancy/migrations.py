@@ -43,7 +43,8 @@ _DATABASE_TEXTS: Final = (
 )
 _CONTROL_TEXTS: Final = ("control/0001_platform.sql", "eventlog/control.sql")
 _FUNCTION: Final = re.compile(
-    r"create (?:or replace )?(?:function|procedure) tlsy\.(\w+)\(.*?\sas \$\$(.*?)\$\$", re.DOTALL
+    r"create (?:or replace )?(?:function|procedure) tlsy\.(\w+)\(.*?\slanguage (.*?)\sas \$\$(.*?)\$\$",
+    re.DOTALL,
 )
 #: One text of many statements, each under the server's own limit; for a server that says nothing any more.
 TEXT_TIMEOUT_S: Final = 86_400.0
@@ -230,10 +231,16 @@ class Schemas:
         )
 
 
-def library_functions(*, control: bool) -> dict[str, str]:
-    """Name to body of each function that the libraries have in schema tlsy; in the control database, more."""
+def library_functions(*, control: bool) -> dict[str, tuple[str, str]]:
+    """Each function that the libraries have in schema tlsy, by name; in the control database, more.
+
+    To what follows LANGUAGE, without quotes and in small letters, and to its body.
+    """
     paths = (*_DATABASE_TEXTS, *(_CONTROL_TEXTS if control else ()))
-    return dict(_FUNCTION.findall("".join(revision.sql for revision in _texts(*paths))))
+    texts = "".join(revision.sql for revision in _texts(*paths))
+    return {
+        name: (declared.replace("'", "").lower(), body) for name, declared, body in _FUNCTION.findall(texts)
+    }
 
 
 def _texts(*paths: str, package: str = "") -> tuple[Revision, ...]:

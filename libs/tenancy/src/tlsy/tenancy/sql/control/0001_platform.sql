@@ -1,7 +1,7 @@
 -- Only in the control database: the scope that sees all tenants' rows of the asking service, and the leases
 -- of workers.
 
-create function tlsy.enter_platform() returns void language plpgsql volatile security invoker as $$
+create function tlsy.enter_platform() returns void language plpgsql security invoker as $$
 begin
     perform set_config('app.current_tenant', '', true),
             set_config('app.epoch', '', true),

@@ -1,5 +1,6 @@
--- What anybody but the owner may do with this database, its tables, columns, schemas and the functions of schema
--- tlsy, and will be able to do with what is made later; of PostgreSQL's own, what was granted to the suite's roles.
+-- What anybody but the owner may do with this database, its tables, columns, schemas, foreign servers and the
+-- functions of schema tlsy, and will be able to do with what is made later; of PostgreSQL's own, what was granted
+-- to the suite's roles, and of its settings to everybody.
 with entries as (
     select 'table' as kind, n.nspname as schema_name, c.relname as name, c.relkind in ('r', 'p') as is_table,
         c.relispartition as is_partition, c.relowner as owner, a.grantee, lower(a.privilege_type) as privilege,
@@ -26,6 +27,18 @@ with entries as (
         a.is_grantable
     from pg_database d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a
     where d.datname = current_database()
+    union all
+    select 'parameter', '', p.parname, false, false, 10, a.grantee, lower(a.privilege_type), a.is_grantable
+    from pg_parameter_acl p, aclexplode(p.paracl) a
+    where a.grantee = 0 or pg_get_userbyid(a.grantee) like 'tlsy\_%'
+    union all
+    select 'foreign server', '', s.srvname, false, false, s.srvowner, a.grantee, lower(a.privilege_type),
+        a.is_grantable
+    from pg_foreign_server s, aclexplode(s.srvacl) a
+    union all
+    select 'foreign data wrapper', '', w.fdwname, false, false, w.fdwowner, a.grantee, lower(a.privilege_type),
+        a.is_grantable
+    from pg_foreign_data_wrapper w, aclexplode(w.fdwacl) a
     union all
     select 'default', coalesce(n.nspname, ''), d.defaclrole::regrole::text, false, false, d.defaclrole, a.grantee,
         lower(a.privilege_type), a.is_grantable
