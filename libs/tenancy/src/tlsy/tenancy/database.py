@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
 
 _CLOSE_TIMEOUT_S: Final = 1.0
+#: The same while somebody waits who wants another database, which this one's silence is not to slow down.
+_MAKE_ROOM_TIMEOUT_S: Final = 0.1
 _CONNECTION_ERRORS: Final = (
     OSError,
     TimeoutError,
@@ -309,7 +311,7 @@ class Databases:
             candidates = [other for other in self._pools.values() if other.idle]
             if candidates:
                 oldest = min(candidates, key=lambda other: other.idle[0][0])
-                await self._drop(oldest, oldest.idle.popleft()[1])
+                await self._drop(oldest, oldest.idle.popleft()[1], _MAKE_ROOM_TIMEOUT_S)
         self._waiting_for_room += 1
         try:
             await self._capacity.acquire()
@@ -373,9 +375,9 @@ class Databases:
         pool.slots.release()
         self._leave(pool)
 
-    async def _drop(self, pool: _Pool, connection: Connection) -> None:
+    async def _drop(self, pool: _Pool, connection: Connection, timeout_s: float = _CLOSE_TIMEOUT_S) -> None:
         try:
-            await connection.close(timeout=_CLOSE_TIMEOUT_S)
+            await connection.close(timeout=timeout_s)
         except _CONNECTION_ERRORS:
             connection.terminate()
         finally:
