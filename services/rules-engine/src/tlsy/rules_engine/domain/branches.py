@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from heapq import heapify, heappop, heapreplace
 from typing import TYPE_CHECKING, Any, Final
 
 from tlsy.rules_engine.domain.ast import And, Compare, CompareOp, Condition, Const, Field, Value
@@ -63,13 +64,11 @@ def conjuncts_of(condition: Condition | None) -> tuple[Condition, ...]:
 def branches_of(tasks: list[Task]) -> list[Branch]:
     """Tasks grouped greedily by the conjunct that most of them share; what shares nothing stands alone."""
     branches: list[Branch] = []
-    while tasks:
-        counts = Counter(conjunct for task in tasks for conjunct in task.conjuncts)
-        best = _best(counts)
-        if best is None:
-            break
-        branches.append(Branch(best, tuple(task.without(best) for task in tasks if best in task.conjuncts)))
-        tasks = [task for task in tasks if best not in task.conjuncts]
+    if len(tasks) > 1:
+        shares = _Shares(tasks)
+        while (best := shares.best()) is not None:
+            branches.append(Branch(best, tuple(task.without(best) for task in shares.take(best))))
+        tasks = shares.left()
     for task in tasks:
         test = min(
             task.conjuncts, key=lambda conjunct: (equality(conjunct) is None, condition_cost(conjunct))
@@ -78,23 +77,134 @@ def branches_of(tasks: list[Task]) -> list[Branch]:
     return branches
 
 
-def _best(counts: Counter[Condition]) -> Condition | None:
-    """The conjunct to branch on: the most shared; equalities that one index serves count together."""
-    families: Counter[Field] = Counter()
-    members: Counter[Field] = Counter()
-    for conjunct, count in counts.items():
-        if (found := equality(conjunct)) is not None:
-            families[found[0]] += count
-            members[found[0]] += 1
+@dataclass(slots=True)
+class _Share:
+    """A conjunct, and the tasks not taken yet that have it: `count`, the first at `first` of `places`."""
 
-    def score(conjunct: Condition) -> tuple[int, int, int]:
-        found = equality(conjunct)
-        indexed = found is not None and members[found[0]] >= _INDEXED
-        weight = families[found[0]] if found is not None and indexed else counts[conjunct]
-        return weight, counts[conjunct], -condition_cost(conjunct)
+    conjunct: Condition
+    cost: int
+    family: _Family
+    places: list[tuple[int, int]]
+    count: int = 0
+    first: int = 0
 
-    best = max(counts, key=score)
-    return best if score(best)[0] >= _SHARED else None
+    def rank(self) -> tuple[int, int, int, int]:
+        """The lower, the sooner it is branched on; it never falls, as tasks are only taken."""
+        task, position = self.places[self.first]
+        return (-self.count, self.cost, task, position)
+
+
+@dataclass(slots=True)
+class _Family:
+    """Conjuncts that are weighed together: the equalities of one field, for an index; or all others.
+
+    Attributes:
+        count: of tasks not taken yet, once for each conjunct here that they have.
+        members: that tasks not taken yet have.
+        heap: ranks of `shares` as they were, each with its number.
+    """
+
+    field: Field | None
+    shares: list[_Share]
+    heap: list[tuple[tuple[int, int, int, int], int]]
+    count: int = 0
+    members: int = 0
+
+    def best(self) -> _Share | None:
+        """The share with the lowest rank."""
+        heap = self.heap
+        while heap:
+            rank, number = heap[0]
+            share = self.shares[number]
+            if not share.count:
+                heappop(heap)
+            elif (now := share.rank()) != rank:
+                heapreplace(heap, (now, number))
+            else:
+                return share
+        return None
+
+    def rank(self) -> tuple[int, ...] | None:
+        """That of its best share, after the weight; None if nothing is left. It never falls either."""
+        best = self.best()
+        if best is None:
+            return None
+        indexed = self.field is not None and self.members >= _INDEXED
+        return (-(self.count if indexed else best.count), *best.rank())
+
+
+class _Shares:
+    """Which conjunct is the best to branch on: the most shared; equalities of one index count together.
+
+    Counted once. Tasks that are taken only make ranks worse, so the best is the first of a heap whose rank is
+    still what it was: each look at another one is paid for by a task that was taken.
+    """
+
+    def __init__(self, tasks: list[Task]) -> None:
+        self._tasks: dict[int, Task] = dict(enumerate(tasks))
+        self._of_task: dict[int, list[_Share]] = {}
+        self._shares: dict[Condition, _Share] = {}
+        families: dict[Field | None, _Family] = {}
+        for number, task in self._tasks.items():
+            mine = self._of_task[number] = []
+            for position, conjunct in enumerate(task.conjuncts):
+                share = self._shares.get(conjunct)
+                if share is None:
+                    share = self._shares[conjunct] = _new_share(conjunct, families)
+                share.places.append((number, position))
+                share.count += 1
+                share.family.count += 1
+                mine.append(share)
+        self._families = list(families.values())
+        for family in self._families:
+            family.members = len(family.shares)
+            family.heap = [(share.rank(), number) for number, share in enumerate(family.shares)]
+            heapify(family.heap)
+        self._heap = [(family.rank() or (), number) for number, family in enumerate(self._families)]
+        heapify(self._heap)
+
+    def best(self) -> Condition | None:
+        """The best one that is shared at all."""
+        heap = self._heap
+        while heap:
+            rank, number = heap[0]
+            now = self._families[number].rank()
+            if now is None:
+                heappop(heap)
+            elif now != rank:
+                heapreplace(heap, (now, number))
+            else:
+                best = self._families[number].best()
+                return best.conjunct if best is not None and -now[0] >= _SHARED else None
+        return None
+
+    def take(self, conjunct: Condition) -> list[Task]:
+        """The tasks not taken yet that have it, in order."""
+        places = self._shares[conjunct].places
+        return [self._taken(number) for number, _ in places if number in self._tasks]
+
+    def left(self) -> list[Task]:
+        """The tasks not taken yet, in order."""
+        return list(self._tasks.values())
+
+    def _taken(self, number: int) -> Task:
+        task = self._tasks.pop(number)
+        for share in self._of_task[number]:
+            share.count -= 1
+            share.family.count -= 1
+            share.family.members -= not share.count
+            while share.count and share.places[share.first][0] not in self._tasks:
+                share.first += 1
+        return task
+
+
+def _new_share(conjunct: Condition, families: dict[Field | None, _Family]) -> _Share:
+    found = equality(conjunct)
+    field = None if found is None else found[0]
+    family = families.setdefault(field, _Family(field, [], []))
+    share = _Share(conjunct, condition_cost(conjunct), family, [])
+    family.shares.append(share)
+    return share
 
 
 def bundles_of(branches: list[Branch]) -> list[list[Branch]]:

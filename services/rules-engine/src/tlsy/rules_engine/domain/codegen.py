@@ -228,11 +228,11 @@ class _Writer:
             self._flat([task for task in tasks if task.conjuncts], depth, scope)
             return
         branches = branches_of([task for task in tasks if task.conjuncts])
-        shared = shared_loads(branches)
+        shared = {load: number for number, load in enumerate(shared_loads(branches))}
         for bundle in bundles_of(branches):
             needed = [load for branch in bundle for load in loads_of(branch.test)]
-            inside = {load for branch in bundle for load in all_loads(branch)}
-            self._put(depth, *scope.require([*needed, *(load for load in shared if load in inside)]))
+            inside = {load for branch in bundle for load in all_loads(branch)} & shared.keys()
+            self._put(depth, *scope.require([*needed, *sorted(inside, key=shared.__getitem__)]))
             if len(bundle) == 1:
                 self._branch(bundle[0], depth, scope)
             elif equality(bundle[0].test) is not None:
