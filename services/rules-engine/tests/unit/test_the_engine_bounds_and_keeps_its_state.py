@@ -237,3 +237,15 @@ def test_what_an_event_ends_because_time_passed_comes_in_steps_before_it_is_judg
     steps = list(made.feeding([event(600, 1.0, subject="0"), event(601, subject="new")], NOW, 10))
     assert [len(step) for step in steps] == [10, 10, 10, 10, 10, 1]
     assert [transition.kind for transition in steps[-1]] == ["resolve"]
+
+
+def test_the_rows_of_sources_with_many_order_keys_come_in_slices():
+    crowded = engine(rule())
+    for source in range(8):
+        events = [event(0, 1.0, source=f"s{source}", subject=f"{key}") for key in range(500)]
+        for _ in crowded.feeding(events, NOW, 1000):
+            pass
+    written = []
+    while not crowded.settled:
+        written.append(len(crowded.settle(20).rows))
+    assert written == [2, 2, 2, 2]

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 BoundRule: TypeAlias = LevelRule | WindowRule | AbsenceRule
 _SECOND_US: Final = 1_000_000
 _EVICTED_SHARE: Final = 16  # a full table of sources gives up one in so many, the longest silent
+_KEYS_PER_ROW: Final = 50  # order keys of a source that take as long to write as a row without
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +155,7 @@ class Engine:
     def settle(self, most: int = maxsize) -> Effects:
         """The second part: refreshes, and the rows to store; of each `most`, and until `settled` not all.
 
+        Fewer of sources with many order keys, whose rows are as large.
         Of two rows with one key that different calls return the later one is right.
         """
         turn = self.turn
@@ -162,9 +164,15 @@ class Engine:
             turn.refreshed.clear()
         for group, _ in refreshed if turn.refreshed else ():
             del turn.refreshed[group]
-        touched = [self._touched.pop(name) for name in list(islice(self._touched, most))]
-        for source in touched:
+        touched, left = [], most
+        for source in self._touched.values():
             source.seen_us = turn.now_us
+            touched.append(source)
+            left -= 1 + len(source.newest) // _KEYS_PER_ROW
+            if left <= 0:
+                break
+        for source in touched:
+            del self._touched[source.name]
         dirty, turn.dirty = turn.dirty[:most], turn.dirty[most:]
         return self._effects(refreshed, touched, dirty)
 
