@@ -249,3 +249,14 @@ def test_the_rows_of_sources_with_many_order_keys_come_in_slices():
     while not crowded.settled:
         written.append(len(crowded.settle(20).rows))
     assert written == [2, 2, 2, 2]
+
+
+def test_a_label_that_holds_control_characters_is_a_group_field_of_its_own():
+    one = rule(group_by=["labels.a\x1flabels.b"])
+    two = rule(name="two", group_by=["labels.a", "labels.b"])
+    labels = {"a\x1flabels.b": "1", "a": "2", "b": "3"}
+    effects = engine(one, two).apply([event(0, labels=labels)], NOW)
+    assert {(opened.rule, opened.group) for opened in effects.transitions} == {
+        ("hot", ("s", "1")),
+        ("two", ("s", "2", "3")),
+    }

@@ -44,6 +44,7 @@ from tlsy.rules_engine.domain.events import (
     data_string,
 )
 from tlsy.rules_engine.domain.operands import Operand, Told, operand_fields
+from tlsy.rules_engine.domain.rows import row_key
 from tlsy.rules_engine.domain.template import shortened
 from tlsy.rules_engine.domain.turn import NEVER
 from tlsy.rules_engine.domain.windows import BUCKETS, SCALE, scaled_threshold, step_us
@@ -110,7 +111,7 @@ def track_name(rule: Rule) -> str:
 
     A hash, as it is stored once per key.
     """
-    told = "\x1f".join((rule.event_type, str(rule.lateness_s), *rule.group_fields))
+    told = row_key((rule.event_type, str(rule.lateness_s), *rule.group_fields))
     return sha256(told.encode()).hexdigest()[:16]
 
 
