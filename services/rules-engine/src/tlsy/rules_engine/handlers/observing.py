@@ -54,7 +54,8 @@ class FieldObserver:
 
     def take(self, now_us: int) -> tuple[Sequence[ObservedField], Sequence[tuple[str, str]]]:
         """What is to be written and what to be deleted now; nothing if it is too soon."""
-        if not self._pending or now_us < self._flushed_us + FLUSH_US:
+        # Before the last time only if the clock was set back: nobody waits until that comes again.
+        if not self._pending or self._flushed_us <= now_us < self._flushed_us + FLUSH_US:
             return (), ()
         self._flushed_us = now_us
         taken = list(self._pending.values()), sorted(self._gone)

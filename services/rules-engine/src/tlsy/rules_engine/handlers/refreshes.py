@@ -53,7 +53,8 @@ class Refreshes:
     def leave(self, now_us: int, name: str) -> tuple[Mapping[DedupKey, Refreshed], list[StateRow]]:
         """At a transaction's end: what it is to count, and the rows to write. No other has that name."""
         due: dict[DedupKey, Refreshed] = {}
-        if self._pending and now_us >= self._counted_us + _EVERY_US:
+        # Before the last time only if the clock was set back: nobody waits until that comes again.
+        if self._pending and not self._counted_us <= now_us < self._counted_us + _EVERY_US:
             due, self._pending, self._counted_us = self._pending, {}, now_us
         changed, self._changed = self._changed, {}
         if not self._pending:
