@@ -193,7 +193,7 @@ async def get_usage(terminal: Terminal) -> None:
 
 @command("outcomes")
 async def list_outcomes(terminal: Terminal, *, limit: Limit = 100) -> None:
-    """Records of producers on the topic that were refused in whole or in part, and why; newest first.
+    """Records of producers that were refused in whole or in part, or repeat events, and why; newest first.
 
     A Kafka client is not told: the broker takes whatever is written, and its token is looked at afterwards.
     """

@@ -1,4 +1,4 @@
-"""What became of producers' records that were refused in whole or in part."""
+"""What became of producers' records of which not every event was accepted."""
 
 from __future__ import annotations
 

@@ -94,8 +94,8 @@ class IngestionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListIngestOutcomes(self, request, context):
-        """What became of the records that this tenant's producers put on the topic: each one refused in whole or
-        in part, newest first.
+        """What became of the records that this tenant's producers put on the topic: each one that was
+        refused in whole or in part, or holds events that are there twice or were stored before; newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -48,8 +48,8 @@ class IngestionServiceStub:
     earlier; another tail has those to come.
     """
     ListIngestOutcomes: _grpc.UnaryUnaryMultiCallable[_ingestion_pb2.ListIngestOutcomesRequest, _ingestion_pb2.ListIngestOutcomesResponse]
-    """What became of the records that this tenant's producers put on the topic: each one refused in whole or
-    in part, newest first.
+    """What became of the records that this tenant's producers put on the topic: each one that was
+    refused in whole or in part, or holds events that are there twice or were stored before; newest first.
     """
     GetIngestUsage: _grpc.UnaryUnaryMultiCallable[_ingestion_pb2.GetIngestUsageRequest, _ingestion_pb2.IngestUsage]
     """How much of the month's quota is used."""
@@ -74,8 +74,8 @@ class IngestionServiceAsyncStub(IngestionServiceStub):
     earlier; another tail has those to come.
     """
     ListIngestOutcomes: _aio.UnaryUnaryMultiCallable[_ingestion_pb2.ListIngestOutcomesRequest, _ingestion_pb2.ListIngestOutcomesResponse]  # type: ignore[assignment]
-    """What became of the records that this tenant's producers put on the topic: each one refused in whole or
-    in part, newest first.
+    """What became of the records that this tenant's producers put on the topic: each one that was
+    refused in whole or in part, or holds events that are there twice or were stored before; newest first.
     """
     GetIngestUsage: _aio.UnaryUnaryMultiCallable[_ingestion_pb2.GetIngestUsageRequest, _ingestion_pb2.IngestUsage]  # type: ignore[assignment]
     """How much of the month's quota is used."""
@@ -121,8 +121,8 @@ class IngestionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ingestion_pb2.ListIngestOutcomesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ingestion_pb2.ListIngestOutcomesResponse, _abc.Awaitable[_ingestion_pb2.ListIngestOutcomesResponse]]:
-        """What became of the records that this tenant's producers put on the topic: each one refused in whole or
-        in part, newest first.
+        """What became of the records that this tenant's producers put on the topic: each one that was
+        refused in whole or in part, or holds events that are there twice or were stored before; newest first.
         """
 
     @_abc_1.abstractmethod
