@@ -6,9 +6,10 @@ Every problem of a file is reported at once, with the path of the member and wha
 from __future__ import annotations
 
 import math
+import os
 import socket
 import ssl
-from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -54,6 +55,12 @@ def _address(url: str) -> str:
     return url
 
 
+def _can_be_one(path: Path) -> Path:
+    if b"\0" in os.fsencode(path):  # which raises by itself for what is no text
+        raise ValueError("must have no NUL in it")
+    return path
+
+
 def _authorities(file: Path) -> Path:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
@@ -64,6 +71,7 @@ def _authorities(file: Path) -> Path:
     return file
 
 
+AnyPath = Annotated[Path, AfterValidator(_can_be_one)]
 #: PEM file of the authorities to trust instead of the system's.
 CaFile = Annotated[Path, AfterValidator(_authorities)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -79,6 +87,17 @@ class SettingsError(Exception):
 
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(slots=True)
+class _Others:
+    """What a probe must fit: the context of a file's validation, filled as it goes on.
+
+    A list's own validator is not asked while one of its probes is wrong: it would not tell of the others.
+    """
+
+    interval_s: float = math.inf
+    names: set[tuple[type, str]] = field(default_factory=set)
 
 
 class ServerTls(_Model):
@@ -107,19 +126,40 @@ class HostSettings(_Model):
     processes: tuple[Name, ...] = Field(default=(), max_length=50)
 
 
-class TcpProbe(_Model):
+class _Probe(_Model):
+    name: Name
+    timeout_s: Seconds
+
+    @field_validator("name")
+    @classmethod
+    def _is_its_own(cls, name: str, info: ValidationInfo) -> str:
+        """Two of one name would be one subject to every rule, up and down by turns."""
+        if isinstance(info.context, _Others):
+            if (cls, name) in info.context.names:
+                raise ValueError(f"another is called {name}, too; each needs a name of its own")
+            info.context.names.add((cls, name))
+        return name
+
+    @field_validator("timeout_s")
+    @classmethod
+    def _in_time(cls, timeout_s: float, info: ValidationInfo) -> float:
+        """All are read before they are due again: one that hangs would hold up what the others tell."""
+        if isinstance(info.context, _Others) and timeout_s > info.context.interval_s:
+            raise ValueError(f"must be at most interval_s, which is {info.context.interval_s:g}")
+        return timeout_s
+
+
+class TcpProbe(_Probe):
     """Whether a TCP port accepts a connection."""
 
-    name: Name
     host: Host
     port: Port
     timeout_s: Seconds = 3.0
 
 
-class HttpProbe(_Model):
+class HttpProbe(_Probe):
     """Whether an HTTP(S) address answers with a status that is expected."""
 
-    name: Name
     #: In ASCII, as it goes over the wire. Events tell it without what is behind a "?".
     url: Annotated[str, Field(pattern=r"^https?://[!-~]+$"), AfterValidator(_address)]
     expect_status: Annotated[tuple[int, ...], Field(min_length=1)] = (200,)
@@ -127,10 +167,9 @@ class HttpProbe(_Model):
     ca_file: CaFile | None = None
 
 
-class TlsProbe(_Model):
+class TlsProbe(_Probe):
     """How many days a server's certificate is still valid, whoever signed it."""
 
-    name: Name
     host: Host
     port: Port = 443
     timeout_s: Seconds = 5.0
@@ -139,19 +178,10 @@ class TlsProbe(_Model):
 Probe = TypeVar("Probe", TcpProbe, HttpProbe, TlsProbe)
 
 
-def _named_apart(probes: tuple[Probe, ...]) -> tuple[Probe, ...]:
-    """Two of one name would be one subject to every rule, up and down by turns."""
-    names = Counter(probe.name for probe in probes)
-    twice = sorted(name for name, count in names.items() if count > 1)
-    if twice:
-        raise ValueError(f"each needs a name of its own; more than one is called {', '.join(twice)}")
-    return probes
-
-
 class BufferSettings(_Model):
     """Where events wait until the server has them."""
 
-    directory: Path
+    directory: AnyPath
     #: When it is full the agent stops collecting and says so; what is kept is never thrown away.
     max_bytes: Annotated[int, Field(ge=1_048_576)] = 268_435_456
 
@@ -161,7 +191,7 @@ class Settings(_Model):
 
     endpoints: Endpoints
     #: Holds the API key alone; readable by the agent's user only.
-    api_key_file: Path
+    api_key_file: AnyPath
     buffer: BufferSettings
     source: Annotated[str, Field(min_length=1), _bytes(MAX_SOURCE_BYTES)] = Field(
         default_factory=lambda: f"agent/{socket.gethostname()}"
@@ -170,38 +200,31 @@ class Settings(_Model):
     labels: dict[LabelKey, Annotated[str, _bytes(MAX_LABEL_VALUE_BYTES)]] = Field(
         default_factory=dict, max_length=20
     )
-    #: Between two readings of everything.
-    interval_s: Annotated[float, Field(ge=0.1, le=3_600)] = 10.0
+    #: Between two readings of everything. Before the probes, which are held against it.
+    interval_s: Annotated[float, Field(ge=0.1, le=3_600, validate_default=True)] = 10.0
     host: HostSettings = HostSettings()
-    tcp: Annotated[tuple[TcpProbe, ...], AfterValidator(_named_apart)] = Field(default=(), max_length=200)
-    http: Annotated[tuple[HttpProbe, ...], AfterValidator(_named_apart)] = Field(default=(), max_length=200)
-    tls: Annotated[tuple[TlsProbe, ...], AfterValidator(_named_apart)] = Field(default=(), max_length=200)
+    tcp: tuple[TcpProbe, ...] = Field(default=(), max_length=200)
+    http: tuple[HttpProbe, ...] = Field(default=(), max_length=200)
+    tls: tuple[TlsProbe, ...] = Field(default=(), max_length=200)
     #: At the end, to deliver what waits; what is left then is delivered after the next start.
     stop_grace_s: Annotated[float, Field(ge=0, le=300)] = 10.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
+    @field_validator("interval_s")
+    @classmethod
+    def _told_to_probes(cls, interval_s: float, info: ValidationInfo) -> float:
+        if isinstance(info.context, _Others):
+            info.context.interval_s = interval_s
+        return interval_s
+
     @field_validator("tcp", "http", "tls")
     @classmethod
-    def _in_time(cls, probes: tuple[Probe, ...], info: ValidationInfo) -> tuple[Probe, ...]:
-        """All are read before they are due again: one that hangs would hold up what the others tell.
-
-        Nobody who asks for readings more often than a default lasts has to say that, too.
-        """
+    def _given_no_time(cls, probes: tuple[Probe, ...], info: ValidationInfo) -> tuple[Probe, ...]:
+        """Nobody who asks for readings more often than a default lasts has to say that, too."""
         interval_s = info.data.get("interval_s", math.inf)
-        taken = tuple(
-            probe
-            if "timeout_s" in probe.model_fields_set or probe.timeout_s <= interval_s
-            else probe.model_copy(update={"timeout_s": interval_s})
-            for probe in probes
+        return tuple(
+            probe.model_copy(update={"timeout_s": min(probe.timeout_s, interval_s)}) for probe in probes
         )
-        late = [
-            f"{info.field_name}.{number}.timeout_s"
-            for number, probe in enumerate(taken)
-            if probe.timeout_s > interval_s
-        ]
-        if late:
-            raise ValueError(f"must be at most interval_s, which is {interval_s:g}: {', '.join(late)}")
-        return taken
 
 
 class _Loader(yaml.SafeLoader):
@@ -243,8 +266,10 @@ def load(path: Path) -> Settings:
         raise SettingsError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} is not YAML: {error}") from error
+    except RecursionError as error:
+        raise SettingsError(f"{path} is nested more deeply than it can be read") from error
     try:
-        return Settings.model_validate(document if document is not None else {})
+        return Settings.model_validate(document if document is not None else {}, context=_Others())
     except ValidationError as error:
         lines = [f"  {'.'.join(map(str, p['loc'])) or '(file)'}: {p['msg']}" for p in error.errors()]
         raise SettingsError("\n".join([f"{path} has {len(lines)} problem(s):", *lines])) from error
