@@ -94,6 +94,27 @@ async def test_a_certificate_is_told_in_days_also_when_it_has_ended(tls_context,
     assert reading.severity is severity
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_a_certificate_is_told_also_where_the_server_wants_one_of_its_client(
+    tls_context, tmp_path, version, background
+):
+    context = tls_context(90)
+    context.maximum_version = version
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(tmp_path / "server.pem")
+    with listening(context=context) as port:
+        reading = await probe_tls(TlsProbe(name="web", host="127.0.0.1", port=port), NOW, background)
+    assert reading.value == pytest.approx(90)
+
+
+@pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH\r\n", b"\x16\x03\x03\x00\x04\x0b\x00\x00\x00"])
+async def test_what_answers_without_a_certificate_has_no_value(answer, background):
+    with listening(answer) as port:
+        reading = await probe_tls(TlsProbe(name="web", host="127.0.0.1", port=port), NOW, background)
+    assert (reading.value, reading.severity) == (None, Severity.ERROR)
+    assert " " in reading.labels["error"]
+
+
 async def test_a_certificate_that_cannot_be_had_has_no_value(background):
     with listening() as port:
         pass
@@ -157,4 +178,17 @@ async def test_a_server_that_drips_its_headers_is_down_at_the_deadline(backgroun
         url = f"http://127.0.0.1:{port}/"
         reading = await probe_http(HttpProbe(name="web", url=url, timeout_s=0.2), background)
         assert await asyncio.to_thread(left.wait, 10)
-    assert (reading.value, reading.labels["error"]) == (0.0, "TimeoutError")
+    assert (reading.value, reading.labels["error"]) == (0.0, "no answer in 0.2 s")
+
+
+@pytest.mark.parametrize("before", [b"", b"HTTP/1.1 200 OK\r\nX: "])
+async def test_a_line_that_is_too_long_is_told_as_such(before, background):
+    with listening(before + b"a" * 70_000 + b"\r\n\r\n") as port:
+        reading = await probe_http(HttpProbe(name="web", url=f"http://127.0.0.1:{port}/"), background)
+    assert (reading.value, reading.labels["error"]) == (0.0, "a line of more than 64 KiB of headers")
+
+
+async def test_a_server_that_hangs_up_is_told_in_words(background):
+    with listening() as port:
+        reading = await probe_http(HttpProbe(name="web", url=f"https://127.0.0.1:{port}/"), background)
+    assert (reading.value, reading.labels["error"]) == (0.0, "what answers hung up")

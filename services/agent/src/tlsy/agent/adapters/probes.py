@@ -20,6 +20,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from cryptography import x509
 
+from tlsy.agent.adapters.handshake import shown_certificate
 from tlsy.agent.domain.readings import Reading, Severity
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] (\d{3})\b")
 #: Before the answer itself there may be a few of status 1xx.
 _MAX_HEADS: Final = 5
 _MAX_HEAD_LINES: Final = 200
+_MAX_LINE_KIB: Final = 64
 _FIRST_FINAL_STATUS: Final = 200
 
 
@@ -44,12 +46,20 @@ def _up(kind: str, name: str, labels: dict[str, str]) -> Reading:
 
 
 def _down(
-    kind: str, name: str, error: Exception, labels: dict[str, str], value: float | None = 0.0
+    kind: str,
+    probe: TcpProbe | HttpProbe | TlsProbe,
+    error: Exception,
+    labels: dict[str, str],
+    value: float | None = 0.0,
 ) -> Reading:
     reason = str(error) or type(error).__name__
+    if not str(error) and isinstance(error, TimeoutError):
+        reason = f"no answer in {probe.timeout_s:g} s"
+    elif not str(error) and isinstance(error, ConnectionError):
+        reason = "what answers hung up"
     return Reading(
         type=f"probe.{kind}",
-        subject=name,
+        subject=probe.name,
         value=value,
         severity=Severity.ERROR,
         labels={**labels, "error": reason},
@@ -74,7 +84,11 @@ async def _connected(
     for address in await _addresses(host, port, background):
         try:
             reader, writer = await asyncio.open_connection(
-                address, port, ssl=context, server_hostname=host if context is not None else None
+                address,
+                port,
+                ssl=context,
+                server_hostname=host if context is not None else None,
+                limit=_MAX_LINE_KIB * 1024,
             )
         except OSError as error:
             refused = error
@@ -102,7 +116,7 @@ async def probe_tcp(probe: TcpProbe, background: Background) -> Reading:
         async with asyncio.timeout(probe.timeout_s), _connected(probe.host, probe.port, background):
             pass
     except (OSError, ValueError) as error:
-        return _down("tcp", probe.name, error, labels)
+        return _down("tcp", probe, error, labels)
     return _up("tcp", probe.name, labels)
 
 
@@ -117,10 +131,10 @@ async def probe_http(probe: HttpProbe, background: Background) -> Reading:
         async with asyncio.timeout(probe.timeout_s):
             status = await _http_status(probe, url, background)
     except (OSError, ValueError) as error:
-        return _down("http", probe.name, error, labels)
+        return _down("http", probe, error, labels)
     labels["status"] = str(status)
     if status not in probe.expect_status:
-        return _down("http", probe.name, ValueError(f"status {status}"), labels)
+        return _down("http", probe, ValueError(f"status {status}"), labels)
     return _up("http", probe.name, labels)
 
 
@@ -146,11 +160,11 @@ async def _http_status(probe: HttpProbe, url: SplitResult, background: Backgroun
 
 async def _head(reader: asyncio.StreamReader) -> int:
     """The status of an answer's head; its lines are read to their end, since one that never ends is none."""
-    told = _STATUS_LINE.match(await reader.readline())
+    told = _STATUS_LINE.match(await _line(reader))
     if told is None:
         raise ValueError("what answers speaks no HTTP")
     for _ in range(_MAX_HEAD_LINES):
-        line = await reader.readline()
+        line = await _line(reader)
         if not line:
             raise ValueError("the answer breaks off in its headers")
         if not line.strip():
@@ -158,26 +172,25 @@ async def _head(reader: asyncio.StreamReader) -> int:
     raise ValueError(f"more than {_MAX_HEAD_LINES} lines of headers")
 
 
-async def _certificate(probe: TlsProbe, background: Background) -> x509.Certificate:
-    # Whether the chain is trusted is not the question here: an expired certificate must be readable too.
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    async with (
-        asyncio.timeout(probe.timeout_s),
-        _connected(probe.host, probe.port, background, context=context) as (_, writer),
-    ):
-        der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-    return x509.load_der_x509_certificate(der)
+async def _line(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.readline()
+    except ValueError as error:
+        raise ValueError(f"a line of more than {_MAX_LINE_KIB} KiB of headers") from error
 
 
 async def probe_tls(probe: TlsProbe, now: datetime, background: Background) -> Reading:
     """Days until the server's certificate ends, negative once it has; no value if it could not be had."""
     labels = {"target": f"{probe.host}:{probe.port}"}
     try:
-        certificate = await _certificate(probe, background)
+        async with (
+            asyncio.timeout(probe.timeout_s),
+            _connected(probe.host, probe.port, background) as (reader, writer),
+        ):
+            shown = await shown_certificate(reader, writer, probe.host)
+        certificate = x509.load_der_x509_certificate(shown)
     except (OSError, ValueError) as error:
-        return _down("tls", probe.name, error, labels, value=None)
+        return _down("tls", probe, error, labels, value=None)
     days = (certificate.not_valid_after_utc - now.astimezone(UTC)).total_seconds() / _DAY_S
     severity = Severity.INFO
     if days < _ERROR_DAYS:
