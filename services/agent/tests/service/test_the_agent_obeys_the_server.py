@@ -9,7 +9,7 @@ import pytest
 from tlsy.agent.handlers.deliver import Deliverer
 from tlsy.agent.ports import DeliveryError
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as pb
-from tlsy.rpc.errors import ResourceExhausted, Unavailable
+from tlsy.rpc.errors import PermissionDenied, ResourceExhausted, Unavailable
 
 REFUSED = "the server refuses events for good"
 
@@ -199,6 +199,14 @@ async def test_a_token_that_is_refused_is_exchanged_at_once(agent, stand_in):
     agent.collected("1")
     await agent.deliver()
     assert (stand_in.tokens, stand_in.batches) == (2, [["1"]])
+
+
+async def test_after_a_key_that_may_not_send_the_one_in_the_file_then_is_shown(server, stand_in):
+    stand_in.script = [PermissionDenied("PERMISSION_MISSING", "no")]
+    with pytest.raises(DeliveryError, match="PERMISSION_MISSING"):
+        await server.deliver([pb.Event(id="1")])
+    await server.deliver([pb.Event(id="1")])
+    assert (stand_in.tokens, stand_in.batches) == (2, [["1"], ["1"]])
 
 
 async def test_a_key_that_is_refused_is_shown_once_and_then_after_a_pause(server, stand_in):

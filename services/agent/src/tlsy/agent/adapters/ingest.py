@@ -12,7 +12,7 @@ from tlsy.agent.ports import Delivered, DeliveryError
 from tlsy.contracts.identity.v1 import identity_pb2, identity_pb2_grpc
 from tlsy.contracts.ingestion.v1 import ingestion_pb2, ingestion_pb2_grpc
 from tlsy.rpc.channel import CallPolicy, dial_bearer
-from tlsy.rpc.errors import ServiceError, Unauthenticated
+from tlsy.rpc.errors import PermissionDenied, ServiceError, Unauthenticated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,9 +53,10 @@ class IngestionServer:
     """The `Server` port over gRPC.
 
     The key is read from its file at every exchange, so that a new key in the file is taken without a restart.
-    A token that the server refuses is exchanged once more at once: keys of the suite rotate. Whatever fails
-    but an event itself is a DeliveryError: a key that is revoked today may be replaced tomorrow, and until
-    then the events wait on disk.
+    A token that the server refuses is exchanged once more at once: keys of the suite rotate; one that may not
+    send, at the next try, since the key in the file may be another by then. Whatever fails but an event
+    itself is a DeliveryError: a key that is revoked today may be replaced tomorrow, and until then the events
+    wait on disk.
     """
 
     def __init__(
@@ -100,6 +101,8 @@ class IngestionServer:
             except Unauthenticated:
                 answer = await self._ingest(await self._exchange(), events)
         except ServiceError as error:
+            if isinstance(error, PermissionDenied):
+                self._access = None
             raise DeliveryError(f"{error.reason}: {error.message}", error.retry_after_s) from error
         return _delivered(answer, len(events))
 
