@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -200,3 +201,26 @@ async def test_a_running_replica_learns_what_another_counted(
     real_time_clock.advance(REREAD_AFTER_S)
     later = await one.run(tenant, "k", make_events(2, first=50), 1)
     assert later.outcomes == [Outcome.REJECTED] * 2
+
+
+class StoresMeanwhile(PostgresEventStore):
+    meanwhile: Any = None
+
+    async def read_month(self, tx, month, quota):
+        run, self.meanwhile = self.meanwhile, None
+        if run is not None:
+            await run()
+        return await super().read_month(tx, month, quota)
+
+
+async def test_what_is_stored_while_the_count_is_read_is_counted_once(
+    installation, make_pipeline, make_events, real_time_clock
+):
+    tenant = await installation.provisioned_tenant(entitlements=limits(10))
+    store = StoresMeanwhile(0)
+    pipeline = make_pipeline(store=store)
+    await pipeline.run(tenant, "k", make_events(1), 1)
+    real_time_clock.advance(REREAD_AFTER_S)
+    store.meanwhile = partial(pipeline.run, tenant, "k", make_events(4, first=10), 1)
+    later = await pipeline.run(tenant, "k", make_events(6, first=50), 1)
+    assert later.outcomes == [Outcome.ACCEPTED] * 5 + [Outcome.REJECTED]

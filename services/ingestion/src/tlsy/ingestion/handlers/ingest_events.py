@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from tlsy.ingestion.domain.events import Row
+    from tlsy.ingestion.domain.limits import Quota
     from tlsy.ingestion.domain.untold import Untold
     from tlsy.ingestion.ports import AfterCommit, BatchObserver, EventStore
     from tlsy.runtime.clock import Clock
@@ -54,6 +55,7 @@ _MAX_RECORD_BYTES: Final = 480 * 1024
 #: The relay leaves rows alone for so long, because they are published from memory after the commit.
 _SWEEP_AFTER_S: Final = 5.0
 _MAX_METERS: Final = 20_000
+_MAX_READINGS: Final = 3
 _RECENT_IDS: Final = 50_000
 _DAY_US: Final = 86_400_000_000
 #: Rules wait so long for an event, unless they say otherwise.
@@ -297,10 +299,7 @@ class IngestEvents:
         meter, quota = sent.meter, quota_of(sent.tenant.entitlements)
         sent.hold.take(0)
         if meter.is_stale(quota, now, self._clock.monotonic()):
-            stored_before = meter.stored_ever
-            month = await self._store.read_month(tx, month_start(now), quota.events)
-            read_s = self._clock.monotonic()
-            meter.reread(month.accepted, month.passed_at, quota, now, read_s, stored_before=stored_before)
+            await self._reread(tx, meter, quota, now)
         allowance = meter.allow(quota, len(work.rows), now)
         is_first = allowance.stage != "within" and meter.passed_at is None
         if is_first or allowance.events < len(work.rows):
@@ -320,6 +319,20 @@ class IngestEvents:
         if allowance.stage != "within" and meter.passed_at is None:
             await self._store.mark_quota_passed(tx, month_start(now), quota.events, now)
             work.quota_passed_at = now
+
+    async def _reread(self, tx: UnitOfWork, meter: TenantMeter, quota: Quota, now: datetime) -> None:
+        """Reads the month's count, and again if a batch was stored meanwhile: who knows if it is in there.
+
+        Counted twice it would keep events out that there is room for. While batches are stored all the time
+        that is so in the end, until the next reading.
+        """
+        for _ in range(_MAX_READINGS):
+            stored_before = meter.stored_ever
+            month = await self._store.read_month(tx, month_start(now), quota.events)
+            read_s = self._clock.monotonic()
+            meter.reread(month.accepted, month.passed_at, quota, now, read_s, stored_before=stored_before)
+            if meter.stored_ever == stored_before:
+                return
 
     async def _keep_outcome(
         self,
