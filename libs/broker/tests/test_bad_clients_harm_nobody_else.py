@@ -15,7 +15,7 @@ from kio.schema.metadata.v8.request import MetadataRequest, MetadataRequestTopic
 from tlsy.broker import BrokerSettings
 from tlsy.testkit.kafka import embedded_broker
 
-PRODUCE, METADATA, API_VERSIONS = 0, 3, 18
+PRODUCE, FETCH, LIST_OFFSETS, METADATA, API_VERSIONS = 0, 1, 2, 3, 18
 
 
 def frame(key, version, body=b"", *, size=None):
@@ -86,6 +86,24 @@ async def test_a_malformed_request_ends_its_connection_and_no_other(address, con
     bad.writer.write(sent)
     assert await bad.is_closed_by_broker()
     assert (await other.ask(metadata_request())).topics == ()
+
+
+NULLS = {
+    "topics": frame(LIST_OFFSETS, 5, struct.pack(">ibi", -1, 0, -1)),
+    "partitions": frame(LIST_OFFSETS, 5, struct.pack(">ibihi", -1, 0, 1, 0, -1)),
+    "partitions, in an older version": frame(LIST_OFFSETS, 1, struct.pack(">iihi", -1, 1, 0, -1)),
+    "topics to fetch": frame(FETCH, 11, struct.pack(">4ib4ih", -1, 0, 0, 0, 0, 0, -1, -1, 0, 0)),
+}
+
+
+@pytest.mark.parametrize("sent", NULLS.values(), ids=NULLS.keys())
+async def test_a_null_where_there_is_none_is_the_clients_fault(address, connect, caplog, sent):
+    bad = await connect(address)
+    bad.writer.write(sent)
+    assert await bad.is_closed_by_broker()
+    assert [(record.levelname, "malformed" in record.message) for record in caplog.records] == [
+        ("WARNING", True)
+    ]
 
 
 async def test_any_mutation_of_a_request_leaves_the_broker_alive(address, connect, encoded):

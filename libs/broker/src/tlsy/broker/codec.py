@@ -6,7 +6,7 @@ import io
 import struct
 from dataclasses import MISSING, dataclass, fields
 from datetime import timedelta
-from types import UnionType
+from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Final, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from kio.index import KioIndexError, load_request_schema, load_response_schema
@@ -78,6 +78,7 @@ class Codec:
             read_header, read_body = self._readers_of(key, version)
             header, size = read_header(frame, 0)
             body, _ = read_body(frame, size)
+            self._check_nulls(body)
             lifted = self.convert(body, api.newest)
         except KioIndexError as error:
             raise MalformedRequestError(f"version {version} of API {key} has no codec") from error
@@ -101,6 +102,17 @@ class Codec:
         if type(entity) is target:
             return entity
         return target(**{planned.name: self._value(entity, planned) for planned in self._plan(target)})
+
+    def _check_nulls(self, entity: Entity) -> None:
+        """Raise ValueError for a null array where the message has none: its reader takes it everywhere."""
+        for planned in self._plan(type(entity)):
+            if planned.is_array:
+                value = getattr(entity, planned.name)
+                if value is None and not planned.is_nullable:
+                    raise ValueError(f"{planned.name} is null")
+                if planned.entity is not None:
+                    for item in value or ():
+                        self._check_nulls(item)
 
     def _readers_of(self, key: int, version: int) -> tuple[Reader[Entity], Reader[Entity]]:
         readers = self._readers.get((key, version))
@@ -143,6 +155,8 @@ class Codec:
                     field.name,
                     _nested_entity(hints[field.name]),
                     field.default if field.default is not MISSING else _zero(hints[field.name]),
+                    is_array=_is_array(hints[field.name]),
+                    is_nullable=NoneType in get_args(hints[field.name]),
                 )
                 for field in fields(target)
             )
@@ -155,6 +169,13 @@ class _Field:
     name: str
     entity: type[Entity] | None
     default: object
+    is_array: bool
+    is_nullable: bool
+
+
+def _is_array(hint: object) -> bool:
+    """Whether it is `tuple[X, ...]` or `tuple[X, ...] | None`."""
+    return any(get_origin(part) is tuple for part in (hint, *get_args(hint)))
 
 
 def _nested_entity(hint: object) -> type[Entity] | None:
