@@ -44,6 +44,9 @@ class SwappedReader:
     async def ends(self, topic):
         return {0: len(self._log.records)}
 
+    async def starts(self, topic):
+        return {0: self._log.oldest}
+
     async def oldest(self, partition):
         return self._log.oldest
 

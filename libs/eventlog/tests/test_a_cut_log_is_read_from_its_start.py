@@ -127,7 +127,7 @@ async def test_of_two_incarnations_in_short_order_only_the_present_one_is_a_reas
 
 async def _incarnation_is_begun(world, number):
     books = GroupBooks("rules_engine", GROUP, world.tenancy("rules_engine"))
-    return await books.knows(TopicPartition(topic=TOPIC, partition=0), number)
+    return await books.applied(TopicPartition(topic=TOPIC, partition=0), number) is not None
 
 
 async def _committed(log, offset):
@@ -193,6 +193,46 @@ async def test_records_that_were_dropped_are_asked_for_once_however_often_a_grou
     await world.consuming(reader=log.reader)
     await world.noted(tenant, "letter")
     assert await _incarnation(world, 2)
+
+
+async def test_records_that_were_dropped_before_a_group_told_anything_are_asked_for(world, tenant, log):
+    log.records = received(1, event_of(tenant, "gone"))
+    await _begun_and_nothing_told(world, log)
+    log.records, log.oldest = received(1, event_of(tenant, "late"), first=5), 5
+    await world.consuming(reader=log.reader)
+    await until(lambda: _incarnation(world, 2))
+
+
+async def _begun_and_nothing_told(world, log):
+    begun = asyncio.Event()
+
+    async def hang(delivery, tx):
+        begun.set()
+        await asyncio.Event().wait()
+
+    consumer = await world.consuming({EVENTS_ACCEPTED: Each(hang)}, reader=log.reader)
+    await asyncio.wait_for(begun.wait(), 60)
+    await consumer.stop(0)
+    assert log.committed is None
+
+
+async def test_what_a_broker_had_dropped_before_a_group_began_is_not_missing(world, tenant, log, log_lines):
+    log.records, log.oldest = received(1, event_of(tenant, "a"), first=5), 5
+    await _begun_and_nothing_told(world, log)
+    await world.consuming(reader=log.reader)
+    await world.noted(tenant, "a")
+    assert "records are missing" not in log_lines.text
+    assert await _incarnation(world, 1)
+
+
+async def test_a_group_whose_books_are_lost_reads_a_log_that_does_not_begin_at_0_from_its_start(
+    world, tenant, log
+):
+    a, b, c = (event_of(tenant, note) for note in "abc")
+    log.records, log.oldest, log.committed = received(1, a, b, c, first=5), 5, 7
+    await world.consuming(reader=log.reader)
+    await until(lambda: _all_noted(world, tenant, 3))
+    assert log.rewound == 1
 
 
 async def test_what_a_transaction_leaves_in_a_log_is_no_record_that_is_missing(world, tenant, log, log_lines):

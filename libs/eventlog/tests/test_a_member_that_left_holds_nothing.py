@@ -43,7 +43,7 @@ class Member:
             raise LogUnavailable("broken")
         return []
 
-    async def ends(self, topic):
+    async def starts(self, topic):
         return {}
 
     async def committed(self, partition):

@@ -29,6 +29,9 @@ class Ends:
         self.asked += 1
         return {0: self.end, 1: 0, 2: 9}
 
+    async def starts(self, topic):
+        return {0: self.begins, 1: 0, 2: 0}
+
     async def committed(self, partition):
         return self.reached if partition.partition == 0 else None
 
@@ -60,7 +63,7 @@ def test_a_multiple_moves_nobody_to_a_partition_that_was_there(few, more):
 
 
 async def test_what_is_parked_comes_first(books, parking, growth, tenant):
-    await books.begin_with(TOPIC, 2)
+    await books.begin_with(TOPIC, {0: 0, 1: 0})
     (record,) = received(1, event_of(tenant, "a"))
     await parking.park(tenant.tenant_id, OLD, [record], epoch=await books.take(OLD))
     log = Ends(0)
@@ -84,14 +87,14 @@ async def test_the_partitions_that_a_group_begins_with_wait_for_nobody(books, gr
 
 
 async def test_one_that_was_taken_is_not_new_any_more(books, growth, log_lines):
-    await books.begin_with(TOPIC, 2)
+    await books.begin_with(TOPIC, {0: 0, 1: 0})
     await books.take(NEW)
     await at_once(growth, NEW, Ends(9))
     assert "partition is new" not in log_lines.text
 
 
 async def test_those_that_a_topic_had_before_it_was_made_anew_are_not_waited_for(books, growth):
-    await books.begin_with(TOPIC, 2)
+    await books.begin_with(TOPIC, {0: 0, 1: 0})
     await books.take(TopicPartition(topic=TOPIC, partition=9))
     log = Ends(9)
     log.reached = 9
@@ -105,9 +108,10 @@ async def test_ends_are_those_of_all_partitions_or_none_are_told(world):
     reader = KafkaGroupReader(world.brokers, GROUP, [TOPIC], "test")
     await reader.start(dealt.put, dealt.put)
     try:
-        assert await reader.ends(TOPIC) == {0: 0, 1: 0}
-        with pytest.raises(LogUnavailable):
-            await reader.ends("tlsy.identity")
+        for ask in (reader.ends, reader.starts):
+            assert await ask(TOPIC) == {0: 0, 1: 0}
+            with pytest.raises(LogUnavailable):
+                await ask("tlsy.identity")
     finally:
         await reader.stop()
 
@@ -115,7 +119,7 @@ async def test_ends_are_those_of_all_partitions_or_none_are_told(world):
 @pytest.fixture
 async def waiting(books, growth):
     """A new partition that has looked at the old ones, and waits."""
-    await books.begin_with(TOPIC, 2)
+    await books.begin_with(TOPIC, {0: 0, 1: 0})
     log = Ends(9)
     task = asyncio.create_task(growth.wait_for_turn(NEW, log))
     await until(partial(looked, log, task))
@@ -134,7 +138,7 @@ def patient(books, parking, fake_clock):
 
 
 async def test_it_waits_for_what_is_written_by_those_who_do_not_know_of_it_yet(books, patient, fake_clock):
-    await books.begin_with(TOPIC, 2)
+    await books.begin_with(TOPIC, {0: 0, 1: 0})
     log = Ends(9)
     log.reached = 9
     task = asyncio.create_task(patient.wait_for_turn(NEW, log))
@@ -176,6 +180,6 @@ async def test_nobody_waits_for_what_a_broker_dropped(waiting):
 
 
 async def test_where_others_write_nobody_waits(books, growth, log_lines):
-    await books.begin_with("tlsy.ingest", 2)
+    await books.begin_with("tlsy.ingest", {0: 0, 1: 0})
     await at_once(growth, TopicPartition(topic="tlsy.ingest", partition=2), Ends(9))
     assert "partition is new" not in log_lines.text

@@ -53,24 +53,28 @@ class GroupBooks:
         async with self._transactions.control(PLATFORM, write=False) as tx:
             return await self._partitions(tx, topic)
 
-    async def begin_with(self, topic: str, count: int) -> list[int]:
-        """Begin with the first `count`, unless the group has begun; answers what `partitions` would."""
+    async def begin_with(self, topic: str, starts: Mapping[int, int]) -> list[int]:
+        """Begin with these, unless the group has begun; answers what `partitions` would.
+
+        What is below the starts the group does not need.
+        """
         async with self._transactions.control(PLATFORM, write=True) as tx:
-            await tx.execute(self._sql["begin_with"], topic, self._group, count)
+            await tx.execute(
+                self._sql["begin_with"], topic, self._group, list(starts.keys()), list(starts.values())
+            )
             return await self._partitions(tx, topic)
 
     async def _partitions(self, tx: UnitOfWork, topic: str) -> list[int]:
         rows = await tx.fetch(self._sql["select_partitions"], topic, self._group)
         return [row["partition"] for row in rows]
 
-    async def knows(self, partition: TopicPartition, log: int | None = None) -> bool:
-        """Whether the group ever began with the partition, in incarnation `log` or in any."""
+    async def applied(self, partition: TopicPartition, log: int | None) -> int | None:
+        """Below it everything is applied in incarnation `log`, or the present one; None: not begun there."""
         async with self._transactions.control(PLATFORM, write=False) as tx:
-            return bool(
-                await tx.fetchval(
-                    self._sql["knows_partition"], partition.topic, self._group, partition.partition, log
-                )
+            value = await tx.fetchval(
+                self._sql["select_watermark"], partition.topic, self._group, partition.partition, log
             )
+            return None if value is None else int(value)
 
     async def raise_watermarks(self, partition: TopicPartition, next_offsets: Mapping[int, int]) -> None:
         """Everything below these offsets is applied: incarnation to next offset."""

@@ -54,8 +54,7 @@ class Growth:
             return
         known = await self._books.partitions(topic)
         if not known:
-            count = max(len(await reader.ends(topic)), partition.partition + 1)
-            known = await self._books.begin_with(topic, count)
+            known = await self._books.begin_with(topic, await self._starts(partition, reader))
         if partition.partition in known:
             return
         self._logger.warning("partition is new and waits", topic=topic, partition=partition.partition)
@@ -66,6 +65,15 @@ class Growth:
             older = TopicPartition(topic=topic, partition=number)
             while not await self._is_done(older, ends[number], reader):
                 await self._clock.sleep(self._known_s / 10)
+
+    async def _starts(self, asked: TopicPartition, reader: GroupReader) -> dict[int, int]:
+        """Where the group begins in each partition; 0 where the broker says that it had begun before."""
+        starts = dict.fromkeys(range(asked.partition + 1), 0) | dict(await reader.starts(asked.topic))
+        for number in [number for number, start in starts.items() if start]:
+            partition = TopicPartition(topic=asked.topic, partition=number)
+            if await reader.committed(partition) is not None:
+                starts[number] = 0
+        return starts
 
     async def _is_done(self, older: TopicPartition, end: int, reader: GroupReader) -> bool:
         # A log that was cut meanwhile may never again be as long.

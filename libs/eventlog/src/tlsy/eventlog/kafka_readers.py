@@ -129,14 +129,21 @@ class KafkaGroupReader:
 
     async def ends(self, topic: str) -> Mapping[int, int]:
         """See `GroupReader.ends`."""
+        return await self._of_each(topic, self._client.end_offsets)
+
+    async def starts(self, topic: str) -> Mapping[int, int]:
+        """See `GroupReader.starts`."""
+        return await self._of_each(topic, self._client.beginning_offsets)
+
+    async def _of_each(self, topic: str, ask: Callable[[Any], Awaitable[Any]]) -> Mapping[int, int]:
         numbers = self._client.partitions_for_topic(topic)
         if not numbers:
             raise LogUnavailable(f"the partitions of {topic} are not known now")
         theirs = [aiokafka.TopicPartition(topic, number) for number in numbers]
         try:
-            found = await asyncio.wait_for(self._client.end_offsets(theirs), ASK_TIMEOUT_S)
+            found = await asyncio.wait_for(ask(theirs), ASK_TIMEOUT_S)
         except FAILURES as error:
-            raise LogUnavailable(f"the ends were not found: {error!r}") from error
+            raise LogUnavailable(f"the offsets of {topic} were not found: {error!r}") from error
         return {partition.partition: offset for partition, offset in found.items()}
 
     async def oldest(self, partition: TopicPartition) -> int:

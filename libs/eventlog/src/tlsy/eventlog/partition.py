@@ -178,7 +178,8 @@ class PartitionWorker:
         for tenant_id in await self._parking.tenants(self._partition):
             self._paused[tenant_id] = _Paused()
         self._expected = await self._reader.committed(self._partition)
-        if self._expected is None and await self._books.knows(self._partition):
+        if self._expected is None and self._partition.topic in _RELAYED:
+            # That it begins behind the start is in its books (`_notice_gap`).
             self._expected = 0
         self._from_start = not self._expected
 
@@ -322,7 +323,7 @@ class PartitionWorker:
         async def look_up() -> None:
             nonlocal present, holder, begun
             present, holder = await self._books.topic_log(self._partition.topic)
-            begun = await self._books.knows(self._partition, log)
+            begun = await self._books.applied(self._partition, log) is not None
 
         await self._until_done(look_up)
         cluster_id, has_ended = holder if log == present else None, log < present
@@ -345,10 +346,13 @@ class PartitionWorker:
         if self._expected is None or first.offset <= self._expected:
             return
         # What a producer's transactions leave takes offsets, too, and is no record.
-        if await self._reader.oldest(self._partition) <= self._expected:
+        oldest = await self._reader.oldest(self._partition)
+        if oldest <= self._expected:
             return
         # A letter that was put back does not say which log it is in.
         log = _incarnation(first) or self._log or None
+        if (await self._books.applied(self._partition, log) or 0) >= oldest:
+            return
         self._logger.error("records are missing", expected=self._expected, found=first.offset, log=log)
         if first.topic in _RELAYED:
             await self._books.end_log(self._partition.topic, log)

@@ -110,6 +110,10 @@ class GroupReader(Protocol):
         """Each partition to the offset that its next record gets, whoever reads it. Raises LogUnavailable."""
         ...
 
+    async def starts(self, topic: str) -> Mapping[int, int]:
+        """Each partition to where the broker's records begin, whoever reads it. Raises LogUnavailable."""
+        ...
+
     async def oldest(self, partition: TopicPartition) -> int:
         """Where the broker's records begin. Raises LogUnavailable."""
         ...

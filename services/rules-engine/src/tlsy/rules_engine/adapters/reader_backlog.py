@@ -62,6 +62,10 @@ class FollowedReader:
         """See `GroupReader`."""
         return await self._reader.ends(topic)
 
+    async def starts(self, topic: str) -> Mapping[int, int]:
+        """See `GroupReader`."""
+        return await self._reader.starts(topic)
+
     async def oldest(self, partition: TopicPartition) -> int:
         """See `GroupReader`."""
         return await self._reader.oldest(partition)
