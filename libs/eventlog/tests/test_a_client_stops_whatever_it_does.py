@@ -6,13 +6,22 @@ from collections import Counter
 import aiokafka
 import pytest
 
-from libs.eventlog.tests.world import GROUP, TOPIC, until
-from tlsy.eventlog.kafka import stop_consumer
-from tlsy.eventlog.kafka_readers import KafkaGroupReader
+from libs.eventlog.tests.world import CLOCK, GROUP, TOPIC, until
+from tlsy.eventlog.kafka import KafkaInspector, KafkaProducer, stop_consumer
+from tlsy.eventlog.kafka_readers import KafkaGroupReader, KafkaTail
+from tlsy.eventlog.ports import Record
+from tlsy.runtime.brokers import Brokers
 
 _ROUTINES = frozenset(
-    {"_coordination_routine", "_heartbeat_routine", "_fetch_requests_routine", "_md_synchronizer"}
+    {
+        "_coordination_routine",
+        "_heartbeat_routine",
+        "_fetch_requests_routine",
+        "_md_synchronizer",
+        "_sender_routine",
+    }
 )
+_RECORD = Record(topic=TOPIC, key=b"k", value=b"v", headers=(), time=CLOCK.now())
 
 
 async def test_who_stops_a_client_that_waits_for_its_broker_is_not_cancelled_with_its_fetch(
@@ -90,3 +99,64 @@ async def test_a_member_that_stops_while_its_group_waits_for_another_leaves_noth
         await late.stop()
         await stop_consumer(other)
     assert routines() == alone
+
+
+async def test_a_producer_that_stops_with_records_that_nobody_takes_leaves_nothing_behind(broker):
+    inspector = KafkaInspector(Brokers(broker.address), "test")
+    await inspector.ensure_topics({TOPIC: 4})
+    await inspector.stop()
+    alone = routines()
+    producer = KafkaProducer(Brokers(broker.address), "test")
+    assert None not in await producer.publish([_RECORD], timeout_s=20)
+    await broker.stop()
+    publishing = asyncio.create_task(producer.publish([_RECORD], timeout_s=20))
+
+    async def is_held():
+        return producer._client._message_accumulator._batches
+
+    await until(is_held)
+    publishing.cancel()
+    await asyncio.wait({publishing})
+    async with asyncio.timeout(30):
+        await producer.stop()
+    assert routines() == alone
+    await broker.start()
+
+
+async def cancelled_once(closing, has_begun):
+    """As whoever stops it does at the end of the grace: once, while it closes."""
+    task = asyncio.create_task(closing)
+    async with asyncio.timeout(30):
+        while not has_begun():
+            await asyncio.sleep(0)
+        assert not task.done()
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def test_an_inspector_that_is_cancelled_while_it_closes_leaves_nothing_behind(world):
+    alone = routines()
+    inspector = KafkaInspector(world.brokers, "test")
+    await inspector.ensure_topics({TOPIC: 4})
+    await cancelled_once(inspector.stop(), lambda: inspector._consumer is None)
+    assert routines() == alone
+
+
+async def test_a_tail_that_is_cancelled_while_it_closes_leaves_nothing_behind(world):
+    await world.inspector().ensure_topics({TOPIC: 4})
+    alone = routines()
+    tail = KafkaTail(world.brokers, [TOPIC], "test")
+    await tail.open()
+    await cancelled_once(tail.close(), lambda: tail._inspector._consumer is None)
+    assert routines() == alone
+
+
+async def test_a_producer_that_is_cancelled_while_it_is_thrown_away_leaves_nothing_behind(world):
+    await world.inspector().ensure_topics({TOPIC: 4})
+    alone = routines()
+    producer = KafkaProducer(world.brokers, "test")
+    await producer.publish([_RECORD], timeout_s=20)
+    client = producer._client
+    await cancelled_once(producer._discard(client), lambda: producer._client is None)
+    assert routines() == alone
+    assert client._closed

@@ -119,8 +119,11 @@ class KafkaProducer:
         """Close the connection; whoever publishes has returned before."""
         client, self._client = self._client, None
         if client is not None:
-            with contextlib.suppress(*FAILURES):
-                await asyncio.wait_for(client.stop(), CLOSE_TIMEOUT_S)
+            try:
+                await _bounded(client.stop())
+            finally:
+                # It waits for what nobody takes first, and aiokafka stops only once.
+                await _throw_away(client)
 
     async def _connected(self) -> Any:
         async with self._connecting:
@@ -174,8 +177,11 @@ def _fail_all(client: Any) -> None:
     accumulator.fail_all(KafkaError("the producer was thrown away"))
     for batches in accumulator._batches.values():  # noqa: SLF001 - see above
         for batch in batches:
-            # Whoever waits for room in it is told; else it would be logged that nobody was.
-            batch._drain_waiter.exception()  # noqa: SLF001 - see above
+            # Whoever waits for room in it, or for its records, is told; else it is logged that nobody was.
+            records = (future for future, _ in batch._msg_futures)  # noqa: SLF001 - see above
+            for told in (batch._drain_waiter, *records):  # noqa: SLF001 - see above
+                if not told.cancelled():
+                    told.exception()
 
 
 async def _throw_away(client: Any) -> None:
@@ -184,10 +190,11 @@ async def _throw_away(client: Any) -> None:
     task = client._sender.sender_task  # noqa: SLF001 - see above
     if task is not None:
         task.cancel()
-    with contextlib.suppress(*FAILURES):
-        await asyncio.wait_for(client.client.close(), CLOSE_TIMEOUT_S)
-    with contextlib.suppress(*FAILURES, asyncio.CancelledError):
-        await asyncio.wait_for(client.stop(), CLOSE_TIMEOUT_S)
+    try:
+        await _bounded(client.client.close())
+    finally:
+        await _bounded(client.stop())
+        await _bounded(client._sender.close())  # noqa: SLF001 - see above
 
 
 def _refused_for_size(future: asyncio.Future[Any]) -> bool:
@@ -307,11 +314,12 @@ class KafkaInspector:
     async def _drop(self) -> None:
         admin, self._admin = self._admin, None
         consumer, self._consumer = self._consumer, None
-        with contextlib.suppress(*FAILURES):
+        try:
             if admin is not None:
-                await asyncio.wait_for(admin.close(), CLOSE_TIMEOUT_S)
-        if consumer is not None:
-            await stop_consumer(consumer)
+                await _bounded(admin.close())
+        finally:
+            if consumer is not None:
+                await stop_consumer(consumer)
 
 
 async def stop_consumer(client: Any) -> None:
@@ -338,4 +346,4 @@ async def _bounded(step: Awaitable[None]) -> None:
                 task = asyncio.current_task()
                 if task is None or task.cancelling():
                     raise
-                # Not we are: its own fetch is, that waited for a broker to come back.
+                # Not we are: its own fetch is, that waited for a broker to come back, or its sender.

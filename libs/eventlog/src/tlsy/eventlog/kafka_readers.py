@@ -305,9 +305,11 @@ class KafkaTail:
 
     async def close(self) -> None:
         """See `Tail.close`."""
-        await self._inspector.stop()
-        if self._client is not None:
-            await stop_consumer(self._client)
+        try:
+            await self._inspector.stop()
+        finally:
+            if self._client is not None:
+                await stop_consumer(self._client)
 
 
 def _check_unreadable(error: Exception) -> None:
