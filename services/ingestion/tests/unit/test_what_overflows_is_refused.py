@@ -13,9 +13,16 @@ from tlsy.eventlog.errors import FinalError
 from tlsy.eventlog.ports import Received
 from tlsy.ingestion.handlers.ingest_events import IngestEvents
 from tlsy.ingestion.handlers.on_produced_events import PRODUCED_EVENTS, OnProducedEvents
+from tlsy.tenancy.context import TenantState
 
 NOW = datetime(2026, 5, 4, tzinfo=UTC)
-TENANT = SimpleNamespace(slug="acme", modules={"supervision"}, entitlements={}, provider_access="FULL")
+TENANT = SimpleNamespace(
+    slug="acme",
+    state=TenantState.ACTIVE,
+    modules={"supervision"},
+    entitlements={},
+    provider_access="FULL",
+)
 
 
 class Ingest(IngestEvents):
