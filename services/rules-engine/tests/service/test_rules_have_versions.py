@@ -132,6 +132,15 @@ async def test_a_difference_has_pointers_into_the_canonical_documents(world, ten
     assert not changes["/for_s"].HasField("old_value")
 
 
+async def test_both_versions_that_are_none_are_told(tenant, stub):
+    request = pb.DiffRuleVersionsRequest(
+        old_version=f"{name_of(tenant)}/versions/x", new_version=f"{name_of(tenant)}/versions/y"
+    )
+    error = await refused(stub.DiffRuleVersions(request))
+    told = [(violation.field, violation.reason) for violation in error.violations]
+    assert told == [("old_version", "VERSION_INVALID"), ("new_version", "VERSION_INVALID")]
+
+
 async def test_a_change_decided_on_an_older_state_is_refused(world, tenant, stub):
     stale = (await world.publish(tenant)).etag
     await world.publish(tenant, **WARM)

@@ -159,6 +159,18 @@ def found_rule(rule: StoredRule | None) -> StoredRule:
     return rule
 
 
+def check_hashes(*given: tuple[str, str]) -> None:
+    """Whether each (field, prefix) may begin a version's hash; else InvalidArgument: VERSION_INVALID."""
+    text = "must be the version's hash or its first 8 or more lower-case hex digits"
+    violations = [
+        Violation(field, "VERSION_INVALID", text)
+        for field, prefix in given
+        if len(prefix) < _SHORTEST_HASH or not _HASH_DIGITS.issuperset(prefix)
+    ]
+    if violations:
+        raise InvalidArgument(violations=violations)
+
+
 async def find_version(
     tx: UnitOfWork, rules: Rules, rule_id: RuleName, prefix: str, field: str
 ) -> StoredVersion:
@@ -169,9 +181,7 @@ async def find_version(
         NotFound: VERSION_NOT_FOUND.
         FailedPrecondition: VERSION_AMBIGUOUS.
     """
-    if len(prefix) < _SHORTEST_HASH or not _HASH_DIGITS.issuperset(prefix):
-        text = "must be the version's hash or its first 8 or more lower-case hex digits"
-        raise InvalidArgument(violations=[Violation(field, "VERSION_INVALID", text)])
+    check_hashes((field, prefix))
     found = await rules.find_versions(tx, rule_id, prefix)
     if not found:
         raise NotFound("VERSION_NOT_FOUND", "The rule has no such version; see ListRuleVersions.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tlsy.rules_engine.domain.canonical import difference
-from tlsy.rules_engine.handlers.changes import find_version, read_version
+from tlsy.rules_engine.handlers.changes import check_hashes, find_version, read_version
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +34,7 @@ class DiffRuleVersions:
             FailedPrecondition: VERSION_AMBIGUOUS, VERSION_UNREADABLE.
             InvalidArgument: VERSION_INVALID.
         """
+        check_hashes(("old_version", old[1]), ("new_version", new[1]))
 
         async def read(tx: UnitOfWork) -> tuple[Rule, Rule]:
             return (
