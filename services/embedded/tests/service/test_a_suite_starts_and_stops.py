@@ -190,13 +190,14 @@ async def test_a_start_that_is_stopped_leaves_nothing_running(suite, moment):
     assert suite.left() == []
 
 
-@pytest.mark.parametrize("setting", ["TLSY_EMBEDDED_KAFKA_PORT", "TLSY_EMBEDDED_METRICS_PORT"])
-async def test_a_taken_port_is_told_and_leaves_nothing_running(suite, setting):
+@pytest.mark.parametrize("settings", [["KAFKA"], ["METRICS"], ["KAFKA", "METRICS"]])
+async def test_each_port_that_is_taken_is_told_and_nothing_is_left_running(suite, settings):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        await suite.start(**{setting: port})
+        await suite.start(**{f"TLSY_EMBEDDED_{name}_PORT": port for name in settings})
         assert await suite.ended() == EXIT_SETTINGS
-    assert f"{setting}: {port} cannot be had" in suite.said()
+    for name in settings:
+        assert f"TLSY_EMBEDDED_{name}_PORT: {port} cannot be had" in suite.said()
     assert "Traceback" not in suite.said()
     assert suite.left() == []
 

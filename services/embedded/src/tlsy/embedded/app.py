@@ -85,9 +85,8 @@ class Suite:
         self._directory = directory
         self._tell = tell
         self._settings = settings
-        self._listener = _listener(settings.kafka_port)
+        self._listener, self._telemetry = _ports(self.name, settings)
         self._broker_port: int = self._listener.getsockname()[1]
-        self._telemetry = _telemetry(self.name, settings)
         self._logger = get_logger("embedded")
         self._supervisor = self._wire(settings, services)
 
@@ -172,6 +171,23 @@ class Suite:
             service_key=keys[name].private_jwk,
             trust=trust_of(keys),
         )
+
+
+def _ports(name: str, settings: EmbeddedSettings) -> tuple[socket.socket, Telemetry]:
+    """What listens; SettingsInvalid names each port that is taken."""
+    problems: list[str] = []
+    listener = telemetry = None
+    try:
+        listener = _listener(settings.kafka_port)
+    except SettingsInvalid as error:
+        problems += error.problems
+    try:
+        telemetry = _telemetry(name, settings)
+    except SettingsInvalid as error:
+        problems += error.problems
+    if listener is None or telemetry is None:
+        raise SettingsInvalid(tuple(problems))
+    return listener, telemetry
 
 
 def _listener(port: int) -> socket.socket:
