@@ -149,6 +149,19 @@ async def test_all_that_is_wrong_with_a_rule_is_told_also_when_its_name_is(tlsy,
     assert stand_in.only("ValidateRule").request.document == file.read_bytes()
 
 
+async def test_what_is_wrong_with_a_whole_rule_is_told_as_validate_does(tlsy, stand_in, tmp_path):
+    wrong = [Violation("", "TOO_COSTLY", "no")]
+    stand_in.answers["PublishRule"] = InvalidArgument("RULE_INVALID", "No rule.", violations=wrong)
+    problem = rules_engine_pb2.RuleProblem(pointer="", code="TOO_COSTLY", message="no")
+    stand_in.answers["ValidateRule"] = lambda _: rules_engine_pb2.ValidateRuleResponse(problems=[problem])
+    (tmp_path / "rule.json").write_text('{"name": "hot"}')
+    validated, published = [
+        (await tlsy("rules", verb, str(tmp_path / "rule.json"))).err for verb in ("validate", "publish")
+    ]
+    assert published == validated
+    assert "  /: TOO_COSTLY: no\n" in published
+
+
 async def test_a_rule_that_is_nested_too_deep_is_told(tlsy, stand_in):
     result = await tlsy("rules", "publish", "-", stdin="[" * 100_000)
     assert (result.code, "PublishRule" in stand_in.methods()) == (2, False)

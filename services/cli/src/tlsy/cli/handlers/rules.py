@@ -72,8 +72,8 @@ async def publish_rule(
     try:
         rule = await rules.PublishRule(request)
     except AioRpcError as error:
-        # A document whose name cannot be a rule's is not looked into: this tells all that is wrong with it.
-        if any(each.field == "name" for each in ServiceError.from_rpc_error(error).violations):
+        # As `validate` does: also of a document whose name cannot be a rule's, which is not looked into.
+        if ServiceError.from_rpc_error(error).violations:
             await _validated(terminal, file, document)
         raise
     terminal.output.item(rule)
