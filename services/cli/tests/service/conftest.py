@@ -8,6 +8,7 @@ import json
 import time
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import grpc
 import pytest
@@ -188,6 +189,8 @@ class CommandLine:
     def __init__(self, folder):
         self.config = folder / "config.yaml"
         self.folder = folder
+        self.environ = {"TLSY_CONFIG": str(self.config)}
+        self.home = Path.home
 
     def context(self, **members):
         document = {"current": "c", "contexts": {"c": members}}
@@ -195,9 +198,8 @@ class CommandLine:
 
     async def __call__(self, *args, stdin="", screen=False):
         out, err = io.StringIO(), _Screen() if screen else io.StringIO()
-        environ = {"TLSY_CONFIG": str(self.config)}
         typed = io.TextIOWrapper(io.BytesIO(stdin if isinstance(stdin, bytes) else stdin.encode()))
-        process = Process(environ=environ, stdin=typed, out=out, err=err)
+        process = Process(environ=self.environ, home=self.home, stdin=typed, out=out, err=err)
         program = Program(partial(execute, process), partial(complete, process))
         run = partial(command_line(), args=args, prog_name="tlsy", obj=program)
         code = await asyncio.to_thread(partial(run, standalone_mode=False))

@@ -113,3 +113,21 @@ async def test_a_deleted_context_is_gone_with_its_tokens(tlsy, tmp_path):
     result = await tlsy("rules", "list")
     assert (result.code, "No context is in use." in result.err) == (2, True)
     assert (await tlsy("context", "delete", "c")).code == 2
+
+
+def no_home():
+    raise RuntimeError("Could not determine home directory.")
+
+
+async def test_who_has_no_home_is_told_what_to_set(tlsy):
+    tlsy.environ, tlsy.home = {}, no_home
+    for args in (["whoami"], ["doctor"], ["context", "add", "a", "--address", "a:1"]):
+        result = await tlsy(*args)
+        assert (result.code, "no home directory" in result.err) == (2, True)
+        assert "Set HOME, or let TLSY_CONFIG name a contexts file." in result.err
+
+
+async def test_who_names_a_contexts_file_needs_no_home(tlsy):
+    tlsy.home = no_home
+    assert (await tlsy("rules", "list")).code == 0
+    assert (await tlsy("doctor")).code == 0

@@ -23,6 +23,13 @@ async def test_all_is_well(tlsy):
     assert {"python", "disk", "ports", "versions", "clock", "credential", *DESCRIPTORS} <= found.keys()
 
 
+async def test_a_disk_that_cannot_be_seen_hides_no_other_check(tlsy, tmp_path):
+    tlsy.home = lambda: tmp_path / "gone"
+    code, found = await findings(tlsy)
+    assert (code, found["disk"]["state"], found["ports"]["state"]) == (1, "WRONG", "OK")
+    assert f"{tmp_path}/gone: No such file" in found["disk"]["finding"]
+
+
 async def test_a_service_that_waits_for_something_is_told(tlsy, stand_in):
     name = DESCRIPTORS["ingestion"].full_name
     await stand_in.health.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -35,7 +36,7 @@ def typed(tmp_path, monkeypatch, capfd):
 
     async def complete(line):
         environ = {"TLSY_CONFIG": str(tmp_path / "config.yaml")}
-        process = Process(environ=environ, stdin=sys.stdin, out=sys.stdout, err=sys.stderr)
+        process = Process(environ=environ, home=Path.home, stdin=sys.stdin, out=sys.stdout, err=sys.stderr)
         program = Program(partial(app.execute, process), partial(app.complete, process))
         run = partial(command_line(), args=(), prog_name="tlsy", obj=program)
         with monkeypatch.context() as shell:

@@ -7,6 +7,7 @@ import signal
 import sys
 from contextlib import suppress
 from io import TextIOWrapper
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def _execute(command: Command, options: Options, arguments: dict[str, Any]) -> N
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         # From here on a command may have something to say of where it was interrupted.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    process = Process(environ=os.environ, stdin=sys.stdin, out=sys.stdout, err=sys.stderr)
+    process = Process(environ=os.environ, home=Path.home, stdin=sys.stdin, out=sys.stdout, err=sys.stderr)
     _end(execute(process, command, options, arguments))
 
 
@@ -37,7 +38,7 @@ def _complete(lookup: Lookup, options: Options) -> list[str]:
     from tlsy.cli.app import Process, complete  # noqa: PLC0415 - as above
 
     _open_what_is_closed()
-    process = Process(environ=os.environ, stdin=sys.stdin, out=sys.stdout, err=sys.stderr)
+    process = Process(environ=os.environ, home=Path.home, stdin=sys.stdin, out=sys.stdout, err=sys.stderr)
     return complete(process, lookup, options)
 
 

@@ -39,6 +39,7 @@ class Process:
     """What the program was started with."""
 
     environ: Mapping[str, str]
+    home: Callable[[], Path]
     stdin: TextIO
     out: TextIO
     err: TextIO
@@ -67,7 +68,7 @@ def complete(process: Process, lookup: Lookup, options: Options) -> list[str]:
 
 
 async def _looked_up(process: Process, lookup: Lookup, options: Options) -> list[str]:
-    file = contexts_file(process.environ)
+    file = contexts_file(process.environ, process.home)
     files = LocalFiles(file, process.stdin)
     session = _session(files, file, SystemClock(), options, lambda _: None)
     try:
@@ -94,7 +95,7 @@ def _session(
 async def _run(
     process: Process, command: Command, options: Options, arguments: dict[str, Any], output: Rendering
 ) -> None:
-    clock, file = SystemClock(), contexts_file(process.environ)
+    clock, file = SystemClock(), contexts_file(process.environ, process.home)
     files = LocalFiles(file, process.stdin)
     ids = Uuid7(clock, os.urandom)
     session = _session(files, file, clock, options, output.aside)
@@ -102,7 +103,7 @@ async def _run(
         output=output,
         session=session,
         files=files,
-        diagnosis=Machine(session, clock),
+        diagnosis=Machine(session, clock, process.home),
         letters=BrokerLetters(clock),
         clock=clock,
         new_id=lambda: str(ids()),

@@ -143,8 +143,8 @@ class Answer:
 class Diagnosis(Protocol):
     """What `doctor` asks; every method raises CommandError for what it cannot find out."""
 
-    def free_bytes(self, path: Path) -> int:
-        """Room on the disk that holds `path`."""
+    def free_bytes(self) -> int:
+        """Room on the disk that holds the user's home; who has none works where the program was started."""
 
     def bind_loopback(self) -> None:
         """Takes a port for a moment."""

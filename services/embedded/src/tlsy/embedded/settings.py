@@ -18,6 +18,8 @@ from tlsy.runtime.settings import ServiceSettings, SettingsInvalid, load, settin
 from tlsy.tenant_registry.settings import TenantRegistrySettings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from tlsy.embedded.adapters.data_directory import DataDirectory
 
 #: This machine's one cluster.
@@ -26,11 +28,17 @@ CLUSTER: Final = "local"
 COMMON_DATABASE: Final = "tlsy_tenants"
 
 
-def default_data_dir() -> Path:
-    """Below the user's own data; for root below /var/lib, because PostgreSQL's user cannot enter /root."""
-    if os.geteuid() == 0:
+def default_data_dir(uid: int, environ: Mapping[str, str], home: Callable[[], Path]) -> Path:
+    """Below the user's own data; for root below /var/lib, because PostgreSQL's user cannot enter /root.
+
+    Who has no home, as in a container that does not know its user, works where the program was started.
+    """
+    if uid == 0:
         return Path("/var/lib/tlsy/suite")
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "tlsy"
+    try:
+        return Path(environ.get("XDG_DATA_HOME") or home() / ".local" / "share") / "tlsy"
+    except RuntimeError:
+        return Path("tlsy")
 
 
 class EmbeddedSettings(ServiceSettings):
@@ -39,7 +47,9 @@ class EmbeddedSettings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="TLSY_EMBEDDED_")
 
     data_dir: Path = setting(
-        default_data_dir(), unit="", why="databases, keys and the platform's API key; back it up as a whole"
+        default_data_dir(os.geteuid(), os.environ, Path.home),
+        unit="",
+        why="databases, keys and the platform's API key; back it up as a whole",
     )
     role: Literal["api", "worker", "all"] = setting(
         "all", unit="", why="one process does everything; a part of it is for measuring"

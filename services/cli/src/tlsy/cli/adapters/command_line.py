@@ -119,10 +119,12 @@ def _format(text: str) -> str:
 def _known_contexts(incomplete: str) -> list[str]:
     """Names that begin so; none where they cannot be read: no error helps who is still typing."""
     # Files and YAML are needed for no other help.
+    from pathlib import Path  # noqa: PLC0415 - see above
+
     from tlsy.cli.adapters.files import LocalFiles, contexts_file  # noqa: PLC0415 - see above
 
     with suppress(CommandError, OSError):
-        known = LocalFiles(contexts_file(os.environ), sys.stdin).contexts().contexts
+        known = LocalFiles(contexts_file(os.environ, Path.home), sys.stdin).contexts().contexts
         return [name for name in known if name.startswith(incomplete)]
     return []
 

@@ -16,20 +16,31 @@ from tlsy.cli.domain.contexts import ContextsFile, dump, parse
 from tlsy.cli.domain.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 
 _STANDARD_INPUT: Final = "-"
 #: Beside PyYAML's own errors, those of a value: a 13th month, no number, what is nested too deep.
 _NOT_YAML: Final = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
 
 
-def contexts_file(environ: Mapping[str, str]) -> Path:
-    """Where contexts are kept: TLSY_CONFIG, else ~/.config/tlsy/config.yaml."""
+def contexts_file(environ: Mapping[str, str], home: Callable[[], Path]) -> Path:
+    """Where contexts are kept: TLSY_CONFIG, else ~/.config/tlsy/config.yaml.
+
+    Raises:
+        UsageError: it would be in a home directory, and there is none.
+    """
     named = environ.get("TLSY_CONFIG")
     if named:
         return Path(named)
     folder = environ.get("XDG_CONFIG_HOME")
-    return (Path(folder) if folder else Path.home() / ".config") / "tlsy" / "config.yaml"
+    try:
+        return (Path(folder) if folder else home() / ".config") / "tlsy" / "config.yaml"
+    except RuntimeError as error:
+        # As in a container that runs as a user whom it does not know.
+        raise UsageError(
+            "There is no home directory to keep contexts in.",
+            "Set HOME, or let TLSY_CONFIG name a contexts file.",
+        ) from error
 
 
 class LocalFiles:

@@ -7,6 +7,7 @@ import platform
 import shutil
 import socket
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
@@ -26,7 +27,7 @@ from tlsy.tenancy import migrations
 from tlsy.tenancy.lint import lint
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
     from google.protobuf.descriptor import ServiceDescriptor
 
@@ -41,12 +42,17 @@ _LINT_TIMEOUT_S: Final = 60.0
 class Machine:
     """The `Diagnosis` port."""
 
-    def __init__(self, session: GrpcSession, clock: Clock) -> None:
+    def __init__(self, session: GrpcSession, clock: Clock, home: Callable[[], Path]) -> None:
         self._session = session
         self._clock = clock
+        self._home = home
 
-    def free_bytes(self, path: Path) -> int:
+    def free_bytes(self) -> int:
         """See `Diagnosis.free_bytes`."""
+        try:
+            path = self._home()
+        except RuntimeError:
+            path = Path()
         try:
             return shutil.disk_usage(path).free
         except OSError as error:

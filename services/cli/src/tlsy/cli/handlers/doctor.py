@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from tlsy.cli.domain.contexts import SERVICES
@@ -11,7 +10,7 @@ from tlsy.cli.handlers.command import command
 from tlsy.cli.ports import Column, Terminal
 
 if TYPE_CHECKING:
-    from tlsy.cli.ports import Answer
+    from tlsy.cli.ports import Answer, Diagnosis
 
 _COLUMNS: Final = (
     Column("CHECK", "check"),
@@ -52,18 +51,25 @@ def _machine(terminal: Terminal) -> list[Finding]:
     told = ", ".join(f"{name} {version}" for name, version in ours.items())
     same = len(set(ours.values())) == 1
     findings.append(_finding("versions", "OK", f"tlsy {next(iter(ours.values()))}" if same else told))
-    try:
-        free = diagnosis.free_bytes(Path.home())
-        text = f"{free / 2**30:.1f} GiB free"
-        if free < _LEAST_FREE:
-            findings.append(_finding("disk", "WRONG", text, "Make room: databases and buffers need 2 GiB."))
-        else:
-            findings.append(_finding("disk", "OK", text))
-        diagnosis.bind_loopback()
-        findings.append(_finding("ports", "OK", "loopback ports can be listened on"))
-    except CommandError as error:
-        findings.append(_finding("machine", "WRONG", error.what, error.next_step))
+    for check, find in (("disk", _disk), ("ports", _ports)):
+        try:
+            findings.append(find(diagnosis))
+        except CommandError as error:
+            findings.append(_finding(check, "WRONG", error.what, error.next_step))
     return findings
+
+
+def _disk(diagnosis: Diagnosis) -> Finding:
+    free = diagnosis.free_bytes()
+    text = f"{free / 2**30:.1f} GiB free"
+    if free < _LEAST_FREE:
+        return _finding("disk", "WRONG", text, "Make room: databases and buffers need 2 GiB.")
+    return _finding("disk", "OK", text)
+
+
+def _ports(diagnosis: Diagnosis) -> Finding:
+    diagnosis.bind_loopback()
+    return _finding("ports", "OK", "loopback ports can be listened on")
 
 
 async def _servers(terminal: Terminal) -> list[Finding]:
