@@ -131,3 +131,13 @@ async def test_who_names_a_contexts_file_needs_no_home(tlsy):
     tlsy.home = no_home
     assert (await tlsy("rules", "list")).code == 0
     assert (await tlsy("doctor")).code == 0
+
+
+async def test_a_contexts_file_that_is_a_link_stays_one(tlsy, tmp_path):
+    kept = tmp_path / "kept" / "contexts.yaml"
+    kept.parent.mkdir()
+    tlsy.config.rename(kept)
+    tlsy.config.symlink_to("kept/contexts.yaml")
+    assert (await tlsy("context", "rename", "c", "new")).code == 0
+    assert tlsy.config.is_symlink()
+    assert "new:" in kept.read_text()

@@ -81,7 +81,9 @@ class LocalFiles:
     def write_contexts(self, contexts: ContextsFile) -> None:
         """See `Files.write_contexts`."""
         write_private(
-            self._contexts_file, yaml.safe_dump(dump(contexts), sort_keys=False, allow_unicode=True)
+            # Who keeps the file elsewhere has a link to it here.
+            Path(os.path.realpath(self._contexts_file)),
+            yaml.safe_dump(dump(contexts), sort_keys=False, allow_unicode=True),
         )
 
     def documents(self, path: Path) -> Iterator[tuple[str, Any]]:
