@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from google.longrunning import operations_pb2
 
@@ -205,7 +207,29 @@ async def test_a_countrys_policy_is_changed_and_what_is_left_out_stays(apply, re
 async def test_what_is_no_yaml_is_told_with_its_file(apply, tmp_path, text):
     result = await apply(text)
     assert (result.code, result.out) == (2, "")
-    assert result.err.startswith(f"error: {tmp_path}/d.yaml is not YAML.\n")
+    assert f"\n  {tmp_path}/d.yaml:1: is not YAML: " in result.err
+
+
+async def test_all_files_that_are_no_yaml_are_told_with_what_is_wrong_in_the_others(tlsy, stand_in, tmp_path):
+    folder, missing = tmp_path / "d", tmp_path / "missing.yaml"
+    folder.mkdir()
+    for name, text in (("a", "a: b: c"), ("b", "\n\n- [1"), ("c", f"---\n---\n{{}}\n---\n{DOCUMENTS}")):
+        (folder / f"{name}.yaml").write_text(text.replace("SCHEMA", "SHARD"))
+    result = await tlsy("apply", "-f", str(missing), str(folder))
+    assert (result.code, stand_in.asked) == (2, [])
+    assert "error: The documents have 5 problem(s); nothing was applied." in result.err
+    assert f"\n  {missing} cannot be read: No such file or directory.\n" in result.err
+    places = re.findall(rf"\n  {folder}/(\S+): ", result.err)
+    assert places == ["a.yaml:1", "b.yaml:3", "c.yaml:3", "c.yaml:6"]
+
+
+async def test_a_key_that_is_there_twice_is_told_with_both_its_lines(apply, tmp_path, stand_in):
+    twice = "a: &a {x: 1}\nb: {<<: *a, x: 2}\nspec:\n  country: fr\n  tier: starter\n  country: sn\n"
+    result = await apply(f"{twice}---\na: 1\nb: {{z: 1, z: 2}}\n")
+    assert (result.code, stand_in.asked) == (2, [])
+    assert f"\n  {tmp_path}/d.yaml:6: 'country' is there since line 4\n" in result.err
+    assert f"\n  {tmp_path}/d.yaml:9: 'z' is there since line 9\n" in result.err
+    assert "'x'" not in result.err
 
 
 async def test_half_a_character_is_told(apply, stand_in):

@@ -133,6 +133,12 @@ async def test_who_names_a_contexts_file_needs_no_home(tlsy):
     assert (await tlsy("doctor")).code == 0
 
 
+async def test_a_context_that_is_there_twice_is_told_with_its_line(tlsy):
+    tlsy.config.write_text("contexts:\n  a: {address: 'a:1'}\n  a: {address: 'b:1'}\n")
+    result = await tlsy("context", "list")
+    assert (result.code, f"{tlsy.config}:3: 'a' is there since line 2" in result.err) == (2, True)
+
+
 async def test_a_contexts_file_that_is_a_link_stays_one(tlsy, tmp_path):
     kept = tmp_path / "kept" / "contexts.yaml"
     kept.parent.mkdir()

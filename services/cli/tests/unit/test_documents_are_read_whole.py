@@ -27,15 +27,18 @@ def tenant(name, **spec):
 
 def problems(*given):
     with pytest.raises(UsageError) as caught:
-        read([("f", each) for each in given])
+        read([("f", each) for each in given], [])
     return caught.value.details
 
 
 def test_the_projects_own_examples_are_read():
     found = read(
-        (path.name, document)
-        for path in sorted(EXAMPLES.glob("*.yaml"))
-        for document in yaml.safe_load_all(path.read_text())
+        (
+            (path.name, document)
+            for path in sorted(EXAMPLES.glob("*.yaml"))
+            for document in yaml.safe_load_all(path.read_text())
+        ),
+        [],
     )
     assert [country.name for country in found.countries] == ["countries/fr", "countries/sn"]
     by_profile = {each.sector_profile: each for each in found.tenants}
@@ -47,7 +50,8 @@ def test_the_projects_own_examples_are_read():
 
 def test_a_tenant_has_every_member():
     (found,) = read(
-        [("f", tenant("a", hostNames=["a.fr"], modules=["billing"], entitlements={"x": 1}, cluster="c"))]
+        [("f", tenant("a", hostNames=["a.fr"], modules=["billing"], entitlements={"x": 1}, cluster="c"))],
+        [],
     ).tenants
     assert (list(found.host_names), list(found.modules)) == (["a.fr"], ["billing"])
     assert (dict(found.entitlement_overrides), found.cluster) == ({"x": 1}, "clusters/c")
@@ -91,7 +95,7 @@ def test_a_cycle_of_parents_is_told():
 
 
 def test_empty_documents_are_skipped():
-    assert read(documents("---\n---\n")).tenants == ()
+    assert read(documents("---\n---\n"), []).tenants == ()
 
 
 def test_what_a_document_leaves_out_is_left_as_it_is():

@@ -203,8 +203,11 @@ class Files(Protocol):
     def write_contexts(self, contexts: ContextsFile) -> None:
         """Replaces the contexts file; readable by its owner only."""
 
-    def documents(self, path: Path) -> Iterator[tuple[str, Any]]:
-        """The YAML documents in a file or, sorted by name, in a directory's; each with where it is from."""
+    def documents(self, path: Path, problems: list[str]) -> Iterator[tuple[str, Any]]:
+        """The YAML documents in a file or, sorted by name, in a directory's; each with where it is from.
+
+        What cannot be read, or is no YAML, is added to `problems` and keeps no other from being read.
+        """
 
     def text(self, path: Path) -> bytes:
         """A file's content; "-" is standard input."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 import yaml
 
 from tlsy.cli.adapters.standard_input import MAX_BYTES, StandardInput
+from tlsy.cli.adapters.yaml_documents import documents_in
 from tlsy.cli.domain.contexts import ContextsFile, dump, parse
 from tlsy.cli.domain.errors import UsageError
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 
 _STANDARD_INPUT: Final = "-"
-#: Beside PyYAML's own errors, those of a value: a 13th month, no number, what is nested too deep.
-_NOT_YAML: Final = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
 
 
 def contexts_file(environ: Mapping[str, str], home: Callable[[], Path]) -> Path:
@@ -58,11 +57,12 @@ class LocalFiles:
 
     def contexts_in(self, path: Path) -> ContextsFile:
         """See `Files.contexts_in`."""
-        try:
-            document = yaml.safe_load(self.text(path))
-        except _NOT_YAML as error:
-            raise UsageError(f"{path} is not YAML.", "Correct the file.", [str(error)]) from error
-        known = parse(document, str(path))
+        problems: list[str] = []
+        found = list(documents_in(self.text(path), str(path), problems))
+        problems += [f"{place}: a second document" for place, _ in found[1:]]
+        if problems:
+            raise UsageError(f"{path} has {len(problems)} problem(s).", "Correct the file.", problems)
+        known = parse(found[0][1] if found else None, str(path))
         folder = path.absolute().parent
         return ContextsFile(
             known.current,
@@ -86,20 +86,24 @@ class LocalFiles:
             yaml.safe_dump(dump(contexts), sort_keys=False, allow_unicode=True),
         )
 
-    def documents(self, path: Path) -> Iterator[tuple[str, Any]]:
+    def documents(self, path: Path, problems: list[str]) -> Iterator[tuple[str, Any]]:
         """See `Files.documents`."""
-        if path.is_dir():
-            files = sorted(p for p in path.iterdir() if p.suffix in {".yaml", ".yml"})
-            if not files:
-                raise UsageError(f"{path} holds no YAML file.", "Name a file, or a directory with *.yaml.")
-        else:
+        try:
             files = [path]
+            if path.is_dir():
+                files = sorted(p for p in path.iterdir() if p.suffix in {".yaml", ".yml"})
+                if not files:
+                    problems.append(f"{path} holds no YAML file.")
+        except OSError as error:
+            problems.append(f"{path} cannot be read: {error.strerror}.")
+            return
         for file in files:
             try:
-                for number, document in enumerate(yaml.safe_load_all(self.text(file)), 1):
-                    yield f"{file}#{number}", document
-            except _NOT_YAML as error:
-                raise UsageError(f"{file} is not YAML.", "Correct the file.", [str(error)]) from error
+                text = self.text(file)
+            except UsageError as error:
+                problems.append(error.what)
+            else:
+                yield from documents_in(text, str(file), problems)
 
     def text(self, path: Path) -> bytes:
         """See `Files.text`."""

@@ -94,16 +94,16 @@ def _prefix(kind: EnumDescriptor) -> str:
     return kind.values_by_number[0].name.removesuffix("UNSPECIFIED")
 
 
-def read(documents: Iterable[tuple[str, Any]]) -> Documents:
+def read(documents: Iterable[tuple[str, Any]], problems: list[str]) -> Documents:
     """Every document, checked.
 
     Args:
         documents: (where it is from, for messages; the parsed YAML), empty ones included.
+        problems: what was wrong with others, known when the last document is.
 
     Raises:
         UsageError: its details name everything that is wrong with any of them.
     """
-    problems: list[str] = []
     countries: dict[str, tenant_pb2.Country] = {}
     tenants: dict[str, tenant_pb2.Tenant] = {}
     for count, (source, document) in enumerate(documents):

@@ -47,9 +47,9 @@ async def apply(
     What a document leaves out stays as it is. Applying twice does nothing the second time.
     One that is refused keeps no other from being applied.
     """
-    documents = manifests.read(
-        document for path in (*file, *(more or ())) for document in terminal.files.documents(path)
-    )
+    problems: list[str] = []
+    found = (each for path in (*file, *(more or ())) for each in terminal.files.documents(path, problems))
+    documents = manifests.read(found, problems)
     work = _Apply(terminal, dry_run=dry_run)
     try:
         await work.countries(documents.countries)
