@@ -6,7 +6,7 @@ import pytest
 from google.longrunning import operations_pb2
 
 from tlsy.contracts.tenant_registry.v1 import tenant_pb2, tenant_registry_pb2
-from tlsy.rpc.errors import AlreadyExists, InvalidArgument, Unauthenticated, Violation
+from tlsy.rpc.errors import AlreadyExists, InvalidArgument, NotFound, Unauthenticated, Violation
 
 DOCUMENTS = """
 apiVersion: tls-y.io/v1
@@ -275,6 +275,29 @@ async def test_what_the_server_refuses_is_told_by_its_document_and_the_rest_is_d
     assert "Country countries/fr: There is one. (COUNTRY_EXISTS)" in result.err
     assert "tenant.time_zone: TIME_ZONE_UNKNOWN: must be one" in result.err
     assert "Correct what is named" in result.err
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "told"),
+    [
+        (NotFound("MODULE_UNKNOWN", "No."), 1, ("REFUSED", "No. (MODULE_UNKNOWN); but changed: ")),
+        (Unauthenticated("TOKEN_EXPIRED", "It is over."), 4, ("UPDATED", "")),
+    ],
+    ids=["refused", "ended"],
+)
+async def test_what_was_changed_of_a_document_before_its_next_change_failed_is_shown(
+    apply, registry, stand_in, answer, code, told
+):
+    def switch(request):
+        return answer if request.name.endswith("expert-rules") else tenant_pb2.Module(name=request.name)
+
+    await apply(DOCUMENTS)
+    registry.tenants["tenants/firm"].modules[:] = ["billing"]
+    stand_in.answers["SetModule"] = switch
+    result = await apply(DOCUMENTS.replace("Firm", "Firm & Co"))
+    assert result.code == code
+    outcome, what = told
+    assert done(result)[1] == ("tenants/firm", outcome, f"{what}display_name, -billing, +supervision")
 
 
 async def test_a_server_that_goes_away_ends_it_and_what_was_done_is_shown(apply, registry, stand_in):

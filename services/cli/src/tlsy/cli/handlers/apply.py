@@ -80,6 +80,8 @@ class _Apply:
         self._terminal = terminal
         self._dry_run = dry_run
         self._only_in_documents: set[str] = set()
+        # Of the document at hand, what was changed so far.
+        self._changed: list[str] = []
         self.results: list[dict[str, Any]] = []
         self.wrong: dict[str, str] = {}
 
@@ -162,7 +164,7 @@ class _Apply:
         if found.state == tenant_pb2.TENANT_STATE_FAILED:
             self._wrong("Tenant", wanted.name, "FAILED", RefusedError(found.state_reason, _RESUME))
             return
-        switched = [f"{'+' if on else '-'}{module}" for module, on in changes.modules]
+        switched = [_switched(module, on=on) for module, on in changes.modules]
         what = ", ".join([*changes.mask, *switched, *sorted(changes.entitlements)])
         self._result("Tenant", wanted.name, "UPDATED" if changes else "UNCHANGED", what)
 
@@ -175,6 +177,7 @@ class _Apply:
             request.tenant.etag = found.etag
             request.update_mask.paths.extend(changes.mask)
             await registry.UpdateTenant(request)
+            self._changed += changes.mask
         if changes.modules:
             listing = tenant_registry_pb2.ListModulesRequest(parent=wanted.name)
             modules = (await registry.ListModules(listing)).modules
@@ -182,9 +185,11 @@ class _Apply:
             for module, on in manifests.module_order(changes.modules, requires):
                 name = f"{wanted.name}/modules/{module}"
                 await registry.SetModule(tenant_registry_pb2.SetModuleRequest(name=name, enabled=on))
+                self._changed.append(_switched(module, on=on))
         for key, value in changes.entitlements.items():
             name = f"{wanted.name}/entitlements/{key}"
             await registry.SetEntitlement(tenant_registry_pb2.SetEntitlementRequest(name=name, value=value))
+            self._changed.append(key)
 
     async def _until_ready(self, found: tenant_pb2.Tenant) -> tenant_pb2.Tenant:
         """The tenant, once what an earlier run began to make of it is made, or has failed."""
@@ -198,6 +203,7 @@ class _Apply:
     @asynccontextmanager
     async def _told(self, kind: str, name: str) -> AsyncIterator[None]:
         """A refusal within is this document's; what ends the whole run goes on."""
+        self._changed = []
         try:
             yield
         except RefusedError as refused:
@@ -205,14 +211,22 @@ class _Apply:
         except AioRpcError as error:
             failure = self._terminal.session.failure(error)
             if not isinstance(failure, RefusedError):
+                if self._changed:
+                    self._result(kind, name, "UPDATED", ", ".join(self._changed))
                 raise
             self._wrong(kind, name, "REFUSED", failure)
 
     def _wrong(self, kind: str, name: str, done: str, why: RefusedError) -> None:
         what = "; ".join([why.what, *why.details])
+        if self._changed:
+            what += f"; but changed: {', '.join(self._changed)}"
         self._result(kind, name, done, what)
         self.wrong[f"{kind} {name}: {what}"] = why.next_step
 
     def _result(self, kind: str, name: str, done: str, what: str) -> None:
         result = {"kind": kind, "name": name, "done": done, "what": what, "dryRun": self._dry_run}
         self.results.append(result)
+
+
+def _switched(module: str, *, on: bool) -> str:
+    return f"{'+' if on else '-'}{module}"
