@@ -57,6 +57,8 @@ def _filler(operands: Mapping[str, Scalar | None]) -> Callable[[re.Match[str]], 
             return str(value).lower()
         if not isinstance(value, float):
             return value
-        return f"{value:.6g}" if abs(value) < _EXPONENT_FROM else str(value).removesuffix(".0")
+        if abs(value) < _EXPONENT_FROM:
+            return f"{value:.6g}"
+        return str(int(value)) if value.is_integer() else str(value)
 
     return fill
