@@ -174,3 +174,19 @@ async def test_an_event_that_ends_much_leaves_others_their_turn(world):
         await world.send(accepted(tenant, ending, event(1, source="agent/new")))
         await until(lambda: world.rows(tenant, "select from rule_state where key like '%agent/new%'"))
     assert worst[0] < 0.1
+
+
+async def test_whose_groups_are_beyond_a_limit_is_logged_once(world, log_lines):
+    tenant = await world.tenant()
+    await world.replica()
+    rule = await world.publish(tenant, for_s=3_600)
+    owner, at_us = await world.installation.connect("tlsy_migrator", tenant.placement), now_us()
+    pending = pack([False, at_us, at_us, None, [at_us], at_us + 3_600_000_000, {}])
+    await owner.execute(SOURCES, tenant.tenant_id, pack((at_us, [], at_us)))
+    await owner.execute(STATE, tenant.tenant_id, rule.live_version.rpartition("/")[2], pending)
+    await owner.execute("update shared.rule_set set stamp = gen_random_uuid()")
+    for name in ("agent/one", "agent/two"):
+        await world.send(accepted(tenant, event(source=name)))
+        await until(lambda name=name: world.rows(tenant, f"select from rule_state where key like '%{name}%'"))
+    (told,) = log_lines.of("groups beyond a limit are not tracked")
+    assert (told["tenant"], told["groups"]) == (str(tenant.tenant_id), 10_000)

@@ -316,6 +316,9 @@ class Evaluation:
         memory, book = turn.memory, turn.book
         counters = memory.engine.counters
         self._metrics.left_out_since(memory.counted, counters)
+        if counters.groups_refused and not memory.counted.groups_refused:
+            # Once, until the tenant is loaded again: no metric says whose they are.
+            self._logger.warning("groups beyond a limit are not tracked", groups=memory.engine.turn.groups)
         memory.counted = counters
         self._metrics.incidents.labels("opened").inc(book.opened)
         self._metrics.incidents.labels("resolved").inc(book.resolved)
