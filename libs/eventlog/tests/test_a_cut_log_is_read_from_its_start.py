@@ -225,6 +225,16 @@ async def test_what_a_broker_had_dropped_before_a_group_began_is_not_missing(wor
     assert await _incarnation(world, 1)
 
 
+async def test_what_was_dropped_before_a_group_began_is_not_missing_in_an_incarnation_that_ended(
+    world, tenant, log, log_lines
+):
+    log.records, log.oldest = received(1, event_of(tenant, "a"), first=5), 5
+    await world.outboxes().next_topic_log(TOPIC, 1, "cluster")
+    await world.consuming(reader=log.reader)
+    await world.noted(tenant, "a")
+    assert "records are missing" not in log_lines.text
+
+
 async def test_a_group_whose_books_are_lost_reads_a_log_that_does_not_begin_at_0_from_its_start(
     world, tenant, log
 ):

@@ -68,7 +68,7 @@ class GroupBooks:
         rows = await tx.fetch(self._sql["select_partitions"], topic, self._group)
         return [row["partition"] for row in rows]
 
-    async def applied(self, partition: TopicPartition, log: int | None) -> int | None:
+    async def applied(self, partition: TopicPartition, log: int | None = None) -> int | None:
         """Below it everything is applied in incarnation `log`, or the present one; None: not begun there."""
         async with self._transactions.control(PLATFORM, write=False) as tx:
             value = await tx.fetchval(
