@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from libs.rpc.tests.world import ALICE, OTHER, bearer, refused
@@ -64,6 +66,15 @@ async def test_a_stream_is_told_of_before_its_first_message(world, client, forei
     world.ingestion.begin = lambda: began.append(1)
     error = await refused(client.ingestion.TailEvents(TAIL, metadata=foreign).read())
     assert (error.reason, began) == ("PLACEMENT_UNAVAILABLE", [])
+
+
+async def test_a_stream_that_waits_for_its_record_ends_with_its_server(world, client, foreign, server):
+    world.crossings.hold = asyncio.Event()
+    stream = client.ingestion.TailEvents(TAIL, metadata=foreign)
+    await stream.initial_metadata()
+    async with asyncio.timeout(30):
+        await server.stop(60)
+        assert (await refused(stream.read())).reason == "SERVER_STOPPING"
 
 
 async def test_the_record_says_who_of_which_tenant_read_what(world, database_templates):

@@ -31,6 +31,7 @@ from tlsy.tenancy.context import IsolationMode, Placement, TenantState
 from tlsy.testkit.catalog import StaticCatalog
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
@@ -74,15 +75,18 @@ class RecordedDenials:
 
 
 class RecordedCrossings:
-    """Crossings that a test reads; `away` is what keeps them from being recorded."""
+    """Crossings that a test reads; `away` is why they are not recorded, `hold` what they wait for."""
 
     def __init__(self) -> None:
         self.reads: list[tuple[str, str]] = []
         self.away: Exception | None = None
+        self.hold: asyncio.Event | None = None
 
     async def crossed(self, call: Call, resource: str) -> None:
         if self.away is not None:
             raise self.away
+        if self.hold is not None:
+            await self.hold.wait()
         self.reads.append((call.method.rpartition("/")[2], resource))
 
 

@@ -197,6 +197,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return answer
 
     def _stream(self, method: Method, parse: Parse, handle: Stream) -> Callable[..., Awaitable[None]]:
+        async def write(request: Message, call: Call, context: Context, stands: Callable[[], None]) -> None:
+            await self._tell_crossing(method, request, call)
+            await _write_all(handle(request, context), context, stands)
+
         async def answer(raw: bytes, context: Context) -> None:
             seen = self._observer.begin(method, context.invocation_metadata() or ())
             limit_s = _limit_s(context, self._deadlines.max_stream_s, self._deadlines.max_stream_s)
@@ -207,10 +211,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     stands = partial(self._admission.stands, method, call)
                     held = self._in_flight.enter_stream(call.claims)
                     try:
-                        await self._tell_crossing(method, request, call)
-                        await self._last(
-                            lambda: _write_all(handle(request, context), context, stands), context, stands
-                        )
+                        await self._last(partial(write, request, call, context, stands), context, stands)
                     finally:
                         self._in_flight.leave_stream(held)
             except Exception as error:  # noqa: BLE001 - every error becomes a status
