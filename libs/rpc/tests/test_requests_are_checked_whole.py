@@ -18,7 +18,7 @@ from tlsy.rpc.methods import ContractInvalid, RequestChecks, methods_of, request
 
 
 async def test_every_broken_rule_is_reported_at_once(world, client):
-    request = identity.CreateUserRequest(parent="x" * 65, password="p" * 1025)
+    request = identity.CreateUserRequest(parent="x" * 65, password="p" * 4097)
     error = await refused(client.identity.CreateUser(request, metadata=bearer(world.token("client-admin"))))
     assert isinstance(error, InvalidArgument)
     assert {(v.field, v.reason) for v in error.violations} == {

@@ -21,9 +21,10 @@ async def test_contexts_are_added_changed_and_chosen(tlsy):
 
 
 async def test_the_folder_that_is_made_for_it_is_its_owners_alone(tlsy, tmp_path):
-    tlsy.config = tmp_path / "made" / "config.yaml"
+    made = tmp_path / "made"
+    tlsy.environ["TLSY_CONFIG"] = str(made / "config.yaml")
     await tlsy("context", "add", "a", "--address", "a:443")
-    assert stat.S_IMODE(tlsy.config.parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE(made.stat().st_mode) == 0o700
 
 
 async def test_an_edge_that_is_given_stands_for_all_services(tlsy):
