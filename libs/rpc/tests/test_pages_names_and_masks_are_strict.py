@@ -4,6 +4,7 @@ import base64
 import json
 from dataclasses import replace
 from datetime import timedelta
+from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 import pytest
@@ -11,12 +12,15 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from libs.rpc.tests.world import ACME, OTHER, World
 from tlsy.contracts.ingestion.v1.ingestion_pb2 import Event, QueryEventsRequest
-from tlsy.rpc.call import Call
 from tlsy.rpc.errors import Aborted, InvalidArgument, Violation
 from tlsy.rpc.etags import check_etag, etag_of
 from tlsy.rpc.masks import masked_fields
 from tlsy.rpc.paging import Pages, fitting, page_size
 from tlsy.rpc.resource_names import NamePattern
+from tlsy.testkit.calls import public_call
+
+if TYPE_CHECKING:
+    from tlsy.rpc.call import Call
 
 USER = NamePattern("tenants/{tenant}/users/{user}")
 QUERY = QueryEventsRequest(parent="tenants/acme", source="agent/web-1", page_size=10)
@@ -24,19 +28,8 @@ QUERY = QueryEventsRequest(parent="tenants/acme", source="agent/web-1", page_siz
 
 @pytest.fixture
 def call(directory) -> Call:
-    return Call(
-        method="tlsy.ingestion.v1.IngestionService/QueryEvents",
-        tenant=None,
-        claims=World(directory).claims("viewer"),
-        permissions=frozenset(),
-        request_id=None,
-        request_hash=b"",
-        correlation_id="r",
-        traceparent="",
-        trace_id="",
-        deadline=0.0,
-        peer="",
-    )
+    method = "tlsy.ingestion.v1.IngestionService/QueryEvents"
+    return replace(public_call(method), claims=World(directory).claims("viewer"))
 
 
 def reason(raised):

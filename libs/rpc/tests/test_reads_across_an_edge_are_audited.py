@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -9,11 +10,11 @@ from tlsy.contracts.audit_log.events.v1.events_pb2 import AuditRecorded
 from tlsy.contracts.identity.v1 import identity_pb2 as identity
 from tlsy.contracts.ingestion.v1 import ingestion_pb2 as ingestion
 from tlsy.rpc.audit import AuditTrail
-from tlsy.rpc.call import Call
 from tlsy.rpc.crossings import RecordedCrossings
 from tlsy.rpc.errors import Unavailable
 from tlsy.rpc.tokens import Actor
 from tlsy.runtime.clock import SystemClock
+from tlsy.testkit.calls import public_call
 
 USER = "tenants/acme/users/u"
 TAIL = ingestion.TailEventsRequest(parent="tenants/acme")
@@ -81,18 +82,11 @@ async def test_the_record_says_who_of_which_tenant_read_what(world, database_tem
     async with database_templates.installation() as installation:
         tenant = await installation.provisioned_tenant()
         trail = AuditTrail("ingestion", SystemClock(), world.host.ids)
-        call = Call(
-            method="tlsy.ingestion.v1.IngestionService/QueryEvents",
+        call = replace(
+            public_call("tlsy.ingestion.v1.IngestionService/QueryEvents"),
             tenant=tenant,
             claims=world.claims(tenant_id=tenant.tenant_id, actor=Actor(OTHER, ALICE)),
-            permissions=frozenset(),
-            request_id=None,
-            request_hash=b"",
             correlation_id="c-1",
-            traceparent="",
-            trace_id="",
-            deadline=0.0,
-            peer="",
         )
         await RecordedCrossings(installation.tenancy("ingestion"), trail).crossed(call, "tenants/acme")
         administrator = await installation.connect(None, installation.control)

@@ -12,13 +12,13 @@ from services.identity.tests.adapters.test_nothing_issued_outlives_a_revocation 
     Replica,
     replicas,
 )
-from services.identity.tests.calls import public_call
 from tlsy.identity.domain.bindings import RoleBinding
 from tlsy.identity.domain.ids import BindingId, PrincipalKind, PrincipalRef
 from tlsy.identity.handlers.budgets import Budgets
 from tlsy.identity.handlers.issuing import Issuer
 from tlsy.identity.handlers.log_in import LogIn, LogInCommand
 from tlsy.identity.ports import Authenticated
+from tlsy.testkit.calls import public_call
 from tlsy.testkit.clock import FakeClock
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ from uuid import uuid4
 
 import pytest
 
-from services.identity.tests.calls import public_call
 from tlsy.identity.adapters.postgres import read_statements
 from tlsy.identity.adapters.postgres.api_keys import PostgresApiKeys
 from tlsy.identity.adapters.postgres.directories import PostgresDirectories
@@ -16,6 +15,7 @@ from tlsy.identity.domain.ids import KeyId
 from tlsy.identity.handlers.budgets import Budgets, ExchangeLimits
 from tlsy.identity.handlers.exchange_api_key import ExchangeApiKey
 from tlsy.rpc.errors import ResourceExhausted, Unauthenticated
+from tlsy.testkit.calls import public_call
 
 if TYPE_CHECKING:
     from uuid import UUID

@@ -12,7 +12,6 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.identity.tests.calls import public_call
 from tlsy.contracts.events import PRINCIPAL_REVOKED
 from tlsy.identity.adapters.key_ring import KeyRing
 from tlsy.identity.adapters.postgres import read_statements
@@ -45,6 +44,7 @@ from tlsy.rpc.permissions import ROLES
 from tlsy.rpc.revocations import DenyList
 from tlsy.runtime.ids import PrincipalName, TenantId, Uuid7
 from tlsy.tenancy.errors import PlacementUnavailable
+from tlsy.testkit.calls import public_call
 from tlsy.testkit.clock import FakeClock
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from services.identity.tests.calls import public_call
 from tlsy.identity.adapters.argon2 import Argon2Passwords
 from tlsy.identity.handlers.budgets import Budgets
 from tlsy.identity.handlers.log_in import LogIn, LogInCommand
@@ -18,6 +17,7 @@ from tlsy.identity.settings import Argon2Cost
 from tlsy.rpc.errors import FailedPrecondition, ResourceExhausted, Unauthenticated
 from tlsy.runtime.ids import PLATFORM_TENANT_ID
 from tlsy.tenancy.context import TenantState
+from tlsy.testkit.calls import public_call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

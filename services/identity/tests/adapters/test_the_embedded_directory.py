@@ -9,7 +9,6 @@ from uuid import uuid4
 
 import pytest
 
-from services.identity.tests.calls import public_call
 from tlsy.identity.adapters.embedded_directory import EmbeddedDirectory
 from tlsy.identity.adapters.key_ring import KeyRing
 from tlsy.identity.adapters.postgres import read_statements
@@ -25,6 +24,7 @@ from tlsy.identity.handlers.issuing import Issuer
 from tlsy.identity.handlers.log_in import LogIn, LogInCommand
 from tlsy.identity.ports import Authenticated, NotAuthenticated, PasswordsBusy
 from tlsy.rpc.errors import Unavailable
+from tlsy.testkit.calls import public_call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,6 @@ from uuid import uuid4
 
 import pytest
 
-from services.identity.tests.calls import public_call
 from tlsy.identity.domain.ids import PrincipalKind, PrincipalRef, UserId
 from tlsy.identity.domain.lockout import Attempts
 from tlsy.identity.domain.users import User
@@ -16,6 +15,7 @@ from tlsy.identity.handlers.create_user import CreateUser, CreateUserCommand
 from tlsy.identity.handlers.set_password import SetPassword, SetPasswordCommand
 from tlsy.identity.ports import PasswordsBusy
 from tlsy.rpc.errors import ResourceExhausted
+from tlsy.testkit.calls import public_call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,6 @@ from uuid import uuid4
 
 import pytest
 
-from services.identity.tests.calls import public_call
 from tlsy.contracts.audit_log.events.v1.events_pb2 import AuditRecorded
 from tlsy.identity.adapters.postgres import read_statements
 from tlsy.identity.adapters.postgres.directories import PostgresDirectories
@@ -27,6 +26,7 @@ from tlsy.identity.ports import Authenticated
 from tlsy.rpc.audit import AuditTrail
 from tlsy.rpc.errors import PermissionDenied, Unauthenticated
 from tlsy.runtime.ids import Uuid7
+from tlsy.testkit.calls import public_call
 from tlsy.testkit.clock import FakeClock
 
 if TYPE_CHECKING:

@@ -1,3 +1,5 @@
+"""Calls as handlers meet them, where no server lets one in."""
+
 from __future__ import annotations
 
 from tlsy.rpc.call import Call
