@@ -72,8 +72,8 @@ async def test_a_stream_is_told_of_before_its_first_message(world, client, forei
 async def test_a_stream_that_waits_for_its_record_ends_with_its_server(world, client, foreign, server):
     world.crossings.hold = asyncio.Event()
     stream = client.ingestion.TailEvents(TAIL, metadata=foreign)
-    await stream.initial_metadata()
     async with asyncio.timeout(30):
+        await stream.initial_metadata()
         await server.stop(60)
         assert (await refused(stream.read())).reason == "SERVER_STOPPING"
 
